@@ -15,12 +15,12 @@ pub(super) async fn put(
     State(services): State<Services>,
     Id(device): Id<DeviceId>,
     if_match: IfMatch,
-    Document(wanted): Document<DeviceUpdate>,
+    Document(update): Document<DeviceUpdate>,
 ) -> Result<Response, HttpError> {
     // Without `If-Match` it creates a device; an update needs one, be it `*`.
     let stored = match if_match {
-        IfMatch::Absent => services.device.create(&device, &wanted).await?,
-        if_match => services.device.update(&device, if_match, wanted).await?,
+        IfMatch::Absent => services.device.create(&device, &update).await?,
+        if_match => services.device.update(&device, if_match, update).await?,
     };
     Ok(respond(&stored))
 }
@@ -58,8 +58,8 @@ pub(super) async fn bulk(
     request: Request,
 ) -> Result<Response, HttpError> {
     let RawBody(body) = RawBody::read(request, MAX_BULK_BODY).await?;
-    let wanted = BulkRequest::read(without_bom(&body)).map_err(HttpError::bulk_refused)?;
-    let result = services.device.bulk(wanted).await?;
+    let bulk = BulkRequest::read(without_bom(&body)).map_err(HttpError::bulk_refused)?;
+    let result = services.device.bulk(bulk).await?;
     if result.is_successful {
         Ok(json_response(&result))
     } else {

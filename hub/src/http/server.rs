@@ -39,11 +39,11 @@ const CONNECTIONS: Limits = Limits {
 
 /// How long an unauthenticated client may take for its handshake and the head of its first request,
 /// and may idle after a request that was rejected.
-const STRANGER_DEADLINE: Duration = Duration::from_secs(10);
+const UNAUTHENTICATED_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How many bytes an unauthenticated client may send until the head of its next request is
 /// complete: tokens have a few hundred bytes.
-const STRANGER_BYTES: usize = 8 * 1024;
+const UNAUTHENTICATED_BYTES: usize = 8 * 1024;
 
 /// How long an authenticated client may take for the head of a request, and idle between requests.
 const HEAD_DEADLINE: Duration = Duration::from_secs(75);
@@ -83,7 +83,7 @@ pub(crate) async fn serve<R>(
                 () = slot.evicted() => {
                     tracing::debug!(%peer, "closed an unauthenticated connection to make room");
                 }
-                () = slot.idle_for(STRANGER_DEADLINE) => {
+                () = slot.idle_for(UNAUTHENTICATED_DEADLINE) => {
                     tracing::debug!(%peer, "no authenticated request in time");
                 }
             }
@@ -115,7 +115,7 @@ async fn connection<R>(
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%peer, %error, "the TLS handshake failed"),
     };
-    let allowance = Allowance::new(STRANGER_BYTES);
+    let allowance = Allowance::new(UNAUTHENTICATED_BYTES);
     let (on_request, on_response) = (
         (Arc::clone(&slot), allowance.clone()),
         (slot, allowance.clone()),
@@ -133,7 +133,7 @@ async fn connection<R>(
             let (slot, allowance) = &on_response;
             if response.extensions().get::<Authenticated>().is_none() {
                 slot.set_idle();
-                allowance.set(STRANGER_BYTES);
+                allowance.set(UNAUTHENTICATED_BYTES);
             }
             response
         });

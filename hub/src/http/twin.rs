@@ -31,10 +31,13 @@ pub(super) async fn put(
     State(services): State<Services>,
     Id(device): Id<DeviceId>,
     if_match: IfMatch,
-    Document(wanted): Document<TwinPatch>,
+    Document(replacement): Document<TwinPatch>,
 ) -> Result<Response, HttpError> {
     Ok(respond(
-        &services.twin.replace(&device, if_match, wanted).await?,
+        &services
+            .twin
+            .replace(&device, if_match, replacement)
+            .await?,
     ))
 }
 

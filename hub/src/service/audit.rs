@@ -110,7 +110,7 @@ impl AuditService {
         continuation: Option<&str>,
     ) -> Result<ListPage<AuditRow>, ServiceError> {
         let list = format!("audit {filter:?}");
-        let before = super::query::place(continuation, &list)?.map(|place| place.0);
+        let before = super::query::list_position(continuation, &list)?.map(|position| position.0);
         let mut records = self.store.audit_list(filter, before, size + 1).await?;
         let more = records.len() > size as usize;
         records.truncate(size as usize);

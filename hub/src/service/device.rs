@@ -52,10 +52,10 @@ impl DeviceService {
     pub(crate) async fn create(
         &self,
         device: &DeviceId,
-        wanted: &DeviceUpdate,
+        update: &DeviceUpdate,
     ) -> Result<Device, ServiceError> {
-        wanted.check_id(device.as_ref())?;
-        let record = new_record(device, wanted, Timestamp::now())?;
+        update.check_id(device.as_ref())?;
+        let record = new_record(device, update, Timestamp::now())?;
         if self.store.device_insert(record.clone()).await? {
             Ok(record.into())
         } else {
@@ -68,15 +68,15 @@ impl DeviceService {
         &self,
         device: &DeviceId,
         if_match: IfMatch,
-        wanted: DeviceUpdate,
+        update: DeviceUpdate,
     ) -> Result<Device, ServiceError> {
-        wanted.check_id(device.as_ref())?;
+        update.check_id(device.as_ref())?;
         let now = time_text(Timestamp::now());
         let changed = self
             .store
             .device_update(device, move |record| {
                 if_match.check(&record.etag)?;
-                change(record, &wanted, now)
+                change(record, &update, now)
             })
             .await?;
         let (record, disconnect) =
@@ -127,17 +127,17 @@ impl DeviceService {
 
 fn new_record(
     device: &DeviceId,
-    wanted: &DeviceUpdate,
+    update: &DeviceUpdate,
     now: Timestamp,
 ) -> Result<DeviceRecord, ServiceError> {
     Ok(DeviceRecord {
         device_id: device.clone(),
         generation_id: generation_id(now),
         etag: new_etag(),
-        enabled: wanted.enabled()?.unwrap_or(true),
-        status_reason: wanted.status_reason()?,
+        enabled: update.enabled()?.unwrap_or(true),
+        status_reason: update.status_reason()?,
         status_updated: NEVER.to_owned(),
-        authentication: wanted.authentication(None)?,
+        authentication: update.authentication(None)?,
         connection_state: ConnectionState::Disconnected,
         connection_state_updated: NEVER.to_owned(),
         last_activity: NEVER.to_owned(),
@@ -151,16 +151,16 @@ fn already_exists(device: &DeviceId) -> ServiceError {
     )
 }
 
-/// Applies `wanted` to `record` and returns the reason to disconnect the device, if there is one.
+/// Applies `update` to `record` and returns the reason to disconnect the device, if there is one.
 /// Each update is a new version with a new etag, even if nothing differs: the writer asked for one,
 /// as with twins.
 fn change(
     record: &mut DeviceRecord,
-    wanted: &DeviceUpdate,
+    update: &DeviceUpdate,
     now: String,
 ) -> Result<Option<DisconnectReason>, ServiceError> {
-    let enabled = wanted.enabled()?.unwrap_or(record.enabled);
-    let authentication = wanted.authentication(Some(&record.authentication))?;
+    let enabled = update.enabled()?.unwrap_or(record.enabled);
+    let authentication = update.authentication(Some(&record.authentication))?;
     let reason = if record.enabled && !enabled {
         Some(DisconnectReason::Disabled)
     } else if authentication.differs_from(&record.authentication) {
@@ -172,7 +172,7 @@ fn change(
         record.status_updated = now;
     }
     record.enabled = enabled;
-    record.status_reason = wanted.status_reason()?;
+    record.status_reason = update.status_reason()?;
     record.authentication = authentication;
     record.etag = new_etag();
     Ok(reason)

@@ -183,19 +183,19 @@ impl JobService {
         size: u32,
         continuation: Option<&str>,
     ) -> Result<ListPage<JobResponse>, ServiceError> {
-        let before = super::query::place(continuation, LIST)?.map(|place| place.0);
+        let before = super::query::list_position(continuation, LIST)?.map(|position| position.0);
         let page = self
             .store
             .job_list(JobFilter { kind, status }, before, size)
             .await?;
         let continuation = page.next.map(|last| last.token(LIST));
-        let shown = |record: JobRecord| {
+        let to_response = |record: JobRecord| {
             let name = record.job_id.clone();
             response(record)
                 .inspect_err(|error| log_skipped("a job", name.as_ref(), error))
                 .ok()
         };
-        let rows = page.rows.into_iter().filter_map(shown).collect();
+        let rows = page.rows.into_iter().filter_map(to_response).collect();
         Ok(ListPage { rows, continuation })
     }
 }

@@ -219,7 +219,7 @@ impl<'a, P: TokenPayload> PageRun<'a, P> {
 }
 
 /// The position in a list from which `continuation` continues.
-pub(super) fn place(
+pub(super) fn list_position(
     continuation: Option<&str>,
     list: &str,
 ) -> Result<Option<RowPosition>, ServiceError> {

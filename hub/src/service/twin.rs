@@ -60,7 +60,7 @@ impl TwinService {
         })?;
         let now = Timestamp::now();
         let change = move |record: &mut TwinRecord| {
-            if if_version.is_some_and(|wanted| wanted != record.reported.version) {
+            if if_version.is_some_and(|expected| expected != record.reported.version) {
                 return Err(ServiceError::precondition_failed());
             }
             record.reported.patch(SectionKind::Reported, &patch, now)?;
@@ -104,10 +104,10 @@ impl TwinService {
         &self,
         device: &DeviceId,
         if_match: IfMatch,
-        wanted: TwinPatch,
+        replacement: TwinPatch,
     ) -> Result<Twin, ServiceError> {
         self.change(device, if_match, move |record, now| {
-            replace(record, wanted, now)
+            replace(record, replacement, now)
         })
         .await
     }
@@ -187,10 +187,10 @@ pub(super) fn merge(
     })
 }
 
-/// Replaces the twin's sections with those that `wanted` has.
+/// Replaces the twin's sections with those that `replacement` has.
 fn replace(
     record: &mut TwinRecord,
-    wanted: TwinPatch,
+    replacement: TwinPatch,
     now: Timestamp,
 ) -> Result<TwinChange, ServiceError> {
     let (mut tags_replaced, mut desired_replaced) = (false, None);
@@ -199,13 +199,13 @@ fn replace(
         SectionPatch::Null => Some(Object::new()),
         SectionPatch::Values(values) => Some(values),
     };
-    if let Some(tags) = values(wanted.tags) {
+    if let Some(tags) = values(replacement.tags) {
         check_replacement(SectionKind::Tags, &tags)?;
         check_growth(SectionKind::Tags, &record.tags, &tags)?;
         record.tags = tags;
         tags_replaced = true;
     }
-    if let Some(desired) = values(wanted.desired) {
+    if let Some(desired) = values(replacement.desired) {
         let patch = record.desired.replace(SectionKind::Desired, desired, now)?;
         desired_replaced = Some(json(&record.desired.notification(patch)));
     }

@@ -144,16 +144,16 @@ fn apply(
     };
     let disconnect = match (task.operation, present) {
         (Operation::Create(_), Some(_)) => return Err(already_exists(device)),
-        (Operation::Create(wanted) | Operation::CreateOrUpdate(_, wanted), None) => {
-            write.insert(&new_record(device, &wanted, now)?)?;
+        (Operation::Create(update) | Operation::CreateOrUpdate(_, update), None) => {
+            write.insert(&new_record(device, &update, now)?)?;
             None
         }
         (
-            Operation::Update(if_match, wanted) | Operation::CreateOrUpdate(if_match, wanted),
+            Operation::Update(if_match, update) | Operation::CreateOrUpdate(if_match, update),
             Some(mut record),
         ) => {
             check_etag(&if_match, &record.etag, "eTag")?;
-            let disconnect = change(&mut record, &wanted, time_text(now))?;
+            let disconnect = change(&mut record, &update, time_text(now))?;
             write.update(&record)?;
             disconnect
         }
@@ -175,8 +175,8 @@ fn apply(
 }
 
 /// An item may leave out its etag only if the device does not exist yet.
-fn check_etag(wanted: &IfMatch, present: &str, member: &str) -> Result<(), ServiceError> {
-    let message = match wanted {
+fn check_etag(expected: &IfMatch, present: &str, member: &str) -> Result<(), ServiceError> {
+    let message = match expected {
         IfMatch::Any => return Ok(()),
         IfMatch::Etag(tag) if tag == present => return Ok(()),
         IfMatch::Etag(tag) => format!("{member} is `{tag}`; expected the current etag"),

@@ -185,9 +185,9 @@ impl DeviceUpdate {
         &self,
         present: Option<&StoredAuthentication>,
     ) -> Result<StoredAuthentication, ServiceError> {
-        let wanted = self.authentication.clone().unwrap_or_default();
-        let thumbprints = wanted.x509_thumbprint.unwrap_or_default();
-        let kind = match wanted.kind.as_deref() {
+        let requested = self.authentication.clone().unwrap_or_default();
+        let thumbprints = requested.x509_thumbprint.unwrap_or_default();
+        let kind = match requested.kind.as_deref() {
             Some(kind @ ("sas" | "selfSigned" | "certificateAuthority" | "none")) => {
                 kind.to_owned()
             }
@@ -202,7 +202,7 @@ impl DeviceUpdate {
         };
         let stored_keys = present.and_then(|present| present.keys.clone());
         let keys = if kind == "sas" {
-            let given = wanted.symmetric_key.unwrap_or_default();
+            let given = requested.symmetric_key.unwrap_or_default();
             let (primary, secondary) = stored_keys.unzip();
             Some((
                 key(given.primary_key.as_deref(), primary, "primaryKey")?,

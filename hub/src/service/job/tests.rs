@@ -446,8 +446,8 @@ async fn a_stored_job_runs_with_any_pair_of_timeouts() {
     online[0].1.answered("1", 200, b"{}");
     let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
     assert_eq!(ended.counts.succeeded, 1, "{ended:?}");
-    let shown = fleet.service.get(&id).await.unwrap();
-    let method = shown.cloud_to_device_method.unwrap();
+    let response = fleet.service.get(&id).await.unwrap();
+    let method = response.cloud_to_device_method.unwrap();
     assert_eq!(method.connect_timeout(), Duration::from_secs(120));
     fleet.end().await;
 }

@@ -211,9 +211,9 @@ fn task(text: &RawValue, label: &mut ItemLabel) -> Result<ItemTask, ServiceError
         ));
     }
     let identity = || {
-        let wanted: DeviceUpdate = read(text)?;
-        wanted.check()?;
-        Ok::<_, ServiceError>(wanted)
+        let update: DeviceUpdate = read(text)?;
+        update.check()?;
+        Ok::<_, ServiceError>(update)
     };
     let etag = || condition(head.etag.as_deref(), "eTag");
     let required = |etag: IfMatch, member| match etag {
