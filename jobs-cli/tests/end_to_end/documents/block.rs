@@ -95,8 +95,8 @@ pub(crate) fn blocks(page: &str, text: &str) -> Vec<Block> {
 
 #[test]
 fn blocks_have_their_place_reason_and_text() {
-    let page = "1. one:\n   <!-- no-run: as root -->\n   ```sh exits: 0 or 2\n   a\n     b\n   ```\n\
-                ```sh until: x y, exits: 2\nc\n```\n";
+    let page = "1. one:\n   <!-- no-run: as root -->\n   ```sh exits: 0 or 2\n   a\n     b\n\
+                \x20  ```\n```sh until: x y, exits: 2\nc\n```\n";
     let all = blocks("page", page);
     assert_eq!(all[0].no_run.as_deref(), Some("as root"));
     assert_eq!((all[0].first_line, all[0].last_line), (3, 6));

@@ -91,11 +91,19 @@ fn replaced(line: &str, shape: &str, with: impl Fn(&str) -> String) -> String {
 
 #[test]
 fn masks_variable_parts() {
-    let typed = "job lock-20271224-014440-ms8z is queued\nlock-20271224-014440-ms8z  waits for its start\n\
-        until Fri 2027-12-24 01:54:40 UTC, in 10 min  x\nplan 0123456789ab; in 4 s\nsince 2027-12-24T01:54:40.5Z\n2027-12-24 01:44:40  lobby";
-    assert_eq!(
-        steady(typed),
-        "job lock-20261123-220000-x7k2 is queued\nuntil Mon 2026-11-23 22:10:00 UTC, in 9 min 59 s  x\n\
-        plan 5d0f1b3c9a47; in 5 s\nsince 2026-11-23T22:00:00Z\n2026-11-23 22:00:00  lobby\n"
-    );
+    let printed = "\
+job lock-20271224-014440-ms8z is queued
+lock-20271224-014440-ms8z  waits for its start
+until Fri 2027-12-24 01:54:40 UTC, in 10 min  x
+plan 0123456789ab; in 4 s
+since 2027-12-24T01:54:40.5Z
+2027-12-24 01:44:40  lobby";
+    let masked = "\
+job lock-20261123-220000-x7k2 is queued
+until Mon 2026-11-23 22:10:00 UTC, in 9 min 59 s  x
+plan 5d0f1b3c9a47; in 5 s
+since 2026-11-23T22:00:00Z
+2026-11-23 22:00:00  lobby
+";
+    assert_eq!(steady(printed), masked);
 }
