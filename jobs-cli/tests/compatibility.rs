@@ -1,4 +1,4 @@
-//! Every test that docs/compatibility.md names for a fact exists.
+//! Every test that docs/compatibility.md names exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ const PAGE: &str = include_str!("../../docs/compatibility.md");
 const SECTION: &str = "## Facts and their tests";
 const SOURCES: [&str; 6] = ["protocol", "hub", "agent", "jobs-cli", "compat", "fuzz"];
 
-/// Names in backticks in the last column of the section's tables.
+/// Names in backticks in the last column of the tables.
 fn named_tests() -> BTreeSet<&'static str> {
     let (_, section) = PAGE.split_once(SECTION).expect("the section is there");
     let rows = section
@@ -20,7 +20,7 @@ fn named_tests() -> BTreeSet<&'static str> {
         .collect()
 }
 
-/// What follows `fn`, `def` or stands in `test('...')` in every source file below `folder`.
+/// Names after `fn`, `def` or in `test('...')` in every source file below `folder`.
 fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -1,7 +1,7 @@
-//! The architecture's one-way edges, as a test: between crates (from cargo's own graph) and between
-//! the hub's layers (from the source).
+//! Tests the allowed dependencies between crates (from cargo's graph) and between layers of the hub
+//! (from the source).
 //!
-//! A new edge is a decision: it changes ARCHITECTURE.md and the tables below in a commit of its
+//! A new dependency is a decision: change ARCHITECTURE.md and the tables below in a commit of its
 //! own.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
-/// Crate -> the crates of ours that its shipped code may link. `doorctl` reaches hub and agent only
-/// through its `demo` feature.
+/// Crate -> workspace crates that its product code may link. `doorctl` links hub and agent with
+/// feature `demo` only.
 const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("iothub-protocol", &[]),
     ("door-core", &[]),
@@ -23,7 +23,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The hub's layer -> the layers it may name. `lib.rs` and `main.rs` alone see all.
+/// Layer of the hub -> layers it may use. Only `lib.rs` and `main.rs` may use all.
 const HUB_LAYERS: &[(&str, &[&str])] = &[
     ("mqtt", &["session", "service", "auth", "tls", "listen"]),
     ("http", &["session", "service", "auth", "tls", "listen"]),
@@ -36,7 +36,7 @@ const HUB_LAYERS: &[(&str, &[&str])] = &[
     ("pki", &[]),
 ];
 
-/// Crates that must never enter the graph, with the reason.
+/// Crates that must not enter the graph, with the reason.
 const BANNED: &[(&str, &str)] = &[
     ("aws-lc-rs", "one TLS provider: ring"),
     ("aws-lc-sys", "one TLS provider: ring"),
@@ -66,7 +66,7 @@ fn crates_depend_one_way() {
     for package in metadata.workspace_packages() {
         let name = package.name.as_str();
         if ["doorfleet-bench", "doorfleet-fuzz"].contains(&name) {
-            continue; // may link what they measure and feed
+            continue; // may link what they measure or fuzz
         }
         let allowed = allowed
             .get(name)

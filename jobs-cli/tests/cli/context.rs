@@ -1,4 +1,4 @@
-//! Contexts: files, forms, and what is said about them.
+//! Contexts: files, formats and error messages.
 
 use super::support::{Home, KEY};
 

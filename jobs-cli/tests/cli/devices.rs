@@ -1,4 +1,4 @@
-//! `devices ...` without a hub: mistakes that are told before anybody is asked.
+//! `devices ...` without a hub: errors before any request.
 
 use super::support::Home;
 

@@ -1,4 +1,4 @@
-//! Mistakes with the door verbs: told before any hub is asked.
+//! Errors of the door verbs before any request.
 
 use super::support::Home;
 
@@ -55,7 +55,7 @@ fn impossible_door_commands_are_refused() {
 
 #[test]
 fn a_hold_of_more_than_7_days_is_refused() {
-    // How far ahead an instant is, the hub's clock says.
+    // The hub's clock decides how far ahead a named time is.
     for until in ["+6d", "2099-01-01 10:00"] {
         let told = Home::with_absent_hub().run(&["lock", "--until", until, "east"]);
         assert!(told.contains("cannot reach localhost:1"), "{told}");
@@ -88,7 +88,7 @@ fn every_verb_fails_when_the_hub_is_unreachable() {
 #[test]
 fn an_unknown_time_zone_refuses_clock_times() {
     let home = Home::with_absent_hub();
-    // Whether the time is understood: then it is the hub that cannot be reached.
+    // If the time is accepted, the error is that the hub is unreachable.
     for (zone, time, understood) in [
         ("Foo/Bar", "22:00", false),
         ("Foo/Bar", "tomorrow 06:30", false),

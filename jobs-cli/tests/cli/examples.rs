@@ -1,4 +1,4 @@
-//! Every example in every help is a command that there is, with flags that it takes.
+//! Every example in every help text is an existing command with valid flags.
 
 #[path = "../common/verbs.rs"]
 mod verbs;
@@ -14,8 +14,7 @@ fn help(home: &Home, path: &[String]) -> String {
     told
 }
 
-/// The words of a command as a shell makes them, up to a pipe or a redirection; `None` when a quote
-/// is still open.
+/// The words of a shell command, up to a pipe or redirection; `None` if a quote is open.
 fn words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -56,7 +55,7 @@ fn every_example_in_every_help_parses() {
             let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
             match words[..] {
                 ["demo", ..] => continue,
-                // Nobody's machine is to be reached from here.
+                // Tests must not contact a real machine.
                 ["devices", "enroll", ..] if !words.contains(&"--dry-run") => {
                     words.push("--dry-run");
                 }

@@ -1,4 +1,4 @@
-//! The help of each verb, so that a change of it is seen.
+//! Snapshots of the help of each verb.
 
 use super::support::Home;
 
@@ -69,7 +69,7 @@ fn a_completion_script_calls_doorctl_with_the_words_typed() {
     for (line, expected) in [
         (&["jobs", "wat"][..], "watch"),
         (&["lo"], "lock\nlockdown"),
-        // Nobody answers, and nothing is said.
+        // The hub does not answer: no candidates and no error message.
         (&["why", "lob"], ""),
     ] {
         let mut command = home.command(&["--", "doorctl"]);

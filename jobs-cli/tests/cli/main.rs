@@ -1,5 +1,4 @@
-//! What a person sees without any hub: help, mistakes, contexts. Exit status, stdout and stderr as
-//! they are.
+//! doorctl without a hub: help, errors, contexts. Snapshots of exit status, stdout and stderr.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod context;

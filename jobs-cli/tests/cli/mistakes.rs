@@ -1,5 +1,5 @@
-//! Mistakes: each says which flag, what was there, what was expected, and what to do next; each
-//! ends with status 1.
+//! Invalid usage: each error names the flag, its value, what was expected, and what to do next; the
+//! exit status is 1.
 
 use super::support::Home;
 
@@ -70,7 +70,7 @@ fn an_invalid_duration_is_reported_with_the_accepted_forms() {
     ");
 }
 
-/// Every verb that calls a method, with timeouts that Azure answers with 400004: no hub is asked.
+/// Every verb that calls a method, with timeouts that Azure answers with 400004: no request.
 #[test]
 fn a_connect_timeout_above_the_response_timeout_is_refused_before_any_request() {
     let home = Home::with_absent_hub();
@@ -96,7 +96,7 @@ fn a_connect_timeout_above_the_response_timeout_is_refused_before_any_request() 
         let expected = "status: 1\n--- stderr\nerror: --connect-timeout 2m is longer than \
                         --response-timeout 30s: ";
         assert!(told.starts_with(expected), "{verb}: {told}");
-        // Without its flag the response timeout follows, and a hub is asked.
+        // Without its flag the response timeout follows, and the request is sent.
         let told = run("--connect-timeout 2m");
         assert!(told.contains("cannot reach localhost:1"), "{verb}: {told}");
     }

@@ -1,5 +1,5 @@
-//! Output that goes nowhere: a command ends as it would with a reader, but for one that cannot
-//! print what it is asked for.
+//! Output that cannot be written: the exit status stays the same, except if the output is the
+//! purpose of the command.
 
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
@@ -8,16 +8,14 @@ use std::process::{Command, Stdio};
 
 use super::support::Home;
 
-/// Where output goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Sink {
-    /// A disk that is full.
+    /// A full disk.
     Full,
-    /// A pipe whose reader has gone.
+    /// A pipe with a closed reader.
     Gone,
-    /// A descriptor that was closed before the program began.
+    /// A descriptor that was closed before the start.
     Closed,
-    /// A reader.
     Read,
 }
 
@@ -25,7 +23,7 @@ impl Sink {
     fn stdio(self) -> Stdio {
         match self {
             Self::Full => Stdio::from(OpenOptions::new().write(true).open("/dev/full").unwrap()),
-            // The other end goes at once.
+            // The other end is dropped at once.
             Self::Gone => Stdio::from(OwnedFd::from(UnixStream::pair().unwrap().0)),
             Self::Closed => Stdio::null(),
             Self::Read => Stdio::piped(),
@@ -33,7 +31,7 @@ impl Sink {
     }
 }
 
-/// The exit status of a command line, and what it says on stderr if that is read.
+/// The exit status of a command line, and its stderr if that is read.
 fn run(home: &Home, line: &str, out: Sink, err: Sink) -> (Option<i32>, String) {
     let program = assert_cmd::cargo::cargo_bin("doorctl");
     let mut shell = format!("exec {} {line}", program.display());
@@ -67,7 +65,7 @@ fn a_closed_output_does_not_change_the_exit_status() {
         (Sink::Full, Sink::Read),
         (Sink::Gone, Sink::Read),
     ];
-    // What each ends with, and whether it is there to print: then a disk that is full is an error.
+    // Command, exit status, and whether its purpose is the output: then a full disk is an error.
     for (line, code, prints) in [
         ("--help", 0, true),
         ("--version", 0, true),

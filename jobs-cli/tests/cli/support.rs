@@ -1,4 +1,4 @@
-//! Running the program with settings of its own, and looking at all it says.
+//! Runs doorctl with its own configuration and collects its output.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 pub(crate) const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// A home of its own.
+/// A temporary home folder.
 pub(crate) struct Home(TempDir);
 
 impl Home {
@@ -20,7 +20,7 @@ impl Home {
         self.0.path()
     }
 
-    /// Writes a file that only its owner may read.
+    /// Writes a file with mode 0600.
     pub(crate) fn secret(&self, name: &str, text: &str) {
         let path = self.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -29,7 +29,7 @@ impl Home {
             .unwrap();
     }
 
-    /// A context for a hub that is not there: nothing listens on port 1.
+    /// A context for an unreachable hub: nothing listens on port 1.
     pub(crate) fn with_absent_hub() -> Self {
         let home = Self::new();
         let text =
@@ -46,8 +46,7 @@ impl Home {
         home
     }
 
-    /// Runs the program, and gives exit status, stdout and stderr; the home's path is told as
-    /// `HOME`.
+    /// Returns exit status, stdout and stderr; the path of the home is replaced by `HOME`.
     pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         let mut told = format!("status: {}\n", output.status.code().unwrap());

@@ -1,5 +1,5 @@
-//! A laptop whose clock is not the hub's: what each verb sends is counted by the hub's, and
-//! instants that a person named go as they were named.
+//! Local and hub clocks that differ: relative times follow the hub's clock, and named times are
+//! sent unchanged.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::commands::{HEALTH, doorctl};
 use super::server::{Received, Reply, Server};
 use super::{DEVICE, device};
 
-/// What a busy machine may take between a `Date` and what is made of it.
+/// Largest difference between a `Date` and the times computed from it, on a busy machine.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
 
 const MINUTE: i64 = 60;
@@ -28,7 +28,7 @@ fn twin() -> String {
     .to_string()
 }
 
-/// What the hub has to say to a verb, by the path that is asked.
+/// Answers of the hub.
 #[derive(Clone, Copy)]
 enum Answer {
     Health,
@@ -68,24 +68,22 @@ impl Answer {
     }
 }
 
-/// What has to stand at a place of what is sent.
+/// Expected value at a place of a request.
 #[derive(Debug, Clone, Copy)]
 enum Expected {
-    /// So many seconds after now, by the hub's clock.
+    /// Seconds after the hub's time.
     Hub(i64),
-    /// The instant that was named.
+    /// The named time.
     Named,
-    /// A minute after it.
+    /// One minute after the named time.
     NamedAndMinute,
-    /// This text.
     Text(&'static str),
-    /// Nothing.
     Absent,
 }
 use Expected::{Absent, Hub, Named, NamedAndMinute, Text};
 
-/// A verb, what the hub answers in turn, which request counts (`NAMED` in the arguments is an
-/// instant), and what it has to carry.
+/// A verb (`NAMED` stands for a time), the hub's answers in order, the index of the request to
+/// check, and what it has to contain.
 type Case = (
     &'static [&'static str],
     &'static [Answer],
@@ -128,8 +126,8 @@ const CASES: &[Case] = &[
     (&["events"], &[Answer::Health, Answer::End], 1, &[("?since", Hub(-24 * 60 * MINUTE))]),
 ];
 
-/// The text at a place of a request: a member of the door's payload, `/x` of the body, `?x` of the
-/// address.
+/// The value at a place of a request: a member of the door's payload, `/x` of the body, `?x` of the
+/// query string.
 fn sent(request: &Received, place: &str) -> Option<String> {
     if let Some(name) = place.strip_prefix('?') {
         let address =
@@ -148,7 +146,7 @@ fn sent(request: &Received, place: &str) -> Option<String> {
     value.map(|value| value.as_str().unwrap().to_owned())
 }
 
-/// A server whose answers carry the time `ahead` of this machine's.
+/// A server whose clock is `ahead` of the local one.
 async fn hub_ahead(ahead: SignedDuration, answers: &[Answer]) -> (Server, Timestamp) {
     let hub = Timestamp::now() + ahead;
     let reply = |answer: &Answer| Reply::ok(&answer.body(hub)).with("date", &date(hub));
@@ -202,7 +200,7 @@ async fn relative_times_follow_the_hubs_clock_and_named_times_are_sent_unchanged
                     "{what}: {place} is {found:?}, not {expected:?}: {said}"
                 );
             }
-            // A difference is told once, with both times.
+            // A difference is reported once, with both times.
             let told = said.matches("this machine's clock is").count();
             assert_eq!(told, usize::from(minutes != 0), "{what}: {said}");
         }
@@ -280,7 +278,7 @@ async fn a_token_of_a_wrong_clock_is_renewed_once() {
             .unwrap()
     };
     let refused = super::refusal("IotHubUnauthorizedAccess");
-    // Minutes that the hub is ahead, and how often a request that stays refused is sent.
+    // Minutes that the hub is ahead, and how often a refused request is sent.
     for (minutes, attempts) in [
         (0, 1),
         (59, 1),
@@ -301,7 +299,7 @@ async fn a_token_of_a_wrong_clock_is_renewed_once() {
             assert!((3_540..=3_660).contains(&left), "{minutes} min: {left} s");
         }
     }
-    // Later tokens are by the hub's clock, whatever the first was.
+    // Later tokens use the hub's clock, even if the first was valid.
     let hub = Timestamp::now() - SignedDuration::from_mins(20);
     let reply = || Reply::ok(DEVICE).with("date", &date(hub));
     let server = Server::play(vec![reply(), reply()]).await;

@@ -1,4 +1,4 @@
-//! doorctl itself against that server: what it does when answers break off.
+//! The program against the scripted server: how it handles broken responses.
 
 use std::process::{Output, Stdio};
 
@@ -7,10 +7,9 @@ use super::{TWIN, refusal};
 
 pub(crate) const HEALTH: &str = r#"{"hubName":"localhost","mqttPort":8883}"#;
 
-/// Runs doorctl to its end.
 pub(crate) async fn doorctl(server: &Server, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
-    // It holds a secret: this kind of file is its owner's alone.
+    // It holds a secret: a temporary file of this kind has mode 0600.
     let config = tempfile::NamedTempFile::new_in(&folder).unwrap();
     let (connection, ca) = (server.connection_string(), server.ca_pem());
     let text = format!(
@@ -81,7 +80,7 @@ async fn a_job_whose_creation_got_no_response_is_looked_up() {
     for (answer, status, known) in [
         (Reply::ok(&job("scheduleDeviceMethod")), 0, true),
         (Reply::status(404, &refusal("JobNotFound")), 1, true),
-        // Somebody else's.
+        // A job of another type: created by somebody else.
         (Reply::ok(&job("scheduleUpdateTwin")), 1, false),
         (
             Reply::status(401, &refusal("IotHubUnauthorizedAccess")),

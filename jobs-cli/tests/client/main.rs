@@ -1,5 +1,4 @@
-//! The REST client against a server that plays a script: what is sent, what is sent again, and what
-//! is made of the answers.
+//! The REST client against a scripted server: requests, retries, and how responses are parsed.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clock;
@@ -122,7 +121,7 @@ async fn requests_are_signed_versioned_and_spelled_as_azure_documents() {
     assert_eq!(tokens.len(), 1, "a token is made once per lifetime");
     assert_eq!(requests[3].header("if-match"), Some("\"AAAAAAAAAAE=\""));
     assert_eq!(requests[11].header("if-match"), Some("\"*\""));
-    // Azure's front end answers 411 to a cancel that does not say how long it is.
+    // Azure's front end answers 411 to a cancel without a length.
     assert_eq!(
         (
             requests[8].header("content-length"),
@@ -361,7 +360,7 @@ async fn events_are_requested_after_the_last_id_and_read_one_by_one() {
     let mut torn = hub.door_hub_events(&all).await.unwrap();
     let error = torn.next().await.unwrap_err();
     assert_eq!(error.to_string(), "the hub's answer is not an event");
-    // Not asked again by itself: whoever follows knows better when.
+    // No reconnect by itself: that is up to the caller.
     let refused = hub.door_hub_events(&all).await.unwrap_err();
     assert_eq!(refused.status(), Some(429));
 }

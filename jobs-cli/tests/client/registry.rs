@@ -1,4 +1,4 @@
-//! Changing identities, one and many.
+//! Changes of one or many identities.
 
 use doorctl::{BulkItem, ClientError, DeviceIdentity, ImportMode};
 use iothub_protocol::ErrorCode;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::server::{Reply, Server};
 use super::{device, refusal};
 
-/// As Azure shows one, read-only members and those of edge devices included.
+/// An identity of Azure, with read-only members and those of edge devices.
 const FULL: &str = r#"{"deviceId":"d","generationId":"637","etag":"ODgxNTgwOA==","connectionState":"Connected","status":"enabled","statusReason":null,
     "statusUpdatedTime":"0001-01-01T00:00:00Z","cloudToDeviceMessageCount":0,
     "authentication":{"symmetricKey":{"primaryKey":"b25l","secondaryKey":"dHdv"},"x509Thumbprint":{"primaryThumbprint":null,"secondaryThumbprint":null},"type":"sas"},

@@ -1,5 +1,5 @@
-//! A server with a certificate of its own that answers each request with the next line of its
-//! script, and remembers what it was sent.
+//! A TLS server that answers each request with the next reply of its script and records the
+//! requests.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,6 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// What a request is answered with.
 pub(crate) struct Reply(Act);
 
 enum Act {
@@ -40,12 +39,12 @@ impl Reply {
         })
     }
 
-    /// Ends the connection without a word.
+    /// Closes the connection without a response.
     pub(crate) fn hang_up() -> Self {
         Self(Act::HangUp)
     }
 
-    /// Keeps the connection and says nothing.
+    /// Keeps the connection open without a response.
     pub(crate) fn silence() -> Self {
         Self(Act::Silence)
     }
@@ -58,7 +57,6 @@ impl Reply {
     }
 }
 
-/// What was sent.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
     /// Method and target.
@@ -73,7 +71,7 @@ impl Received {
     }
 }
 
-/// The server; ends when dropped.
+/// The server; stops when dropped.
 pub(crate) struct Server {
     port: u16,
     ca_pem: String,
@@ -174,7 +172,7 @@ async fn serve(
 ) {
     loop {
         let (socket, _) = listener.accept().await.unwrap();
-        // A client that does not trust us ends here.
+        // A client that does not trust the certificate hangs up here.
         let Ok(mut stream) = acceptor.accept(socket).await else {
             continue;
         };
@@ -184,7 +182,7 @@ async fn serve(
         received.lock().unwrap().push(request);
         match script
             .pop_front()
-            .expect("a request that the script does not have")
+            .expect("the script has no reply for this request")
             .0
         {
             Act::Answer {

@@ -1,6 +1,6 @@
-//! The verbs that there are, by what each help lists.
+//! The existing verbs, as listed in the help.
 
-/// All of them, the groups too; `help` gives the help of a verb.
+/// All verbs, including groups; `help` returns the help of a verb.
 pub(crate) fn verbs(help: impl Fn(&[String]) -> String) -> Vec<Vec<String>> {
     let mut verbs = vec![Vec::new()];
     let mut next = 0;
@@ -15,12 +15,12 @@ pub(crate) fn verbs(help: impl Fn(&[String]) -> String) -> Vec<Vec<String>> {
     verbs
 }
 
-/// The verbs below that of a help.
+/// The subcommands listed in a help.
 pub(crate) fn listed(help: &str) -> Vec<String> {
     let Some((_, listed)) = help.split_once("Commands:\n") else {
         return Vec::new();
     };
-    // A name stands behind two spaces; what it is said to be behind more.
+    // Names are indented by two spaces, continued descriptions by more.
     let names = listed.lines().take_while(|line| !line.is_empty());
     let names = names.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
     names

@@ -61,7 +61,7 @@ fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
         .expect(2)
         .says(&["1 secured, 1 accepted, 1 failed"]);
 
-    // The one comes there by itself, the other when it is told again.
+    // One door reaches the state by itself, the other by the retry.
     open.at(SimCommand::Close);
     operator.until(&["twin", "show", "open"], |twin| {
         twin["properties"]["reported"]["door"]["secured"] == "secured"
@@ -131,7 +131,7 @@ fn a_job_is_not_retried_while_it_runs_or_after_its_named_end() {
     assert_eq!(listed.as_array().unwrap().len(), 2, "nothing was made");
 }
 
-/// What is run, how it ends, and what is said; in this order.
+/// Command, exit status and part of the output, in the order of execution.
 const RETRIES: &[(&str, i32, &str)] = &[
     (
         "jobs twin --set settings.strikeTime=xyz east --id wrong --watch",
@@ -149,7 +149,7 @@ const RETRIES: &[(&str, i32, &str)] = &[
         0,
         "settings.strikeTime is applied",
     ),
-    // What is desired now is applied: another change came after the job.
+    // The current desired value is applied: another change followed the job.
     ("jobs retry wrong", 0, "is changed: nothing to do"),
     (
         "jobs twin --set floor=4 absent --id away --watch",
@@ -157,7 +157,7 @@ const RETRIES: &[(&str, i32, &str)] = &[
         "the door is offline",
     ),
     ("jobs retry away --id away-2", 0, "job away-2 is"),
-    // Of the doors of a job, none is left.
+    // All doors of the job are removed.
     (
         "jobs lock absent --connect-timeout 0 --id gone --watch",
         2,

@@ -1,6 +1,6 @@
-//! Every verb that Azure IoT Hub can serve, through a proxy that has nothing but what Azure has.
+//! Every verb that Azure IoT Hub supports, through a proxy that has only what Azure has.
 //!
-//! A new verb gets a row of [`SERVED`], or of [`DOOR_HUB_ONLY`] when only door-hub can serve it.
+//! A new verb gets a row in [`SERVED`], or in [`DOOR_HUB_ONLY`] if only door-hub supports it.
 
 pub(crate) mod proxy;
 mod rules;
@@ -11,8 +11,8 @@ use super::support::Lab;
 use proxy::Shown::{AsItIs, Status, Type, Unknown};
 use proxy::{Azure, Queries, Shown};
 
-/// What is run, how it ends, and what stdout or stderr say; in this order, at the registered doors
-/// `lobby` (connected) and `yard` (absent).
+/// Command, exit status and part of the output, in the order of execution, with the registered
+/// doors `lobby` (connected) and `yard` (offline).
 pub(super) struct Verb(pub(super) &'static str, pub(super) i32, &'static str);
 
 #[rustfmt::skip]
@@ -77,7 +77,7 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("lockdown lobby yard --connect-timeout 0", 2, "calls 2 doors"),
     Verb("all-clear lobby yard --connect-timeout 0", 2, "1 done, 1 failed"),
     Verb("jobs lock yard --at +1h --id tonight", 0, "job tonight is queued: 1 door matches now"),
-    // One job at a time.
+    // Azure runs one job at a time.
     Verb("jobs lock lobby --id second", 1, "another job is active, and this hub allows no more"),
     Verb("lockdown lobby yard --connect-timeout 0", 2, "calling every door directly"),
     Verb("all-clear lobby yard --connect-timeout 0", 2, "1 done, 1 failed"),
@@ -87,7 +87,8 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("jobs cancel tonight", 4, "job tonight cannot be cancelled"),
     Verb("jobs lock lobby yard --connect-timeout 0 --for 10m --id mixed", 0, "2 doors match now"),
     Verb("jobs wait mixed", 2, "1 secured, 1 failed"),
-    // Its payload comes back as an array of bytes.
+    // Azure returns the payload as an array of bytes.
+    // Without its flag the response timeout follows the connect timeout of 2 minutes.
     Verb("jobs show mixed -o json", 0, "\"lockTime\":\"10m\""),
     Verb("jobs wait mxied", 1, "the hub has no job `mxied`; did you mean `mixed`?"),
     Verb("jobs watch mxied", 1, "did you mean `mixed`?"),
@@ -115,7 +116,7 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("jobs list --status cancelled -o csv", 0, "tonight"),
 ];
 
-/// What is run, and what is said; it ends with status 4, and the hub is asked for nothing.
+/// Command and part of the output; the exit status is 4, and no request is sent.
 const DOOR_HUB_ONLY: &[(&str, &str)] = &[
     (
         "jobs stop mixed",
@@ -131,7 +132,7 @@ const DOOR_HUB_ONLY: &[(&str, &str)] = &[
     ),
 ];
 
-/// The words of a command line; quotes keep words together.
+/// Splits a command line into words; quotes keep words together.
 pub(super) fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (index, part) in line.split('\'').enumerate() {
@@ -174,8 +175,8 @@ fn every_verb_that_azure_supports_works_with_azures_api() {
     }
 }
 
-/// How the hub shows job `night`, which runs, answer by answer; what is run; how it ends, and what
-/// it says.
+/// How the hub shows the running job `night` in each response; command, exit status and part of the
+/// output.
 const ENDS: &[(&[Shown], &str, i32, &str)] = &[
     (
         &[Unknown],
@@ -207,14 +208,14 @@ const ENDS: &[(&[Shown], &str, i32, &str)] = &[
         1,
         "the hub has no job `night`",
     ),
-    // It was made a moment ago.
+    // It was created a moment ago.
     (
         &[Unknown, Unknown, Status("completed")],
         "jobs wait night",
         2,
         "job night completed",
     ),
-    // It is deleted while somebody watches.
+    // It is deleted while it is watched.
     (
         &[AsItIs, AsItIs, Unknown],
         "jobs watch night",
@@ -233,7 +234,7 @@ const ENDS: &[(&[Shown], &str, i32, &str)] = &[
         2,
         "job night completed",
     ),
-    // Words that doorctl does not know, for good or for a moment.
+    // Words that doorctl does not know, permanently or temporarily.
     (
         &[Status("paused")],
         "jobs wait night",
@@ -295,7 +296,7 @@ fn waiting_ends_in_every_state_of_a_job() {
     let lab = Lab::new();
     let azure = Azure::before(&lab, Queries::AZURE);
     lab.operator.run(&["devices", "add", "yard"]).expect(0);
-    // A job that is made and does not show: for a moment, or for ever.
+    // A created job is not visible, temporarily or permanently.
     let tag = "jobs tags --set wing=east yard --watch --id";
     azure.show("made", &[Unknown, Unknown, AsItIs]);
     run(&lab, &format!("{tag} made"))
@@ -371,7 +372,7 @@ fn a_list_that_needs_several_jobs_is_refused_with_advice_to_tag() {
             "doorctl devices tag DOOR.. batch=x, then: --where \"tags.batch = 'x'\"",
         ]);
     }
-    // What is done at once needs no job.
+    // Immediate verbs need no job.
     lab.operator
         .run(&[&["devices", "add"], &names[..]].concat())
         .expect(0);

@@ -1,11 +1,11 @@
-//! What a shell offers behind Tab, from a real hub.
+//! Candidates of shell completion, with a real hub.
 
 use std::process::Command;
 use std::time::Instant;
 
 use super::support::{DEADLINE, Lab, missing, same_environment};
 
-/// A lab with doors, a job before another, and a second context that leads nowhere.
+/// A lab with doors, two jobs, and a second context with an unreachable hub.
 fn lab() -> Lab {
     let lab = Lab::new();
     let operator = &lab.operator;
@@ -38,7 +38,7 @@ fn lab() -> Lab {
 #[test]
 fn completion_offers_doors_jobs_and_contexts() {
     let lab = lab();
-    // As the script of a shell asks: the words of the line, and which of them is being typed.
+    // As the shell's script calls it: the words of the line, and the index of the one to complete.
     let offered = |line: &str| -> String {
         let words: Vec<&str> = line.split(' ').collect();
         let output = lab
@@ -64,7 +64,7 @@ fn completion_offers_doors_jobs_and_contexts() {
         ("doorctl context use n", "nowhere"),
         ("doorctl --context l", "lab"),
         ("doorctl why nobody", ""),
-        // The context of the line is the one that is asked, and this one leads nowhere.
+        // The context on the line is used, and its hub is unreachable.
         ("doorctl --context nowhere why lob", ""),
         ("doorctl --context lab why lobby-e", "lobby-east"),
     ] {
@@ -102,8 +102,7 @@ fn a_real_bash_completes_a_door() {
     until("bash", "lobby-east\nlobby-west\n", offered);
 }
 
-/// A hub has a second to answer, which a machine that is busy may take: a person would press Tab
-/// again.
+/// Repeats a completion, as a person would: a busy machine may exceed the hub's second.
 #[track_caller]
 fn until(what: &str, wanted: &str, offered: impl Fn() -> String) {
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! The demo, as a newcomer runs it.
+//! `doorctl demo`.
 
 use std::path::Path;
 use std::process::Stdio;

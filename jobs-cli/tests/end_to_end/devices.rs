@@ -142,7 +142,7 @@ fn existing_doors_are_not_created_again_and_a_failed_add_leaves_none() {
             "the hub has a door called west already; nothing was changed",
             "doorctl devices show west",
         ]);
-    // The hub refuses one: none is made.
+    // The hub refuses one door: none is created.
     let too_long = format!("wing={}", "x".repeat(5_000));
     operator
         .run(&["devices", "add", "east", "south", "--tag", &too_long])
@@ -150,7 +150,7 @@ fn existing_doors_are_not_created_again_and_a_failed_add_leaves_none() {
         .says(&["error: cannot add east: ", "wing", "; nothing was changed"]);
     let left = operator.json(&["devices", "list"]);
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
-    // The hub makes them, and the answer is lost: whose they are is seen by their keys.
+    // The hub creates them and the response is lost: their keys show who created them.
     let azure = Azure::before(&lab, Queries::AZURE);
     azure.trouble("south", Trouble::NoAnswer);
     operator
@@ -196,7 +196,7 @@ fn agent_files_are_complete_and_private_and_never_overwritten() {
     add("south", "nowhere/south.toml")
         .expect(1)
         .says(&["nowhere is no folder; nothing was changed"]);
-    // A folder that takes no file: no door is made.
+    // A folder that is not writable: no door is created.
     if !is_root() {
         fs::create_dir(path("locked")).unwrap();
         fs::set_permissions(path("locked"), fs::Permissions::from_mode(0o500)).unwrap();
@@ -204,7 +204,7 @@ fn agent_files_are_complete_and_private_and_never_overwritten() {
             .expect(1)
             .says(&["nothing was changed"]);
     }
-    // Nor is one whose files cannot be written: as a program that may make no file of any length.
+    // The same if the files cannot be written: the file size limit of the process is 0.
     let line = format!(
         "trap '' XFSZ; ulimit -f 0; {} devices add north --agent-config north.toml",
         env!("CARGO_BIN_EXE_doorctl")

@@ -1,5 +1,4 @@
-//! The door verbs against a real hub with real doors, which are released when nobody says
-//! otherwise.
+//! The door verbs against a real hub with real doors, which are released by default.
 
 use std::process::Stdio;
 
@@ -49,7 +48,7 @@ fn one_door_is_called_directly_and_its_outcome_is_printed() {
         .run(&["relinquish", "east", "--slot", "5"])
         .expect(0);
     operator.run(&["mode", "normal", "east"]).expect(0);
-    // Its default releases it: nothing operators could unlock, but not secured either.
+    // Its default releases it: no operator unlocked it, but not secured either.
     operator
         .run(&["mode", "secure", "east"])
         .expect(2)
@@ -163,7 +162,7 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
     free     locked      closed      secured  bond   secured
     passage  locked      closed      secured  bond   secured
     ");
-    // Saying it again forgets nothing.
+    // Repeating it keeps the saved mode.
     operator
         .run(now)
         .expect(2)
@@ -186,7 +185,7 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
         .run(&["unlock", "--building", "43"])
         .expect(4)
         .says(&["3 failed"]);
-    // One goes away under the lockdown and hears the all-clear when it is back.
+    // One door goes offline under lockdown and applies the all-clear when it reconnects.
     lab.stop("away", away);
 
     operator
@@ -247,7 +246,7 @@ fn all_clear_restores_a_mode_that_overrode_the_assigned_one() {
     });
     operator.run(&["mode", "maintenance", "east"]).expect(0);
     operator.run(&["lockdown", "east"]).expect(0);
-    // Also by a door that is away then.
+    // Also by a door that is offline at that time.
     lab.stop("east", east);
     let cleared = operator
         .run(&["all-clear", "east", "--connect-timeout", "0"])
@@ -410,10 +409,10 @@ fn status_counts_doors_by_building_and_floor() {
 fn a_read_after_a_command_shows_its_result() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    // Two: the motor of one rests after so many movements.
+    // Two doors: the motor of one has to rest after a number of movements.
     let _east = lab.door("east", &[]);
     let _west = lab.door("west", &[]);
-    // It stands released when nobody holds it.
+    // Its default is released.
     for (command, lock_state) in [
         (&["lock", "east"][..], "locked"),
         (&["unlock", "east"], "unlocked"),

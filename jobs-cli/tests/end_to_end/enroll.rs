@@ -1,5 +1,5 @@
-//! `devices enroll` against a real hub and the real agent, over an ssh that ends on this machine:
-//! see enroll/pi.sh.
+//! `devices enroll` against a real hub and the real agent; ssh is replaced by enroll/pi.sh, which
+//! runs commands on this machine.
 
 mod scripts;
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::support::{Lab, Told, program};
 
-/// What the stand-in is called by.
+/// Names under which the stand-in is called.
 const PROGRAMS: [&str; 11] = [
     "uname",
     "dpkg",
@@ -28,7 +28,7 @@ const PROGRAMS: [&str; 11] = [
     "sync",
 ];
 
-/// A Pi that is a folder.
+/// A folder as the root of a Pi.
 pub(crate) struct Pi(TempDir);
 
 impl Pi {
@@ -51,7 +51,7 @@ impl Pi {
         self.0.path().join(path)
     }
 
-    /// Something is out of order from now on.
+    /// Injects a fault.
     fn fault(&self, name: &str) {
         fs::write(self.at(name), "").unwrap();
     }
@@ -68,13 +68,13 @@ impl Pi {
         fs::metadata(self.at(path)).unwrap().permissions().mode() & 0o777
     }
 
-    /// How often something was called there.
+    /// Number of calls of a program.
     fn called(&self, line: &str) -> usize {
         let log = fs::read_to_string(self.at("log")).unwrap_or_default();
         log.lines().filter(|said| said.starts_with(line)).count()
     }
 
-    /// The process of a door that runs.
+    /// Process of a running door.
     fn process(&self, door: &str) -> String {
         self.text(&format!("run/door-agent@{door}.pid"))
     }
@@ -145,7 +145,7 @@ impl Site {
         self.run(&mut command)
     }
 
-    /// Runs a program of the operator, whose ssh leads to the Pi.
+    /// Runs a program of the operator with ssh replaced.
     fn run(&self, command: &mut Command) -> Told {
         let mut path = self.pi.at("here").into_os_string();
         path.push(":");
@@ -164,7 +164,7 @@ impl Site {
         }
     }
 
-    /// Whether the hub knows the door.
+    /// Whether the hub has the door.
     fn is_registered(&self) -> bool {
         self.lab.operator.run(&["devices", "show", "lobby"]).status == 0
     }
@@ -266,8 +266,7 @@ fn a_second_enroll_changes_only_what_differs() {
     assert_eq!(site.pi.process("lobby"), process);
     assert_eq!(site.pi.called("apt-get install"), 1);
 
-    // Other settings: kept beside, and left to a restart that may be refused, and is asked for
-    // again.
+    // Changed settings: the old ones are kept, and the restart may be refused and requested again.
     let before = site.pi.text("etc/door-agent/lobby.toml");
     site.write("lobby.toml", &site.settings("released"));
     for _ in 0..2 {
@@ -285,11 +284,11 @@ fn a_second_enroll_changes_only_what_differs() {
     let restarted = site.pi.process("lobby");
     assert_ne!(restarted, process);
 
-    // At rest, so that a restart moves nothing.
+    // The default state, so that a restart moves nothing.
     let at_rest = |twin: &Value| twin["properties"]["reported"]["door"]["lockState"] == "unlocked";
     site.lab.operator.until(&["twin", "show", "lobby"], at_rest);
 
-    // Another version of the program; the settings on the Pi are kept when none are given.
+    // Another version of the package; without --config the settings on the Pi are kept.
     site.write("door-agent_0.2.0-1_arm64.deb", "0.2.0-1");
     site.enroll_with(
         &["--hub-host", "localhost"],
@@ -382,7 +381,7 @@ fn invalid_settings_do_not_replace_valid_ones() {
         "relinquish_default",
         "next: mend lobby.toml and repeat this command",
     ]);
-    // What a door of 0.1 goes on with is refused all the same when it is brought anew.
+    // Settings of version 0.1 that a running door accepts are refused for a new enroll.
     for (settings, mistake) in [
         ("settle_time = \"30\"", "door.settle_time: 30 has no unit, "),
         (

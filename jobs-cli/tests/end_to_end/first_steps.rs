@@ -1,9 +1,8 @@
-//! The help is enough: what it shows, and nothing else, leads from nothing to a scheduled lock of a
-//! fleet.
+//! The commands in the help texts are enough to get from nothing to a scheduled lock of a fleet.
 
 use super::support::{Lab, Told};
 
-/// The commands that a help shows under a heading; what stands behind three spaces explains them.
+/// The commands below a heading of a help; text after three spaces is an explanation.
 fn commands(help: &str, heading: &str) -> Vec<String> {
     let behind = help.split(&format!("{heading}\n")).nth(1).unwrap();
     let lines = behind.lines().take_while(|line| !line.is_empty());
@@ -13,7 +12,7 @@ fn commands(help: &str, heading: &str) -> Vec<String> {
         .collect()
 }
 
-/// Types a command as the help has it, but for where things are, and when.
+/// Runs a command of the help, with paths and times replaced.
 #[track_caller]
 fn typed(lab: &Lab, command: &str) -> Told {
     let command = command
@@ -27,7 +26,7 @@ fn typed(lab: &Lab, command: &str) -> Told {
 #[test]
 fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
     let lab = Lab::new();
-    // Nothing: no context is left of the lab's own.
+    // Start without the context of the lab.
     std::fs::remove_file(lab.operator.folder().join("doorctl.toml")).unwrap();
     let told = lab.operator.run(&["devices", "list"]).expect(1);
     told.says(&["doorctl context add NAME --connection-string-file FILE --ca ca.pem"]);
@@ -41,7 +40,7 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
         let told = typed(&lab, step);
         assert_eq!(told.status, 0, "doorctl {step}: {told:?}");
         if step.starts_with("devices add") {
-            // Somebody hangs them on the wall.
+            // Now the doors are installed.
             for name in ["lobby-east", "lobby-west"] {
                 doors.push(lab.start(name));
                 lab.operator.until(&["twin", "show", name], |twin| {
@@ -84,7 +83,7 @@ fn the_output_of_a_plan_and_a_job_names_the_next_command() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let _east = lab.door("lobby-east", &["--building", "43", "--floor", "3"]);
-    // The example of `jobs plan`, and then only what the last command said.
+    // The example of `jobs plan`, then only commands that the output named.
     let help = operator.run(&["jobs", "plan", "--help"]).expect(0).stdout;
     let example = commands(&help, "Examples:")
         .remove(0)

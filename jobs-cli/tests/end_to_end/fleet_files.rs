@@ -13,7 +13,7 @@ use super::support::{Lab, Process};
 const DOORS: &str = "door,building,floor,tags.wing,desired.settings.strikeTime\n\
                      east,43,3,east,5\nwest,43,mezzanine,west,\n";
 
-/// `door-000` and so on.
+/// `door-000`, `door-001`, ...
 fn many(count: usize) -> String {
     let mut text = "door,floor\n".to_owned();
     for n in 0..count {
@@ -72,7 +72,7 @@ fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
     let read = |name: &str| fs::read_to_string(path(name)).unwrap();
     assert_eq!(read("keys/west.connection-string"), read("west.key"));
 
-    // Again: nothing is made, and no file is touched.
+    // Repeated: nothing is created, and no file is changed.
     operator
         .run(&["devices", "add", "--from", "doors.csv"])
         .expect(1)

@@ -48,7 +48,7 @@ fn a_lock_job_counts_the_answers_of_the_doors() {
         "{payload}"
     );
 
-    // The deadline comes before the door is closed; then it is closed.
+    // First the deadline expires while the door is open; then the door is closed.
     operator
         .run(&["jobs", "wait", "now", "--deadline", "5s"])
         .expect(3)

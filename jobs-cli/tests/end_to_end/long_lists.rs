@@ -1,4 +1,4 @@
-//! More names than one condition can hold.
+//! More names than fit into one condition.
 
 use serde_json::json;
 
@@ -53,13 +53,13 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
         .expect(0)
         .says(&["follow it: doorctl jobs watch night-2"]);
     assert_eq!(made.stdout, "night-1\nnight-2\nnight-3\n");
-    // Each door is called by one of them.
+    // Each door is called by exactly one job.
     let listed = operator.json(&["jobs", "list"]);
     let listed = listed.as_array().unwrap().iter();
     let made = listed.filter(|job| job["jobId"].as_str().unwrap().starts_with("night-"));
     assert_eq!(made.count(), 3);
 
-    // The same names again: the first that is there already stops it.
+    // The same names again: the first existing job stops the command.
     run(&["jobs", "lock"], &yes)
         .expect(1)
         .says(&["the hub has a job called night-1 already; nothing was changed"]);

@@ -1,4 +1,4 @@
-//! doorctl against a real hub with real agents, as processes or within this one.
+//! doorctl against a real hub with real agents, in this process or in their own.
 #![cfg(all(unix, feature = "demo"))]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

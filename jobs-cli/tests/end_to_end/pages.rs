@@ -46,7 +46,7 @@ fn blocks_of(language: &str, page: &Path, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Commands of ours on a line: the words from the program's name to what ends a command.
+/// Commands of this project on a line, from the program's name to the end of the command.
 fn commands(line: &str) -> Vec<Vec<&str>> {
     let ours = |word: &str| ["doorctl", "door-agent", "door-hub"].contains(&word);
     let line = line.split(" #").next().unwrap();
@@ -55,7 +55,7 @@ fn commands(line: &str) -> Vec<Vec<&str>> {
         .split_whitespace()
         .map(|word| word.trim_matches(['`', '(', ')']))
         .collect();
-    // The first of a command, or behind `ssh user@host`: elsewhere it is the name of a unit.
+    // At the start of a command, or after `ssh user@host`: elsewhere it is the name of a unit.
     let starts = (0..words.len()).filter(|&at| {
         let first = at == 0 || ends.contains(&words[at - 1]) || words[at - 1].contains('@');
         first && ours(words[at])
@@ -84,7 +84,7 @@ fn help(words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Fails unless the program knows the verbs and flags of a command.
+/// Fails unless the program has the verbs and flags of a command.
 fn exists(page: &Path, command: &[&str]) {
     let mut verbs = 1;
     let mut told = help(&command[..verbs]);

@@ -49,7 +49,7 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     let digest = plan["digest"].as_str().unwrap();
     assert!(planned.stderr.contains(&format!("--plan {digest} ")));
 
-    // Another job, another time, another set of doors: not this plan.
+    // Another job, time or set of doors does not match the plan.
     let apply = ["jobs", "apply", "--plan", digest];
     operator
         .run(
@@ -210,7 +210,7 @@ fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
         .says(&["did you mean `tagged`?"]);
 }
 
-/// The start, `--until`, how it ends, what is said, and the length that is sent.
+/// Start, `--until`, exit status, part of the output, and the duration that is sent.
 #[test]
 fn until_is_a_time_after_the_start() {
     let lab = Lab::new();
@@ -294,7 +294,7 @@ fn until_is_a_time_after_the_start() {
             }
         }
     }
-    // An end that does not move with the clock makes the same plan a moment later.
+    // A named end gives the same plan a moment later.
     let until = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(5);
     let until = until.to_string();
     let work = ["unlock", "east", "--until", &until];

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::support::{DEADLINE, HubProcess, Lab, Operator, Process};
 
-/// A lab with the door `east`, whose enclosure somebody has opened.
+/// A lab with door `east`, whose enclosure was opened.
 fn tampered() -> (Lab, super::support::Door) {
     let lab = Lab::new();
     let east = lab.door("east", &["--building", "43", "--floor", "3"]);
@@ -149,7 +149,7 @@ fn an_interrupted_exec_names_the_event_to_continue_after() {
         Process::spawn(events.stdout(Stdio::null()).stderr(Stdio::piped()))
     };
 
-    // Ctrl-C in the first command.
+    // Ctrl-C during the first command.
     for (more, hint) in [
         (
             &["--follow", "--after", "0"][..],
@@ -171,7 +171,7 @@ fn an_interrupted_exec_names_the_event_to_continue_after() {
         assert_eq!(said.last(), Some(hint));
     }
 
-    // An error while commands wait.
+    // An error while events wait for their command.
     let mut policies = Policies::open(&lab.data).unwrap();
     let guard = "guard".parse().unwrap();
     let out = SecretFile {
@@ -235,7 +235,7 @@ fn following_continues_after_a_restart_of_the_hub() {
         .collect();
     assert_eq!(doors, ["before", "behind"]);
 
-    // Ctrl-C says how to go on.
+    // Ctrl-C prints how to continue.
     let mut follow = operator.command(&["events", "-f", "--after", "0", "--kind", "device"]);
     let mut follow = Process::spawn(follow.stdout(Stdio::null()).stderr(Stdio::piped()));
     let mut said = follow.stderr();
@@ -257,10 +257,10 @@ fn following_continues_after_a_policy_change_without_a_gap() {
     let mut asked = || said.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
     let first = asked().unwrap();
     assert!(!first.contains("since="), "{first}");
-    // The hub has answered, and watches for changes from then on.
+    // The stream is open: from here on the hub reports new events.
     assert!(said.any(|line| line.starts_with("following")));
     let mut asked = || said.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
-    // Every stream ends when a policy changes. This one had no event yet to go on behind.
+    // A policy change ends every stream. This one has no event yet to continue after.
     let mut policies = Policies::open(&lab.data).unwrap();
     let out = SecretFile {
         path: operator.folder().join("guard"),
@@ -303,7 +303,7 @@ fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
     let _east = lab.door("east", &["--floor", "3"]);
     operator.run(&["devices", "add", "absent"]).expect(0);
     let reason = "drill \u{e4}\u{1b}[2J";
-    // How it was addressed, the operation on record, and the door's event of it.
+    // Selection, recorded operation, and event of the door.
     for (command, operation, method) in [
         (&["lock", "east"][..], "method.invoke", Some("lockDoor")),
         (
@@ -378,7 +378,7 @@ fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
             }
         }
     }
-    // Whoever holds the door is named; what was typed moves no cursor.
+    // The error names the holder of the door; control characters in a reason are escaped.
     let why = operator.run(&["why", "east"]).expect(0);
     assert!(
         why.stdout
@@ -387,7 +387,7 @@ fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
     );
     let table = operator.run(&["audit", "--target", "east"]).expect(0);
     assert!(!table.stdout.contains('\u{1b}'), "{table:?}");
-    // A door that no job called has none of it.
+    // A door that no job called has no such events.
     let rows = operator.json(&["audit", "--target", "absent"]);
     assert!(
         rows.as_array()
@@ -476,7 +476,7 @@ fn the_audit_log_needs_both_rights() {
                 "hub/ca.pem",
             ])
             .says(&["is kept in"]);
-        // The hub takes it up within a moment.
+        // The hub polls its policies.
         let begun = Instant::now();
         while operator.run(&["audit", "--context", name]).status != 4 {
             assert!(begun.elapsed() < DEADLINE, "{name} is not taken up");

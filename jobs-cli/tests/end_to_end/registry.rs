@@ -1,4 +1,4 @@
-//! Changing what the hub has of doors: `devices tag`, `enable`, `disable`, `remove`, `rotate-key`.
+//! Changes of the registry: `devices tag`, `enable`, `disable`, `remove`, `rotate-key`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -60,12 +60,12 @@ fn tags_are_set_and_removed_and_unchanged_doors_are_skipped() {
     );
     assert_eq!(operator.json(&["twin", "show", "a"])["etag"], twin["etag"]);
 
-    // A name that nobody knows: nothing is done to the others.
+    // An unknown name: the other doors are not changed.
     operator
         .run(&["devices", "tag", "a", "bb", "wing=west"])
         .expect(1)
         .says(&["the hub has no door `bb`; did you mean `b`?"]);
-    // One that has no room: nothing is done to the others.
+    // A door without space for the tag: the others are not changed.
     let long = format!("note={}", "x".repeat(4_000));
     operator
         .run(&["devices", "tag", "b", &long, &long.replace("note", "more")])
@@ -75,7 +75,7 @@ fn tags_are_set_and_removed_and_unchanged_doors_are_skipped() {
         .expect(1)
         .says(&["b: tags", "nothing was changed"]);
     assert_eq!(operator.json(&["twin", "show", "a"])["etag"], twin["etag"]);
-    // Many are confirmed.
+    // Many doors need confirmation.
     operator
         .run(&["devices", "tag", "--all", "wing=x", "--confirm-above", "2"])
         .expect(4)
@@ -215,7 +215,7 @@ fn a_rotated_key_is_written_to_a_private_file_and_the_old_one_is_invalid() {
         (&json!("east"), &json!("both"))
     );
     assert_eq!(hand_out("p3", &[]), key("newer"));
-    // A file that is there stays, and the key with it.
+    // An existing file is kept, and so is the key.
     operator
         .run(&["devices", "rotate-key", "east", "--out", "newer"])
         .expect(1)

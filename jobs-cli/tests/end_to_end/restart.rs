@@ -1,4 +1,4 @@
-//! A power cut between the making of a job and its start.
+//! A power cut of the hub between the creation of a job and its start.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ fn a_scheduled_job_survives_a_kill_of_the_hub() {
         .run(&["jobs", "show", "night"])
         .expect(1)
         .says(&["cannot reach localhost"]);
-    // About two seconds are left then: the doors have to find the hub again.
+    // About 2 s are left for the doors to reconnect.
     while scheduled.elapsed() < Duration::from_secs(6) {
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -1,4 +1,4 @@
-//! Verbs x selections of doors: with which status each ends, above all when there is no door.
+//! Exit status of each verb for each kind of selection, above all the empty one.
 
 use super::azure::words;
 use super::support::{Lab, Told};
@@ -9,7 +9,7 @@ fn run(lab: &Lab, line: &str) -> Told {
         .run(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// A verb over doors, with what it needs beside the selection.
+/// A verb over doors and its other arguments.
 const VERBS: &[&str] = &[
     "jobs lock --at +1h",
     "jobs unlock --for 5m --watch",
@@ -33,7 +33,7 @@ const VERBS: &[&str] = &[
     "devices export",
 ];
 
-/// A selection that has a place without a door, and what every verb says of it.
+/// A selection with a place that no door is assigned to, and the error of every verb.
 const NOWHERE: &[(&str, &str)] = &[
     (
         "--building nroth",
@@ -70,9 +70,9 @@ const NOWHERE: &[(&str, &str)] = &[
     ("--building north yard", "no door matches all given filters"),
 ];
 
-/// What is run, how it ends, and what is said.
+/// Command, exit status and part of the output.
 const ENDS: &[(&str, i32, &str)] = &[
-    // Allowed: a job is made, and has reached nobody when it ends.
+    // With --allow-none a job is created that reaches no door.
     (
         "jobs lock --building nroth --at +1h --allow-none",
         0,
@@ -164,7 +164,7 @@ const ENDS: &[(&str, i32, &str)] = &[
         "no door matches; nothing was changed",
     ),
     ("devices export --floor 9 --allow-none", 0, ""),
-    // Others find their door.
+    // Selections with doors.
     (
         "jobs tags --set a=1 --building north --floor 3 --watch",
         0,
@@ -203,7 +203,7 @@ fn an_empty_selection_is_never_a_success() {
         let said = told.stdout.contains(says) || told.stderr.contains(says);
         assert!(said, "doorctl {line} does not say {says:?}: {told:?}");
     }
-    // As planned, for nobody.
+    // The planned job, without doors.
     let plan = lab
         .operator
         .json(&["jobs", "plan", "lock", "--floor", "9", "--allow-none"]);

@@ -1,4 +1,4 @@
-//! A hub, doors, and an operator with a folder of their own.
+//! A hub, doors, and an operator with a folder.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use door_hub::{Hub, RunningHub};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long anything here may take. It is reached only when something is broken.
+/// Deadline of every wait; reached only on a failure.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What a run of doorctl came to.
+/// Result of a run of doorctl.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) status: i32,
@@ -27,19 +27,18 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// Stdout as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Fails unless the status is this one.
+    /// Asserts the exit status.
     #[track_caller]
     pub(crate) fn expect(self, status: i32) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
-    /// Fails unless stderr says all of this.
+    /// Asserts that stderr contains all these texts.
     #[track_caller]
     pub(crate) fn says(self, parts: &[&str]) -> Self {
         for part in parts {
@@ -48,7 +47,7 @@ impl Told {
         self
     }
 
-    /// Fails unless stderr says one of these: of a time that goes by meanwhile.
+    /// Asserts that stderr contains one of these texts, for a time that passes meanwhile.
     #[track_caller]
     pub(crate) fn says_one_of(self, parts: &[&str]) -> Self {
         let said = parts.iter().any(|part| self.stderr.contains(part));
@@ -57,7 +56,7 @@ impl Told {
     }
 }
 
-/// An operator's folder and settings.
+/// An operator's folder with the configuration.
 pub(crate) struct Operator {
     folder: TempDir,
 }
@@ -82,14 +81,14 @@ impl Operator {
             .env("XDG_STATE_HOME", self.folder().join("state"))
             .env_remove("DOORCTL_CONTEXT")
             .env("NO_COLOR", "1")
-            // What `twin edit` opens: a script that a test writes.
+            // `twin edit` runs this script of the test.
             .env_remove("VISUAL")
             .env("EDITOR", "sh edit.sh")
             .stdin(Stdio::null());
         command
     }
 
-    /// Runs doorctl to its end.
+    /// Runs doorctl.
     pub(crate) fn run(&self, arguments: &[&str]) -> Told {
         let output = self.command(arguments).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -100,7 +99,7 @@ impl Operator {
         }
     }
 
-    /// Runs doorctl, expects success, and gives its stdout as JSON.
+    /// Runs doorctl successfully and returns stdout as JSON.
     #[track_caller]
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let mut arguments = arguments.to_vec();
@@ -108,7 +107,7 @@ impl Operator {
         self.run(&arguments).expect(0).json()
     }
 
-    /// Runs doorctl until what it prints as JSON satisfies `wanted`.
+    /// Repeats a command until its JSON satisfies `wanted`.
     #[track_caller]
     pub(crate) fn until(&self, arguments: &[&str], wanted: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
@@ -142,8 +141,8 @@ impl Operator {
     }
 }
 
-/// A hub in this process, with doors in this process, and an operator. Tests are plain threads; the
-/// runtime is the hub's and the doors'.
+/// A hub with doors in this process, and an operator. Tests are plain threads; hub and doors have a
+/// runtime.
 pub(crate) struct Lab {
     pub(crate) operator: Operator,
     pub(crate) runtime: tokio::runtime::Runtime,
@@ -152,7 +151,7 @@ pub(crate) struct Lab {
     shared: Shared,
 }
 
-/// A door of a [`Lab`], or of a hub that is a process.
+/// A door of a [`Lab`], or of a hub in another process.
 pub(crate) struct Door {
     agent: RunningAgent,
 }
@@ -162,12 +161,12 @@ impl Lab {
         Self::with(|_| {})
     }
 
-    /// Names of doors, more than one condition holds: three take them.
+    /// Door names that need three conditions.
     pub(crate) fn many_names() -> Vec<String> {
         (0..300).map(|n| format!("{n:-<60}")).collect()
     }
 
-    /// A lab whose hub has other settings.
+    /// A lab with other hub settings.
     pub(crate) fn with(change: impl FnOnce(&mut HubConfig)) -> Self {
         let operator = Operator::new();
         let data = operator.folder().join("hub");
@@ -187,21 +186,21 @@ impl Lab {
         }
     }
 
-    /// Ends the agent of a door, as when its machine is switched off; waits until the hub shows it.
+    /// Stops the agent of a door without a goodbye and waits until the hub shows it offline.
     pub(crate) fn stop(&self, name: &str, door: Door) {
         self.runtime.block_on(door.agent.shutdown());
-        // It is written anew when the door is started again.
+        // Written again when the door is restarted.
         std::fs::remove_file(self.operator.folder().join(format!("{name}.key"))).unwrap();
         self.operator.until(&["twin", "show", name], |twin| {
             twin["connectionState"] == "Disconnected"
         });
     }
 
-    /// Adds a door by doorctl and starts its agent; released unless told otherwise. Waits until the
-    /// hub shows it connected.
+    /// Adds a door by doorctl and starts its agent, by default released. Waits until the hub shows
+    /// it connected.
     pub(crate) fn door(&self, name: &str, flags: &[&str]) -> Door {
         let door = self.door_on_its_way(name, flags);
-        // Released, as it is configured to be: what it reports at first may still be under way.
+        // Wait for its configured state: the first report may show another one.
         let settled = |value: &Value| {
             value["connectionState"] == "Connected"
                 && value["properties"]["reported"]["door"]["lockState"] == "unlocked"
@@ -210,7 +209,7 @@ impl Lab {
         door
     }
 
-    /// The hub's port of MQTT over TLS.
+    /// MQTT over TLS port of the hub.
     pub(crate) fn mqtt_port(&self) -> u16 {
         self.hub.mqtt_address().port()
     }
@@ -222,7 +221,7 @@ impl Lab {
         self.start(name)
     }
 
-    /// Starts the agent of a door that is registered.
+    /// Starts the agent of a registered door.
     pub(crate) fn start(&self, name: &str) -> Door {
         start_door(
             &self.operator,
@@ -235,7 +234,7 @@ impl Lab {
     }
 }
 
-/// Starts the agent of a door that is registered.
+/// Starts the agent of a registered door.
 pub(crate) fn start_door(
     operator: &Operator,
     runtime: &tokio::runtime::Runtime,
@@ -261,18 +260,18 @@ pub(crate) fn start_door(
 }
 
 impl Door {
-    /// Does something at the door.
+    /// Changes an input of the door.
     pub(crate) fn at(&self, command: SimCommand) {
         self.agent.sim().unwrap().apply(command).unwrap();
     }
 
-    /// Pulls its cable.
+    /// Disconnects the network.
     pub(crate) fn unplug(&self) {
         self.agent.disconnect_link();
     }
 }
 
-/// A program that ends with the test.
+/// A program that is killed at the end of the test.
 pub(crate) struct Process(Child);
 
 impl Process {
@@ -280,41 +279,41 @@ impl Process {
         Self(command.spawn().unwrap())
     }
 
-    /// As a power cut would.
+    /// Kills the program, as a power cut does.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
     }
 
-    /// Its output, which must have been piped.
+    /// Its stderr, which must be piped.
     pub(crate) fn stderr(&mut self) -> impl Iterator<Item = String> + use<> {
         BufReader::new(self.0.stderr.take().unwrap())
             .lines()
             .map(Result::unwrap)
     }
 
-    /// Waits until it ends by itself; gives what it printed, which must have been piped.
+    /// Waits for the exit and returns the output, which must be piped.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let stdout = std::io::read_to_string(self.0.stdout.take().unwrap()).unwrap();
         (self.0.wait().unwrap(), stdout)
     }
 
-    /// As systemd would; waits until it has drained.
+    /// Sends SIGTERM as systemd does, and waits for the exit.
     pub(crate) fn terminate(self) -> ExitStatus {
         self.signal("-TERM")
     }
 
-    /// As a person would who presses Ctrl-C.
+    /// Sends SIGINT (Ctrl-C), and waits for the exit.
     pub(crate) fn interrupt(self) -> ExitStatus {
         self.signal("-INT")
     }
 
-    /// Waits until it ends by itself.
+    /// Waits for the exit.
     pub(crate) fn wait_for_end(mut self) -> ExitStatus {
         self.0.wait().unwrap()
     }
 
-    /// Like [`Self::interrupt`], and waits for nothing.
+    /// Like [`Self::interrupt`], without waiting.
     pub(crate) fn press_ctrl_c(&self) {
         self.send("-INT");
     }
@@ -340,21 +339,20 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Ended already when the test went well.
+        // Already exited if the test passed.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-/// A program of another package of this workspace, built when it is not.
+/// A program of another package of this workspace; built if missing.
 pub(crate) fn program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let folder = BUILT.get_or_init(|| {
         let doorctl = PathBuf::from(env!("CARGO_BIN_EXE_doorctl"));
         let folder = doorctl.parent().unwrap().to_owned();
         let mut build = Command::new(env!("CARGO"));
-        // The whole workspace, with the features that the tests were built with: nothing is
-        // compiled twice.
+        // The whole workspace with the features of the tests, so that nothing is compiled twice.
         build.args(["build", "--quiet", "--bins"]);
         build
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -374,7 +372,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// A hub that is a process, on ports that stay the same when it is started again.
+/// A hub in its own process, on ports that stay the same after a restart.
 pub(crate) struct HubProcess {
     process: Process,
     pub(crate) data: PathBuf,
@@ -404,7 +402,7 @@ impl HubProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command);
-        // The last line it says when it serves; the test's own time limit is the deadline.
+        // The last line of its start; the deadline of the test applies.
         let said = BufReader::new(process.0.stdout.take().unwrap()).lines();
         let operator = said
             .map(Result::unwrap)
@@ -418,7 +416,7 @@ impl HubProcess {
         }
     }
 
-    /// Kills it, as a power cut would; gives what starts it again.
+    /// Kills the hub, as a power cut does; returns what restarts it.
     pub(crate) fn kill(self) -> impl FnOnce() -> Self {
         let Self {
             process,
@@ -435,7 +433,8 @@ impl HubProcess {
     }
 }
 
-/// Gives a program that starts doorctl its settings, and takes from it what doorctl must not have.
+/// Sets the environment of a program that starts doorctl, and removes variables that would change
+/// its behaviour.
 pub(crate) fn same_environment(command: &mut Command, doorctl: &Command) {
     for (name, value) in doorctl.get_envs() {
         match value {
@@ -445,7 +444,7 @@ pub(crate) fn same_environment(command: &mut Command, doorctl: &Command) {
     }
 }
 
-/// This machine has no such program, and the test is left out; CI has all, so there it fails.
+/// A missing program skips the test, except in CI, where it fails.
 #[track_caller]
 pub(crate) fn missing(program: &str) {
     assert!(
@@ -455,7 +454,7 @@ pub(crate) fn missing(program: &str) {
     eprintln!("there is no `{program}` on this machine");
 }
 
-/// A port that nobody has at the moment.
+/// An unused port.
 pub(crate) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()

@@ -1,7 +1,7 @@
-//! doorctl on a terminal: bars, colours, Ctrl-C, and the question before many doors.
+//! doorctl on a terminal: progress bars, colours, Ctrl-C, and the confirmation for many doors.
 //!
-//! The terminal is `script`'s, of util-linux, which every Debian has; elsewhere there is none, and
-//! nothing is tried (except by CI).
+//! The terminal is provided by `script` of util-linux, which every Debian has. Without it the tests
+//! are skipped, except in CI.
 #![cfg(target_os = "linux")]
 
 use std::io::{Read as _, Write as _};
@@ -77,7 +77,7 @@ impl Terminal {
         })
     }
 
-    /// Waits until this was shown.
+    /// Waits until the text was shown.
     #[track_caller]
     fn until(&self, wanted: &str) {
         let text = self.shown.text.lock().unwrap();
@@ -94,18 +94,18 @@ impl Terminal {
         self.keys.flush().unwrap();
     }
 
-    /// Waits for the end; gives the exit status, and all that was shown.
+    /// Waits for the end; returns the exit status and everything shown.
     fn end(mut self) -> (i32, String) {
         let status = self.script.wait().unwrap();
         drop(self.keys);
-        // The last of it may still be on its way through the pipe.
+        // The end of the output may still be in the pipe.
         self.reader.join().unwrap();
         let shown = self.shown.text.lock().unwrap().clone();
         (status.code().unwrap(), shown)
     }
 }
 
-/// Whether a text has a colour in it: `ESC [ .. m`.
+/// Whether a text contains a colour: `ESC [ .. m`.
 fn is_coloured(text: &str) -> bool {
     text.split("\u{1b}[").skip(1).any(|code| {
         let end = code.find(|character: char| !character.is_ascii_digit() && character != ';');
@@ -227,7 +227,7 @@ fn many_doors_need_their_number_typed() {
     let (status, shown) = right.end();
     assert_eq!(status, 0, "{shown:?}");
     assert!(shown.contains("job right is queued"), "{shown:?}");
-    // Ctrl-C is an answer too.
+    // Ctrl-C at the question cancels, too.
     let mut left = lock("left").unwrap();
     left.until("Type their number to go on:");
     left.press("\u{3}");

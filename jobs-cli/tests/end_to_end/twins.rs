@@ -72,7 +72,7 @@ fn query_columns_follow_the_select_on_every_page() {
     let operator = &lab.operator;
     let mut text = "door,floor,tags.wing\n".to_owned();
     for n in 0..230 {
-        // Only the last has what the first page lacks.
+        // Only the last page has the column that the first lacks.
         text += &format!(
             "door-{n:03},{},{}\n",
             n % 2,
@@ -209,7 +209,7 @@ fn a_twin_is_edited_and_no_input_is_lost() {
     let shown = edit(&["--yes", "-v"]).expect(0);
     assert!(!shown.stderr.contains("> PATCH"), "{shown:?}");
 
-    // Somebody else is faster.
+    // A concurrent change comes first.
     let doorctl = env!("CARGO_BIN_EXE_doorctl");
     editor(&format!(
         "{doorctl} twin set east --tag wing=north > /dev/null; sed -i 's/\"floor\": 4/\"floor\": 5/' \"$1\""
@@ -318,7 +318,7 @@ fn a_desired_property_waits_for_the_doors_acknowledgement() {
             0,
             &["east: floor is applied"][..],
         ),
-        // Written again, it is not acknowledged again.
+        // The same value written again is not acknowledged again.
         (
             &["twin", "set", "east", "floor=4"],
             0,

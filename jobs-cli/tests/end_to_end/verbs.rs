@@ -1,6 +1,6 @@
-//! Every verb that there is, well and not well: none is without a test of either.
+//! Every verb is tested for success and failure.
 //!
-//! A new verb gets rows here, or in [`azure::SERVED`] when Azure can serve it, or a line in
+//! A new verb gets rows here, or in [`azure::SERVED`] if Azure supports it, or a line in
 //! [`ELSEWHERE`].
 
 #[path = "../common/verbs.rs"]
@@ -12,7 +12,8 @@ use super::azure::{self, words};
 use super::support::{Lab, Operator};
 use listed::{listed, verbs};
 
-/// What is run, how it ends, and what stdout or stderr say; in this order, at the doors `lobby` (connected) and `yard` (absent).
+/// Command, exit status and part of the output, in the order of execution, with the doors `lobby`
+/// (connected) and `yard` (offline).
 #[rustfmt::skip]
 const HERE: &[(&str, i32, &str)] = &[
     ("context add other --connection-string-file hub/service-connection-string --ca hub/ca.pem", 0, "context other is kept in"),
@@ -61,8 +62,7 @@ const HERE: &[(&str, i32, &str)] = &[
     ("context list -o jsonl", 0, "lab"),
 ];
 
-/// Verbs whose tests need more than a row: what they end with (0: well), and the file that has
-/// them.
+/// Verbs whose tests need more than a row: the exit statuses tested and the file with the tests.
 const ELSEWHERE: &[(&str, bool, &str)] = &[
     ("context list", false, "cli/context.rs"),
     ("devices enroll", true, "end_to_end/enroll.rs"),
@@ -84,7 +84,7 @@ fn every_verb_has_a_success_and_a_failure_test() {
     let mut there = BTreeSet::new();
     for path in verbs(help) {
         let path = match path.as_slice() {
-            // What is planned is one of the verbs of `jobs` again.
+            // The argument of `plan` and `apply` is again a verb of `jobs`.
             [jobs, plan, ..] if jobs == "jobs" && ["plan", "apply"].contains(&plan.as_str()) => {
                 path[..2].to_vec()
             }
@@ -100,7 +100,7 @@ fn every_verb_has_a_success_and_a_failure_test() {
         let verb = there
             .iter()
             .find(|verb| line == *verb || line.starts_with(&format!("{verb} ")));
-        let verb = verb.unwrap_or_else(|| panic!("`{line}` begins with no verb that there is"));
+        let verb = verb.unwrap_or_else(|| panic!("`{line}` starts with no existing verb"));
         *tried.entry((verb.clone(), status == 0)).or_default() += 1;
     }
     for (verb, well, file) in ELSEWHERE {

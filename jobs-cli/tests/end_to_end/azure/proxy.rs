@@ -1,5 +1,4 @@
-//! Azure IoT Hub as doorctl meets it: in front of a real hub, with Azure's resources, limits and
-//! errors and nothing else.
+//! A proxy in front of a real hub with the resources, limits and errors of Azure IoT Hub only.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -17,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use super::rules::{Refusal, Request, Served};
 use crate::support::Lab;
 
-/// Headers of an answer that Azure's have too.
+/// Response headers that Azure has, too.
 const PASSED: [&str; 5] = [
     "content-type",
     "etag",
@@ -26,7 +25,7 @@ const PASSED: [&str; 5] = [
     "iothub-errorcode",
 ];
 
-/// How many queries in which time.
+/// Query limit: number per time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Queries {
     pub(crate) most: usize,
@@ -34,14 +33,14 @@ pub(crate) struct Queries {
 }
 
 impl Queries {
-    /// Of one unit of S1 or S2.
+    /// Limit of one unit of S1 or S2.
     pub(crate) const AZURE: Self = Self {
         most: 20,
         within: Duration::from_secs(60),
     };
 }
 
-/// The proxy; ends when dropped.
+/// The proxy; stops when dropped.
 pub(crate) struct Azure {
     state: Arc<State>,
     serving: JoinHandle<()>,
@@ -55,43 +54,43 @@ struct State {
     strays: Mutex<Vec<String>>,
     throttled: Mutex<usize>,
     trouble: Mutex<Option<(String, Trouble)>>,
-    /// Devices that are deleted and that queries still give; `None`: deleted is gone.
+    /// Deleted devices that queries still return; `None`: no lag.
     lingering: Mutex<Option<BTreeSet<String>>>,
-    /// What jobs are shown as, answer by answer.
+    /// How jobs are shown in each response.
     shown: Mutex<BTreeMap<String, VecDeque<Shown>>>,
-    /// Jobs whose cancellation does not show yet: how they were, and until when that is shown.
+    /// Jobs whose cancellation is not visible yet: their former state and until when it is shown.
     cancelled: Mutex<BTreeMap<String, (Value, Instant)>>,
 }
 
-/// How long a cancellation takes to show.
+/// How long a cancellation stays invisible.
 const CANCELLATION_SHOWS_AFTER: Duration = Duration::from_millis(1_500);
 
-/// What the next answer to the question for a job is.
+/// How the next response shows a job.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Shown {
-    /// As the hub has it.
+    /// Unchanged.
     AsItIs,
-    /// A job that does not exist: 200, type and status `unknown`.
+    /// As missing: 200, type and status `unknown`.
     Unknown,
-    /// With this word for its status.
+    /// With this status.
     Status(&'static str),
-    /// With this word for its type.
+    /// With this type.
     Type(&'static str),
 }
 
-/// What befalls a bulk call that is to make a certain device.
+/// Fault of a bulk call that creates a certain device.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Trouble {
-    /// That device is refused, the others are made: a call may be done in part.
+    /// This device is refused, the others are created: bulk calls may succeed partly.
     Refused,
-    /// It is done, and the connection breaks before the answer.
+    /// The call is executed, and the connection breaks before the response.
     NoAnswer,
-    /// As [`Self::Refused`], and a bulk call that removes is never answered.
+    /// Like [`Self::Refused`], and a bulk call that removes never gets a response.
     NoWayBack,
 }
 
 impl Azure {
-    /// Puts Azure in front of the lab's hub, and makes it the operator's current context.
+    /// Puts the proxy in front of the lab's hub and makes it the operator's current context.
     pub(crate) fn before(lab: &Lab, limit: Queries) -> Self {
         let (acceptor, ca) = certified();
         let folder = lab.operator.folder();
@@ -139,27 +138,27 @@ impl Azure {
         Self { state, serving }
     }
 
-    /// What was asked that Azure does not have, since the last time.
+    /// Requests that Azure does not support, since the last call.
     pub(crate) fn strays(&self) -> Vec<String> {
         std::mem::take(&mut *self.state.strays.lock().unwrap())
     }
 
-    /// As if no query had been asked for a minute.
+    /// Resets the query limit, as after a minute without queries.
     pub(crate) fn new_minute(&self) {
         self.state.queries.lock().unwrap().clear();
     }
 
-    /// From now on, this befalls the bulk call that is to make `device`.
+    /// Injects a fault into the bulk call that creates `device`.
     pub(crate) fn trouble(&self, device: &str, trouble: Trouble) {
         *self.state.trouble.lock().unwrap() = Some((device.to_owned(), trouble));
     }
 
-    /// From now on queries go on giving devices that were deleted, as Azure's do for half an hour.
+    /// Makes queries return deleted devices, as Azure's do for half an hour.
     pub(crate) fn let_deleted_devices_linger(&self) {
         *self.state.lingering.lock().unwrap() = Some(BTreeSet::new());
     }
 
-    /// What the next answers to the question for a job are; the last of them stands from then on.
+    /// Sets how the next responses show a job; the last one stays.
     pub(crate) fn show(&self, job: &str, shown: &[Shown]) {
         let shown = shown.iter().copied().collect();
         self.state
@@ -169,7 +168,7 @@ impl Azure {
             .insert(job.to_owned(), shown);
     }
 
-    /// How often a query was refused because there were too many.
+    /// Number of throttled queries.
     pub(crate) fn throttled(&self) -> usize {
         *self.state.throttled.lock().unwrap()
     }
@@ -224,15 +223,15 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) 
     }
 }
 
-/// Requests of a connection, one after the other. After a 429 it is closed, unannounced. Whoever
-/// goes away before the answer has nothing more to be told.
+/// Serves the requests of a connection in turn. After a 429 it is closed without notice. A client
+/// that hangs up before the response is ignored.
 async fn answer(socket: TcpStream, acceptor: TlsAcceptor, state: &State) -> Option<()> {
     let mut stream = acceptor.accept(socket).await.ok()?;
     loop {
         let request = read(&mut stream).await?;
         let (status, headers, body) = state.answer(&request).await?;
         let mut head = format!("HTTP/1.1 {status} so\r\n");
-        // No content has no length either.
+        // A request without a body has no length.
         if status != 204 {
             head += &format!("content-length: {}\r\n", body.len());
         }
@@ -292,9 +291,9 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
 type Answer = (u16, Vec<(String, String)>, Vec<u8>);
 
 impl State {
-    /// None when the connection breaks first.
+    /// `None`: the connection breaks without a response.
     async fn answer(&self, request: &Request) -> Option<Answer> {
-        // How doorctl finds out whose hub it is.
+        // doorctl detects the kind of hub by this path.
         if request.target.starts_with("/healthz?") {
             let html = vec![("content-type".to_owned(), "text/html".to_owned())];
             return Some((404, html, b"<h2>404 - Not Found</h2>".to_vec()));
@@ -327,7 +326,7 @@ impl State {
         }
     }
 
-    /// What befalls this request.
+    /// The fault of a request.
     fn trouble_of(&self, request: &Request) -> Option<(String, Trouble)> {
         let (device, trouble) = self.trouble.lock().unwrap().clone()?;
         let is_bulk = request.method == "POST" && request.target.starts_with("/devices?");
@@ -340,7 +339,7 @@ impl State {
         (is_stuck || items.iter().any(makes)).then_some((device, trouble))
     }
 
-    /// Has all done but for one device.
+    /// Executes the call without one device.
     async fn pass_but(&self, request: &Request, device: &str) -> Answer {
         let mut items: Vec<Value> = serde_json::from_slice(&request.body).unwrap();
         items.retain(|item| item["id"] != device);
@@ -361,7 +360,7 @@ impl State {
         )
     }
 
-    /// What Azure's limits say of it.
+    /// Checks Azure's limits.
     async fn over_limit(&self, request: &Request, served: &Served) -> Option<Refusal> {
         if served.is_query && !self.admit() {
             *self.throttled.lock().unwrap() += 1;
@@ -390,7 +389,7 @@ impl State {
         admitted
     }
 
-    /// One at a time: scheduled ones count, which is the strictest reading.
+    /// One job at a time. Scheduled jobs count, which is the strictest reading.
     async fn has_active_job(&self, request: &Request) -> bool {
         let list = Request {
             method: "GET".to_owned(),
@@ -430,7 +429,7 @@ impl State {
         self.as_azure_shows_it(request, (status, headers, body))
     }
 
-    /// A PUT without `If-Match` creates only, with it it updates only.
+    /// A PUT without `If-Match` only creates; with it, it only updates.
     async fn judge_identity(&self, request: &Request) -> Option<Refusal> {
         let ("PUT", segments) = request.route() else {
             return None;
@@ -446,7 +445,7 @@ impl State {
         }
     }
 
-    /// The document that a request is about.
+    /// The document that a request addresses.
     async fn get(&self, request: &Request) -> Option<Value> {
         let get = Request {
             method: "GET".to_owned(),
@@ -459,7 +458,7 @@ impl State {
         }
     }
 
-    /// The job that a request is to cancel, as it is before.
+    /// The job that a request cancels, before the call.
     async fn job_to_cancel(&self, request: &Request) -> Option<Value> {
         let ("POST", segments) = request.route() else {
             return None;
@@ -474,7 +473,7 @@ impl State {
         self.get(&job).await
     }
 
-    /// What Azure's answer differs in from that of the hub.
+    /// Changes the hub's response to Azure's.
     fn as_azure_shows_it(&self, request: &Request, answer: Answer) -> Answer {
         let (status, headers, body) = answer;
         let of_document = |body: &[u8], change: &dyn Fn(Value) -> Value| {
@@ -499,7 +498,7 @@ impl State {
                 of_document(&body, &|job| self.shown_job(job, None))
             }
             (200, ("GET", segments)) if segments == ["statistics", "service"] => {
-                // It lags behind.
+                // The response lags.
                 json!({"connectedDeviceCount": 0}).to_string().into_bytes()
             }
             (400, ("POST", segments)) if segments == ["devices", "query"] => {
@@ -529,14 +528,14 @@ impl State {
             Some(Shown::Type(word)) => job["type"] = json!(word),
             _ => {}
         }
-        // The payload is echoed as the bytes of its text.
+        // Azure returns the payload as the bytes of its text.
         if let Some(payload) = job.pointer_mut("/cloudToDeviceMethod/payload") {
             *payload = json!(payload.to_string().into_bytes());
         }
         job
     }
 
-    /// A job without what has not got around yet.
+    /// Hides a recent cancellation.
     fn lagging(&self, mut job: Value) -> Value {
         let id = job["jobId"].as_str().unwrap_or_default();
         if let Some((before, until)) = self.cancelled.lock().unwrap().get(id) {
@@ -547,7 +546,8 @@ impl State {
         job
     }
 
-    /// The answer to what deletes a device that lingers, or is about one; none: the hub's counts.
+    /// The response to a deletion of a lingering device, or a request about one; `None`: use the
+    /// hub's.
     async fn deleted(&self, request: &Request) -> Option<Answer> {
         let mut gone = self.lingering.lock().unwrap().clone()?;
         let (method, segments) = request.route();
@@ -568,7 +568,7 @@ impl State {
                 let done = json!({"isSuccessful": true, "errors": [], "warnings": []});
                 match left.is_empty() {
                     true => Some((200, json_type(), done.to_string().into_bytes())),
-                    // No call of doorctl both makes and deletes.
+                    // No call of doorctl both creates and deletes.
                     false => None,
                 }
             }
@@ -595,7 +595,7 @@ impl State {
         answer
     }
 
-    /// Deletes a device at the hub, to be made again.
+    /// Deletes a device at the hub, so that it can be created again.
     async fn delete_if(&self, is_gone: bool, id: &str, request: &Request) {
         if is_gone {
             let mut headers = request.headers.clone();
@@ -640,7 +640,7 @@ impl State {
     }
 }
 
-/// An update of an identity that leaves `authentication` out has new keys made.
+/// An update of an identity without `authentication` generates new keys.
 fn with_authentication(request: &Request) -> Request {
     let mut request = request.clone();
     let is_update = request.headers.contains_key("if-match");
@@ -666,7 +666,7 @@ fn unknown_job(headers: Vec<(String, String)>) -> Answer {
     (200, headers.collect(), body.to_string().into_bytes())
 }
 
-/// A twin with its thumbprints as Azure spells them.
+/// Spells the thumbprints of a twin as Azure does.
 fn with_large_thumbprints(mut twin: Value) -> Value {
     if let Some(Value::Object(thumbprints)) = twin.get_mut("x509Thumbprint") {
         *thumbprints = std::mem::take(thumbprints)
@@ -688,7 +688,7 @@ fn removes(request: &Request) -> bool {
     items.iter().any(|item| item["importMode"] == "delete")
 }
 
-/// An error in Azure's first dialect.
+/// An error in Azure's first format.
 fn refused((status, name, text): &Refusal) -> Answer {
     let headers = [
         ("content-type", "application/json; charset=utf-8"),

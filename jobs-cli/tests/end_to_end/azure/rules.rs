@@ -1,19 +1,19 @@
-//! What Azure IoT Hub takes and gives, as far as it is documented: everything else is a stray.
+//! Requests and responses that Azure IoT Hub documents; everything else is unsupported (a stray).
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// The longest query, and the longest condition of a job.
+/// Longest query, and longest condition of a job.
 const MAX_QUERY: usize = 8_192;
 
-/// The most devices of one bulk request.
+/// Most devices of one bulk request.
 const MAX_BULK: usize = 100;
 
-/// Headers of any request.
+/// Headers allowed in every request.
 const HEADERS: &[&str] = &[
-    // door-hub keeps it in its audit; Azure ignores what it does not know.
+    // For door-hub's audit log; Azure ignores unknown headers.
     "x-audit-reason",
     "host",
     "authorization",
@@ -27,7 +27,7 @@ const HEADERS: &[&str] = &[
 
 const PAGED: &[&str] = &["x-ms-max-item-count", "x-ms-continuation"];
 
-/// Functions and words that may stand before a parenthesis.
+/// Functions and keywords allowed before a parenthesis.
 const BEFORE_PARENTHESIS: &[&str] = &[
     "IS_DEFINED",
     "STARTSWITH",
@@ -57,7 +57,7 @@ const IMPORT_MODES: &[&str] = &[
     "updateTwinIfMatchETag",
 ];
 
-/// Members of bodies, as paths: below `.*` anything goes.
+/// Members of bodies as paths; below `.*` everything is allowed.
 type Members = &'static [&'static str];
 
 const NOTHING: Members = &[];
@@ -180,7 +180,7 @@ const DEVICE_JOB: Members = &[
     "error.description",
 ];
 
-/// A resource: method and path, what it is asked with, and what it answers with.
+/// A resource: method, path, and the allowed parts of request and response.
 struct Resource {
     method: &'static str,
     path: &'static str,
@@ -209,7 +209,7 @@ const fn resource(
 
 const IF_MATCH: &[&str] = &["if-match"];
 
-/// The service side of IoT Hub. `{}` is any one segment; of two that fit the first counts.
+/// The service API of IoT Hub. `{}` matches any one segment; the first match counts.
 const RESOURCES: &[Resource] = &[
     resource("PUT", "/devices/{}", IF_MATCH, DEVICE, DEVICE),
     resource("GET", "/devices/{}", &[], NOTHING, DEVICE),
@@ -253,7 +253,7 @@ const RESOURCES: &[Resource] = &[
         CALL,
         &["status", "payload.*"],
     ),
-    // What its rows are, its answer says itself.
+    // The response says what its rows are.
     resource("POST", "/devices/query", PAGED, &["query"], NOTHING),
     Resource {
         query: &["jobType", "jobStatus", "pageSize", "continuationToken"],
@@ -270,31 +270,31 @@ const RESOURCES: &[Resource] = &[
     resource("POST", "/jobs/v2/{}/cancel", &[], NOTHING, JOB),
 ];
 
-/// A request, read whole.
+/// A complete request.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) method: String,
     /// Path and query, as sent.
     pub(super) target: String,
-    /// Names in lower case.
+    /// Lower-case names.
     pub(super) headers: BTreeMap<String, String>,
     pub(super) body: Vec<u8>,
 }
 
-/// What Azure answers by itself: status, name of the error, text.
+/// An error of Azure: status, name and text.
 pub(super) type Refusal = (u16, &'static str, String);
 
-/// A request that Azure would serve.
+/// A request that Azure supports.
 pub(super) struct Served {
-    /// It counts against the limit of queries.
+    /// It counts against the query limit.
     pub(super) is_query: bool,
-    /// It counts against the limit of jobs.
+    /// It counts against the job limit.
     pub(super) is_new_job: bool,
     answer: Members,
 }
 
 impl Request {
-    /// Method, and the segments of the path.
+    /// Method and segments of the path.
     pub(super) fn route(&self) -> (&str, Vec<&str>) {
         let (path, _) = self.parts();
         (&self.method, path.trim_matches('/').split('/').collect())
@@ -307,13 +307,13 @@ impl Request {
         (path, pairs.collect())
     }
 
-    /// What Azure makes of it; the error is a stray.
+    /// Checks the request; an error means that Azure does not support it.
     pub(super) fn judge(&self) -> Result<Served, Refusal> {
         let (path, query) = self.parts();
         let fits = |resource: &&Resource| {
             resource.method == self.method && is_path(resource.path, path.trim_end_matches('/'))
         };
-        // `/devices/query` is no device, and `/jobs/v2/query` no job.
+        // `/devices/query` is not a device, and `/jobs/v2/query` is not a job.
         let literal = RESOURCES.iter().filter(|other| !other.path.contains("{}"));
         let resource = literal
             .filter(fits)
@@ -387,7 +387,7 @@ impl Request {
 }
 
 impl Served {
-    /// The answer without what Azure's does not have.
+    /// Removes the members that Azure's responses do not have.
     pub(super) fn strip(&self, item_type: Option<&str>, body: &[u8]) -> Vec<u8> {
         let members = match (self.is_query, item_type) {
             (true, Some("Twin")) => TWIN,
@@ -422,7 +422,7 @@ fn is_path(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// The paths of members that are not among those allowed.
+/// Paths of members that are not allowed.
 fn strays(value: &Value, at: &str, allowed: Members) -> Vec<String> {
     let Some(object) = value.as_object() else {
         return Vec::new();
@@ -533,7 +533,7 @@ fn judge_job(job: &Value) -> Result<(), Refusal> {
     }
 }
 
-/// A time within 168 hours.
+/// Checks a time: at most 168 hours ahead.
 fn is_soon(value: &Value) -> bool {
     let start = value
         .as_str()
@@ -553,7 +553,7 @@ fn judge_query(query: &str) -> Result<(), Refusal> {
     judge_words(query)
 }
 
-/// The functions that Azure's twin queries know, and nothing of our own.
+/// Checks that a query uses only functions of Azure's query language.
 fn judge_words(text: &str) -> Result<(), Refusal> {
     let bare = without_literals(text);
     let upper = bare.to_ascii_uppercase();

@@ -1,14 +1,16 @@
 #!/bin/sh
-# A Pi for tests: stands in for `ssh` here, and for the programs that are looked for there, by the name it is called by.
+# A Pi for tests: replaces `ssh` on this machine and the programs on the Pi, by the name of the
+# call.
 #
-# PI is the Pi's root, with bin in front of the PATH. Everything that is called is written to PI/log, and what ssh is given to PI/ssh.log.
-# What is out of order is a file in PI: down (no ssh), no-sudo, wrong-machine, no-start, mute (what is started says nothing).
+# PI is the root of the Pi; its bin is first in PATH. Every call is logged to PI/log, and the input
+# of ssh to PI/ssh.log. A file in PI injects a fault: down (no ssh), no-sudo, wrong-machine, no-start,
+# mute (a started program prints nothing).
 me=$(basename "$0")
 [ "$me" = ssh ] || echo "$me $*" >>"$PI/log"
 
 pid() { cat "$PI/run/$1.pid" 2>/dev/null; }
 alive() { [ -n "$(pid "$1")" ] && kill -0 "$(pid "$1")" 2>/dev/null; }
-# The unit among the arguments.
+# The systemd unit in the arguments.
 unit() { for word; do case $word in door-agent@*) echo "${word%.service}" ;; esac; done; }
 begin() {
     door=${1#door-agent@}

@@ -1,4 +1,4 @@
-//! The same by `deploy/enroll.sh` and `deploy/install-agent.sh`, which know nothing of doorctl.
+//! Enrolls with `deploy/enroll.sh` and `deploy/install-agent.sh`, without doorctl.
 
 use std::process::{Command, Stdio};
 
@@ -8,7 +8,7 @@ use crate::support::Told;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/enroll.sh");
 
 impl Site {
-    /// A site with the files that the script takes, made as its head says.
+    /// A site with the files that the script needs, created as its header describes.
     fn with_files() -> Self {
         let site = Self::new();
         let operator = &site.lab.operator;
@@ -101,8 +101,8 @@ fn the_install_scripts_set_up_a_door_and_are_repeatable() {
             "{part:?} is not said: {again:?}"
         );
     }
-    // Without --config the settings there stay; with others the door is restarted only when that
-    // moves nothing.
+    // Without --config the settings on the Pi are kept. With other settings the door is restarted
+    // only if that moves nothing.
     site.script(&[]).expect(0);
     assert_eq!(site.pi.process("lobby"), process);
     let settings = site.pi.text("etc/door-agent/lobby.toml");
