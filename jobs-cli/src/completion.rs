@@ -31,11 +31,11 @@ const MAX_CANDIDATES: usize = 300;
 
 /// Answers a completion request; `false` if this is not one.
 pub(crate) fn handle_request() -> bool {
-    let asked = CompleteEnv::with_factory(command)
+    let answered = CompleteEnv::with_factory(command)
         .var(VARIABLE)
         .try_complete(env::args_os(), env::current_dir().ok().as_deref());
     // An error message would disturb the prompt.
-    asked.unwrap_or(true)
+    answered.unwrap_or(true)
 }
 
 /// The completion script of a shell.
@@ -187,8 +187,8 @@ where
             .enable_all()
             .build()
             .ok()?;
-        let asked = async { tokio::time::timeout(HUB_TIMEOUT, question(hub)).await };
-        let answer = runtime.block_on(asked).ok().flatten();
+        let query = async { tokio::time::timeout(HUB_TIMEOUT, question(hub)).await };
+        let answer = runtime.block_on(query).ok().flatten();
         runtime.shutdown_background();
         answer
     };

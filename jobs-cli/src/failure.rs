@@ -70,7 +70,7 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
             Some(error) => printable(&error.to_string()),
             None => cause.to_string(),
         };
-        if !parts.iter().any(|said| said.contains(&text)) {
+        if !parts.iter().any(|part| part.contains(&text)) {
             parts.push(text);
         }
         if matches!(cause.downcast_ref(), Some(ClientError::Unreachable { .. })) {

@@ -249,7 +249,9 @@ pub(crate) async fn explain_door(
 
 /// The error of an unknown door.
 pub(crate) fn unknown_door(name: &str, known: &[&str]) -> Failure {
-    let meant = suggest::closest(name, known.iter().copied());
-    let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-    Failure::new(format!("the hub has no door `{name}`{meant}")).next("doorctl devices list")
+    let closest = suggest::closest(name, known.iter().copied());
+    let hint = closest.map_or(String::new(), |closest| {
+        format!("; did you mean `{closest}`?")
+    });
+    Failure::new(format!("the hub has no door `{name}`{hint}")).next("doorctl devices list")
 }

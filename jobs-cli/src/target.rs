@@ -265,7 +265,7 @@ pub(crate) fn split_names(names: &[DeviceId], others: &[String]) -> Option<Vec<S
     // Each part has the frame, plus a quoted name and a comma for each door.
     let frame = condition(&[]).len();
     let mut parts = Vec::new();
-    let mut begun = 0;
+    let mut start = 0;
     let mut length = frame;
     for (index, name) in names.iter().enumerate() {
         let more = quote(name.as_str()).len() + ", ".len();
@@ -273,14 +273,14 @@ pub(crate) fn split_names(names: &[DeviceId], others: &[String]) -> Option<Vec<S
             return None;
         }
         if length + more > MAX_CONDITION {
-            parts.push(condition(&names[begun..index]));
-            begun = index;
+            parts.push(condition(&names[start..index]));
+            start = index;
             length = frame;
         }
         length += more;
     }
-    match begun < names.len() {
-        true => parts.push(condition(&names[begun..])),
+    match start < names.len() {
+        true => parts.push(condition(&names[start..])),
         false => return None,
     }
     Some(parts)

@@ -95,9 +95,12 @@ fn an_invalid_connection_string_is_explained_and_changes_nothing() {
         ),
     ] {
         home.secret(name, text);
-        let told = home.run(&["context", "add", "lab", "--connection-string-file", name]);
-        assert!(!told.contains(KEY) && !told.contains("c2VjcmV0"), "{told}");
-        insta::assert_snapshot!(format!("connection_string_{name}"), told);
+        let output = home.run(&["context", "add", "lab", "--connection-string-file", name]);
+        assert!(
+            !output.contains(KEY) && !output.contains("c2VjcmV0"),
+            "{output}"
+        );
+        insta::assert_snapshot!(format!("connection_string_{name}"), output);
     }
     assert!(!home.path().join("config.toml").exists());
 }

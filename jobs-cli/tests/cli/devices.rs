@@ -10,7 +10,7 @@ fn devices_tag_needs_valid_tags() {
     insta::assert_snapshot!(home.run(&["devices", "tag", "wing=east"]));
     insta::assert_snapshot!(home.run(&["devices", "tag", "east", "wing=east", "--remove", "wing"]));
     insta::assert_snapshot!(home.run(&["devices", "tag", "east", "a$b=1"]));
-    for (key, told) in [
+    for (key, message) in [
         ("wing=east", "expected KEY, without a value"),
         ("wing=", "expected KEY, without a value"),
         (
@@ -24,11 +24,11 @@ fn devices_tag_needs_valid_tags() {
     ] {
         assert_eq!(
             home.run(&["devices", "tag", "east", "--remove", key]),
-            format!("status: 1\n--- stderr\nerror: --remove {key:?}: {told}\n")
+            format!("status: 1\n--- stderr\nerror: --remove {key:?}: {message}\n")
         );
         let of_job = home.run(&["jobs", "tags", "east", "--remove", key]);
         assert!(
-            of_job.contains(&format!("'--remove <KEY>': {told}")),
+            of_job.contains(&format!("'--remove <KEY>': {message}")),
             "{of_job}"
         );
     }
@@ -39,9 +39,9 @@ fn devices_tag_needs_valid_tags() {
 fn devices_verbs_need_a_selection() {
     let home = Home::with_absent_hub();
     for verb in ["enable", "disable", "remove"] {
-        let told = home.run(&["devices", verb]);
+        let output = home.run(&["devices", verb]);
         let first = "status: 1\n--- stderr\nerror: no doors selected; expected door names";
-        assert!(told.starts_with(first), "{verb}: {told}");
+        assert!(output.starts_with(first), "{verb}: {output}");
     }
     insta::assert_snapshot!(home.run(&[
         "devices",

@@ -57,11 +57,11 @@ fn impossible_door_commands_are_refused() {
 fn a_hold_of_more_than_7_days_is_refused() {
     // The hub's clock decides how far ahead a named time is.
     for until in ["+6d", "2099-01-01 10:00"] {
-        let told = Home::with_absent_hub().run(&["lock", "--until", until, "east"]);
-        assert!(told.contains("cannot reach localhost:1"), "{told}");
+        let output = Home::with_absent_hub().run(&["lock", "--until", until, "east"]);
+        assert!(output.contains("cannot reach localhost:1"), "{output}");
     }
-    let told = Home::with_absent_hub().run(&["lock", "--until", "+8d", "east"]);
-    assert!(told.contains("expected a duration such as"), "{told}");
+    let output = Home::with_absent_hub().run(&["lock", "--until", "+8d", "east"]);
+    assert!(output.contains("expected a duration such as"), "{output}");
 }
 
 #[test]
@@ -77,10 +77,10 @@ fn every_verb_fails_when_the_hub_is_unreachable() {
         &["lockdown", "--all"],
         &["all-clear", "--all"],
     ] {
-        let told = home.run(verb);
+        let output = home.run(verb);
         assert!(
-            told.starts_with("status: 1\n--- stderr\nerror: cannot reach localhost:1"),
-            "{verb:?}: {told}"
+            output.starts_with("status: 1\n--- stderr\nerror: cannot reach localhost:1"),
+            "{verb:?}: {output}"
         );
     }
 }
@@ -115,9 +115,13 @@ fn an_unknown_time_zone_refuses_clock_times() {
             &["unlock", "east", "--until", time],
         ] {
             let mut command = home.command(verb);
-            let told = command.env("TZ", zone).output().unwrap();
-            let said = String::from_utf8(told.stderr).unwrap();
-            assert_eq!(told.status.code(), Some(1), "TZ={zone} {verb:?}: {said}");
+            let output = command.env("TZ", zone).output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(1),
+                "TZ={zone} {verb:?}: {stderr}"
+            );
             let expected: &[&str] = match understood {
                 true => &["cannot reach localhost:1"],
                 false => &[
@@ -128,7 +132,7 @@ fn an_unknown_time_zone_refuses_clock_times() {
                 ],
             };
             for part in expected {
-                assert!(said.contains(part), "TZ={zone} {verb:?}: {said}");
+                assert!(stderr.contains(part), "TZ={zone} {verb:?}: {stderr}");
             }
         }
     }

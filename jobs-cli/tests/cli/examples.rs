@@ -9,9 +9,9 @@ use verbs::verbs;
 fn help(home: &Home, path: &[String]) -> String {
     let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
     arguments.push("--help");
-    let told = home.run(&arguments);
-    assert!(told.starts_with("status: 0\n"), "{path:?}: {told}");
-    told
+    let output = home.run(&arguments);
+    assert!(output.starts_with("status: 0\n"), "{path:?}: {output}");
+    output
 }
 
 /// The words of a shell command, up to a pipe or redirection; `None` if a quote is open.
@@ -61,8 +61,11 @@ fn every_example_in_every_help_parses() {
                 }
                 _ => {}
             }
-            let told = home.run(&words);
-            assert!(!told.contains("try '--help'"), "doorctl {command}: {told}");
+            let output = home.run(&words);
+            assert!(
+                !output.contains("try '--help'"),
+                "doorctl {command}: {output}"
+            );
             tried += 1;
         }
     }

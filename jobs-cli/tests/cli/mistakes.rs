@@ -92,13 +92,16 @@ fn a_connect_timeout_above_the_response_timeout_is_refused_before_any_request() 
             let line = format!("{verb} {timeouts}");
             home.run(&line.split(' ').collect::<Vec<_>>())
         };
-        let told = run("--connect-timeout 2m --response-timeout 30s");
+        let output = run("--connect-timeout 2m --response-timeout 30s");
         let expected = "status: 1\n--- stderr\nerror: --connect-timeout 2m is longer than \
                         --response-timeout 30s: ";
-        assert!(told.starts_with(expected), "{verb}: {told}");
+        assert!(output.starts_with(expected), "{verb}: {output}");
         // Without its flag the response timeout follows, and the request is sent.
-        let told = run("--connect-timeout 2m");
-        assert!(told.contains("cannot reach localhost:1"), "{verb}: {told}");
+        let output = run("--connect-timeout 2m");
+        assert!(
+            output.contains("cannot reach localhost:1"),
+            "{verb}: {output}"
+        );
     }
 }
 

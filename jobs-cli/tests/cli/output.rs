@@ -51,8 +51,8 @@ fn run(home: &Home, line: &str, out: Sink, err: Sink) -> (Option<i32>, String) {
         .unwrap()
         .wait_with_output()
         .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), said)
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), stderr)
 }
 
 #[test]
@@ -88,11 +88,11 @@ fn a_closed_output_does_not_change_the_exit_status() {
         for (out, err) in sinks {
             let fails = prints && out == Sink::Full;
             let expected = if fails { 1 } else { code };
-            let (code, said) = run(&home, line, out, err);
-            assert_eq!(code, Some(expected), "{line} >{out:?} 2>{err:?}: {said}");
+            let (code, stderr) = run(&home, line, out, err);
+            assert_eq!(code, Some(expected), "{line} >{out:?} 2>{err:?}: {stderr}");
             if fails && err == Sink::Read {
                 assert_eq!(
-                    said,
+                    stderr,
                     "error: cannot write to standard output: No space left on device (os error 28)\n"
                 );
             }

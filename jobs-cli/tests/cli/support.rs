@@ -49,14 +49,14 @@ impl Home {
     /// Returns exit status, stdout and stderr; the path of the home is replaced by `HOME`.
     pub(crate) fn run(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
-        let mut told = format!("status: {}\n", output.status.code().unwrap());
+        let mut report = format!("status: {}\n", output.status.code().unwrap());
         for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
             let text = String::from_utf8(bytes.clone()).unwrap();
             if !text.is_empty() {
-                write!(told, "--- {name}\n{text}").unwrap();
+                write!(report, "--- {name}\n{text}").unwrap();
             }
         }
-        told.replace(&self.path().display().to_string(), "HOME")
+        report.replace(&self.path().display().to_string(), "HOME")
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {

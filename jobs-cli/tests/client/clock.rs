@@ -173,12 +173,12 @@ async fn relative_times_follow_the_hubs_clock_and_named_times_are_sent_unchanged
                 })
                 .collect();
             let what = format!("{arguments:?}, the hub's clock {minutes} min ahead");
-            let told = doorctl(&server, &arguments).await;
-            let said = String::from_utf8_lossy(&told.stderr).into_owned();
+            let output = doorctl(&server, &arguments).await;
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             let requests = server.requests();
             let request = requests
                 .get(*counts)
-                .unwrap_or_else(|| panic!("{what}: {said}"));
+                .unwrap_or_else(|| panic!("{what}: {stderr}"));
             for (place, expected) in *expected {
                 let found = sent(request, place);
                 let near = |at: Timestamp| {
@@ -197,12 +197,12 @@ async fn relative_times_follow_the_hubs_clock_and_named_times_are_sent_unchanged
                 };
                 assert!(
                     fits,
-                    "{what}: {place} is {found:?}, not {expected:?}: {said}"
+                    "{what}: {place} is {found:?}, not {expected:?}: {stderr}"
                 );
             }
             // A difference is reported once, with both times.
-            let told = said.matches("this machine's clock is").count();
-            assert_eq!(told, usize::from(minutes != 0), "{what}: {said}");
+            let warnings = stderr.matches("this machine's clock is").count();
+            assert_eq!(warnings, usize::from(minutes != 0), "{what}: {stderr}");
         }
     }
 }
@@ -246,18 +246,18 @@ async fn a_named_time_needs_confirmation_when_the_clocks_differ_by_minutes() {
                 }
             })
             .collect();
-        let told = doorctl(&server, &arguments).await;
-        let said = String::from_utf8_lossy(&told.stderr);
+        let output = doorctl(&server, &arguments).await;
+        let stderr = String::from_utf8_lossy(&output.stderr);
         let requests = server.requests();
         let changed = requests
             .iter()
             .any(|request| request.line.starts_with("PUT") || request.line.contains("/methods"));
-        assert_eq!(changed, changes, "{arguments:?}, {minutes} min: {said}");
+        assert_eq!(changed, changes, "{arguments:?}, {minutes} min: {stderr}");
         if !changes {
-            assert_eq!(told.status.code(), Some(4), "{arguments:?}: {said}");
+            assert_eq!(output.status.code(), Some(4), "{arguments:?}: {stderr}");
             assert!(
-                said.contains("say --yes if that instant is right"),
-                "{said}"
+                stderr.contains("say --yes if that instant is right"),
+                "{stderr}"
             );
         }
     }
@@ -317,11 +317,11 @@ async fn a_hold_of_more_than_7_days_by_the_hubs_clock_is_refused() {
     for (hours, taken) in [(7 * 24 - 1, true), (7 * 24 + 1, false)] {
         let (server, hub) = hub_ahead(SignedDuration::from_hours(-72), DIRECT_UNTIL).await;
         let until = (hub + SignedDuration::from_hours(hours)).to_string();
-        let told = doorctl(&server, &["lock", "d", "--until", &until, "--yes"]).await;
-        let said = String::from_utf8_lossy(&told.stderr);
-        assert_eq!(server.requests().len() > 1, taken, "{hours} h: {said}");
+        let output = doorctl(&server, &["lock", "d", "--until", &until, "--yes"]).await;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(server.requests().len() > 1, taken, "{hours} h: {stderr}");
         let refused =
             "expected at most 7 days\n  next: without --until it stays until doorctl relinquish";
-        assert_eq!(said.contains(refused), !taken, "{hours} h: {said}");
+        assert_eq!(stderr.contains(refused), !taken, "{hours} h: {stderr}");
     }
 }

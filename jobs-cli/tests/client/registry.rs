@@ -75,18 +75,18 @@ async fn a_bulk_call_returns_the_failed_operations_for_any_status() {
     .await;
     let hub = server.client();
     assert_eq!(hub.devices_bulk(&items()).await.unwrap(), []);
-    for said in ["DeviceNotFound: no `e`", "DeviceNotFound: no `e`", "409001"] {
+    for text in ["DeviceNotFound: no `e`", "DeviceNotFound: no `e`", "409001"] {
         let errors = hub.devices_bulk(&items()).await.unwrap();
-        assert_eq!((errors.len(), errors[0].text()), (1, said.to_owned()));
+        assert_eq!((errors.len(), errors[0].text()), (1, text.to_owned()));
         assert!(errors[0].code().is_some());
     }
     let errors = hub.devices_bulk(&items()).await.unwrap();
-    let told: Vec<_> = errors
+    let failed: Vec<_> = errors
         .iter()
         .map(|error| (error.device_id.as_deref(), error.code()))
         .collect();
     assert_eq!(
-        told,
+        failed,
         [
             (Some("d"), Some(ErrorCode::DeviceAlreadyExists)),
             (None, None)

@@ -50,7 +50,7 @@ fn the_demo_succeeds_and_leaves_nothing_behind() {
         "door-0007 was accepted while open; now closed, it bolts",
         "3 doors of floor 3 relinquished",
     ] {
-        assert!(stderr.contains(part), "{part:?} is not said:\n{stderr}");
+        assert!(stderr.contains(part), "{part:?} is missing:\n{stderr}");
     }
     assert!(
         !operator.folder().join("doorctl.toml").exists(),
@@ -64,8 +64,8 @@ fn a_kept_demo_can_be_used_from_a_second_terminal() {
     let operator = Operator::new();
     let mut demo = operator.command(&["demo", "--doors", "16", "--keep"]);
     let mut demo = Process::spawn(demo.stderr(Stdio::piped()).stdout(Stdio::null()));
-    let mut said = demo.stderr();
-    let export = said
+    let mut stderr = demo.stderr();
+    let export = stderr
         .find_map(|line| {
             line.trim()
                 .strip_prefix("export DOORCTL_CONFIG=")
@@ -79,14 +79,14 @@ fn a_kept_demo_can_be_used_from_a_second_terminal() {
         .unwrap();
     assert_eq!(String::from_utf8(listed.stdout).unwrap().lines().count(), 5);
     assert_eq!(demo.interrupt().code(), Some(0));
-    assert!(said.any(|line| line == "stopping"));
+    assert!(stderr.any(|line| line == "stopping"));
     assert!(!Path::new(&export).exists());
 }
 
 #[test]
 fn a_jammed_door_is_shown_and_fails_the_demo() {
     let operator = Operator::new();
-    let told = operator
+    let output = operator
         .run(&[
             "demo",
             "--doors",
@@ -97,7 +97,7 @@ fn a_jammed_door_is_shown_and_fails_the_demo() {
             "json",
         ])
         .expect(2);
-    let rows = told.json();
+    let rows = output.json();
     let jammed = rows
         .as_array()
         .unwrap()
@@ -108,11 +108,11 @@ fn a_jammed_door_is_shown_and_fails_the_demo() {
         (&jammed["lockState"], &jammed["secured"]),
         (&"jammed".into(), &"unsecured".into())
     );
-    let told = told.says(&[
+    let output = output.says(&[
         "door-0007 has a bolt that does not move",
         "error: not everything is as it should be:\n  door-0007: failed (500): jammed",
     ]);
-    let log = told
+    let log = output
         .stderr
         .lines()
         .find_map(|line| line.strip_prefix("what hub and doors logged: "));

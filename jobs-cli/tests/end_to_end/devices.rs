@@ -235,7 +235,7 @@ fn a_connection_string_is_written_only_to_a_private_file() {
         arguments.extend(flags);
         operator.run(&arguments)
     };
-    let told = write("primary", &[]).expect(0);
+    let output = write("primary", &[]).expect(0);
     write("secondary", &["--secondary"]).expect(0);
     let read = |name: &str| fs::read_to_string(operator.folder().join(name)).unwrap();
     let (primary, secondary) = (read("primary"), read("secondary"));
@@ -245,7 +245,7 @@ fn a_connection_string_is_written_only_to_a_private_file() {
     );
     assert_ne!(primary, secondary);
     let key = primary.trim().rsplit("SharedAccessKey=").next().unwrap();
-    assert!(!format!("{told:?}").contains(key));
+    assert!(!format!("{output:?}").contains(key));
     write("primary", &[])
         .expect(1)
         .says(&["cannot create primary"]);
@@ -258,8 +258,8 @@ fn an_unknown_door_gets_a_suggestion() {
     operator
         .run(&["devices", "add", "lobby-east", "vault"])
         .expect(0);
-    let told = operator.run(&["devices", "show", "lobby-eats"]).expect(1);
-    insta::assert_snapshot!(told.stderr, @r"
+    let output = operator.run(&["devices", "show", "lobby-eats"]).expect(1);
+    insta::assert_snapshot!(output.stderr, @r"
     error: the hub has no door `lobby-eats`; did you mean `lobby-east`?
       next: doorctl devices list
     ");
@@ -335,7 +335,7 @@ fn verbose_shows_requests_and_responses_without_keys() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator.run(&["devices", "add", "east"]).expect(0);
-    let told = operator
+    let output = operator
         .run(&[
             "-v",
             "devices",
@@ -353,6 +353,9 @@ fn verbose_shows_requests_and_responses_without_keys() {
         ]);
     let connection = std::fs::read_to_string(operator.folder().join("east.key")).unwrap();
     let (_, key) = connection.trim().split_once("SharedAccessKey=").unwrap();
-    assert!(!told.stderr.contains(key), "{told:?}");
-    assert!(!told.stderr.contains("SharedAccessSignature"), "{told:?}");
+    assert!(!output.stderr.contains(key), "{output:?}");
+    assert!(
+        !output.stderr.contains("SharedAccessSignature"),
+        "{output:?}"
+    );
 }

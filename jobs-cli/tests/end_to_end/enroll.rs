@@ -71,7 +71,7 @@ impl Pi {
     /// Number of calls of a program.
     fn called(&self, line: &str) -> usize {
         let log = fs::read_to_string(self.at("log")).unwrap_or_default();
-        log.lines().filter(|said| said.starts_with(line)).count()
+        log.lines().filter(|entry| entry.starts_with(line)).count()
     }
 
     /// Process of a running door.
@@ -177,7 +177,7 @@ fn exists(path: &Path) -> bool {
 #[test]
 fn enroll_sets_up_a_pi_as_a_door_that_reports() {
     let site = Site::new();
-    let told = site
+    let output = site
         .enroll(&[
             "--building",
             "43",
@@ -199,7 +199,7 @@ fn enroll_sets_up_a_pi_as_a_door_that_reports() {
             "door-agent@lobby is started",
             "lobby is connected and has reported",
         ]);
-    let row: Vec<&str> = told
+    let row: Vec<&str> = output
         .stdout
         .lines()
         .nth(1)
@@ -243,7 +243,7 @@ fn enroll_sets_up_a_pi_as_a_door_that_reports() {
         "the shared connection is ended"
     );
     let key = secret.trim().split("SharedAccessKey=").nth(1).unwrap();
-    for text in [&asked, &site.pi.text("log"), &told.stdout, &told.stderr] {
+    for text in [&asked, &site.pi.text("log"), &output.stdout, &output.stderr] {
         assert!(
             !text.contains(key),
             "the key is an argument or on the screen"

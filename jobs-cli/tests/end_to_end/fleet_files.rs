@@ -38,7 +38,7 @@ fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
         .expect(0);
     assert!(dry.stdout.contains("to be added"), "{dry:?}");
     assert_eq!(doors(&lab), 0);
-    let told = operator
+    let output = operator
         .run(&[
             "devices",
             "add",
@@ -52,7 +52,7 @@ fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
         .expect(0)
         .says(&["2 doors added; keys has their connection strings"]);
     assert_eq!(
-        told.stdout,
+        output.stdout,
         "line,door,building,floor,outcome\n2,east,43,3,added\n3,west,43,mezzanine,added\n"
     );
     let twin = operator.json(&["twin", "show", "east"]);
@@ -123,18 +123,18 @@ fn standard_input_is_accepted_and_an_invalid_line_creates_nothing() {
     };
     let failed = piped("door,floor\neast,3\nfirst,3\n");
     assert_eq!(failed.status.code(), Some(1));
-    let said = String::from_utf8(failed.stderr).unwrap();
+    let stderr = String::from_utf8(failed.stderr).unwrap();
     assert!(
-        said.contains("already: first (line 3); nothing was changed"),
-        "{said}"
+        stderr.contains("already: first (line 3); nothing was changed"),
+        "{stderr}"
     );
     let failed = piped("door,floor\neast,3\nwe st,3\n");
-    let said = String::from_utf8(failed.stderr).unwrap();
+    let stderr = String::from_utf8(failed.stderr).unwrap();
     assert!(
-        said.contains(
+        stderr.contains(
             "standard input has a mistake; nothing was changed\n  line 3, door: \"we st\""
         ),
-        "{said}"
+        "{stderr}"
     );
     assert_eq!(doors(&lab), 1);
     assert_eq!(piped("door,floor\neast,3\n").status.code(), Some(0));
@@ -185,14 +185,14 @@ fn an_interrupted_add_removes_the_doors_it_created() {
     fs::write(operator.folder().join("doors.csv"), many(9_000)).unwrap();
     let mut command = operator.command(&["devices", "add", "--from", "doors.csv"]);
     let mut adding = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
-    let said = adding.stderr();
+    let stderr = adding.stderr();
     let count = ["query", "SELECT COUNT() AS doors FROM devices"];
     operator.until(&count, |rows| rows[0]["doors"] != 0);
     assert_eq!(adding.interrupt().code(), Some(130));
-    let said: Vec<String> = said.collect();
+    let stderr: Vec<String> = stderr.collect();
     assert!(
-        said.contains(&"error: interrupted; nothing was changed".to_owned()),
-        "{said:?}"
+        stderr.contains(&"error: interrupted; nothing was changed".to_owned()),
+        "{stderr:?}"
     );
     assert_eq!(doors(&lab), 0);
 }
@@ -207,12 +207,12 @@ fn an_interrupted_removal_exits_with_130() {
         .expect(0);
     let mut command = operator.command(&["-v", "devices", "remove", "--all", "--yes"]);
     let mut removing = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
-    let mut said = removing.stderr();
-    assert!(said.any(|line| line.starts_with("> POST") && line.contains("\"delete\"")));
+    let mut stderr = removing.stderr();
+    assert!(stderr.any(|line| line.starts_with("> POST") && line.contains("\"delete\"")));
     removing.press_ctrl_c();
-    let said: Vec<String> = said.collect();
+    let stderr: Vec<String> = stderr.collect();
     assert_eq!(removing.wait_for_end().code(), Some(130));
-    let last = said.last().unwrap();
+    let last = stderr.last().unwrap();
     assert!(
         last.starts_with("the hub lets those that were removed in no more"),
         "{last}"
@@ -229,14 +229,14 @@ fn doors_left_by_a_second_ctrl_c_are_listed() {
     fs::write(operator.folder().join("doors.csv"), many(4)).unwrap();
     let mut command = operator.command(&["-v", "devices", "add", "--from", "doors.csv"]);
     let mut adding = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
-    let mut said = adding.stderr();
-    assert!(said.any(|line| line.starts_with("> POST") && line.contains("\"delete\"")));
+    let mut stderr = adding.stderr();
+    assert!(stderr.any(|line| line.starts_with("> POST") && line.contains("\"delete\"")));
     adding.press_ctrl_c();
-    assert!(said.any(|line| line.starts_with("stopping")));
+    assert!(stderr.any(|line| line.starts_with("stopping")));
     assert_eq!(adding.interrupt().code(), Some(130));
-    let said: Vec<String> = said.collect();
+    let stderr: Vec<String> = stderr.collect();
     assert_eq!(
-        said,
+        stderr,
         [
             "error: doors.csv line 4, door-002: ServerBusy: come back later; these doors were made, or may have been, and were not taken back: door-000, door-001, door-003",
             "  next: doorctl devices remove door-000 door-001 door-003",
@@ -291,11 +291,11 @@ fn an_export_can_be_imported_with_its_keys() {
         operator
             .run(&["devices", "remove", "--all", "--yes", "-q"])
             .expect(0);
-        let told = operator
+        let output = operator
             .run(&["devices", "import", name, "-o", "json"])
             .expect(0)
             .says(&["2 created"]);
-        assert_eq!(told.json()[0]["outcome"], "created");
+        assert_eq!(output.json()[0]["outcome"], "created");
         let key = format!("{name}.key");
         operator
             .run(&["devices", "connection-string", "east", "--out", &key])
@@ -342,11 +342,11 @@ fn an_import_changes_existing_doors_only_with_update_and_reports_each_line() {
         .says(&["1 to be updated, 2 to be created; nothing was done"]);
     assert_eq!(doors(&lab), 1);
     azure.trouble("west", Trouble::Refused);
-    let told = import(&["--update", "-o", "csv"])
+    let output = import(&["--update", "-o", "csv"])
         .expect(2)
         .says(&["1 updated, 1 created, 1 failed", "--update"]);
     assert_eq!(
-        told.stdout,
+        output.stdout,
         "line,door,outcome,error\n1,east,updated,\n2,west,failed,ServerBusy: come back later\n3,north,created,\n"
     );
     azure.trouble("nobody", Trouble::Refused);

@@ -87,9 +87,9 @@ fn help(words: &[&str]) -> String {
 /// Fails unless the program has the verbs and flags of a command.
 fn exists(page: &Path, command: &[&str]) {
     let mut verbs = 1;
-    let mut told = help(&command[..verbs]);
+    let mut help_text = help(&command[..verbs]);
     while let Some(word) = command.get(verbs) {
-        let listed = told.lines().any(|line| {
+        let listed = help_text.lines().any(|line| {
             line.strip_prefix("  ")
                 .is_some_and(|line| line.split(' ').next() == Some(word))
         });
@@ -97,7 +97,7 @@ fn exists(page: &Path, command: &[&str]) {
             break;
         }
         verbs += 1;
-        told = help(&command[..verbs]);
+        help_text = help(&command[..verbs]);
     }
     assert!(
         verbs > 1 || command[0] == "door-agent",
@@ -106,13 +106,13 @@ fn exists(page: &Path, command: &[&str]) {
         command[0]
     );
     assert!(
-        !told.contains("\nCommands:\n") || command[0] == "door-agent",
+        !help_text.contains("\nCommands:\n") || command[0] == "door-agent",
         "{}: {command:?} needs a verb more",
         page.display()
     );
     for flag in command.iter().filter(|word| word.starts_with("--")) {
         let flag = flag.split('=').next().unwrap();
-        let known = told
+        let known = help_text
             .split_whitespace()
             .any(|word| word.trim_end_matches(',') == flag);
         assert!(
@@ -172,10 +172,10 @@ fn settings_on_the_wiring_page_are_accepted() {
             .arg(&config)
             .output()
             .unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
         assert!(
-            said.contains("fine   configuration") && said.contains("fine   egress"),
-            "{text}\n{said}"
+            stdout.contains("fine   configuration") && stdout.contains("fine   egress"),
+            "{text}\n{stdout}"
         );
     }
 }

@@ -102,15 +102,15 @@ fn exec_runs_the_command_for_each_event_in_turn() {
     let (lab, _east) = tampered();
     let operator = &lab.operator;
     let command = "printf '%s ' \"$DOORCTL_EVENT_KIND\" \"$DOORCTL_EVENT_DOOR\" \
-        \"$DOORCTL_EVENT_EVENT\" \"$DOORCTL_EVENT_ALARM\" >> told; cat >> told; echo seen";
-    let told = operator
+        \"$DOORCTL_EVENT_EVENT\" \"$DOORCTL_EVENT_ALARM\" >> output; cat >> output; echo seen";
+    let output = operator
         .run(&[
             "events", "-f", "--since", "1h", "--alarms", "--limit", "1", "--exec", command,
         ])
         .expect(0)
         .says(&["seen"]);
-    assert!(told.stdout.contains("tamper"), "{told:?}");
-    let written = std::fs::read_to_string(operator.folder().join("told")).unwrap();
+    assert!(output.stdout.contains("tamper"), "{output:?}");
+    let written = std::fs::read_to_string(operator.folder().join("output")).unwrap();
     let (names, document) = written.split_once('{').unwrap();
     assert_eq!(names, "telemetry east alarmRaised tamper ");
     let document: Value = serde_json::from_str(&format!("{{{document}")).unwrap();
@@ -165,10 +165,10 @@ fn an_interrupted_exec_names_the_event_to_continue_after() {
         ),
     ] {
         let mut events = following(more);
-        let mut said = events.stderr();
-        assert!(said.any(|line| line == "begun"));
+        let mut stderr = events.stderr();
+        assert!(stderr.any(|line| line == "begun"));
         assert_eq!(events.interrupt().code(), Some(130));
-        assert_eq!(said.last(), Some(hint));
+        assert_eq!(stderr.last(), Some(hint));
     }
 
     // An error while events wait for their command.
@@ -194,15 +194,15 @@ fn an_interrupted_exec_names_the_event_to_continue_after() {
         assert!(begun.elapsed() < DEADLINE, "guard is not taken up");
     }
     let mut events = following(&["--follow", "--after", "0", "--context", "guard"]);
-    let mut said = events.stderr();
-    assert!(said.any(|line| line == "begun"));
+    let mut stderr = events.stderr();
+    assert!(stderr.any(|line| line == "begun"));
     policies.remove(&guard).unwrap();
     let hint = format!("doorctl events -f --after {behind}");
-    let hint = said.find(|line| line.ends_with(&hint));
+    let hint = stderr.find(|line| line.ends_with(&hint));
     assert!(hint.is_some());
-    let error = said.next().unwrap();
+    let error = stderr.next().unwrap();
     assert!(error.starts_with("error: "), "{error}");
-    assert!(said.all(|line| line.starts_with("  next: ")));
+    assert!(stderr.all(|line| line.starts_with("  next: ")));
 }
 
 #[test]
@@ -214,19 +214,20 @@ fn following_continues_after_a_restart_of_the_hub() {
         "events", "--follow", "--kind", "device", "-o", "jsonl", "--limit", "2",
     ]);
     let mut follow = Process::spawn(follow.stdout(Stdio::piped()).stderr(Stdio::piped()));
-    let mut said = follow.stderr();
+    let mut stderr = follow.stderr();
     assert!(
-        said.next()
+        stderr
+            .next()
             .unwrap()
             .starts_with("following the events of localhost:")
     );
     operator.run(&["devices", "add", "before"]).expect(0);
     let start = hub.kill();
-    let lost = said.find(|line| line.contains("trying again until it is back"));
+    let lost = stderr.find(|line| line.contains("trying again until it is back"));
     assert!(lost.is_some());
     let hub = start();
     operator.run(&["devices", "add", "behind"]).expect(0);
-    assert_eq!(said.next().as_deref(), Some("the hub is back"));
+    assert_eq!(stderr.next().as_deref(), Some("the hub is back"));
     let (status, stdout) = follow.wait();
     assert!(status.success(), "{stdout}");
     let doors: Vec<Value> = stdout
@@ -238,11 +239,11 @@ fn following_continues_after_a_restart_of_the_hub() {
     // Ctrl-C prints how to continue.
     let mut follow = operator.command(&["events", "-f", "--after", "0", "--kind", "device"]);
     let mut follow = Process::spawn(follow.stdout(Stdio::null()).stderr(Stdio::piped()));
-    let mut said = follow.stderr();
-    assert!(said.next().unwrap().starts_with("following"));
+    let mut stderr = follow.stderr();
+    assert!(stderr.next().unwrap().starts_with("following"));
     let status = follow.interrupt();
     assert_eq!(status.code(), Some(130));
-    let last = said.last().unwrap();
+    let last = stderr.last().unwrap();
     assert!(last.starts_with("not following any more"), "{last}");
     drop(hub);
 }
@@ -253,13 +254,13 @@ fn following_continues_after_a_policy_change_without_a_gap() {
     let operator = &lab.operator;
     let mut follow = operator.command(&["events", "-f", "-v", "--kind", "device", "--limit", "2"]);
     let mut follow = Process::spawn(follow.stdout(Stdio::piped()).stderr(Stdio::piped()));
-    let mut said = follow.stderr();
-    let mut asked = || said.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
+    let mut stderr = follow.stderr();
+    let mut asked = || stderr.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
     let first = asked().unwrap();
     assert!(!first.contains("since="), "{first}");
     // The stream is open: from here on the hub reports new events.
-    assert!(said.any(|line| line.starts_with("following")));
-    let mut asked = || said.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
+    assert!(stderr.any(|line| line.starts_with("following")));
+    let mut asked = || stderr.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
     // A policy change ends every stream. This one has no event yet to continue after.
     let mut policies = Policies::open(&lab.data).unwrap();
     let out = SecretFile {
@@ -396,11 +397,11 @@ fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
             .all(|row| row["operation"] == "device.bulk"),
         "{rows}"
     );
-    for (text, said) in [("", "it is empty"), (&"x".repeat(257), "it has 257 bytes")] {
+    for (text, message) in [("", "it is empty"), (&"x".repeat(257), "it has 257 bytes")] {
         operator
             .run(&["lock", "east", "--reason", text])
             .expect(1)
-            .says(&[said]);
+            .says(&[message]);
     }
 }
 

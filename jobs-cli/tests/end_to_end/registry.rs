@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::support::{Lab, Told};
 
-fn rows(told: &Told) -> Vec<(String, String)> {
-    let rows = told.json();
+fn rows(output: &Told) -> Vec<(String, String)> {
+    let rows = output.json();
     let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap().to_owned();
     let rows = rows.as_array().unwrap().iter();
     rows.map(|row| (text(row, "door"), text(row, "outcome")))
@@ -30,7 +30,7 @@ fn tags_are_set_and_removed_and_unchanged_doors_are_skipped() {
     operator
         .run(&["devices", "add", "c", "--floor", "4"])
         .expect(0);
-    let told = operator
+    let output = operator
         .run(&[
             "devices",
             "tag",
@@ -45,17 +45,17 @@ fn tags_are_set_and_removed_and_unchanged_doors_are_skipped() {
         ])
         .expect(0)
         .says(&["2 changed"]);
-    assert_eq!(rows(&told), pairs(&[("a", "changed"), ("b", "changed")]));
+    assert_eq!(rows(&output), pairs(&[("a", "changed"), ("b", "changed")]));
     let twin = operator.json(&["twin", "show", "a"]);
     assert_eq!(
         twin["tags"],
         json!({"wing": "east", "access": {"group": "staff"}})
     );
-    let told = operator
+    let output = operator
         .run(&["devices", "tag", "a", "c", "wing=east"])
         .expect(0);
     assert_eq!(
-        told.stdout,
+        output.stdout,
         "DOOR  OUTCOME    ERROR\na     unchanged\nc     changed\n"
     );
     assert_eq!(operator.json(&["twin", "show", "a"])["etag"], twin["etag"]);
@@ -113,14 +113,14 @@ fn a_disabled_door_cannot_connect_until_it_is_enabled() {
     ] {
         assert!(shown.stdout.contains(part), "{shown:?}");
     }
-    let told = operator
+    let output = operator
         .run(&["devices", "disable", "east", "west", "-q", "-o", "json"])
         .expect(0);
     assert_eq!(
-        rows(&told),
+        rows(&output),
         pairs(&[("east", "unchanged"), ("west", "disabled")])
     );
-    assert_eq!(told.stderr, "");
+    assert_eq!(output.stderr, "");
     operator
         .run(&["devices", "enable", "--where", "status = 'disabled'"])
         .expect(0)
@@ -155,10 +155,10 @@ fn doors_are_removed_after_confirmation() {
         .run(&["devices", "remove", "a", "--yes"])
         .expect(0)
         .says(&["1 removed"]);
-    let told = operator
+    let output = operator
         .run(&["devices", "remove", "b", "c", "--yes", "-o", "json"])
         .expect(0);
-    assert_eq!(rows(&told), pairs(&[("b", "removed"), ("c", "removed")]));
+    assert_eq!(rows(&output), pairs(&[("b", "removed"), ("c", "removed")]));
     operator
         .run(&["devices", "remove", "d", "a", "--yes"])
         .expect(1)
@@ -185,7 +185,7 @@ fn a_rotated_key_is_written_to_a_private_file_and_the_old_one_is_invalid() {
         key(name)
     };
     let (primary, secondary) = (hand_out("p1", &[]), hand_out("s1", &["--secondary"]));
-    let told = operator
+    let output = operator
         .run(&["-v", "devices", "rotate-key", "east", "--out", "new"])
         .expect(0)
         .says(&[
@@ -196,7 +196,7 @@ fn a_rotated_key_is_written_to_a_private_file_and_the_old_one_is_invalid() {
         fs::metadata(file("new")).unwrap().permissions().mode() & 0o777,
         0o600
     );
-    assert!(!format!("{told:?}").contains(&key("new")));
+    assert!(!format!("{output:?}").contains(&key("new")));
     assert_eq!(hand_out("p2", &[]), primary);
     assert_eq!(hand_out("s2", &["--secondary"]), key("new"));
     assert_ne!(key("new"), secondary);

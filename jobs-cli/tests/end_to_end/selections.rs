@@ -190,18 +190,21 @@ fn an_empty_selection_is_never_a_success() {
     run(&lab, "devices add yard --building south --floor 4").expect(0);
     for (selection, says) in NOWHERE {
         for verb in VERBS {
-            let told = run(&lab, &format!("{verb} {selection}"));
-            let line = format!("doorctl {verb} {selection}: {told:?}");
-            assert_eq!(told.status, 1, "{line}");
-            assert!(told.stderr.contains(says), "{line}");
-            assert_eq!(told.stdout, "", "{line}");
+            let output = run(&lab, &format!("{verb} {selection}"));
+            let line = format!("doorctl {verb} {selection}: {output:?}");
+            assert_eq!(output.status, 1, "{line}");
+            assert!(output.stderr.contains(says), "{line}");
+            assert_eq!(output.stdout, "", "{line}");
         }
     }
     for (line, status, says) in ENDS {
-        let told = run(&lab, line);
-        assert_eq!(told.status, *status, "doorctl {line}: {told:?}");
-        let said = told.stdout.contains(says) || told.stderr.contains(says);
-        assert!(said, "doorctl {line} does not say {says:?}: {told:?}");
+        let output = run(&lab, line);
+        assert_eq!(output.status, *status, "doorctl {line}: {output:?}");
+        let is_printed = output.stdout.contains(says) || output.stderr.contains(says);
+        assert!(
+            is_printed,
+            "doorctl {line} does not say {says:?}: {output:?}"
+        );
     }
     // The planned job, without doors.
     let plan = lab

@@ -42,7 +42,7 @@ impl Told {
     #[track_caller]
     pub(crate) fn says(self, parts: &[&str]) -> Self {
         for part in parts {
-            assert!(self.stderr.contains(part), "{part:?} is not said: {self:?}");
+            assert!(self.stderr.contains(part), "{part:?} is missing: {self:?}");
         }
         self
     }
@@ -50,8 +50,8 @@ impl Told {
     /// Asserts that stderr contains one of these texts, for a time that passes meanwhile.
     #[track_caller]
     pub(crate) fn says_one_of(self, parts: &[&str]) -> Self {
-        let said = parts.iter().any(|part| self.stderr.contains(part));
-        assert!(said, "none of {parts:?} is said: {self:?}");
+        let is_printed = parts.iter().any(|part| self.stderr.contains(part));
+        assert!(is_printed, "none of {parts:?} is printed: {self:?}");
         self
     }
 }
@@ -186,7 +186,7 @@ impl Lab {
         }
     }
 
-    /// Stops the agent of a door without a goodbye and waits until the hub shows it offline.
+    /// Shuts down the agent of a door and waits until the hub shows it offline.
     pub(crate) fn stop(&self, name: &str, door: Door) {
         self.runtime.block_on(door.agent.shutdown());
         // Written again when the door is restarted.
@@ -403,8 +403,8 @@ impl HubProcess {
             .stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command);
         // The last line of its start; the deadline of the test applies.
-        let said = BufReader::new(process.0.stdout.take().unwrap()).lines();
-        let operator = said
+        let stdout = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let operator = stdout
             .map(Result::unwrap)
             .find(|line| line.contains("operator"));
         assert!(operator.is_some(), "the hub ended without serving");

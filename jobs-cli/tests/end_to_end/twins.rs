@@ -52,14 +52,14 @@ fn queries_are_printed_in_every_format() {
         .expect(0);
     operator.run(&["twin", "set", "c", "floor=4"]).expect(3);
     let query = "SELECT * FROM devices WHERE properties.desired.floor = 3";
-    let told = operator.run(&["query", query]).expect(0);
-    let doors: Vec<&str> = told
+    let output = operator.run(&["query", query]).expect(0);
+    let doors: Vec<&str> = output
         .stdout
         .lines()
         .skip(1)
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(doors.len(), 2, "{told:?}");
+    assert_eq!(doors.len(), 2, "{output:?}");
     let lines = operator.run(&["query", query, "-o", "jsonl"]).expect(0);
     assert_eq!(lines.stdout.lines().count(), 2);
     let rows = operator.json(&["query", query]);
@@ -152,8 +152,8 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         arguments.extend(flags);
         operator.run(&arguments)
     };
-    let kept = |told: &super::support::Told| {
-        let (_, rest) = told.stderr.split_once("what you wrote is in ").unwrap();
+    let kept = |output: &super::support::Told| {
+        let (_, rest) = output.stderr.split_once("what you wrote is in ").unwrap();
         let path = rest.lines().next().unwrap().to_owned();
         let bytes = fs::read(&path).unwrap();
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -174,10 +174,10 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         .expect(1)
         .says(&["the editor \"sh edit.sh\" ended with exit status: 3; nothing was changed"]);
     editor("printf '{\"tags\": {},\\n \"desired\": }' > \"$1\"");
-    let told = edit(&["--yes"])
+    let output = edit(&["--yes"])
         .expect(1)
         .says(&["line 2, column 13: not JSON: expected value; nothing was changed"]);
-    assert_eq!(kept(&told), "{\"tags\": {},\n \"desired\": }");
+    assert_eq!(kept(&output), "{\"tags\": {},\n \"desired\": }");
     for (after, expected) in [
         (
             "",
@@ -189,21 +189,21 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         ),
     ] {
         editor(&format!("printf 'caf\\351' > \"$1\"; {after}"));
-        let told = edit(&["--yes"]).expect(1).says(&[expected]);
-        assert_eq!(kept(&told), "caf\u{fffd}");
+        let output = edit(&["--yes"]).expect(1).says(&[expected]);
+        assert_eq!(kept(&output), "caf\u{fffd}");
     }
     assert_eq!(operator.json(&["twin", "show", "east"])["etag"], etag);
 
     editor(
         "sed -i -e 's/\"floor\": 3/\"floor\": 4/' -e '/old/d' -e 's/\"east\",/\"east\"/' \"$1\"",
     );
-    let told = edit(&["--yes", "-o", "json"]).expect(3).says(&[
+    let output = edit(&["--yes", "-o", "json"]).expect(3).says(&[
         "-    \"floor\": 3\n",
         "+    \"floor\": 4\n",
         "-    \"old\": 1\n",
         "the door is offline",
     ]);
-    let twin = told.json();
+    let twin = output.json();
     assert_eq!(twin["tags"], json!({"wing": "east"}));
     assert_eq!(twin["properties"]["desired"]["floor"], 4);
     let shown = edit(&["--yes", "-v"]).expect(0);
@@ -214,10 +214,10 @@ fn a_twin_is_edited_and_no_input_is_lost() {
     editor(&format!(
         "{doorctl} twin set east --tag wing=north > /dev/null; sed -i 's/\"floor\": 4/\"floor\": 5/' \"$1\""
     ));
-    let told = edit(&["--yes"])
+    let output = edit(&["--yes"])
         .expect(1)
         .says(&["somebody else changed the twin of east while you edited it; nothing was written"]);
-    assert!(kept(&told).contains("\"floor\": 5"));
+    assert!(kept(&output).contains("\"floor\": 5"));
     let twin = operator.json(&["twin", "show", "east"]);
     assert_eq!(
         (

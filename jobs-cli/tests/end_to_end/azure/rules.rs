@@ -500,8 +500,8 @@ fn judge_job_id(id: &str) -> Result<(), Refusal> {
 fn judge_job(job: &Value) -> Result<(), Refusal> {
     let condition = text(job, "queryCondition");
     if condition.len() > MAX_QUERY {
-        let told = "The etag in the request does not match the etag of the existing resource";
-        return Err((412, "PreconditionFailed", told.to_owned()));
+        let text = "The etag in the request does not match the etag of the existing resource";
+        return Err((412, "PreconditionFailed", text.to_owned()));
     }
     if condition.is_empty() {
         return Err(bad("queryCondition is missing".to_owned()));

@@ -63,14 +63,17 @@ impl Site {
 fn the_install_scripts_set_up_a_door_and_are_repeatable() {
     let site = Site::with_files();
     let all = ["--config", "lobby.toml", "--package", PACKAGE];
-    let told = site.script(&all).expect(0);
+    let output = site.script(&all).expect(0);
     for part in [
         "package: door-agent 0.1.0-1 is installed",
         "lobby.toml is written",
         "service: door-agent@lobby is started",
         "hub connected",
     ] {
-        assert!(told.stdout.contains(part), "{part:?} is not said: {told:?}");
+        assert!(
+            output.stdout.contains(part),
+            "{part:?} is missing: {output:?}"
+        );
     }
     assert_eq!(
         site.pi.mode("etc/door-agent/lobby.connection-string"),
@@ -98,7 +101,7 @@ fn the_install_scripts_set_up_a_door_and_are_repeatable() {
     ] {
         assert!(
             again.stdout.contains(part),
-            "{part:?} is not said: {again:?}"
+            "{part:?} is missing: {again:?}"
         );
     }
     // Without --config the settings on the Pi are kept. With other settings the door is restarted
