@@ -194,7 +194,10 @@ mod tests {
         let stamp = json!({"$lastUpdatedVersion": 5});
         let mut wanted = desired.clone();
         wanted["$version"] = json!(7);
-        wanted["$metadata"] = json!({"floor": stamp, "colour": stamp, "settings": {"strikeTime": stamp, "settleTime": stamp}});
+        wanted["$metadata"] = json!({
+            "floor": stamp, "colour": stamp,
+            "settings": {"strikeTime": stamp, "settleTime": stamp},
+        });
         // A missing property has no metadata.
         let is_there = |key: &str| desired.get(key).is_some();
         let metadata = wanted["$metadata"].as_object_mut().unwrap();
@@ -277,7 +280,10 @@ mod tests {
             // Settings one by one, or all at once if they are not an object.
             (
                 &json!({"settings": {"strikeTime": "xyz", "settleTime": "1s", "newest": "1s"}}),
-                json!({"settings": {"strikeTime": {"ac": 400, "av": 5, "ad": "no time"}, "settleTime": {"value": "1s", "ac": 200, "av": 5}}}),
+                json!({"settings": {
+                    "strikeTime": {"ac": 400, "av": 5, "ad": "no time"},
+                    "settleTime": {"value": "1s", "ac": 200, "av": 5},
+                }}),
                 &[
                     "settings.strikeTime is refused: no time",
                     "settings.settleTime is applied",

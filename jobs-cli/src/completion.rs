@@ -54,8 +54,8 @@ pub(crate) fn script(shell: &str) -> io::Result<Vec<u8>> {
         // An autoloaded function is first run by a Tab that already needs an answer.
         writeln!(
             script,
-            "if [ \"$funcstack[1]\" = _doorctl ]; then\n    _clap_dynamic_completer_doorctl \"$@\"\n\
-             fi"
+            "if [ \"$funcstack[1]\" = _doorctl ]; then\n    _clap_dynamic_completer_doorctl \
+             \"$@\"\nfi"
         )?;
     }
     Ok(script)

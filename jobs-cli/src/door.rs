@@ -143,7 +143,8 @@ mod tests {
             section
         };
         serde_json::from_value(json!({
-            "deviceId": "lobby-east", "etag": "AAAAAAAAAAE=", "version": 4, "connectionState": "Connected",
+            "deviceId": "lobby-east", "etag": "AAAAAAAAAAE=", "version": 4,
+            "connectionState": "Connected",
             "properties": {"desired": section(desired), "reported": section(reported)},
         }))
         .unwrap()
@@ -153,7 +154,9 @@ mod tests {
     fn an_assigned_value_wins_over_a_reported_one() {
         let reported = json!({
             "building": {"value": 43, "ac": 200}, "floor": {"value": "2", "ac": 200},
-            "door": {"lockState": "locked", "doorState": "closed", "secured": "secured", "proof": "bond"},
+            "door": {
+                "lockState": "locked", "doorState": "closed", "secured": "secured", "proof": "bond",
+            },
         });
         let row = DoorRow::from(&twin(&json!({"floor": 3}), &reported));
         assert_eq!((row.building.as_str(), row.floor.as_str()), ("43", "3"));

@@ -360,8 +360,9 @@ mod tests {
         };
         assert_eq!(
             condition(&all),
-            "(properties.desired.building = 'north') AND (properties.desired.floor = 3 OR properties.desired.floor = '3' \
-             OR properties.desired.floor = 'mezzanine') AND (tags.wing = 'east')"
+            "(properties.desired.building = 'north') AND (properties.desired.floor = 3 OR \
+             properties.desired.floor = '3' OR \
+             properties.desired.floor = 'mezzanine') AND (tags.wing = 'east')"
         );
     }
 

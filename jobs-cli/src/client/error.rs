@@ -225,7 +225,10 @@ mod tests {
         let response = read(
             401,
             None,
-            r#"{"Message":"ErrorCode:IotHubUnauthorizedAccess;Unauthorized","ExceptionMessage":"Tracking ID:651347e2-G:11-TimeStamp:09/29/2017 15:53:06"}"#,
+            concat!(
+                r#"{"Message":"ErrorCode:IotHubUnauthorizedAccess;Unauthorized","#,
+                r#""ExceptionMessage":"Tracking ID:651347e2-G:11-TimeStamp:09/29/2017 15:53:06"}"#
+            ),
         );
         assert_eq!(response.code, Some(ErrorCode::IotHubUnauthorizedAccess));
         assert_eq!(
@@ -243,7 +246,12 @@ mod tests {
         let response = read(
             404,
             None,
-            r#"{"Message":"{\"errorCode\":404103,\"trackingId\":\"2ce0\",\"message\":\"Timed out waiting for device to connect.\",\"info\":{\"timeout\":\"00:00:00\"},\"timestampUtc\":\"2018-08-24T17:49:33.2Z\"}","ExceptionMessage":""}"#,
+            concat!(
+                r#"{"Message":"{\"errorCode\":404103,\"trackingId\":\"2ce0\","#,
+                r#"\"message\":\"Timed out waiting for device to connect.\","#,
+                r#"\"info\":{\"timeout\":\"00:00:00\"},"#,
+                r#"\"timestampUtc\":\"2018-08-24T17:49:33.2Z\"}","ExceptionMessage":""}"#
+            ),
         );
         assert_eq!(response.code, Some(ErrorCode::DeviceNotOnline));
         assert_eq!(

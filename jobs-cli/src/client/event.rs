@@ -229,7 +229,8 @@ mod tests {
         let message = Message {
             name: "telemetry".to_owned(),
             data: format!(
-                r#"{{"id":7,"kind":"telemetry","time":"2026-11-23T21:00:00Z","deviceId":"d","body":{body}}}"#
+                "{{\"id\":7,\"kind\":\"telemetry\",\"time\":\"2026-11-23T21:00:00Z\",\
+                 \"deviceId\":\"d\",\"body\":{body}}}"
             ),
             id: "7".to_owned(),
         };

@@ -164,7 +164,10 @@ mod tests {
         for document in [
             json!({"type": "unknown", "status": "unknown"}),
             json!({"jobId": "tonight", "type": "unknown", "status": "unknown"}),
-            json!({"jobId": "tonight", "type": "Unknown", "status": "UNKNOWN", "maxExecutionTimeInSeconds": 0}),
+            json!({
+                "jobId": "tonight", "type": "Unknown", "status": "UNKNOWN",
+                "maxExecutionTimeInSeconds": 0,
+            }),
         ] {
             let error = job(&document).unwrap_err();
             assert!(
@@ -191,7 +194,8 @@ mod tests {
         let shown = |payload: &Value| {
             let call = json!({"methodName": "lockDoor", "payload": payload});
             let document = json!({
-                "jobId": "tonight", "type": "scheduleDeviceMethod", "status": "running", "cloudToDeviceMethod": call,
+                "jobId": "tonight", "type": "scheduleDeviceMethod", "status": "running",
+                "cloudToDeviceMethod": call,
             });
             let call = job(&document).unwrap().cloud_to_device_method.unwrap();
             call.payload().map_or(Value::Null, |payload| {

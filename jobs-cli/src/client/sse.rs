@@ -167,7 +167,9 @@ mod tests {
         #[test]
         fn chunk_borders_do_not_change_the_messages(
             bytes in proptest::collection::vec(
-                prop_oneof![Just(b'\n'), Just(b'\r'), Just(b':'), Just(b' '), Just(b'd'), any::<u8>()],
+                prop_oneof![
+                    Just(b'\n'), Just(b'\r'), Just(b':'), Just(b' '), Just(b'd'), any::<u8>()
+                ],
                 0..200,
             ),
             at in 0_usize..200,
@@ -178,7 +180,10 @@ mod tests {
 
         #[test]
         fn written_messages_are_read_back(
-            sent in proptest::collection::vec(("[a-z]{1,8}", "[^\r\n\0\u{feff}]{0,40}", 0_u32..1000), 0..6),
+            sent in proptest::collection::vec(
+                ("[a-z]{1,8}", "[^\r\n\0\u{feff}]{0,40}", 0_u32..1000),
+                0..6,
+            ),
             piece in 1_usize..50,
         ) {
             let mut text = String::new();
@@ -186,7 +191,10 @@ mod tests {
                 text += &format!("event: {name}\nid: {id}\ndata: {data}\n\n: comment\n\n");
             }
             let parts: Vec<&[u8]> = text.as_bytes().chunks(piece).collect();
-            let expected: Vec<_> = sent.iter().map(|(name, data, id)| message(name, data, &id.to_string())).collect();
+            let expected: Vec<_> = sent
+                .iter()
+                .map(|(name, data, id)| message(name, data, &id.to_string()))
+                .collect();
             prop_assert_eq!(read(&parts), expected);
         }
     }

@@ -85,7 +85,8 @@ mod tests {
 
     fn source() -> TokenSource {
         TokenSource::new(
-            "HostName=hub.example.net;SharedAccessKeyName=iothubowner;SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+            "HostName=hub.example.net;SharedAccessKeyName=iothubowner;\
+             SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
                 .parse()
                 .unwrap(),
         )
@@ -96,7 +97,8 @@ mod tests {
         let token = source().token_at(Duration::from_secs(1_893_456_000 - 3600));
         assert_eq!(
             token.text,
-            "SharedAccessSignature sr=hub.example.net&sig=JsaJO5gTLF8mah9LxN0bGUcqp1KDFGr998P4Kix6V8A%3D&se=1893456000&skn=iothubowner"
+            "SharedAccessSignature sr=hub.example.net\
+             &sig=JsaJO5gTLF8mah9LxN0bGUcqp1KDFGr998P4Kix6V8A%3D&se=1893456000&skn=iothubowner"
         );
     }
 

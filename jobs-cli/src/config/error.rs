@@ -28,8 +28,8 @@ pub(crate) enum ConfigError {
     #[error("cannot encode the contexts")]
     Write(#[source] toml::ser::Error),
     #[error(
-        "no folder for the settings: neither HOME nor XDG_CONFIG_HOME is set; set DOORCTL_CONFIG to a \
-         file"
+        "no folder for the settings: neither HOME nor XDG_CONFIG_HOME is set; set DOORCTL_CONFIG \
+         to a file"
     )]
     NoHome,
     /// Neither a current context nor a name.

@@ -24,7 +24,9 @@ fn answer(status: i32, payload: &Value, goal: JobGoal) -> (Progress, String) {
 }
 
 fn door(lock: &str, door: &str, secured: &str, proof: &str) -> Value {
-    json!({"lockState": lock, "doorState": door, "secured": secured, "proof": proof, "heldBy": null})
+    json!({
+        "lockState": lock, "doorState": door, "secured": secured, "proof": proof, "heldBy": null,
+    })
 }
 
 #[test]
@@ -117,7 +119,9 @@ fn an_answer_without_a_lock_state_is_not_secured() {
 
 #[test]
 fn an_error_of_the_hub_keeps_its_reason() {
-    let offline = json!({"status": "failed", "error": {"code": "DeviceNotOnline", "description": "Timed out waiting for device to connect."}});
+    let offline = json!({"status": "failed", "error": {
+        "code": "DeviceNotOnline", "description": "Timed out waiting for device to connect.",
+    }});
     let offline = row(&offline, LOCK);
     assert_eq!(
         offline.outcome,
@@ -150,8 +154,13 @@ fn a_refusal_by_every_door_has_its_own_exit_status() {
                     200 => "unlocked",
                     _ => "locked",
                 };
-                let outcome = json!({"deviceMethodResponse": {"status": status, "payload": {"lockState": lock}}});
-                row(&json!({"status": "completed", "outcome": outcome}), JobGoal::Released)
+                let outcome = json!({"deviceMethodResponse": {
+                    "status": status, "payload": {"lockState": lock},
+                }});
+                row(
+                    &json!({"status": "completed", "outcome": outcome}),
+                    JobGoal::Released,
+                )
             })
             .collect();
         assert_eq!(verdict(&rows), expected, "{statuses:?}");

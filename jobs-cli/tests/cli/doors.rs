@@ -46,11 +46,7 @@ fn impossible_door_commands_are_refused() {
     error: no doors selected; expected door names, --building, --floor, --where or --all
       next: doorctl devices list
     ");
-    insta::assert_snapshot!(home.run(&["why", "a b"]), @r#"
-    status: 1
-    --- stderr
-    error: DOOR "a b": device id "a b" has ' ' as character 2; expected a letter, a digit or one of - : . + % _ # * ? ! ( ) , = @ ; $ '
-    "#);
+    insta::assert_snapshot!(home.run(&["why", "a b"]));
 }
 
 #[test]

@@ -20,7 +20,8 @@ fn date(at: Timestamp) -> String {
 }
 
 fn twin() -> String {
-    let door = json!({"lockState": "locked", "doorState": "closed", "secured": "secured", "proof": "bond", "mode": "normal"});
+    let door = json!({"lockState": "locked", "doorState": "closed", "secured": "secured",
+        "proof": "bond", "mode": "normal"});
     json!({
         "deviceId": "d", "etag": "AAAAAAAAAAE=", "version": 2, "connectionState": "Connected",
         "properties": {"desired": {"$version": 1}, "reported": {"door": door, "$version": 1}},
@@ -45,20 +46,28 @@ enum Answer {
 impl Answer {
     fn body(self, hub: Timestamp) -> String {
         let start = hub - SignedDuration::from_mins(1);
-        let answer = json!({"lockState": "locked", "doorState": "closed", "secured": "secured", "proof": "bond", "mode": "normal"});
+        let answer = json!({"lockState": "locked", "doorState": "closed", "secured": "secured",
+            "proof": "bond", "mode": "normal"});
         match self {
             Self::Health => HEALTH.to_owned(),
             Self::Twins => format!("[{}]", twin()),
             Self::Called => json!({"status": 200, "payload": answer}).to_string(),
             Self::Twin => twin(),
-            Self::Job => r#"{"jobId":"j","type":"scheduleDeviceMethod","status":"queued"}"#.to_owned(),
+            Self::Job => {
+                r#"{"jobId":"j","type":"scheduleDeviceMethod","status":"queued"}"#.to_owned()
+            }
             Self::OverJob => json!({
-                "jobId": "j", "type": "scheduleDeviceMethod", "status": "completed", "startTime": start, "maxExecutionTimeInSeconds": 300,
-                "cloudToDeviceMethod": {"methodName": "lockDoor", "payload": {"lockTime": "10m", "commandId": "j", "notAfter": start}},
+                "jobId": "j", "type": "scheduleDeviceMethod", "status": "completed",
+                "startTime": start, "maxExecutionTimeInSeconds": 300,
+                "cloudToDeviceMethod": {
+                    "methodName": "lockDoor",
+                    "payload": {"lockTime": "10m", "commandId": "j", "notAfter": start},
+                },
             })
             .to_string(),
             Self::Rows => json!([{
-                "deviceId": "d", "jobId": "j", "jobType": "scheduleDeviceMethod", "status": "failed",
+                "deviceId": "d", "jobId": "j", "jobType": "scheduleDeviceMethod",
+                "status": "failed",
                 "error": {"code": "DeviceNotOnline", "description": "away"},
             }])
             .to_string(),
@@ -107,22 +116,39 @@ const JOB_CALL: &str = "/cloudToDeviceMethod/payload";
 
 #[rustfmt::skip]
 const CASES: &[Case] = &[
-    (&["lock", "d", "--for", "1m"], DIRECT, 1, &[("lockTime", Text("1m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
-    (&["unlock", "d", "--for", "1m"], DIRECT, 1, &[("unlockTime", Text("1m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
-    (&["unlock", "d"], DIRECT, 1, &[("unlockTime", Absent), ("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
-    (&["unlock", "d", "--pulse", "strike"], DIRECT, 1, &[("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
+    (&["lock", "d", "--for", "1m"], DIRECT, 1,
+        &[("lockTime", Text("1m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
+    (&["unlock", "d", "--for", "1m"], DIRECT, 1,
+        &[("unlockTime", Text("1m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
+    (&["unlock", "d"], DIRECT, 1,
+        &[("unlockTime", Absent), ("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
+    (&["unlock", "d", "--pulse", "strike"], DIRECT, 1,
+        &[("until", Absent), ("notAfter", Hub(5 * MINUTE))]),
     (&["relinquish", "d"], DIRECT, 1, &[("notAfter", Hub(5 * MINUTE))]),
     (&["mode", "normal", "d"], DIRECT, 1, &[("notAfter", Hub(5 * MINUTE))]),
-    (&["lock", "d", "--until", "+10m"], DIRECT_UNTIL, 2, &[("until", Hub(10 * MINUTE)), ("notAfter", Hub(5 * MINUTE))]),
-    (&["unlock", "d", "--until", "NAMED", "--yes"], DIRECT_UNTIL, 2, &[("until", Named), ("notAfter", Hub(5 * MINUTE))]),
-    (&["jobs", "lock", "d", "--for", "1m"], MADE, 2, &[("lockTime", Text("1m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE)), ("/startTime", Absent)]),
-    (&["jobs", "unlock", "d", "--for", "1m"], MADE, 2, &[("unlockTime", Text("1m")), ("until", Absent), ("/startTime", Absent)]),
-    (&["jobs", "lock", "d", "--at", "+10s", "--for", "1m"], MADE, 2, &[("lockTime", Text("1m")), ("until", Hub(70)), ("notAfter", Hub(310)), ("/startTime", Hub(10))]),
-    (&["jobs", "lock", "d", "--at", "NAMED", "--for", "1m", "--yes"], MADE, 2, &[("lockTime", Text("1m")), ("until", NamedAndMinute), ("/startTime", Named)]),
-    (&["jobs", "method", "relinquish", "d"], MADE, 2, &[("notAfter", Hub(5 * MINUTE)), ("/startTime", Absent)]),
-    (&["jobs", "retry", "j"], RETRIED, 4, &[("lockTime", Text("10m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE)), ("/startTime", Absent)]),
-    (&["audit", "--since", "1h"], &[Answer::Health, Answer::Empty], 1, &[("?since", Hub(-60 * MINUTE))]),
-    (&["events", "--since", "1h"], &[Answer::Health, Answer::End], 1, &[("?since", Hub(-60 * MINUTE))]),
+    (&["lock", "d", "--until", "+10m"], DIRECT_UNTIL, 2,
+        &[("until", Hub(10 * MINUTE)), ("notAfter", Hub(5 * MINUTE))]),
+    (&["unlock", "d", "--until", "NAMED", "--yes"], DIRECT_UNTIL, 2,
+        &[("until", Named), ("notAfter", Hub(5 * MINUTE))]),
+    (&["jobs", "lock", "d", "--for", "1m"], MADE, 2,
+        &[("lockTime", Text("1m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE)),
+          ("/startTime", Absent)]),
+    (&["jobs", "unlock", "d", "--for", "1m"], MADE, 2,
+        &[("unlockTime", Text("1m")), ("until", Absent), ("/startTime", Absent)]),
+    (&["jobs", "lock", "d", "--at", "+10s", "--for", "1m"], MADE, 2,
+        &[("lockTime", Text("1m")), ("until", Hub(70)), ("notAfter", Hub(310)),
+          ("/startTime", Hub(10))]),
+    (&["jobs", "lock", "d", "--at", "NAMED", "--for", "1m", "--yes"], MADE, 2,
+        &[("lockTime", Text("1m")), ("until", NamedAndMinute), ("/startTime", Named)]),
+    (&["jobs", "method", "relinquish", "d"], MADE, 2,
+        &[("notAfter", Hub(5 * MINUTE)), ("/startTime", Absent)]),
+    (&["jobs", "retry", "j"], RETRIED, 4,
+        &[("lockTime", Text("10m")), ("until", Absent), ("notAfter", Hub(5 * MINUTE)),
+          ("/startTime", Absent)]),
+    (&["audit", "--since", "1h"], &[Answer::Health, Answer::Empty], 1, 
+        &[("?since", Hub(-60 * MINUTE))]),
+    (&["events", "--since", "1h"], &[Answer::Health, Answer::End], 1, 
+        &[("?since", Hub(-60 * MINUTE))]),
     (&["events"], &[Answer::Health, Answer::End], 1, &[("?since", Hub(-24 * 60 * MINUTE))]),
 ];
 

@@ -19,7 +19,10 @@ use serde_json::{Value, json};
 
 use server::{Reply, Server};
 
-const TWIN: &str = r#"{"deviceId":"d","etag":"AAAAAAAAAAE=","version":2,"properties":{"desired":{"$version":1},"reported":{"$version":1}}}"#;
+const TWIN: &str = concat!(
+    r#"{"deviceId":"d","etag":"AAAAAAAAAAE=","version":2,"#,
+    r#""properties":{"desired":{"$version":1},"reported":{"$version":1}}}"#
+);
 const DEVICE: &str = r#"{"deviceId":"d","connectionState":"Connected","status":"enabled"}"#;
 const JOB: &str = r#"{"jobId":"j","type":"scheduleDeviceMethod","status":"queued"}"#;
 
@@ -133,8 +136,12 @@ async fn requests_are_signed_versioned_and_spelled_as_azure_documents() {
     assert_eq!(
         created,
         json!({
-            "jobId": "j", "type": "scheduleDeviceMethod", "queryCondition": "*", "maxExecutionTimeInSeconds": 60,
-            "cloudToDeviceMethod": {"methodName": "lockDoor", "responseTimeoutInSeconds": 30, "connectTimeoutInSeconds": 0, "payload": null},
+            "jobId": "j", "type": "scheduleDeviceMethod", "queryCondition": "*",
+            "maxExecutionTimeInSeconds": 60,
+            "cloudToDeviceMethod": {
+                "methodName": "lockDoor", "payload": null,
+                "responseTimeoutInSeconds": 30, "connectTimeoutInSeconds": 0,
+            },
         })
     );
 }
@@ -238,8 +245,15 @@ async fn writes_are_retried_only_after_429() {
 #[tokio::test]
 async fn an_error_keeps_the_message_of_the_hub() {
     let server = Server::play(vec![
-        Reply::status(404, r#"{"Message":"{\"errorCode\":404103,\"message\":\"Timed out waiting for device to connect.\"}","ExceptionMessage":""}"#)
-            .with("iothub-errorcode", "DeviceNotOnline"),
+        Reply::status(
+            404,
+            concat!(
+                r#"{"Message":"{\"errorCode\":404103,"#,
+                r#"\"message\":\"Timed out waiting for device to connect."#,
+                r#"\"}","ExceptionMessage":""}"#
+            ),
+        )
+        .with("iothub-errorcode", "DeviceNotOnline"),
     ])
     .await;
     let error = server
@@ -317,8 +331,10 @@ async fn events_are_requested_after_the_last_id_and_read_one_by_one() {
     let stream = concat!(
         ": keep-alive\n\n",
         "event: lost\nid: 6\ndata: {\"from\":5,\"to\":6}\n\n",
-        "event: telemetry\nid: 7\ndata: {\"id\":7,\"kind\":\"telemetry\",\"time\":\"2026-11-23T21:00:00.5Z\",",
-        "\"deviceId\":\"d\",\"systemProperties\":{},\"properties\":{},\"body\":{\"big\":123456789012345678901234567890}}\n\n",
+        "event: telemetry\nid: 7\ndata: \
+         {\"id\":7,\"kind\":\"telemetry\",\"time\":\"2026-11-23T21:00:00.5Z\",",
+        "\"deviceId\":\"d\",\"systemProperties\":{},\"properties\":{},",
+        "\"body\":{\"big\":123456789012345678901234567890}}\n\n",
         "event: end\ndata: {}\n\n",
         "event: later\nid: 8\ndata: torn",
     );

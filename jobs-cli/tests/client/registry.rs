@@ -9,10 +9,13 @@ use super::server::{Reply, Server};
 use super::{device, refusal};
 
 /// An identity of Azure, with read-only members and those of edge devices.
-const FULL: &str = r#"{"deviceId":"d","generationId":"637","etag":"ODgxNTgwOA==","connectionState":"Connected","status":"enabled","statusReason":null,
+const FULL: &str = r#"{"deviceId":"d","generationId":"637","etag":"ODgxNTgwOA==",
+    "connectionState":"Connected","status":"enabled","statusReason":null,
     "statusUpdatedTime":"0001-01-01T00:00:00Z","cloudToDeviceMessageCount":0,
-    "authentication":{"symmetricKey":{"primaryKey":"b25l","secondaryKey":"dHdv"},"x509Thumbprint":{"primaryThumbprint":null,"secondaryThumbprint":null},"type":"sas"},
-    "capabilities":{"iotEdge":true},"deviceScope":"ms-azure-iot-edge://d-1","parentScopes":["ms-azure-iot-edge://e-2"]}"#;
+    "authentication":{"symmetricKey":{"primaryKey":"b25l","secondaryKey":"dHdv"},
+    "x509Thumbprint":{"primaryThumbprint":null,"secondaryThumbprint":null},"type":"sas"},
+    "capabilities":{"iotEdge":true},"deviceScope":"ms-azure-iot-edge://d-1",
+    "parentScopes":["ms-azure-iot-edge://e-2"]}"#;
 
 fn items() -> [BulkItem; 2] {
     let mut first = BulkItem::new(device(), ImportMode::Create);
@@ -57,12 +60,14 @@ async fn an_identity_is_replaced_as_a_whole_if_its_etag_is_unchanged() {
 async fn a_bulk_call_returns_the_failed_operations_for_any_status() {
     let failed = json!({
         "isSuccessful": false, "warnings": [],
-        "errors": [{"deviceId": "e", "errorCode": "DeviceNotFound", "errorStatus": "no `e`", "moduleId": null, "operation": "delete"}],
+        "errors": [{"deviceId": "e", "errorCode": "DeviceNotFound", "errorStatus": "no `e`",
+            "moduleId": null, "operation": "delete"}],
     });
     let by_number =
         json!({"isSuccessful": false, "errors": [{"deviceId": "d", "errorCode": 409001}]});
     let mixed = json!({"isSuccessful": false, "errors": [
-        {"deviceId": "d", "errorCode": "DeviceAlreadyExists"}, {"deviceId": null, "errorCode": "NeverHeardOf"}]});
+        {"deviceId": "d", "errorCode": "DeviceAlreadyExists"},
+        {"deviceId": null, "errorCode": "NeverHeardOf"}]});
     let mut with_message = failed.clone();
     with_message["Message"] = json!("ErrorCode:BulkRegistryOperationFailure;1 failed");
     let server = Server::play(vec![
@@ -97,13 +102,17 @@ async fn a_bulk_call_returns_the_failed_operations_for_any_status() {
     let body: Value = serde_json::from_str(&sent.body).unwrap();
     assert_eq!(
         body,
-        json!([{"id": "d", "importMode": "create", "tags": {"wing": "east"}}, {"id": "e", "importMode": "delete"}])
+        json!([{"id": "d", "importMode": "create", "tags": {"wing": "east"}},
+            {"id": "e", "importMode": "delete"}])
     );
 }
 
 #[tokio::test]
 async fn a_refused_bulk_call_is_an_error_without_retry() {
-    let nameless = r#"{"isSuccessful":false,"errors":[{"deviceId":null,"errorCode":"ArgumentInvalid","errorStatus":"no array"}],"Message":"ErrorCode:ArgumentInvalid;no array"}"#;
+    let nameless = concat!(
+        r#"{"isSuccessful":false,"errors":[{"deviceId":null,"errorCode":"ArgumentInvalid","#,
+        r#""errorStatus":"no array"}],"Message":"ErrorCode:ArgumentInvalid;no array"}"#
+    );
     let server = Server::play(vec![
         Reply::status(400, nameless),
         Reply::status(401, &refusal("IotHubUnauthorizedAccess")),

@@ -191,7 +191,8 @@ async fn serve(
                 body,
             } => {
                 let text = format!(
-                    "HTTP/1.1 {status} so\r\nconnection: close\r\ncontent-length: {}\r\ncontent-type: application/json\r\n{headers}\r\n{body}",
+                    "HTTP/1.1 {status} so\r\nconnection: close\r\ncontent-length: \
+                     {}\r\ncontent-type: application/json\r\n{headers}\r\n{body}",
                     body.len()
                 );
                 stream.write_all(text.as_bytes()).await.unwrap();

@@ -120,7 +120,8 @@ impl Site {
 
     fn settings(&self, default: &str) -> String {
         format!(
-            "# Wired by the installer.\n[strike]\nkind = \"motor-lock\"\n[door]\nrelinquish_default = \"{default}\"\n\
+            "# Wired by the installer.\n[strike]\nkind = \
+             \"motor-lock\"\n[door]\nrelinquish_default = \"{default}\"\n\
              [board]\nkind = \"simulated\"\n[state]\ndirectory = \"{}\"\n",
             self.pi.at("state").display()
         )

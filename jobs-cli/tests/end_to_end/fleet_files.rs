@@ -76,7 +76,10 @@ fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
     operator
         .run(&["devices", "add", "--from", "doors.csv"])
         .expect(1)
-        .says(&["the hub has doors of this file already: east (line 2), west (line 3); nothing was changed"]);
+        .says(&[
+            "the hub has doors of this file already: east (line 2), west (line 3); nothing \
+             was changed",
+        ]);
     operator
         .run(&["devices", "remove", "east", "west", "--yes"])
         .expect(0);
@@ -238,7 +241,8 @@ fn doors_left_by_a_second_ctrl_c_are_listed() {
     assert_eq!(
         stderr,
         [
-            "error: doors.csv line 4, door-002: ServerBusy: come back later; these doors were made, or may have been, and were not taken back: door-000, door-001, door-003",
+            "error: doors.csv line 4, door-002: ServerBusy: come back later; these doors were \
+             made, or may have been, and were not taken back: door-000, door-001, door-003",
             "  next: doorctl devices remove door-000 door-001 door-003",
         ]
     );
@@ -276,7 +280,8 @@ fn an_export_can_be_imported_with_its_keys() {
     assert_eq!(
         first,
         json!({
-            "id": "east", "status": "enabled", "authentication": {"type": "sas"}, "tags": {"wing": "east"},
+            "id": "east", "status": "enabled", "authentication": {"type": "sas"},
+            "tags": {"wing": "east"},
             "properties": {"desired": {"building": 43, "floor": 3, "settings": {"strikeTime": 5}}},
         })
     );
@@ -323,7 +328,10 @@ fn an_import_changes_existing_doors_only_with_update_and_reports_each_line() {
         .run(&["devices", "add", "east", "--floor", "3", "--tag", "kept=1"])
         .expect(0);
     let lines = [
-        r#"{"id":"east","status":"disabled","statusReason":"moved","tags":{"wing":"east"},"properties":{"desired":{"floor":4}}}"#,
+        concat!(
+            r#"{"id":"east","status":"disabled","statusReason":"moved","tags":{"wing":"east"},"#,
+            r#""properties":{"desired":{"floor":4}}}"#
+        ),
         r#"{"id":"west"}"#,
         r#"{"id":"north"}"#,
     ];
@@ -347,7 +355,8 @@ fn an_import_changes_existing_doors_only_with_update_and_reports_each_line() {
         .says(&["1 updated, 1 created, 1 failed", "--update"]);
     assert_eq!(
         output.stdout,
-        "line,door,outcome,error\n1,east,updated,\n2,west,failed,ServerBusy: come back later\n3,north,created,\n"
+        "line,door,outcome,error\n1,east,updated,\n2,west,failed,ServerBusy: come back \
+         later\n3,north,created,\n"
     );
     azure.trouble("nobody", Trouble::Refused);
     import(&["--update"])

@@ -154,13 +154,15 @@ fn an_interrupted_exec_names_the_event_to_continue_after() {
         (
             &["--follow", "--after", "0"][..],
             format!(
-                "not following any more; to go on behind event {behind}: doorctl events -f --after {behind}"
+                "not following any more; to go on behind event {behind}: doorctl events -f \
+                 --after {behind}"
             ),
         ),
         (
             &[],
             format!(
-                "not all commands were run; to go on behind event {behind}: doorctl events --after {behind}"
+                "not all commands were run; to go on behind event {behind}: doorctl events \
+                 --after {behind}"
             ),
         ),
     ] {

@@ -107,7 +107,8 @@ fn query_columns_follow_the_select_on_every_page() {
         Some(r#"{"deviceId":"door-000","level":0}"#)
     );
     assert_eq!(lines.lines().count(), 230);
-    let groups = "SELECT properties.desired.floor, COUNT() AS doors FROM devices GROUP BY properties.desired.floor";
+    let groups = "SELECT properties.desired.floor, COUNT() AS doors FROM devices GROUP BY \
+                  properties.desired.floor";
     assert_eq!(
         query(groups, &["-o", "csv"]).stdout,
         "floor,doors\n0,115\n1,115\n"
@@ -212,7 +213,8 @@ fn a_twin_is_edited_and_no_input_is_lost() {
     // A concurrent change comes first.
     let doorctl = env!("CARGO_BIN_EXE_doorctl");
     editor(&format!(
-        "{doorctl} twin set east --tag wing=north > /dev/null; sed -i 's/\"floor\": 4/\"floor\": 5/' \"$1\""
+        "{doorctl} twin set east --tag wing=north > /dev/null; sed -i 's/\"floor\": 4/\"floor\": \
+         5/' \"$1\""
     ));
     let output = edit(&["--yes"])
         .expect(1)

@@ -351,7 +351,9 @@ impl State {
             self.forward(&rest).await;
         }
         let json = "application/json; charset=utf-8".to_owned();
-        let error = json!({"deviceId": device, "errorCode": "ServerBusy", "errorStatus": "come back later"});
+        let error = json!({
+            "deviceId": device, "errorCode": "ServerBusy", "errorStatus": "come back later",
+        });
         let body = json!({"isSuccessful": false, "errors": [error], "warnings": []});
         (
             400,
@@ -697,7 +699,8 @@ fn refused((status, name, text): &Refusal) -> Answer {
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let body = json!({
         "Message": format!("ErrorCode:{name};{text}"),
-        "ExceptionMessage": "Tracking ID:651347e20da64d6b8b424979941eacc0-G:11-TimeStamp:09/29/2017 15:53:06",
+        "ExceptionMessage": "Tracking \
+         ID:651347e20da64d6b8b424979941eacc0-G:11-TimeStamp:09/29/2017 15:53:06",
     });
     (*status, headers.into(), body.to_string().into_bytes())
 }

@@ -658,7 +658,11 @@ fn requests_that_only_door_hub_accepts_are_refused() {
         (
             "PUT",
             "/jobs/v2/a?api-version=1",
-            r#"{"type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"m","connectTimeoutInSeconds":120,"responseTimeoutInSeconds":30},"queryCondition":"*"}"#,
+            concat!(
+                r#"{"type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"m","#,
+                r#""connectTimeoutInSeconds":120,"responseTimeoutInSeconds":30},"#,
+                r#""queryCondition":"*"}"#
+            ),
         ),
         ("DELETE", "/devices/a?api-version=1", ""),
         (
@@ -669,17 +673,26 @@ fn requests_that_only_door_hub_accepts_are_refused() {
         (
             "PUT",
             "/jobs/v2/a?api-version=1",
-            r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"queryCondition":"tags.access.Group = 'x'"}"#,
+            concat!(
+                r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"#,
+                r#""queryCondition":"tags.access.Group = 'x'"}"#
+            ),
         ),
         (
             "PUT",
             "/jobs/v2/lockDoor-1?api-version=1",
-            r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"queryCondition":"*"}"#,
+            concat!(
+                r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"#,
+                r#""queryCondition":"*"}"#
+            ),
         ),
         (
             "PUT",
             "/jobs/v2/a?api-version=1",
-            r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"queryCondition":"*","startTime":"2999-01-01T00:00:00Z"}"#,
+            concat!(
+                r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"#,
+                r#""queryCondition":"*","startTime":"2999-01-01T00:00:00Z"}"#
+            ),
         ),
         (
             "PUT",
@@ -700,12 +713,18 @@ fn requests_that_only_door_hub_accepts_are_refused() {
         (
             "POST",
             "/devices/query?api-version=1",
-            r#"{"query":"SELECT * FROM devices WHERE (a IN ['CONTAINS(', 'b']) AND IS_DEFINED(c)"}"#,
+            concat!(
+                r#"{"query":"SELECT * FROM devices WHERE (a IN ['CONTAINS(', 'b']) "#,
+                r#"AND IS_DEFINED(c)"}"#
+            ),
         ),
         (
             "POST",
             "/devices/query?api-version=1",
-            r#"{"query":"SELECT COUNT() AS n FROM devices WHERE tags.[[group]] = 'group.x' GROUP BY tags.[[group]].b"}"#,
+            concat!(
+                r#"{"query":"SELECT COUNT() AS n FROM devices WHERE tags.[[group]] = 'group.x' "#,
+                r#"GROUP BY tags.[[group]].b"}"#
+            ),
         ),
         (
             "POST",
@@ -715,7 +734,10 @@ fn requests_that_only_door_hub_accepts_are_refused() {
         (
             "PUT",
             "/jobs/v2/a?api-version=1",
-            r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"queryCondition":"*"}"#,
+            concat!(
+                r#"{"type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1}},"#,
+                r#""queryCondition":"*"}"#
+            ),
         ),
     ] {
         assert_eq!(

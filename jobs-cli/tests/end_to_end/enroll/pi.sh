@@ -3,8 +3,8 @@
 # call.
 #
 # PI is the root of the Pi; its bin is first in PATH. Every call is logged to PI/log, and the input
-# of ssh to PI/ssh.log. A file in PI injects a fault: down (no ssh), no-sudo, wrong-machine, no-start,
-# mute (a started program prints nothing).
+# of ssh to PI/ssh.log. A file in PI injects a fault: down (no ssh), no-sudo, wrong-machine,
+# no-start, mute (a started program prints nothing).
 me=$(basename "$0")
 [ "$me" = ssh ] || echo "$me $*" >>"$PI/log"
 
@@ -18,7 +18,8 @@ begin() {
         echo "the network is down" >>"$PI/journal"
         sleep 60 >/dev/null 2>&1 &
     else
-        "$PI/usr/bin/door-agent" --config "$PI/etc/door-agent/$door.toml" >>"$PI/journal" 2>&1 </dev/null &
+        "$PI/usr/bin/door-agent" --config "$PI/etc/door-agent/$door.toml" \
+            >>"$PI/journal" 2>&1 </dev/null &
     fi
     echo $! >"$PI/run/$1.pid"
 }
@@ -31,9 +32,13 @@ case $me in
 ssh)
     printf '%s\n' "$*" >>"$PI/ssh.log"
     case " $* " in *" -O exit "*) exit 0 ;; esac
-    [ ! -e "$PI/down" ] || { echo "ssh: connect to host door.example port 22: No route to host" >&2; exit 255; }
+    [ ! -e "$PI/down" ] || {
+        echo "ssh: connect to host door.example port 22: No route to host" >&2
+        exit 255
+    }
     for command; do :; done
-    command=$(printf '%s' "$command" | sed -e "s#/etc/door-agent#$PI/etc/door-agent#g" -e "s#/run/#$PI/run/#g")
+    command=$(printf '%s' "$command" |
+        sed -e "s#/etc/door-agent#$PI/etc/door-agent#g" -e "s#/run/#$PI/run/#g")
     PATH=$PI/bin:$PATH exec sh -c "$command"
     ;;
 uname) [ ! -e "$PI/wrong-machine" ] && echo aarch64 || echo armv6l ;;
@@ -47,7 +52,8 @@ apt-get)
     for deb; do :; done
     cat "$deb" >"$PI/installed"
     rm -f "$PI/usr/bin/door-agent"
-    ln "$DOOR_AGENT" "$PI/usr/bin/door-agent" 2>/dev/null || cp "$DOOR_AGENT" "$PI/usr/bin/door-agent"
+    ln "$DOOR_AGENT" "$PI/usr/bin/door-agent" 2>/dev/null ||
+        cp "$DOOR_AGENT" "$PI/usr/bin/door-agent"
     mkdir -p "$PI/etc/door-agent"
     ;;
 id) if [ -n "${PI_ROOT-}" ]; then echo 0; else echo 1000; fi ;;

@@ -27,7 +27,8 @@ impl Site {
         site.write(
             "lobby.toml",
             &format!(
-                "[hub]\nconnection_string_file = \"lobby.connection-string\"\nca_file = \"lobby.ca.pem\"\nmqtt_port = {port}\n{}",
+                "[hub]\nconnection_string_file = \"lobby.connection-string\"\nca_file = \
+                 \"lobby.ca.pem\"\nmqtt_port = {port}\n{}",
                 site.settings("locked")
             ),
         );
