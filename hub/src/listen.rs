@@ -104,7 +104,6 @@ pub(crate) struct ConnectionSlot {
 
 /// Binds a listener with a backlog for a fleet. `SO_REUSEADDR`: after a restart the port may still
 /// be held by connections of the previous process.
-/// When the address cannot be bound.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
