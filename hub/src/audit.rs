@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::DATABASE;
 pub use crate::service::AuditRow;
-use crate::store::{AuditFilter, StoreError, audit_of};
+use crate::store::{AuditFilter, StoreError, read_audit};
 
 /// Filters of an audit query; `None` matches all.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +29,6 @@ pub fn read(folder: &Path, query: AuditQuery, limit: u32) -> Result<Vec<AuditRow
         target: query.target,
         operation: query.operation,
     };
-    let records = audit_of(&folder.join(DATABASE), &filter, limit)?;
+    let records = read_audit(&folder.join(DATABASE), &filter, limit)?;
     Ok(records.into_iter().map(AuditRow::from).collect())
 }

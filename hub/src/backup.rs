@@ -166,8 +166,8 @@ impl StagingDirectory {
         name.push(target.file_name().unwrap_or_default());
         name.push(format!(".{}.partial", std::process::id()));
         let path = target.with_file_name(name);
-        let made = DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(BackupError::file("create", &path))?;
+        let created = DirBuilder::new().mode(0o700).create(&path);
+        created.map_err(BackupError::file("create", &path))?;
         Ok(Self { path })
     }
 }

@@ -191,16 +191,16 @@ impl Hub {
                 .clone()
                 .watch(policy_file, stop.jobs.clone()),
         );
-        let (keeper, stopped) = (Arc::clone(&live), stop.jobs.clone());
-        tasks.spawn(async move { keeper.run_maintenance(stopped).await });
+        let (state, stopped) = (Arc::clone(&live), stop.jobs.clone());
+        tasks.spawn(async move { state.run_maintenance(stopped).await });
         tasks.spawn(services.clone().run_maintenance(stop.requests.clone()));
         tasks.spawn(services.clone().run_integrity_checks(stop.requests.clone()));
         let health = http::Health::new(config.name.clone(), mqtt_address.port());
         let serve_device = move |device: http::DeviceSocket| {
             gateway.serve_websocket(device.socket, device.tls, device.early, device.peer);
         };
-        let presented = Arc::clone(&live);
-        let certificates = Arc::new(move || presented.certificate_times());
+        let state = Arc::clone(&live);
+        let certificates = Arc::new(move || state.certificate_times());
         let router = http::service(
             &services,
             &live.names,
@@ -346,8 +346,8 @@ async fn open_data_directory(config: &HubConfig) -> Result<DataDirectory, StartE
     config.check()?;
     let path = config.data_directory.clone();
     // Blocks while a previous hub releases the lock.
-    let taken = tokio::task::spawn_blocking(move || DataDirectory::open(&path)).await;
-    Ok(taken.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?)
+    let opened = tokio::task::spawn_blocking(move || DataDirectory::open(&path)).await;
+    Ok(opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?)
 }
 
 /// Rejects a database that has lost data, unless the operator accepts that with `--accept-older`.

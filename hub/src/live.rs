@@ -76,15 +76,15 @@ impl ReloadableState {
             let reason = format!("the certificate is {problem}");
             return Err(PkiError::Provided { path, reason }.into());
         }
-        let mut present = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         self.install(identity)?;
         self.names.replace(names.subjects());
         self.authorities.replace(roots);
-        for key in present.needs_restart(&config) {
+        for key in current.needs_restart(&config) {
             tracing::warn!("`{key}` changed in the settings; restart the hub to apply it");
         }
-        *present = config;
-        drop(present);
+        *current = config;
+        drop(current);
         self.log_warnings();
         Ok(())
     }
@@ -181,11 +181,11 @@ impl ReloadableState {
             );
         }
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = names(&config).subjects();
+        let required = names(&config).subjects();
         let missing = self
             .certificate
             .leaf()
-            .map(|leaf| pki::names_missing(&leaf, &wanted))
+            .map(|leaf| pki::names_missing(&leaf, &required))
             .unwrap_or_default();
         // No public authority issues certificates for loopback names.
         let missing: Vec<_> = missing

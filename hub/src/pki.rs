@@ -437,7 +437,7 @@ mod tests {
     /// when the hub checks it, and whether it creates another.
     #[test]
     fn replaces_a_not_yet_valid_server_certificate_but_never_the_authority() {
-        for (authority, made, looks, replaced) in [
+        for (authority, created, looks, replaced) in [
             (0, 0, 0, false),
             (0, 0, 200, false),
             // The clock was ahead once, in some rows at the very first start.
@@ -453,7 +453,7 @@ mod tests {
             (0, 0, -20_000, false),
             (300, 300, -20_000, false),
         ] {
-            let case = format!("{authority} {made} {looks}");
+            let case = format!("{authority} {created} {looks}");
             let folder = tempfile::tempdir().unwrap();
             let day = |days: i64| {
                 let first = at("2026-01-01T00:00:00Z").as_second();
@@ -467,7 +467,7 @@ mod tests {
             for file in ["server.pem", "server.key"] {
                 fs::remove_file(folder.path().join(file)).unwrap();
             }
-            let before = load(made);
+            let before = load(created);
             let after = load(looks);
             assert_eq!(after.chain != before.chain, replaced, "{case}");
             assert_eq!(files(), own, "{case}");

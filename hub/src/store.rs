@@ -36,7 +36,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use audit::{AuditAttempt, AuditFilter, AuditRecord, audit_of};
+pub(crate) use audit::{AuditAttempt, AuditFilter, AuditRecord, read_audit};
 pub(crate) use damage::log_skipped;
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use device_bulk::BulkTransaction;
@@ -87,7 +87,8 @@ pub enum StoreError {
     /// The database lacks transactions that were committed to it.
     #[error(
         "the database {} has lost data: its last transaction is {found}, but {FILE} next to it \
-         records {recorded_number}; its -wal file is damaged or missing, or it is an older copy. {ADVICE}",
+         records {recorded_number}; its -wal file is damaged or missing, or it is an older copy. \
+         {ADVICE}",
         .path.display()
     )]
     Older {
@@ -99,24 +100,24 @@ pub enum StoreError {
     },
     /// The database is missing, but it existed.
     #[error(
-        "the database {} is missing or empty, but {beside} exists next to it. {ADVICE}",
+        "the database {} is missing or empty, but {related_file} exists next to it. {ADVICE}",
         .path.display()
     )]
     Gone {
         path: PathBuf,
         /// A file that only a hub with a database writes.
-        beside: &'static str,
+        related_file: &'static str,
     },
     /// The database exists, but its content is lost.
     #[error(
-        "the database {} has no policies, but {beside} exists next to it: its data is lost. \
+        "the database {} has no policies, but {related_file} exists next to it: its data is lost. \
          {ADVICE}",
         .path.display()
     )]
     Emptied {
         path: PathBuf,
         /// A file that only a hub with policies writes.
-        beside: &'static str,
+        related_file: &'static str,
     },
     /// A newer hub has migrated the database.
     #[error(
@@ -416,24 +417,24 @@ struct Groups {
 /// The hooks of every transaction: evict events beyond their limits, number the transaction, then
 /// notify subscribers.
 fn hooks(events: EventRetention, groups: Groups, mut after_commit: AfterCommit) -> Hooks {
-    let keeper = events.clone();
+    let retention = events.clone();
     let Groups {
         database,
         file,
         mut changes,
     } = groups;
     // The number of the transaction being committed; 0 if it changes nothing.
-    let raised = Arc::<AtomicI64>::default();
-    let committed_number = Arc::clone(&raised);
+    let number_in_progress = Arc::<AtomicI64>::default();
+    let committed_number = Arc::clone(&number_in_progress);
     let file = Arc::new(Mutex::new(file));
     let closed = Arc::clone(&file);
     let log = database.with_extension("db-wal");
     Hooks {
         before_commit: Box::new(move |connection| {
-            raised.store(0, Ordering::Relaxed);
-            let evicted = keeper.evict(connection);
+            number_in_progress.store(0, Ordering::Relaxed);
+            let evicted = retention.evict(connection);
             if connection.total_changes() != changes && !connection.is_autocommit() {
-                raised.store(group::raise(connection)?, Ordering::Relaxed);
+                number_in_progress.store(group::increment_number(connection)?, Ordering::Relaxed);
                 changes = connection.total_changes();
             }
             evicted

@@ -40,13 +40,13 @@ pub(crate) fn backup(arguments: &BackupArguments) -> anyhow::Result<()> {
         config,
         force,
     } = arguments;
-    let made = backup::backup(data, config.as_deref(), file, *force)?;
+    let created = backup::backup(data, config.as_deref(), file, *force)?;
     print_result(format_args!(
         "{} holds {} (keep it secret: it holds keys)",
         file.display(),
-        made.files.join(", ")
+        created.files.join(", ")
     ));
-    for path in made.skipped {
+    for path in created.skipped {
         print_result(format_args!(
             "  not in it: {}, which is outside the data folder",
             path.display()

@@ -13,7 +13,7 @@ pub(crate) async fn init(arguments: &StartArguments) -> anyhow::Result<()> {
     let file = settings.file()?;
     let mut config = file.clone().resolve(settings.data.clone())?;
     config.accept_older = arguments.accept_older;
-    let made = Hub::init(&config).await?;
+    let created = Hub::init(&config).await?;
     let path = settings.data.join(FILE_NAME);
     let kept = ConfigFile {
         name: Some(config.name.clone()),
@@ -27,10 +27,13 @@ pub(crate) async fn init(arguments: &StartArguments) -> anyhow::Result<()> {
         settings.data.display()
     ));
     print_result(format_args!("  settings       {}", path.display()));
-    print_result(format_args!("  authority      {}", made.ca_file.display()));
+    print_result(format_args!(
+        "  authority      {}",
+        created.ca_file.display()
+    ));
     print_result(format_args!(
         "  operator       {} (connection string; keep it secret)",
-        made.service_connection_string_file.display()
+        created.service_connection_string_file.display()
     ));
     Ok(())
 }

@@ -28,11 +28,11 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn start() -> Self {
-        let (lines, begun) = Lines::start();
-        let given = EnvFilter::try_from_default_env().ok();
-        let fixed = given.is_some();
+        let (lines, started) = Lines::start();
+        let from_environment = EnvFilter::try_from_default_env().ok();
+        let is_fixed = from_environment.is_some();
         let log = tracing_subscriber::fmt()
-            .with_env_filter(given.unwrap_or_else(|| EnvFilter::new("info")))
+            .with_env_filter(from_environment.unwrap_or_else(|| EnvFilter::new("info")))
             .log_internal_errors(false)
             .with_writer({
                 let lines = lines.clone();
@@ -43,7 +43,7 @@ impl Log {
             .with_filter_reloading();
         let handle = log.reload_handle();
         log.init();
-        if let Err(error) = begun {
+        if let Err(error) = started {
             tracing::error!(%error, "cannot start the log thread; nothing else is logged");
         }
         let replace = move |filter| {
@@ -52,7 +52,7 @@ impl Log {
                 .context("cannot change the log filter")
         };
         Self {
-            replace: (!fixed).then(|| Box::new(replace) as _),
+            replace: (!is_fixed).then(|| Box::new(replace) as _),
             lines,
         }
     }
@@ -68,8 +68,8 @@ impl Log {
 
     /// Sets the filter to `log` of the settings; fails like [`read_filter`] and then changes
     /// nothing.
-    pub(crate) fn set(&self, wanted: Option<&str>) -> anyhow::Result<()> {
-        let filter = read_filter(wanted)?;
+    pub(crate) fn set(&self, requested: Option<&str>) -> anyhow::Result<()> {
+        let filter = read_filter(requested)?;
         self.replace
             .as_ref()
             .map_or(Ok(()), |replace| replace(filter))
@@ -77,11 +77,11 @@ impl Log {
 }
 
 /// Parses `log` of the settings.
-pub(crate) fn read_filter(wanted: Option<&str>) -> anyhow::Result<EnvFilter> {
-    let wanted = wanted.unwrap_or("info");
-    EnvFilter::try_new(wanted).with_context(|| {
+pub(crate) fn read_filter(requested: Option<&str>) -> anyhow::Result<EnvFilter> {
+    let requested = requested.unwrap_or("info");
+    EnvFilter::try_new(requested).with_context(|| {
         format!(
-            "`log` is `{wanted}` in the settings; expected a level (`error`, `warn`, `info`, \
+            "`log` is `{requested}` in the settings; expected a level (`error`, `warn`, `info`, \
              `debug`, `trace`) or levels of modules (`info,door_hub=debug`)"
         )
     })

@@ -51,10 +51,10 @@ pub(crate) async fn serve(arguments: &StartArguments, log: &Log) -> anyhow::Resu
 
 fn reload(settings: &Settings, log: &Log, hub: &RunningHub) -> anyhow::Result<()> {
     let file = settings.file()?;
-    let wanted = file.log.clone();
-    read_filter(wanted.as_deref())?;
+    let requested = file.log.clone();
+    read_filter(requested.as_deref())?;
     hub.reload(file.resolve(settings.data.clone())?)?;
-    log.set(wanted.as_deref())
+    log.set(requested.as_deref())
 }
 
 fn print_addresses(hub: &RunningHub) {

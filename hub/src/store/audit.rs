@@ -141,7 +141,7 @@ impl Store {
 }
 
 /// The rows of a database for another process; a hub may be writing to it.
-pub(crate) fn audit_of(
+pub(crate) fn read_audit(
     path: &Path,
     filter: &AuditFilter,
     limit: u32,

@@ -86,7 +86,7 @@ pub(super) fn has_table(connection: &Connection, name: &str) -> Result<bool, Sto
 }
 
 /// Increments the number within a transaction, and returns it.
-pub(super) fn raise(connection: &Connection) -> Result<i64, StoreError> {
+pub(super) fn increment_number(connection: &Connection) -> Result<i64, StoreError> {
     let sql = "UPDATE last_group SET number = number + 1 RETURNING number";
     let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.query_row([], |row| row.get(0))?)
@@ -107,11 +107,13 @@ pub(crate) fn check_for_loss(database: &Path, keys: &[&'static str]) -> Result<(
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     };
     if !is_there {
-        let beside = match recorded_number {
+        let related_file = match recorded_number {
             RecordedNumber::Absent => key.copied(),
             _ => Some(FILE),
         };
-        return beside.map_or(Ok(()), |beside| Err(StoreError::Gone { path, beside }));
+        return related_file.map_or(Ok(()), |related_file| {
+            Err(StoreError::Gone { path, related_file })
+        });
     }
     // A reader does not modify the log, even as the last one to close the database.
     let connection = schema::open_reader(database)?;
@@ -139,11 +141,11 @@ pub(crate) fn check_for_loss(database: &Path, keys: &[&'static str]) -> Result<(
             });
         }
     }
-    if let Some(beside) = key {
+    if let Some(related_file) = key {
         let has_policies = has_table(&connection, "policy")?
             && connection.prepare("SELECT 1 FROM policy")?.exists([])?;
         if !has_policies {
-            return Err(StoreError::Emptied { path, beside });
+            return Err(StoreError::Emptied { path, related_file });
         }
     }
     Ok(())

@@ -338,19 +338,19 @@ impl Store {
                 0 => Some(claim.from),
                 _ => others.last().map(|last| last.ordinal + 1),
             };
-            let mut begun = Vec::with_capacity(claim.ordinals.len() + others.len());
+            let mut candidates = Vec::with_capacity(claim.ordinals.len() + others.len());
             for ordinal in claim.ordinals {
-                begun.extend(pending(write.connection, job, ordinal..=ordinal, 1)?);
+                candidates.extend(pending(write.connection, job, ordinal..=ordinal, 1)?);
             }
-            begun.extend(others);
+            candidates.extend(others);
             let now = time_text(now);
             let mut statement = write.connection.prepare_cached(
                 "UPDATE device_job SET status = 'running', started = ?3, updated = ?3 WHERE job = \
                  ?1 AND ordinal = ?2",
             )?;
-            let (mut targets, mut offline) = (Vec::with_capacity(begun.len()), Vec::new());
+            let (mut targets, mut offline) = (Vec::with_capacity(candidates.len()), Vec::new());
             let mut deltas = CountDeltas::default();
-            for target in begun {
+            for target in candidates {
                 if !target.exists {
                     end(write.connection, job, target.ordinal, &deleted(), &now)?;
                     deltas.pending -= 1;

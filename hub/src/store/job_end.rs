@@ -7,18 +7,18 @@ use rusqlite::{Connection, params};
 use super::{Store, StoreError, log_skipped, time_text};
 
 impl Store {
-    /// Ends a running job. Unfinished devices fail: `pending` ones with `not_begun`, `running` ones
-    /// with `unanswered`.
+    /// Ends a running job. Unfinished devices fail: `pending` ones with `not_started`, `running`
+    /// ones with `unanswered`.
     pub(crate) async fn job_complete(
         &self,
         job: i64,
-        not_begun: (&'static str, &'static str),
+        not_started: (&'static str, &'static str),
         unanswered: (&'static str, &'static str),
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.write(1, move |write| {
             let now = time_text(now);
-            fail_all(write.connection, Some(job), "pending", not_begun, &now)?;
+            fail_all(write.connection, Some(job), "pending", not_started, &now)?;
             fail_all(write.connection, Some(job), "running", unanswered, &now)?;
             recount(write.connection, Some(job))?;
             write
@@ -59,20 +59,20 @@ impl Store {
     }
 
     /// Ends a running job as `failed` with `reason`. Unfinished devices fail: `pending` ones with
-    /// `not_begun`, `running` ones with `unknown`. If the rows of the devices cannot be written,
+    /// `not_started`, `running` ones with `unknown`. If the rows of the devices cannot be written,
     /// the job ends anyway and they stay as they are.
     pub(crate) async fn job_abandon(
         &self,
         job: i64,
         reason: String,
-        not_begun: (&'static str, &'static str),
+        not_started: (&'static str, &'static str),
         unknown: (&'static str, &'static str),
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.write(1, move |write| {
             let now = time_text(now);
             let rows = write.isolated(|write| {
-                fail_all(write.connection, Some(job), "pending", not_begun, &now)?;
+                fail_all(write.connection, Some(job), "pending", not_started, &now)?;
                 fail_all(write.connection, Some(job), "running", unknown, &now)?;
                 recount(write.connection, Some(job))
             });

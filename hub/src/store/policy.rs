@@ -69,7 +69,7 @@ impl PolicyFile {
             return Ok(false);
         }
         let removed = transaction.execute("DELETE FROM policy WHERE name = ?1", [name.as_ref()])?;
-        let number = group::raise(&transaction)?;
+        let number = group::increment_number(&transaction)?;
         transaction.commit()?;
         self.group.record(number);
         Ok(removed > 0)
@@ -98,7 +98,7 @@ impl PolicyFile {
         for policy in after.iter().filter(|policy| !before.contains(policy)) {
             put(&transaction, policy)?;
         }
-        let number = group::raise(&transaction)?;
+        let number = group::increment_number(&transaction)?;
         transaction.commit().map_err(StoreError::from)?;
         self.group.record(number);
         Ok(output)

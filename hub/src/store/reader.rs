@@ -126,7 +126,7 @@ impl Pool {
         if let Ok(permit) = Arc::clone(&shared.running).try_acquire_owned() {
             return Ok(permit);
         }
-        let _place = shared.waiting.try_acquire().map_err(|_| StoreError::Busy)?;
+        let _queued = shared.waiting.try_acquire().map_err(|_| StoreError::Busy)?;
         let turn = Arc::clone(&shared.running).acquire_owned();
         tokio::time::timeout(shared.limits.queue_timeout, turn)
             .await

@@ -116,7 +116,7 @@ impl Store {
     ) -> Result<Option<Option<Vec<StoredSubscription>>>, StoreError> {
         let device = device.clone();
         self.write(1, move |write| {
-            let kept: Option<Option<String>> = write
+            let stored_text: Option<Option<String>> = write
                 .connection
                 .prepare_cached(
                     "SELECT subscriptions FROM device \
@@ -127,15 +127,17 @@ impl Store {
                     row.get(0)
                 })
                 .optional()?;
-            let Some(kept) = kept else { return Ok(None) };
-            let kept = kept.filter(|_| !clean);
-            let kept_list: Result<Option<Vec<StoredSubscription>>, _> =
-                kept.as_deref().map(serde_json::from_str).transpose();
+            let Some(stored_text) = stored_text else {
+                return Ok(None);
+            };
+            let stored_text = stored_text.filter(|_| !clean);
+            let stored_list: Result<Option<Vec<StoredSubscription>>, _> =
+                stored_text.as_deref().map(serde_json::from_str).transpose();
             // A persistent session exists from now on, even without subscriptions.
             let stored = if clean {
                 None
             } else {
-                Some(kept.as_deref().unwrap_or("[]"))
+                Some(stored_text.as_deref().unwrap_or("[]"))
             };
             write
                 .connection
@@ -153,7 +155,7 @@ impl Store {
             let connected = (EventKind::Connection, CONNECTED);
             event::append(write.connection, connected, &device, now, None)?;
             // Without the stored subscriptions it is a new session: the device subscribes again.
-            Ok(Some(kept_list.unwrap_or_else(|error| {
+            Ok(Some(stored_list.unwrap_or_else(|error| {
                 damage::log_skipped("the subscriptions", device.as_ref(), &error);
                 None
             })))

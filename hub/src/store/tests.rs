@@ -615,10 +615,10 @@ async fn an_abandoned_job_records_what_was_sent() {
     }
     let row = test.start_job("job").await;
     test.claim(row, 0, 2).await;
-    let (not_begun, unknown) = (("NotBegun", "a"), ("Unknown", "b"));
+    let (not_started, unknown) = (("NotBegun", "a"), ("Unknown", "b"));
     let abandoned = test
         .store
-        .job_abandon(row, "the disk".into(), not_begun, unknown, now());
+        .job_abandon(row, "the disk".into(), not_started, unknown, now());
     abandoned.await.unwrap();
     let job = test.job("job").await;
     assert_eq!(

@@ -40,6 +40,7 @@ pub(crate) struct Committed {
     pub(crate) took: Duration,
 }
 
+/// Called on the writer thread after each commit.
 pub(crate) type AfterCommit = Box<dyn FnMut(Committed) + Send>;
 
 /// Callbacks of the writer.
