@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 use crate::harness::{TestHub, eventually, in_an_hour};
 
 /// A device certificate and its key.
-struct Badge {
+struct DeviceCertificate {
     chain: Vec<CertificateDer<'static>>,
     key: KeyPair,
 }
 
-impl Badge {
+impl DeviceCertificate {
     fn self_signed(parameters: &CertificateParams) -> Self {
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.self_signed(&key).unwrap();
@@ -89,7 +89,7 @@ fn thumbprints(primary: Option<&str>, secondary: Option<&str>) -> Value {
 /// A TLS configuration that trusts the hub and sends `badge`, if any.
 fn client_tls(
     hub: &TestHub,
-    badge: Option<&Badge>,
+    badge: Option<&DeviceCertificate>,
     version: &'static SupportedProtocolVersion,
 ) -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
@@ -114,7 +114,7 @@ fn client_tls(
 async fn connect(
     hub: &TestHub,
     id: &str,
-    badge: Option<&Badge>,
+    badge: Option<&DeviceCertificate>,
     password: &str,
     version: &'static SupportedProtocolVersion,
 ) -> (ConnectReturnCode, EventLoop) {
@@ -132,7 +132,7 @@ async fn connect(
 }
 
 /// The code of CONNACK for a connection with `badge` only.
-async fn code(hub: &TestHub, id: &str, badge: &Badge) -> ConnectReturnCode {
+async fn code(hub: &TestHub, id: &str, badge: &DeviceCertificate) -> ConnectReturnCode {
     connect(hub, id, Some(badge), "", &TLS13).await.0
 }
 
@@ -152,8 +152,8 @@ fn token(id: &str, key: &SharedAccessKey) -> String {
 async fn accepts_a_registered_thumbprint_over_tls_1_2_and_1_3() {
     let hub = TestHub::start().await;
     let (first, second) = (
-        Badge::self_signed(&named("a")),
-        Badge::self_signed(&named("b")),
+        DeviceCertificate::self_signed(&named("a")),
+        DeviceCertificate::self_signed(&named("b")),
     );
     let sha1 = second.thumbprint(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
     register(
@@ -182,8 +182,8 @@ async fn accepts_a_registered_thumbprint_over_tls_1_2_and_1_3() {
 async fn wrong_credentials_are_not_authorized() {
     let hub = TestHub::start().await;
     let (own, other) = (
-        Badge::self_signed(&named("a")),
-        Badge::self_signed(&named("a")),
+        DeviceCertificate::self_signed(&named("a")),
+        DeviceCertificate::self_signed(&named("a")),
     );
     register(&hub, "badge", thumbprints(Some(&own.sha256()), None)).await;
     register(&hub, "none", json!({ "type": "none" })).await;
@@ -212,7 +212,7 @@ async fn wrong_credentials_are_not_authorized() {
 #[tokio::test]
 async fn a_disabled_device_cannot_connect_with_its_certificate() {
     let hub = TestHub::start().await;
-    let own = Badge::self_signed(&named("badge"));
+    let own = DeviceCertificate::self_signed(&named("badge"));
     let by_thumbprint = thumbprints(Some(&own.sha256()), None);
     register(&hub, "badge", by_thumbprint.clone()).await;
     let (code, _open) = connect(&hub, "badge", Some(&own), "", &TLS13).await;
@@ -245,15 +245,15 @@ async fn a_chain_to_a_trusted_authority_is_valid_only_for_the_device_it_names() 
     assert!(twin["x509Thumbprint"]["primaryThumbprint"].is_null());
 
     use ConnectReturnCode::{NotAuthorized, Success};
-    let direct = Badge::signed_by("lobby", &root, &[]);
+    let direct = DeviceCertificate::signed_by("lobby", &root, &[]);
     assert_eq!(code(&hub, "lobby", &direct).await, Success);
-    let indirect = Badge::signed_by("lobby", &between, &[&between]);
+    let indirect = DeviceCertificate::signed_by("lobby", &between, &[&between]);
     assert_eq!(code(&hub, "lobby", &indirect).await, Success);
-    let torn = Badge::signed_by("lobby", &between, &[]);
+    let torn = DeviceCertificate::signed_by("lobby", &between, &[]);
     assert_eq!(code(&hub, "lobby", &torn).await, NotAuthorized);
-    let neighbour = Badge::signed_by("gate", &root, &[]);
+    let neighbour = DeviceCertificate::signed_by("gate", &root, &[]);
     assert_eq!(code(&hub, "lobby", &neighbour).await, NotAuthorized);
-    let foreign = Badge::signed_by("lobby", &authority(), &[]);
+    let foreign = DeviceCertificate::signed_by("lobby", &authority(), &[]);
     assert_eq!(code(&hub, "lobby", &foreign).await, NotAuthorized);
     let (code, _) = connect(&hub, "lobby", None, "", &TLS13).await;
     assert_eq!(code, NotAuthorized);
@@ -263,8 +263,8 @@ async fn a_chain_to_a_trusted_authority_is_valid_only_for_the_device_it_names() 
 async fn a_change_of_the_thumbprint_ends_the_connection() {
     let hub = TestHub::start().await;
     let (old, new) = (
-        Badge::self_signed(&named("a")),
-        Badge::self_signed(&named("a")),
+        DeviceCertificate::self_signed(&named("a")),
+        DeviceCertificate::self_signed(&named("a")),
     );
     register(&hub, "lobby", thumbprints(Some(&old.sha256()), None)).await;
     let (connected, events) = connect(&hub, "lobby", Some(&old), "", &TLS13).await;
@@ -291,7 +291,7 @@ async fn the_connection_ends_when_the_certificate_expires() {
     let mut parameters = named("a");
     parameters.not_after = std::time::SystemTime::now().into();
     parameters.not_after += Duration::from_secs(10);
-    let badge = Badge::self_signed(&parameters);
+    let badge = DeviceCertificate::self_signed(&parameters);
     register(&hub, "lobby", thumbprints(Some(&badge.sha256()), None)).await;
     let (connected, events) = connect(&hub, "lobby", Some(&badge), "", &TLS13).await;
     assert_eq!(connected, ConnectReturnCode::Success);
@@ -321,7 +321,7 @@ async fn an_invalid_thumbprint_is_refused_with_what_was_expected() {
 async fn invalid_device_authorities_prevent_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.crt");
-    let badge = Badge::self_signed(&named("a"));
+    let badge = DeviceCertificate::self_signed(&named("a"));
     let leaf = format!(
         "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &badge.chain[0])
@@ -372,8 +372,8 @@ fn connack_over_websocket(
 async fn a_certificate_authenticates_a_websocket_on_the_rest_port() {
     let hub = TestHub::start().await;
     let (own, other) = (
-        Badge::self_signed(&named("a")),
-        Badge::self_signed(&named("a")),
+        DeviceCertificate::self_signed(&named("a")),
+        DeviceCertificate::self_signed(&named("a")),
     );
     register(&hub, "lobby", thumbprints(Some(&own.sha256()), None)).await;
     let address = hub.hub.https_address();

@@ -18,7 +18,7 @@ struct Reader {
 
 /// One event of the stream.
 #[derive(Debug)]
-struct Sent {
+struct StreamEvent {
     name: String,
     /// 0 if it has no id.
     id: i64,
@@ -41,7 +41,7 @@ impl Reader {
     }
 
     /// The next event; `None` at the end.
-    async fn next(&mut self) -> Option<Sent> {
+    async fn next(&mut self) -> Option<StreamEvent> {
         loop {
             if let Some((block, rest)) = self.unread.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -53,7 +53,7 @@ impl Reader {
                 let Some(data) = field("data: ") else {
                     continue;
                 };
-                return Some(Sent {
+                return Some(StreamEvent {
                     name: field("event: ").unwrap(),
                     id: field("id: ").map_or(0, |id| id.parse().unwrap()),
                     data: serde_json::from_str(&data).unwrap(),
@@ -72,19 +72,19 @@ impl Reader {
     async fn rest(mut self) -> Vec<Value> {
         let mut all = Vec::new();
         loop {
-            let sent = self.next().await.expect("an end event is sent");
-            if sent.name == "end" {
-                assert_eq!((sent.id, sent.data), (0, json!({})));
+            let received = self.next().await.expect("an end event is sent");
+            if received.name == "end" {
+                assert_eq!((received.id, received.data), (0, json!({})));
                 assert!(self.next().await.is_none(), "the end event is the last");
                 return all;
             }
-            all.push(sent.data);
+            all.push(received.data);
         }
     }
 }
 
 /// The stored events of `kind`, oldest first.
-pub(crate) async fn kept(hub: &Operator, kind: &str) -> Vec<Value> {
+pub(crate) async fn stored_events(hub: &Operator, kind: &str) -> Vec<Value> {
     Reader::open(hub, &format!("kind={kind}&after=0&follow=false"))
         .await
         .rest()
@@ -290,7 +290,7 @@ async fn identities_and_jobs_cause_events() {
     let done = hub.job("job", &["completed"]).await;
     hub.send(Method::DELETE, "/devices/d0", None).await;
 
-    let lifecycle = kept(&hub, "device").await;
+    let lifecycle = stored_events(&hub, "device").await;
     let operations: Vec<_> = lifecycle
         .iter()
         .map(|event| {
@@ -314,7 +314,7 @@ async fn identities_and_jobs_cause_events() {
     assert_eq!(gone["properties"], twin["properties"]);
     assert_eq!(gone["tags"], json!({ "a": 1 }));
 
-    let jobs = kept(&hub, "job").await;
+    let jobs = stored_events(&hub, "job").await;
     let operations: Vec<_> = jobs
         .iter()
         .map(|event| event["properties"]["opType"].as_str().unwrap())
@@ -334,7 +334,7 @@ async fn identities_and_jobs_cause_events() {
         last["body"]["deviceJobStatistics"],
         done["deviceJobStatistics"]
     );
-    let all = kept(&hub, "").await;
+    let all = stored_events(&hub, "").await;
     let ids: Vec<_> = all
         .iter()
         .map(|event| event["id"].as_i64().unwrap())
@@ -351,7 +351,7 @@ async fn a_reader_resumes_and_learns_which_events_are_lost() {
     for number in 0..3 {
         hub.patch("/twins/door", tag(number)).await;
     }
-    let all = kept(&hub, "twin").await;
+    let all = stored_events(&hub, "twin").await;
     let first = all[0]["id"].as_i64().unwrap();
     let path = format!("after={first}&follow=false");
     let after = Reader::open(&hub, &path).await.rest().await;
@@ -372,7 +372,7 @@ async fn a_reader_resumes_and_learns_which_events_are_lost() {
     assert_eq!((lost.name.as_str(), lost.id), ("lost", oldest - 1));
     assert_eq!(lost.data, json!({ "from": first + 1, "to": oldest - 1 }));
     // A client that reads all stored events gets no `lost`.
-    assert_eq!(kept(&hub, "").await, left);
+    assert_eq!(stored_events(&hub, "").await, left);
 
     let unknown = hub.get("/events?after=999").await;
     assert_eq!(unknown.status, 400);

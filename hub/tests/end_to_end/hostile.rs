@@ -24,17 +24,17 @@ use crate::harness::in_an_hour;
 use crate::process::Process;
 
 /// The address of the attacker, which no other client here uses.
-const HOSTILE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
+const ATTACKER_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 
 /// Sockets that send nothing: more than one address may have.
-const SILENT: usize = 3_000;
+const SILENT_SOCKETS: usize = 3_000;
 /// The hub must close this many of them at once: those beyond the queue of one address, less some
 /// that came and went.
 /// less some that came and went.
-const TURNED_AWAY: usize = 800;
+const MIN_CLOSED: usize = 800;
 
 /// Connections of each kind that complete a TLS handshake.
-const SPEAKING: usize = 60;
+const TLS_CONNECTIONS: usize = 60;
 
 /// Method calls to a door during the attack.
 const CALLS: u32 = 150;
@@ -42,24 +42,24 @@ const CALLS: u32 = 150;
 /// The memory that the hub may use for the attack, in bytes: the sum of its limits for one address,
 /// with room for the allocator. 256 handshakes of 40 KiB, 2,048 sockets with their tasks, and
 /// 512 KiB of responses for each device that does not read them.
-const HELD: u64 = 40 << 20;
+const MEMORY_LIMIT: u64 = 40 << 20;
 
 /// The state that all attackers share.
-struct Hostile {
+struct Attacker {
     hub: SocketAddr,
     tls: TlsConnector,
     closed: AtomicUsize,
     over: AtomicBool,
 }
 
-impl Hostile {
+impl Attacker {
     async fn dial(&self) -> Option<TcpStream> {
         let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::new(HOSTILE, 0)).unwrap();
+        socket.bind(SocketAddr::new(ATTACKER_ADDRESS, 0)).unwrap();
         socket.connect(self.hub).await.ok()
     }
 
-    async fn speak(&self) -> Option<TlsStream<TcpStream>> {
+    async fn dial_tls(&self) -> Option<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").unwrap();
         self.tls.connect(name, self.dial().await?).await.ok()
     }
@@ -76,7 +76,7 @@ impl Hostile {
     /// Sends a CONNECT byte by byte.
     async fn slow(self: Arc<Self>) {
         while !self.over.load(Ordering::Relaxed) {
-            let Some(mut stream) = self.speak().await else {
+            let Some(mut stream) = self.dial_tls().await else {
                 continue;
             };
             for byte in b"\x10\x7f\x00\x04MQTT\x04\xc2\x00\x3c"
@@ -94,7 +94,7 @@ impl Hostile {
     /// Announces 256 MiB and sends as much as the hub accepts.
     async fn giant(self: Arc<Self>) {
         while !self.over.load(Ordering::Relaxed) {
-            let Some(mut stream) = self.speak().await else {
+            let Some(mut stream) = self.dial_tls().await else {
                 continue;
             };
             let mut sent = stream.write_all(b"\x10\xff\xff\xff\x7f").await;
@@ -115,7 +115,7 @@ impl Hostile {
             packet.write(&mut rest, 1 << 20).unwrap();
         }
         while !self.over.load(Ordering::Relaxed) {
-            let Some(mut stream) = self.speak().await else {
+            let Some(mut stream) = self.dial_tls().await else {
                 continue;
             };
             let mut sent = stream.write_all(&first).await;
@@ -157,13 +157,13 @@ async fn an_attack_from_one_address_affects_neither_doors_nor_memory() {
     let _door = operator.connect("door", &door, 200).await;
     let before = resident(hub.child.id());
 
-    let hostile = Arc::new(Hostile {
+    let attacker = Arc::new(Attacker {
         hub: SocketAddr::from(([127, 0, 0, 1], operator.mqtt_port)),
         tls: TlsConnector::from(Arc::new(operator.tls.clone())),
         closed: AtomicUsize::new(0),
         over: AtomicBool::new(false),
     });
-    let mut harm = JoinSet::new();
+    let mut attack = JoinSet::new();
     let mut subscribe = Subscribe::new("$iothub/twin/res/#", QoS::AtMostOnce);
     subscribe.pkid = 1;
     let floods = [
@@ -183,14 +183,14 @@ async fn an_attack_from_one_address_affects_neither_doors_nor_memory() {
     ];
     for (id, packet) in floods {
         let key = operator.add_device(id).await;
-        harm.spawn(Arc::clone(&hostile).flood(id, key, packet));
+        attack.spawn(Arc::clone(&attacker).flood(id, key, packet));
     }
-    for _ in 0..SILENT {
-        harm.spawn(Arc::clone(&hostile).silent());
+    for _ in 0..SILENT_SOCKETS {
+        attack.spawn(Arc::clone(&attacker).silent());
     }
-    for _ in 0..SPEAKING {
-        harm.spawn(Arc::clone(&hostile).slow());
-        harm.spawn(Arc::clone(&hostile).giant());
+    for _ in 0..TLS_CONNECTIONS {
+        attack.spawn(Arc::clone(&attacker).slow());
+        attack.spawn(Arc::clone(&attacker).giant());
     }
 
     let mut most = 0;
@@ -213,15 +213,18 @@ async fn an_attack_from_one_address_affects_neither_doors_nor_memory() {
         .await;
     assert_eq!(called.status, 200);
 
-    let closed = hostile.closed.load(Ordering::Relaxed);
+    let closed = attacker.closed.load(Ordering::Relaxed);
     assert!(
-        closed >= TURNED_AWAY,
-        "only {closed} of {SILENT} silent sockets were closed"
+        closed >= MIN_CLOSED,
+        "only {closed} of {SILENT_SOCKETS} silent sockets were closed"
     );
-    let held = most.saturating_sub(before);
-    assert!(held < HELD, "the hub uses {held} bytes for its attacker");
-    hostile.over.store(true, Ordering::Relaxed);
-    harm.shutdown().await;
+    let used = most.saturating_sub(before);
+    assert!(
+        used < MEMORY_LIMIT,
+        "the hub uses {used} bytes for its attacker"
+    );
+    attacker.over.store(true, Ordering::Relaxed);
+    attack.shutdown().await;
 }
 
 /// What a client sends on the REST port after the TLS handshake, before it goes silent.
@@ -229,7 +232,7 @@ async fn an_attack_from_one_address_affects_neither_doors_nor_memory() {
 enum Client {
     Silent,
     /// Most of a request head.
-    HalfAHead,
+    PartialHead,
     /// More of a head than an unauthenticated client may send.
     GiantHead,
     /// A request that is rejected.
@@ -237,15 +240,15 @@ enum Client {
     /// A request that needs no token.
     Healthz,
     /// A request that is rejected before its body, which never arrives.
-    HalfABody,
+    PartialBody,
     /// A head, one byte per second.
     Slow,
     /// An authenticated request.
-    Known,
+    Authenticated,
 }
 
 /// The `n`th address of unauthenticated clients.
-fn stranger_at(n: u8) -> SocketAddr {
+fn client_address(n: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 7, n], 0))
 }
 
@@ -257,20 +260,20 @@ async fn dial_from(from: SocketAddr, hub: SocketAddr) -> std::io::Result<TcpStre
 
 impl Client {
     /// How long the hub keeps the connection, up to `patience`.
-    async fn stays(self, hub: &Process, patience: Duration) -> Duration {
-        let socket = dial_from(stranger_at(1), hub.https()).await.unwrap();
+    async fn kept_for(self, hub: &Process, patience: Duration) -> Duration {
+        let socket = dial_from(client_address(1), hub.https()).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let tls = TlsConnector::from(Arc::new(hub.operator.tls.clone()));
         let mut stream = tls.connect(name, socket).await.unwrap();
         let head = |line: &str, more: &str| format!("{line} HTTP/1.1\r\nHost: localhost\r\n{more}");
         let sent = match self {
             Self::Silent | Self::Slow => String::new(),
-            Self::HalfAHead => head("GET /devices", &"x".repeat(7_000)),
+            Self::PartialHead => head("GET /devices", &"x".repeat(7_000)),
             Self::GiantHead => head("GET /devices", &"x".repeat(9_000)),
             Self::Refused => head("GET /devices", "\r\n"),
             Self::Healthz => head("GET /healthz", "\r\n"),
-            Self::HalfABody => head("PUT /devices/x", "Content-Length: 99999\r\n\r\n{"),
-            Self::Known => {
+            Self::PartialBody => head("PUT /devices/x", "Content-Length: 99999\r\n\r\n{"),
+            Self::Authenticated => {
                 let token = hub.operator.owner_token();
                 head("GET /devices", &format!("Authorization: {token}\r\n\r\n"))
             }
@@ -301,17 +304,17 @@ async fn an_unauthenticated_rest_client_gets_10_s_and_8_kib() {
     // The range of seconds after which the hub closes each connection.
     for (client, from, to) in [
         (Client::Silent, 8, 20),
-        (Client::HalfAHead, 8, 20),
+        (Client::PartialHead, 8, 20),
         (Client::GiantHead, 0, 8),
         (Client::Refused, 8, 20),
         (Client::Healthz, 8, 20),
-        (Client::HalfABody, 0, 20),
+        (Client::PartialBody, 0, 20),
         (Client::Slow, 8, 20),
-        (Client::Known, 25, 30),
+        (Client::Authenticated, 25, 30),
     ] {
         let hub = Arc::clone(&hub);
         clients.spawn(async move {
-            let stayed = client.stays(&hub, patience).await.as_secs();
+            let stayed = client.kept_for(&hub, patience).await.as_secs();
             assert!((from..to).contains(&stayed), "{client:?} stays {stayed} s");
         });
     }
@@ -321,19 +324,19 @@ async fn an_unauthenticated_rest_client_gets_10_s_and_8_kib() {
 }
 
 /// How long a regular client may take meanwhile: the attackers' work runs on the same machine.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CLIENT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Number of connections from one address that are served at once. Each sends nothing and
 /// reconnects when it is closed.
-const OF_EACH: usize = 256;
+const CONNECTIONS_PER_ADDRESS: usize = 256;
 
-fn strangers(addresses: u8, hub: SocketAddr) -> JoinSet<()> {
-    let mut strangers = JoinSet::new();
+fn idle_connections(addresses: u8, hub: SocketAddr) -> JoinSet<()> {
+    let mut idle_connections = JoinSet::new();
     for n in 0..addresses {
-        for _ in 0..OF_EACH {
-            strangers.spawn(async move {
+        for _ in 0..CONNECTIONS_PER_ADDRESS {
+            idle_connections.spawn(async move {
                 loop {
-                    if let Ok(mut socket) = dial_from(stranger_at(n + 1), hub).await {
+                    if let Ok(mut socket) = dial_from(client_address(n + 1), hub).await {
                         let _ = socket.read(&mut [0; 1]).await;
                     }
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -341,7 +344,7 @@ fn strangers(addresses: u8, hub: SocketAddr) -> JoinSet<()> {
             });
         }
     }
-    strangers
+    idle_connections
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -349,10 +352,10 @@ async fn idle_connections_from_many_addresses_do_not_block_operators() {
     rlimit::increase_nofile_limit(16_384).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let hub = Process::start(&folder).await;
-    let _strangers = strangers(6, hub.https());
+    let _idle = idle_connections(6, hub.https());
     for _ in 0..10 {
         let newcomer = hub.new_operator();
-        let asked = tokio::time::timeout(PATIENCE, newcomer.get("/devices"));
+        let asked = tokio::time::timeout(CLIENT_DEADLINE, newcomer.get("/devices"));
         assert_eq!(asked.await.expect("an answer in time").status, 200);
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
@@ -364,11 +367,12 @@ async fn idle_connections_from_many_addresses_do_not_block_doors() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Process::start(&folder).await;
     let address = SocketAddr::from(([127, 0, 0, 1], hub.operator.mqtt_port));
-    let _strangers = strangers(10, address);
+    let _idle = idle_connections(10, address);
     for number in 0..5 {
         let name = format!("door{number}");
         let key = hub.operator.add_device(&name).await;
-        let connected = tokio::time::timeout(PATIENCE, hub.operator.connect(&name, &key, 200));
+        let connected =
+            tokio::time::timeout(CLIENT_DEADLINE, hub.operator.connect(&name, &key, 200));
         let _door = connected.await.expect("a door connects in time");
         let call = json!({"methodName": "getState"});
         let path = format!("/twins/{name}/methods");

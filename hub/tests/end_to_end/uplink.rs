@@ -4,7 +4,7 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, LastWill, Packet, Publish};
 use serde_json::{Value, json};
 
-use crate::event::kept;
+use crate::event::stored_events;
 use crate::harness::TestHub;
 use crate::harness::peer::{Peer, login, wait_for_connected};
 use crate::harness::{eventually, in_an_hour};
@@ -55,7 +55,7 @@ async fn a_message_is_accepted_in_each_form_of_its_topic_and_retain_becomes_a_pr
         );
     }
     // Retain has no effect: no topic exists on which a later client could receive the message.
-    let messages = kept(&hub, "telemetry").await;
+    let messages = stored_events(&hub, "telemetry").await;
     let properties: Vec<Value> = messages
         .iter()
         .map(|event| {
@@ -81,7 +81,10 @@ async fn messages_in_flight_are_acknowledged_in_order_once_they_are_stored() {
         assert!(matches!(peer.next().await, Some(Packet::PubAck(ack)) if ack.pkid == packet_id));
     }
     let hub = hub.restart_after_kill().await;
-    assert_eq!(kept(&hub, "telemetry").await.len(), usize::from(MESSAGES));
+    assert_eq!(
+        stored_events(&hub, "telemetry").await.len(),
+        usize::from(MESSAGES)
+    );
 }
 
 #[tokio::test]
@@ -112,7 +115,7 @@ async fn a_will_is_stored_when_a_device_is_lost_but_not_after_disconnect() {
     wait_for_connected(&hub, 0).await;
     drop(dial(connect("devices/lobby/messages/events/floor=3", true)).await);
     let messages = eventually("the will is stored", || async {
-        let messages = kept(&hub, "telemetry").await;
+        let messages = stored_events(&hub, "telemetry").await;
         (!messages.is_empty()).then_some(messages)
     })
     .await;
