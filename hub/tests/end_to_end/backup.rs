@@ -402,7 +402,7 @@ async fn check_names_each_fault_and_fails() {
     ];
     let output = fail(&ports, folder.path());
     assert!(
-        output.contains(&format!("mqtt_port: 127.0.0.1:{in_use} cannot")),
+        output.contains(&format!("mqtt_port: cannot listen on 127.0.0.1:{in_use}")),
         "{output}"
     );
     std::fs::write(folder.path().join("hub.db"), "no database at all").unwrap();

@@ -234,7 +234,7 @@ async fn a_failed_item_is_reported_and_does_not_affect_others() {
     );
     assert!(
         result.body["Message"].as_str().unwrap().starts_with(
-            "ErrorCode:BulkRegistryOperationFailure;of the registry operations 6 failed"
+            "ErrorCode:BulkRegistryOperationFailure;6 of the registry operations failed"
         ),
         "{}",
         result.body

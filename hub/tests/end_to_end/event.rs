@@ -380,7 +380,7 @@ async fn a_reader_resumes_and_learns_which_events_are_lost() {
         unknown
             .body
             .to_string()
-            .contains("there is no event 999 yet"),
+            .contains("event 999 does not exist yet"),
         "{}",
         unknown.body
     );

@@ -355,7 +355,7 @@ async fn invalid_commands_change_nothing_and_name_the_expected_value() {
     for (arguments, expected) in [
         (
             vec!["add", "x", "--rights", rights, "--out", taken],
-            "--force overwrites it",
+            "use --force to overwrite it",
         ),
         (
             vec!["add", "service", "--rights", rights],
