@@ -74,7 +74,7 @@ async fn upgrade(
                         });
                     }
                     Err(_) => {
-                        tracing::error!(%peer, "unexpected socket type after a WebSocket upgrade")
+                        tracing::error!(%peer, "unexpected socket type after a WebSocket upgrade");
                     }
                 }
             }

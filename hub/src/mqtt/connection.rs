@@ -358,7 +358,7 @@ impl Connection<'_> {
         let reason = end.to_string();
         match &end {
             ConnectionEnd::Disconnected | ConnectionEnd::Lost | ConnectionEnd::Hub(_) => {
-                tracing::debug!(%device, "{end}")
+                tracing::debug!(%device, "{end}");
             }
             ConnectionEnd::Malformed(_)
             | ConnectionEnd::Violation(_)
