@@ -59,6 +59,7 @@ pub(crate) use websocket::{DeviceSocket, ServeDevice};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The API as a tower service.
+#[rustfmt::skip] // It would put the whole return type on one line of 106 columns.
 pub(crate) fn service(
     services: &Services,
     names: &HostNames,
@@ -66,7 +67,10 @@ pub(crate) fn service(
     serve_device: ServeDevice,
     stop: CancellationToken,
     certificates: Certificates,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
 {
     router(services, names, certificates)
         .merge(health::router(health, services, &stop))
