@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # docs-check.sh - check that every link in the Markdown files of this tree leads to a file that
-# exists, and every anchor to a heading. It only reads files; links to the web are not followed.
+# exists, and every anchor to a heading, and that every page that the code cites exists. It only
+# reads files; links to the web are not followed.
 #
 # Uses remark-validate-links in the versions of docs-check/package-lock.json, kept under the user's
 # cache folder. On Debian, apt installs node and npm if they are missing.
@@ -19,6 +20,12 @@ if [ ! -e "$tool/installed" ]; then
     npm ci --prefix "$tool" --no-audit --no-fund --loglevel=error
     touch "$tool/installed"
 fi
+
+status=0
+while IFS=: read -r file page; do
+    [ -e "$page" ] || { echo "$file: $page does not exist"; status=1; }
+done < <(git grep -oE '(docs|deploy)/[A-Za-z0-9/_-]+\.md' -- ':!*.md' ':!*.snap')
+[ "$status" = 0 ] || exit 1
 
 mapfile -t pages < <(git ls-files --cached --others --exclude-standard '*.md')
 "$tool/node_modules/.bin/remark" --no-config --no-ignore --no-stdout --quiet --frail \

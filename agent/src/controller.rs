@@ -5,6 +5,8 @@
 //! network or disk. Outputs are levels and are set again every few seconds; inputs are read at
 //! least once a second, so that a board without interrupts still works. When the task ends, even
 //! by a panic, the strike is de-energised.
+//!
+//! Why: docs/decisions/0008-locks-act-unlocks-wait.md.
 
 mod clock;
 mod task;

@@ -6,6 +6,8 @@
 //! bytes: when it is full, less important records are dropped first (`thin`), and a record explains
 //! each hole. A tail torn by a power cut is cut off; a file with other damage is kept aside and
 //! reported.
+//!
+//! Why: docs/decisions/0014-delivery-is-the-agents-job.md.
 
 mod ledger;
 mod loss;

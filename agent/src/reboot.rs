@@ -5,6 +5,8 @@
 //! to. A root unit (`systemd/door-agent-reboot.path`) notices it, calls [`take_request`] to check
 //! that it is recent and from this boot, and reboots. Without that unit, the service manager starts
 //! the agent again and the door keeps working.
+//!
+//! Why: docs/decisions/0021-the-agent-has-no-power-over-its-machine.md.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};

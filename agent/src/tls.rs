@@ -6,6 +6,8 @@
 //! time, the build date of this program. Once the system time is trusted the saved one no longer
 //! counts: it may have been saved while a clock was years ahead. All agents of a process that trust
 //! the same CA share one configuration.
+//!
+//! Why: docs/decisions/0020-one-tls-provider.md.
 
 use std::collections::HashMap;
 use std::fs;

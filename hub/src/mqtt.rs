@@ -4,6 +4,8 @@
 //! idle connection has no buffer, no timer and no channel: its task waits for the socket, and the
 //! job's own thread writes a call to the socket ([`link`]). Packets are decoded ([`codec`]),
 //! checked by rules without IO ([`machine`]) and processed by the services.
+//!
+//! Why: docs/decisions/0013-own-connection-layer.md.
 
 mod accept;
 pub(crate) mod codec;

@@ -5,6 +5,8 @@
 //! methods of [`Store`] are in one file per table, with the noun first: `device_insert`,
 //! `twin_update`. Business rules stay in the services: a method that changes a row takes a pure
 //! function of the row.
+//!
+//! Why: docs/decisions/0011-sqlite-single-writer.md.
 
 mod audit;
 mod damage;

@@ -1,4 +1,6 @@
 //! Exit statuses. Scripts depend on the numbers: their meaning never changes.
+//!
+//! Why: docs/decisions/0022-doorctl-for-people-and-scripts.md.
 
 use std::process::ExitCode;
 

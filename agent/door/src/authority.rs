@@ -2,6 +2,8 @@
 //!
 //! The lowest occupied slot number wins. An entry may expire. When all slots are empty, the
 //! relinquish default applies.
+//!
+//! Why: docs/decisions/0003-authority-array.md.
 
 mod doubt;
 mod mode;

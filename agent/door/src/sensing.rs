@@ -1,5 +1,7 @@
 //! The state of the inputs. Readings are levels, not edges: each stands for itself, so a missed
 //! edge cannot invert the state.
+//!
+//! Why: docs/decisions/0017-levels-not-edges.md.
 
 mod watch;
 

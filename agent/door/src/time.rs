@@ -1,4 +1,6 @@
 //! Time as an argument: the caller reads the clocks, this crate never does.
+//!
+//! Why: docs/decisions/0009-clock-trust.md.
 
 use std::fmt;
 use std::time::Duration;

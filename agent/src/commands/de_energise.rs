@@ -1,4 +1,6 @@
 //! `door-agent de-energise`: last resort when the process that held the pins was killed.
+//!
+//! Why: docs/decisions/0005-power-off-at-every-end.md.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,5 +1,7 @@
 //! The audit log: every call of a known policy that changes or commands something is on disk before
 //! it runs, and its result before the response is sent. `/audit` reads the log.
+//!
+//! Why: docs/decisions/0019-audit-before-acting.md.
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};

@@ -1,5 +1,7 @@
 //! Cloud-to-device messages: this hub has none, so no message waits for a device and there is no
 //! feedback. Requests about them still get correct answers.
+//!
+//! Why: docs/decisions/0015-no-cloud-to-device-messages.md.
 
 use axum::extract::State;
 use axum::http::StatusCode;

@@ -9,6 +9,8 @@
 //! The file has two slots, written alternately, each with a digest; a torn or damaged slot counts
 //! as not written. A missing file, or one without a valid slot, is accepted: version 0.1 had none,
 //! and a backup that was unpacked by hand has none.
+//!
+//! Why: docs/decisions/0012-a-database-is-not-older-than-known.md.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};

@@ -2,6 +2,8 @@
 //!
 //! The doubt lasts, over restarts too, until the next accepted command of an operator, who knows
 //! the intended state. A mode `secure` that the doubt has set ends with it; a mode set since stays.
+//!
+//! Why: docs/decisions/0006-which-way-faults-fall.md.
 
 use serde::{Deserialize, Serialize};
 

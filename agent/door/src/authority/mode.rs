@@ -10,6 +10,8 @@
 //! nothing, whatever mode was set since. When a desired lockdown is withdrawn, or the mode desired
 //! before it is desired again, only the lockdown ends: a mode set over the previously desired one
 //! returns with it.
+//!
+//! Why: docs/decisions/0008-locks-act-unlocks-wait.md.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,7 @@
 //! The accepted commands: a duplicate delivery does not act again, and an id belongs to one
 //! command.
+//!
+//! Why: docs/decisions/0010-at-most-once.md.
 
 use std::collections::VecDeque;
 

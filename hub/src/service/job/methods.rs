@@ -1,6 +1,8 @@
 //! One run of a method job: claim connected devices durably, send them their calls in slices, store
 //! their answers. An offline device stays `pending` until it connects: its row becomes `running`
 //! only just before its call is sent.
+//!
+//! Why: docs/decisions/0010-at-most-once.md.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 //! of that type; so SQL's three-valued logic is that of the query language, and NULL is its
 //! "undefined". A plain comparison of a JSON path with a constant is written so that an index on
 //! the path can serve it, next to a guard on the type.
+//!
+//! Why: docs/decisions/0018-queries-compile-to-sql.md.
 
 use std::fmt::Write as _;
 

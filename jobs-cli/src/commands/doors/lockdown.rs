@@ -11,6 +11,8 @@
 //! is another thing at each door, and is kept in a tag of the same patch, so that there is never a
 //! lockdown whose past is lost, nor a past without a lockdown. A door that is assigned to a
 //! lockdown already is left as it is: saying it twice forgets nothing.
+//!
+//! Why: docs/decisions/0016-lockdown-is-assigned-then-called.md.
 
 use anyhow::Context as _;
 use door_core::Slot;
