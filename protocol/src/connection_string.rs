@@ -43,7 +43,7 @@ pub struct ServiceConnectionString {
 pub struct DeviceConnectionString {
     /// The hub, as in user name and token.
     pub host_name: HostName,
-    /// The device.
+    /// The device id.
     pub device_id: DeviceId,
     /// The host to connect to, if it is not the hub itself.
     pub gateway_host_name: Option<HostName>,

@@ -28,7 +28,7 @@ pub enum IdError {
     TooLong {
         /// The kind of name.
         kind: &'static str,
-        /// Its length in characters.
+        /// Length of the text in characters.
         length: usize,
         /// Maximum length in characters.
         limit: usize,
@@ -42,7 +42,7 @@ pub enum IdError {
         text: String,
         /// The invalid character.
         found: char,
-        /// Its position, from 1.
+        /// Position of the character, from 1.
         position: usize,
         /// The allowed characters.
         expected: &'static str,
@@ -94,7 +94,7 @@ macro_rules! name {
         impl $name {
             const RULE: Rule = $rule;
 
-            /// The text.
+            /// The name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0

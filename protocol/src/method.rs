@@ -127,7 +127,7 @@ impl MethodRequest {
         Ok(())
     }
 
-    /// The method.
+    /// The method's name.
     #[must_use]
     pub const fn method_name(&self) -> &MethodName {
         &self.method_name

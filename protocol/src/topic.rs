@@ -85,7 +85,7 @@ pub enum TopicError {
     /// None of the known topics.
     #[error("it is not an IoT Hub topic")]
     Unknown,
-    /// It names another device.
+    /// The topic names another device.
     #[error("it is the topic of another device")]
     OtherDevice,
     /// The status of a method or twin response is not a number.

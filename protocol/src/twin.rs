@@ -40,7 +40,7 @@ pub const FIRST_COUNTER: u64 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Twin {
-    /// The device.
+    /// The device id.
     pub device_id: DeviceId,
     /// Counts writes of tags and desired properties; see [`etag`].
     pub etag: String,

@@ -30,7 +30,7 @@ pub enum Uplink<'a> {
     },
     /// A device-to-cloud message.
     Telemetry {
-        /// Its properties.
+        /// Properties of the message.
         properties: PropertyBag,
     },
 }

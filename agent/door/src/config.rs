@@ -289,7 +289,7 @@ pub(crate) enum Actuator {
     },
     Coil {
         fail: FailMode,
-        /// It throws a bolt, which waits for a closed door. Without a bolt it locks at once.
+        /// The coil throws a bolt, which waits for a closed door. Without a bolt it locks at once.
         has_bolt: bool,
     },
 }

@@ -254,13 +254,13 @@ pub struct LockStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum InputFault {
-    /// It cannot be read.
+    /// The input cannot be read.
     Unreadable,
     /// The bolt reads thrown in an open door.
     Contradiction,
-    /// It changes more often than a person could make it.
+    /// The level changes more often than a person could make it: 20 times within 5 s.
     Chatter,
-    /// A button that has been active for minutes.
+    /// A button has been active for 5 minutes.
     Stuck,
 }
 
@@ -330,7 +330,8 @@ mod tests {
         };
         let text = json!({
             "lockState": "jammed", "doorState": "closed", "secured": "unsecured", "proof": "bond",
-            "lockedUntil": "2026-11-23T22:10:00Z", "heldBy": {"slot": 8, "until": "2026-11-23T22:10:00Z"},
+            "lockedUntil": "2026-11-23T22:10:00Z",
+            "heldBy": {"slot": 8, "until": "2026-11-23T22:10:00Z"},
             "mode": "normal", "alarms": {"jammed": {"since": "2026-11-23T22:10:00Z"}},
         });
         assert_eq!(serde_json::to_value(&report).unwrap(), text);

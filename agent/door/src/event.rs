@@ -55,7 +55,7 @@ pub enum EventKind {
     FireReset,
     /// A command was answered.
     Command {
-        /// The method.
+        /// The method's name, such as `lockDoor`.
         method: String,
         /// The command's id, if it had one.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,7 +217,9 @@ mod tests {
         assert_eq!(kind, "lockState");
         assert_eq!(
             Value::Object(fields),
-            json!({"lockState": "locked", "secured": "secured", "proof": "bond", "source": "remote"})
+            json!({
+                "lockState": "locked", "secured": "secured", "proof": "bond", "source": "remote",
+            })
         );
         let (kind, fields) = event(EventKind::RequestToExit).to_fields();
         assert_eq!((kind.as_str(), fields.len()), ("requestToExit", 0));

@@ -20,7 +20,7 @@ impl BootId {
         Self(text.trim().into())
     }
 
-    /// The text.
+    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

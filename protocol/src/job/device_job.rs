@@ -13,9 +13,9 @@ use crate::time;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceJob {
-    /// The device.
+    /// The device id.
     pub device_id: DeviceId,
-    /// The job.
+    /// The job id.
     pub job_id: JobId,
     /// What the job does.
     pub job_type: JobType,

@@ -45,7 +45,7 @@ pub struct JobResponse {
     /// What it does.
     #[serde(rename = "type")]
     pub job_type: JobType,
-    /// Its progress.
+    /// Progress of the job.
     pub status: JobStatus,
     /// The method it calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]

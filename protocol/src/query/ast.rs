@@ -43,9 +43,9 @@ pub enum Projection {
 /// One member of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProjectionItem {
-    /// Its value.
+    /// The value.
     pub value: ProjectionValue,
-    /// Its name in the answer, if given.
+    /// The name in the answer, if given.
     pub alias: Option<String>,
 }
 

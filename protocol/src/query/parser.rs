@@ -104,8 +104,11 @@ impl<'a> Parser<'a> {
     fn source_ahead(&mut self) -> Option<(Source, usize)> {
         let is_from = |&at: &usize| {
             let is_member = at > 0 && self.tokens[at - 1].kind == TokenKind::Symbol(".");
-            matches!(self.tokens[at].kind, TokenKind::Word(word) if word.eq_ignore_ascii_case("FROM"))
-                && !is_member
+            let is_word = matches!(
+                self.tokens[at].kind,
+                TokenKind::Word(word) if word.eq_ignore_ascii_case("FROM")
+            );
+            is_word && !is_member
         };
         let at = (self.next..self.tokens.len()).find(is_from)? + 1;
         let here = std::mem::replace(&mut self.next, at);

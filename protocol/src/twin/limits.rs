@@ -42,7 +42,7 @@ impl SectionKind {
         }
     }
 
-    /// Its path in a twin.
+    /// Path of the section in a twin, such as `properties.desired`.
     #[must_use]
     pub const fn path(self) -> &'static str {
         match self {

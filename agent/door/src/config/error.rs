@@ -45,7 +45,7 @@ pub enum ConfigError {
     /// A key that the strike's kind requires is missing.
     #[error("[strike] {key} is missing: {expected}")]
     Missing {
-        /// The key.
+        /// The missing key.
         key: &'static str,
         /// What it should contain.
         expected: &'static str,
@@ -53,7 +53,7 @@ pub enum ConfigError {
     /// A key that does not apply to the strike's kind.
     #[error("[strike] {key} does not apply to {kind}")]
     Unused {
-        /// The key.
+        /// The key that does not apply.
         key: &'static str,
         /// The kind as configured.
         kind: &'static str,
@@ -63,7 +63,7 @@ pub enum ConfigError {
     TooShort {
         /// The key with its table.
         key: &'static str,
-        /// Its value.
+        /// The configured value.
         value: Duration,
         /// The shortest value allowed.
         least: Duration,

@@ -45,7 +45,7 @@ pub struct CommandId(Box<str>);
 pub struct InvalidCommandId;
 
 impl CommandId {
-    /// The text.
+    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

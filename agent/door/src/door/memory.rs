@@ -49,7 +49,8 @@ pub(super) struct IdConflict {
 }
 
 impl CommandMemory {
-    /// `command_details` corresponds to `ids` by position; entries missing at the end were saved by 0.1.
+    /// `command_details` corresponds to `ids` by position; entries missing at the end were saved by
+    /// 0.1.
     pub(super) fn restore(ids: &[CommandId], command_details: &[Option<AcceptedCommand>]) -> Self {
         let command_details = command_details
             .iter()

@@ -93,8 +93,8 @@ impl Parser<'_> {
         Ok(paths)
     }
 
-    /// Checks that each item has a unique name and, in a grouped query, one value per row. `item_tokens`
-    /// are the indices of the items' first tokens.
+    /// Checks that each item has a unique name and, in a grouped query, one value per row.
+    /// `item_tokens` are the indices of the items' first tokens.
     pub(super) fn check_items(
         &self,
         query: &Query,

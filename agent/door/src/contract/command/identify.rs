@@ -82,8 +82,10 @@ mod tests {
             json!({
                 "Response": "identify called successfully",
                 "identity": {
-                    "deviceId": "lobby-east", "building": 43, "floor": null, "version": "1.2.3", "hostName": null,
-                    "model": null, "serialNumber": "10000000abcdef01", "strike": "motor-lock", "inputs": ["door"],
+                    "deviceId": "lobby-east", "building": 43, "floor": null, "version": "1.2.3",
+                    "hostName": null,
+                    "model": null, "serialNumber": "10000000abcdef01", "strike": "motor-lock",
+                    "inputs": ["door"],
                 },
             })
         );

@@ -440,7 +440,8 @@ fn get_state_lists_each_slot_with_its_end_and_source() {
         body["slots"],
         serde_json::json!([
             {"slot": 5, "want": "locked", "source": "remote", "until": null, "commandId": null},
-            {"slot": 8, "want": "locked", "source": "remote", "until": "2026-11-23T22:10:01Z", "commandId": "c"},
+            {"slot": 8, "want": "locked", "source": "remote",
+                "until": "2026-11-23T22:10:01Z", "commandId": "c"},
         ])
     );
     assert_eq!(body["mode"], "lockdown");

@@ -13,7 +13,8 @@ use crate::{Slot, Want};
 
 fn saved(slots: &Value, settings: &Value) -> SavedDoor {
     let saved = json!({
-        "bootId": "boot-0", "savedAtMs": 90_000, "slots": slots, "settings": settings, "commands": ["A"],
+        "bootId": "boot-0", "savedAtMs": 90_000, "slots": slots, "settings": settings,
+        "commands": ["A"],
     });
     serde_json::from_value(saved).unwrap()
 }
