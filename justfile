@@ -33,15 +33,16 @@ compat *ARGS:
 msrv:
     deploy/debian-build.sh build --bins
 
-# Build for a Raspberry Pi in cross's container: `just cross door-agent armv7-unknown-linux-gnueabihf`.
+# Build for a Raspberry Pi in cross's container: `just cross door-agent TARGET`.
 cross PROGRAM="door-agent" TARGET="aarch64-unknown-linux-gnu":
-    CROSS_CONFIG=cross.toml cross build --locked --profile {{ if PROGRAM == "door-hub" { "dist-hub" } else { "dist" } }} --target {{ TARGET }} -p {{ PROGRAM }}
+    CROSS_CONFIG=cross.toml cross build --locked --target {{ TARGET }} -p {{ PROGRAM }} \
+        --profile {{ if PROGRAM == "door-hub" { "dist-hub" } else { "dist" } }}
 
-# Build the agent (arm64, armhf) and the hub (arm64) without a container, and run them once under qemu.
+# Build the agent (arm64, armhf) and the hub (arm64) without a container, and run them under qemu.
 cross-debian *WHAT:
     deploy/debian-cross-build.sh {{ WHAT }}
 
-# Debian packages, looked over by lintian: this machine's, or as named (`just packages door-agent:arm64`).
+# Debian packages, checked by lintian: this machine's, or as named (`door-agent:arm64`).
 packages *WHAT:
     deploy/packages.sh {{ WHAT }}
 
@@ -65,7 +66,7 @@ bench-agent *ARGS:
 fuzz TARGET="all" SECONDS="60":
     fuzz/run {{ TARGET }} {{ SECONDS }}
 
-# Change door-core in each way that cargo-mutants 26.0.0 knows, one at a time: a test has to fail (hours; `just mutants --shard 0/16`).
+# Mutation tests of door-core by cargo-mutants 26.0.0 (an hour or more; `--shard 0/16` for a part).
 mutants *ARGS:
     PROPTEST_CASES=8 cargo mutants --package door-core --output target {{ ARGS }}
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   devices ──MQTT/TLS──► mqtt ──┐            ┌──► session   live connections and their calls
 //!                                ├─► service ─┤
-//! operators ──HTTPS────► http ───┘            └──► store     identities, twins, jobs, events: SQLite
+//! operators ──HTTPS────► http ───┘            └──► store     identities, twins, jobs, events
 //!      listen: accept and limit    auth: authenticate, authorize    pki, tls: server certificate
 //! ```
 //!

@@ -1,12 +1,14 @@
 //! The query language: selects devices or their jobs, and members of each.
 //!
 //! ```text
-//! query     := SELECT [TOP n] ('*' | item (',' item)*) FROM source [WHERE condition] [GROUP BY path (',' path)*]
+//! query     := SELECT [TOP n] ('*' | item (',' item)*) FROM source [WHERE condition]
+//!              [GROUP BY path (',' path)*]
 //! source    := devices | devices.modules | devices.jobs
 //! item      := (path | COUNT() | (AVG | SUM | MIN | MAX) '(' path ')') [AS name]
 //! condition := and (OR and)*
 //! and       := not (AND not)*
-//! not       := NOT not | sum [(= | != | <> | < | <= | > | >=) sum | (IN | NIN) '[' constant (',' constant)* ']']
+//! not       := NOT not | sum [(= | != | <> | < | <= | > | >=) sum
+//!              | (IN | NIN) '[' constant (',' constant)* ']']
 //! sum       := product ((+ | -) product)*
 //! product   := operand ((* | / | %) operand)*
 //! operand   := constant | path | function '(' condition (',' condition)* ')' | '(' condition ')'

@@ -7,7 +7,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`contract`] | the wire format: methods, payloads, replies, durations, the reported `door` object |
+//! | [`contract`] | the wire format: methods, payloads, replies, durations, reported `door` |
 //! | [`config`] | the strike, the inputs and the settings, checked before anything is driven |
 //! | [`authority`] | the priority array that decides the wanted state of the strike |
 //! | `strike` | the actuator: phases, proof, jam, coil guard |

@@ -94,8 +94,8 @@ pub struct InputPin {
     pub active: ActiveLevel,
     /// `pull-up`, `pull-down` or `off`.
     pub bias: PinBias,
-    /// How long a level must hold to count. `rex` and `fire` also count as active when they have not
-    /// settled to idle for four times as long.
+    /// How long a level must hold to count. `rex` and `fire` also count as active when they have
+    /// not settled to idle for four times as long.
     #[serde(default = "default_debounce", deserialize_with = "time")]
     pub debounce: Duration,
 }

@@ -1,5 +1,5 @@
-//! The alarm `lockForced`: the bolt leaves although nothing released it, and the door is not seen to
-//! open.
+//! The alarm `lockForced`: the bolt leaves although nothing released it, and the door is not seen
+//! to open.
 
 use super::rig::{Rig, Step, config, magnet, motor, strike};
 use crate::Want::Locked;

@@ -246,8 +246,8 @@ fn a_jam_lasts_until_a_movement_is_proven() {
         assert_eq!(rig.status(), status, "{default} {more:?}: {:?}", rig.log);
         assert_eq!(rig.has_alarm(Alarm::Jammed), stands, "{default} {more:?}");
     }
-    // A lock of a bolt that could not be retracted is not a success; an unlock of one that could not
-    // be thrown is.
+    // A lock of a bolt that could not be retracted is not a success; an unlock of one that could
+    // not be thrown is.
     let rig = Rig::run(motor(Locked), &stuck_out);
     assert_eq!(
         rig.answer_lines[1..],

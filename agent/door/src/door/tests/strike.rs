@@ -1,4 +1,4 @@
-//! Rules of the strike: when a bolt moves, when it is proven, when it is jammed, and the coil guard.
+//! Rules of the strike: when a bolt moves, is proven, is jammed; and the coil guard.
 
 use std::time::Duration;
 
