@@ -1,4 +1,4 @@
-//! A function per verb.
+//! One function per command of the CLI.
 
 mod acknowledge;
 mod audit;
@@ -26,7 +26,7 @@ use crate::exit_status::ExitStatus;
 use crate::printer::Printer;
 use crate::session::Session;
 
-/// Does what was asked for.
+/// Runs the command of the command line.
 pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Cli { global, command } = cli;
     let session = || Session::open(&global, printer);

@@ -24,7 +24,6 @@ use crate::printer::{Cell, Format, Printer, Row, Tone, printable};
 use crate::session::Session;
 use crate::{suggest, time};
 
-/// Does what was asked for.
 pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     match command {
         JobsCommand::Work(work) => create::run(&work, session).await,
@@ -66,7 +65,7 @@ pub(crate) struct Report<'a> {
     doors: &'a [OutcomeRow],
 }
 
-/// Prints the doors of a job on stdout and what they come to on stderr.
+/// Prints the doors of a job on stdout and a summary on stderr.
 pub(crate) fn print_report(
     job: &JobResponse,
     rows: &[OutcomeRow],
@@ -85,7 +84,7 @@ pub(crate) fn print_report(
     Ok(())
 }
 
-/// Jobs that belong together and all their doors, as `--watch` prints them.
+/// Jobs that belong together and their doors, as `--watch` prints them.
 #[derive(Debug, Serialize)]
 struct Reports<'a> {
     jobs: Vec<&'a JobResponse>,
@@ -195,7 +194,7 @@ async fn cancel(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     }
 }
 
-/// Tells of a cancellation that the hub took; Azure shows it a moment later.
+/// Reports a cancellation that the hub accepted; Azure shows it a moment later.
 async fn cancelled(mut job: JobResponse, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = job.job_id.clone();
     for _ in 0..follow::FEW_POLLS {
@@ -209,7 +208,7 @@ async fn cancelled(mut job: JobResponse, session: &Session) -> anyhow::Result<Ex
         JobStatus::Cancelled => ("no door will be called by it", ExitStatus::Success),
         status if status.is_over() => ("it ended before it was cancelled", ExitStatus::Refused),
         _ => (
-            "the hub took the cancellation and does not show it yet",
+            "the hub accepted the cancellation but does not show it yet",
             ExitStatus::Deadline,
         ),
     };
@@ -225,7 +224,7 @@ async fn cancelled(mut job: JobResponse, session: &Session) -> anyhow::Result<Ex
     Ok(status)
 }
 
-/// The job that runs, else the one that starts next, else the latest.
+/// The running job, else the one that starts next, else the latest.
 async fn next_job(session: &Session) -> anyhow::Result<JobId> {
     let jobs = session.hub.jobs(None).await?;
     let running = jobs
@@ -245,14 +244,14 @@ async fn next_job(session: &Session) -> anyhow::Result<JobId> {
     })
 }
 
-/// A job's id from the command line.
+/// Parses a job id from the command line.
 pub(crate) fn id(text: &str) -> anyhow::Result<JobId> {
     Ok(text
         .parse()
         .map_err(|error| Failure::new(format!("JOB {text:?}: {error}")))?)
 }
 
-/// The error for a job that the hub does not know: with the id that was probably meant.
+/// The error for a job that the hub does not have, with the closest id as a suggestion.
 pub(crate) async fn explain_job(
     session: &Session,
     id: &JobId,

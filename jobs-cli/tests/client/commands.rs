@@ -76,7 +76,7 @@ async fn a_job_whose_creation_got_no_response_is_looked_up() {
         )
     };
     let lock = ["jobs", "lock", "d", "--id", "night", "--at", "+2h"];
-    let unknown = "job night may have been made";
+    let unknown = "job night may have been created";
     for (answer, status, known) in [
         (Reply::ok(&job("scheduleDeviceMethod")), 0, true),
         (Reply::status(404, &refusal("JobNotFound")), 1, true),
@@ -123,8 +123,8 @@ async fn a_job_that_may_exist_is_listed_among_those_to_stop() {
     assert_eq!(told.status.code(), Some(1), "{told:?}");
     let said = String::from_utf8(told.stderr).unwrap();
     for part in [
-        "; job night-2 may have been made; made before it: night-1",
-        "take back what is made: doorctl jobs stop night-1; doorctl jobs stop night-2; or make the rest",
+        "; job night-2 may have been created; created before it: night-1",
+        "stop the created jobs: doorctl jobs stop night-1; doorctl jobs stop night-2; or create the rest",
     ] {
         assert!(said.contains(part), "{part:?} is not said: {said}");
     }

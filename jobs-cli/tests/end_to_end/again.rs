@@ -86,7 +86,7 @@ fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
     operator
         .run(&["jobs", "retry", "second"])
         .expect(0)
-        .says(&["every door of job second that is still there is secured: nothing to do"]);
+        .says(&["every remaining door of job second is secured: nothing to do"]);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_job_is_not_retried_while_it_runs_or_after_its_named_end() {
     });
     let early = operator.run(&["jobs", "retry", "later"]).expect(4);
     insta::assert_snapshot!(early.stderr, @r"
-    error: job later is scheduled: a job is retried when it is over
+    error: job later is scheduled: only a job that is over can be retried
       next: doorctl jobs wait later
     ");
 
@@ -123,10 +123,7 @@ fn a_job_is_not_retried_while_it_runs_or_after_its_named_end() {
     operator
         .run(&["jobs", "retry", "missed", "--at", "+2h"])
         .expect(4)
-        .says(&[
-            "what job missed asked for was to end at",
-            "next: make a new job",
-        ]);
+        .says(&["the action of job missed ends at", "next: make a new job"]);
     let listed = operator.json(&["jobs", "list"]);
     assert_eq!(listed.as_array().unwrap().len(), 2, "nothing was made");
 }

@@ -110,8 +110,8 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("jobs twin --set floor=7 --tag wing=west gate shed --id moved", 0, "2 doors match now"),
     Verb("jobs watch moved", 3, "2 accepted"),
     Verb("jobs export moved", 0, "moved,gate,,,,,changed,completed"),
-    Verb("jobs plan lock lobby yard --for 10m", 0, "this would lock 2 doors, 1 of them offline; nothing was made"),
-    Verb("jobs apply --plan 00000000 lock lobby", 4, "this is not what plan 00000000 says"),
+    Verb("jobs plan lock lobby yard --for 10m", 0, "this would lock 2 doors, 1 of them offline; no job was created"),
+    Verb("jobs apply --plan 00000000 lock lobby", 4, "plan 00000000 is outdated"),
     Verb("jobs tags --set wing=north --remove old gate --watch", 0, "1 changed"),
     Verb("jobs list --status cancelled -o csv", 0, "tonight"),
 ];
@@ -220,13 +220,13 @@ const ENDS: &[(&[Shown], &str, i32, &str)] = &[
         &[AsItIs, AsItIs, Unknown],
         "jobs watch night",
         1,
-        "job night is gone: it was running",
+        "job night no longer exists on the hub; its last status was running",
     ),
     (
         &[AsItIs, AsItIs, Unknown],
         "jobs wait night",
         1,
-        "job night is gone: it was running",
+        "job night no longer exists on the hub; its last status was running",
     ),
     (
         &[AsItIs, Unknown, Unknown, Status("completed")],
@@ -263,7 +263,7 @@ const ENDS: &[(&[Shown], &str, i32, &str)] = &[
         &[Status("paused")],
         "jobs retry night",
         4,
-        "a job is retried when it is over",
+        "only a job that is over can be retried",
     ),
     (
         &[Status("paused"), Status("paused"), Status("failed")],
@@ -368,7 +368,7 @@ fn a_list_that_needs_several_jobs_is_refused_with_advice_to_tag() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for verb in [&["jobs", "lock"][..], &["jobs", "plan", "unlock"]] {
         lab.operator.run(&[verb, &names].concat()).expect(4).says(&[
-            "only door-hub can run the 3 jobs at a time that these 300 names take",
+            "only door-hub can run 3 jobs at the same time, which these 300 names need",
             "doorctl devices tag DOOR.. batch=x, then: --where \"tags.batch = 'x'\"",
         ]);
     }

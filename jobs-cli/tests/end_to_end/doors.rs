@@ -74,7 +74,7 @@ fn many_doors_are_called_by_a_job_and_awaited_until_the_deadline() {
     operator
         .run(&["lock", "--floor", "3", "--deadline", "10s"])
         .expect(3)
-        .says(&["1 accepted and not there yet"]);
+        .says(&["1 accepted but not done yet"]);
     operator
         .run(&["lock", "open", "--deadline", "1s"])
         .expect(3)

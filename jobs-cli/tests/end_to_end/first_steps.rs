@@ -90,7 +90,11 @@ fn the_output_of_a_plan_and_a_job_names_the_next_command() {
         .replace("22:00", "+1h");
     let words: Vec<&str> = example.split(' ').collect();
     let planned = operator.run(&words).expect(0);
-    let next = planned.stderr.split("to make it: doorctl ").nth(1).unwrap();
+    let next = planned
+        .stderr
+        .split("to create the job: doorctl ")
+        .nth(1)
+        .unwrap();
     let next = next.split(" with the same arguments").next().unwrap();
     let apply: Vec<&str> = next.split(' ').chain(words[2..].iter().copied()).collect();
     let made = operator.run(&apply).expect(0);

@@ -52,7 +52,7 @@ fn a_lock_job_counts_the_answers_of_the_doors() {
     operator
         .run(&["jobs", "wait", "now", "--deadline", "5s"])
         .expect(3)
-        .says(&["1 accepted and not there yet"]);
+        .says(&["1 accepted but not done yet"]);
     open.at(SimCommand::Close);
     let waited = operator
         .run(&["jobs", "wait", "now", "-o", "json"])
@@ -179,7 +179,7 @@ fn ctrl_c_ends_watching_but_not_the_job() {
     assert_eq!(watch.interrupt().code(), Some(130));
     let last = said.next().unwrap();
     assert!(
-        last.contains("job tonight goes on without us: doorctl jobs watch tonight"),
+        last.contains("job tonight continues: doorctl jobs watch tonight"),
         "{last}"
     );
     operator.until(&["jobs", "show", "tonight"], |report| {

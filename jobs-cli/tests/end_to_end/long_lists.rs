@@ -21,7 +21,7 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
     )
     .expect(0)
     .says(&[
-        "one condition cannot name 300 doors: 3 jobs do it together",
+        "300 names do not fit into one condition: they are split over 3 jobs",
         "job tagged-2 is ",
         "300 doors match now",
         "job tagged-3 completed",
@@ -42,7 +42,7 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
         &[&work[..], &["-o", "json"]].concat(),
     )
     .expect(0)
-    .says(&["this would lock 300 doors, 300 of them offline; nothing was made"])
+    .says(&["this would lock 300 doors, 300 of them offline; no job was created"])
     .json();
     let digest = planned["digest"].as_str().unwrap();
     run(&["jobs", "apply", "--plan", digest, "lock"], &work)
@@ -100,7 +100,7 @@ fn immediate_and_reading_verbs_take_any_number_of_names() {
     let locked = run(&["lock"], &now)
         .expect(2)
         .says(&[
-            "one condition cannot name 301 doors: 3 jobs do it together",
+            "301 names do not fit into one condition: they are split over 3 jobs",
             " call 301 doors",
         ])
         .json();

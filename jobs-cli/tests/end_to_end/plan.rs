@@ -34,9 +34,9 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     ];
     let run = |start: &[&str], end: &[&str]| operator.run(&[start, &work, end].concat());
     let planned = run(&["jobs", "plan"], &[]).expect(0).says(&[
-        "warning: job early (unlockDoor) is for 1 of these doors too, from ",
-        "this would lock 3 doors, 1 of them offline; nothing was made",
-        "to make it: doorctl jobs apply --plan ",
+        "warning: job early (unlockDoor) also uses 1 of these doors, from ",
+        "this would lock 3 doors, 1 of them offline; no job was created",
+        "to create the job: doorctl jobs apply --plan ",
     ]);
     insta::assert_snapshot!(planned.stdout, @r"
     DOOR    CONNECTION STATE  LOCK STATE  DOOR STATE  SECURED    PROOF  EFFECT                                     CONFLICTS
@@ -63,8 +63,8 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
         )
         .expect(4)
         .says(&[
-            "this is not what plan ",
-            "what is sent is ",
+            " is outdated: ",
+            "payload changed from ",
             "\"lockTime\":\"11m\"",
         ]);
     operator
@@ -74,8 +74,8 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
         .run(&["twin", "set", "absent", "floor=4"])
         .expect(3);
     let refused = run(&apply, &[]).expect(4).says(&[
-        "joined: new; left: absent; nothing was made",
-        "next: look again: doorctl jobs plan",
+        "joined: new; left: absent; no job was created",
+        "next: plan again: doorctl jobs plan",
     ]);
     assert_eq!(refused.stdout, "");
     operator.run(&["jobs", "show", "tonight"]).expect(1);
@@ -91,7 +91,7 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     operator
         .run(&["jobs", "apply", "--plan", "12", "lock", "--all"])
         .expect(1)
-        .says(&["--plan \"12\" is no digest; expected 8 to 64"]);
+        .says(&["invalid --plan \"12\": expected 8 to 64"]);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
     operator
         .run(&["jobs", "export", "tagged", "--out", "tagged.json"])
         .expect(0)
-        .says(&["tagged.json has 2 rows of job tagged"]);
+        .says(&["tagged.json: wrote 2 rows of job tagged"]);
     let text = fs::read_to_string(operator.folder().join("tagged.json")).unwrap();
     let rows: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(

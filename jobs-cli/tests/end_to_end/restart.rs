@@ -74,7 +74,7 @@ fn a_scheduled_job_survives_a_kill_of_the_hub() {
     let said: Vec<String> = said.collect();
     let patient = said
         .iter()
-        .any(|line| line.ends_with("the job goes on without us, trying again"));
+        .any(|line| line.ends_with("the job continues on the hub, retrying"));
     assert!(patient && status.code() == Some(2), "{said:?}");
     let report: Value = serde_json::from_str(&stdout).unwrap();
     let doors: Vec<(&str, &str)> = report["doors"]

@@ -151,9 +151,7 @@ fn a_job_is_watched_with_a_bar_on_a_terminal_and_with_lines_elsewhere() {
     let (status, shown) = left.end();
     assert_eq!(status, 130, "{shown:?}");
     assert!(
-        shown.contains(
-            "not watching any more; job night goes on without us: doorctl jobs watch night"
-        ),
+        shown.contains("stopped watching; job night continues: doorctl jobs watch night"),
         "{shown:?}"
     );
     let (status, shown) = coloured.end();

@@ -49,7 +49,7 @@ const HERE: &[(&str, i32, &str)] = &[
     ("lock lobby --until now", 1, "expected a time to come"),
     ("jobs export nothing", 1, "the hub has no job `nothing`"),
     ("jobs retry nothing", 1, "the hub has no job `nothing`"),
-    ("jobs retry short", 0, "every door of job short that is still there is secured: nothing to do"),
+    ("jobs retry short", 0, "every remaining door of job short is secured: nothing to do"),
     ("jobs plan lock nobody", 1, "the hub has no door `nobody`"),
     ("jobs unlock nobody", 1, "the hub has no door `nobody`"),
     ("jobs method reboot", 1, "no doors selected"),

@@ -368,12 +368,16 @@ mod tests {
         };
         assert_eq!(well.verdict(false), ExitStatus::Success);
         assert_eq!(well.verdict(true), ExitStatus::Incomplete);
-        for amiss in [
+        for problem in [
             Counts { offline: 1, ..well },
             Counts { unknown: 1, ..well },
             Counts { alarms: 1, ..well },
         ] {
-            assert_eq!(amiss.verdict(false), ExitStatus::Incomplete, "{amiss:?}");
+            assert_eq!(
+                problem.verdict(false),
+                ExitStatus::Incomplete,
+                "{problem:?}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Making jobs: which doors, what, when; said back before and after.
+//! Creates jobs: selects the doors, the action and the time, and echoes them before and after.
 
 mod plan;
 
@@ -32,24 +32,24 @@ pub(in crate::commands) use plan::Plan;
 #[cfg(all(unix, feature = "demo"))]
 pub(in crate::commands) use plan::numbered;
 
-/// A job that is about to be made: which doors and when, what, and whether to ask first.
+/// A job that is about to be created: doors, time, action, and whether to ask for confirmation.
 pub(super) struct Prepared {
     pub(super) plan: Plan,
     pub(super) action: JobAction,
     /// `lock`, `unlock`, the method, `twin` or `tags`.
     pub(super) what: String,
-    /// The start, as it was given.
+    /// The start as typed.
     pub(super) at_given: String,
-    /// The id, when one was given.
+    /// The value of `--id`.
     pub(super) id_given: Option<String>,
-    /// For how long, when an end was given.
+    /// Length of the action, when it has an end.
     pub(super) length: Option<Duration>,
     /// The end, when it was given as a time.
     pub(super) until: Option<TimeArg>,
     confirm: ConfirmArgs,
 }
 
-/// Understands what is asked for; of the hub only its time is asked.
+/// Parses and checks the arguments; the only request to the hub is for its clock.
 pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Result<Prepared> {
     let (what, target, schedule, confirm, end) = match work {
         WorkCommand::Lock(args) => (
@@ -122,13 +122,13 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
     })
 }
 
-/// Makes a job of it.
+/// Creates a job from the arguments.
 pub(super) async fn run(work: &WorkCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     prepare(work, session).await?.make(session).await
 }
 
 impl Prepared {
-    /// Makes the job, when nobody objects.
+    /// Creates the job after the user has confirmed it.
     pub(super) async fn make(self, session: &Session) -> anyhow::Result<ExitStatus> {
         self.plan.refuse_parts_elsewhere(session).await?;
         let doors = self.plan.preview(session).await?;
@@ -140,7 +140,7 @@ impl Prepared {
         self.plan.make(self.action, doors, session).await
     }
 
-    /// What is done to doors: `lock`, `call identify of`, `change the twins of`.
+    /// The verb phrase for prompts: `lock`, `call identify of`, `change the twins of`.
     pub(super) fn said(&self) -> String {
         match (self.what.as_str(), &self.action) {
             ("lock" | "unlock", _) => self.what.clone(),
@@ -151,17 +151,17 @@ impl Prepared {
     }
 }
 
-/// The end of what a job asks for.
+/// The end of the action of a job.
 #[derive(Debug, Clone, Default)]
 struct End {
-    /// From the start, when one was given.
+    /// Counted from the start.
     length: Option<Duration>,
-    /// When it was given as a time.
+    /// Set when the end was given as a time.
     until: Option<TimeArg>,
 }
 
 impl End {
-    /// `--for`, or `--until` after the start of the job, said back.
+    /// Parses `--for`, or `--until`, which must be after the start of the job and is echoed.
     fn parse(args: &EndArgs, plan: &Plan, session: &Session) -> anyhow::Result<Self> {
         let Some(text) = &args.until else {
             return Ok(Self {
@@ -202,7 +202,7 @@ impl End {
         Err(failure(why).into())
     }
 
-    /// The instant: that was named, or follows from a start that was.
+    /// The end as an instant: as given, or computed from a start that was given as a time.
     fn instant(&self, plan: &Plan) -> anyhow::Result<Option<Timestamp>> {
         match &self.until {
             Some(until) => Ok(Some(until.when.timestamp().round(jiff::Unit::Second)?)),
@@ -253,7 +253,7 @@ fn method(args: &MethodArgs, plan: &Plan) -> anyhow::Result<JobAction> {
 
 fn twin(desired: &[(String, Value)], tags: &[(String, Value)]) -> anyhow::Result<JobAction> {
     let mut patch = twin_command::patch(desired, tags)?;
-    // IoT Hub's twin jobs know no other.
+    // Twin jobs of IoT Hub accept no other etag.
     patch.etag = Some("*".to_owned());
     Ok(JobAction::UpdateTwin(patch))
 }
@@ -271,13 +271,13 @@ fn door_call(
     )
 }
 
-/// A payload as it is sent.
+/// Encodes a payload.
 pub(in crate::commands) fn raw(payload: &impl Serialize) -> anyhow::Result<Box<RawValue>> {
     serde_json::value::to_raw_value(payload).context("cannot encode the payload")
 }
 
-/// An error when a door that was named does not exist: with the name that was probably meant. A
-/// door that a query does not show is asked for by its name: Azure's queries lag behind.
+/// Fails when a named door does not exist, and suggests a similar name. A door that the query does
+/// not return is looked up by name: Azure's queries lag behind.
 pub(in crate::commands) async fn refuse_unknown(
     target: &Target,
     session: &Session,

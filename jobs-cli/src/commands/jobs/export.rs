@@ -1,4 +1,4 @@
-//! `doorctl jobs export`: what a job did at each door, for a record or a spreadsheet.
+//! `doorctl jobs export`: what a job did at each door, for an archive or a spreadsheet.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::outcome::{JobGoal, OutcomeRow};
 use crate::printer::{Cell, Format, Row, render, write};
 use crate::session::Session;
 
-/// One door of a job, with its times.
+/// A door of a job, with its times.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ExportRow {
@@ -53,7 +53,7 @@ pub(super) async fn export(
         Some(path) => {
             out_file::create(path, &text).context("--out")?;
             session.printer.say(format!(
-                "{} has {} rows of job {id}",
+                "{}: wrote {} rows of job {id}",
                 path.display(),
                 rows.len()
             ));
@@ -61,7 +61,7 @@ pub(super) async fn export(
     }
     if !job.status.is_over() {
         session.printer.warn(format!(
-            "job {id} is {}: this is how far it has come",
+            "job {id} is {}: the exported rows are not final",
             job.status
         ));
     }

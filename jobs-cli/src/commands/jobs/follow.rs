@@ -1,4 +1,4 @@
-//! Asking after a job until it is over.
+//! Polls a job until it is over.
 
 use std::time::{Duration, Instant};
 
@@ -12,33 +12,33 @@ use crate::failure::Failure;
 use crate::outcome::{JobGoal, OutcomeRow};
 use crate::printer::printable;
 
-/// How long a hub may be away before following is given up: long enough to start it again.
+/// How long the hub may be unreachable before following gives up: long enough for a restart.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Polls in a row for what may still appear: a new job, a state that this program knows, the last
-/// records.
+/// Consecutive polls that are granted to something that may still appear: a new job, a status that
+/// this program knows, the last device records.
 pub(super) const FEW_POLLS: u32 = 5;
 
-/// Reads of the doors that need not wait for [`Pace::doors`]: they show early which are missing.
+/// First reads of the doors that do not wait for [`Pace::doors`], so that missing doors show early.
 const EARLY_READS: u32 = 3;
 
-/// A job that starts later than this is asked after less often.
+/// A job that starts later than this is polled less often.
 const SOON: Duration = Duration::from_secs(15);
 
-/// How often what is asked.
+/// Poll intervals.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    /// The view is drawn, and the job asked for when it runs or is about to.
+    /// Redraw of the view, and poll of a job that runs or is about to.
     pub(crate) tick: Duration,
-    /// The job is asked for while its start is far.
+    /// Poll of a job whose start is further away than [`SOON`].
     pub(crate) far: Duration,
-    /// The doors are asked for, a page or more each time; longer when that takes long.
+    /// Read of the doors, at least one page each; longer when a read takes long.
     pub(crate) doors: Duration,
 }
 
 impl Pace {
-    /// What Azure's limits allow (100 job operations and 20 queries a minute), shared with somebody
-    /// else.
+    /// Fits Azure's limits (100 job operations and 20 queries a minute) with room for another
+    /// client.
     pub(crate) const REMOTE: Self = Self {
         tick: Duration::from_secs(1),
         far: Duration::from_secs(5),
@@ -46,16 +46,14 @@ impl Pace {
     };
 }
 
-/// A job that is over.
+/// A job that is over, with its doors sorted by name.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// The job.
     pub(crate) job: JobResponse,
-    /// Its doors, by name.
     pub(crate) rows: Vec<OutcomeRow>,
 }
 
-/// The doors of a job, by name.
+/// The doors of a job, sorted by name.
 pub(crate) async fn rows(
     hub: &HubClient,
     id: &JobId,
@@ -70,11 +68,11 @@ pub(crate) async fn rows(
     Ok(rows)
 }
 
-/// Follows a job to its end.
+/// Follows a job until it is over.
 ///
 /// # Errors
 ///
-/// When the hub stays away, knows no such job (any more), or calls its status by a word that this
+/// When the hub stays unreachable, has no such job (any more), or reports a status that this
 /// program does not know.
 pub(crate) async fn follow(
     hub: &HubClient,
@@ -87,7 +85,7 @@ pub(crate) async fn follow(
     let mut job: Option<JobResponse> = None;
     let mut asked: Option<Instant> = None;
     let mut away_since: Option<Instant> = None;
-    // Polls in a row that gave no state to go by.
+    // Consecutive polls without a usable status.
     let mut in_doubt = 0;
     let mut waited_for_records = 0;
     loop {
@@ -146,28 +144,28 @@ pub(crate) async fn follow(
     }
 }
 
-/// The error for a job that the hub does not know; `seen` is how it was before.
+/// The error for a job that the hub does not have; `seen` is its last known state.
 fn gone(id: &JobId, seen: Option<&JobResponse>) -> Failure {
     match seen {
         Some(seen) => Failure::new(format!(
-            "job {id} is gone: it was {}, and the hub knows no such job any more",
+            "job {id} no longer exists on the hub; its last status was {}",
             seen.status
         ))
-        .next("see how the doors are: doorctl status"),
+        .next("check the doors: doorctl status"),
         None => Failure::new(format!("the hub has no job `{id}`")).next("doorctl jobs list"),
     }
 }
 
-/// The error for a job in a state of which it is not known whether it ends.
+/// The error for a job with an unknown status, which may or may not be final.
 fn strange(job: &JobResponse) -> Failure {
     let id = &job.job_id;
     let why = job.status_message.as_deref().unwrap_or_default();
     Failure::new(format!(
-        "job {id} is in a state that this doorctl does not know: {}; it may still run",
+        "job {id} has a status that this doorctl does not know: {}; it may still be running",
         printable(why)
     ))
     .next(format!(
-        "look again: doorctl jobs show {id}; or use a newer doorctl"
+        "check again: doorctl jobs show {id}; or update doorctl"
     ))
 }
 
@@ -182,7 +180,7 @@ struct Doors {
 }
 
 impl Doors {
-    /// Reads the doors again when they are due and something has changed, and always at the end.
+    /// Re-reads the doors when a read is due and the counts have changed, and always at the end.
     async fn refresh(
         &mut self,
         hub: &HubClient,
@@ -191,7 +189,7 @@ impl Doors {
         pace: Pace,
     ) -> Result<(), ClientError> {
         let waited = self.read.map(|read| read.elapsed());
-        // Many doors are many pages: reading them is to be a small part of the time.
+        // Many doors are many pages: spend at most a fifth of the time on reading them.
         let due = self.reads < EARLY_READS
             || waited.is_none_or(|waited| waited >= pace.doors.max(self.took * 4));
         let moved = job.device_job_statistics.is_none() || job.device_job_statistics != self.at;
@@ -206,7 +204,7 @@ impl Doors {
         Ok(())
     }
 
-    /// Whether the hub counts more doors than it has shown records of.
+    /// Whether the hub counts more doors than it returned records for.
     fn are_behind(&self, job: &JobResponse) -> bool {
         let counts = job.device_job_statistics.unwrap_or_default();
         counts.device_count > self.rows.len() as u64
@@ -218,12 +216,12 @@ fn between(job: Option<&JobResponse>, pace: Pace, now: Timestamp) -> Duration {
     let left = start.map(|start| start.duration_since(now).unsigned_abs());
     match (job.map(|job| job.status), left) {
         (Some(JobStatus::Scheduled | JobStatus::Queued), Some(left)) if left > SOON => pace.far,
-        // Asked at every tick.
+        // Polled at every tick.
         _ => Duration::ZERO,
     }
 }
 
-/// Whether the hub may well be back in a moment.
+/// Whether the error may go away by itself soon.
 pub(crate) fn passes(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => true,

@@ -1,5 +1,5 @@
-//! `doorctl jobs plan` and `doorctl jobs apply`: a job said out loud before it is made, and made
-//! only as it was said.
+//! `doorctl jobs plan` and `doorctl jobs apply`: shows a job without creating it, and creates it
+//! only if nothing has changed since.
 
 mod conflict;
 mod digest;
@@ -24,7 +24,7 @@ use crate::time::describe;
 use conflict::Conflict;
 use digest::{Content, LEAST, short, some_of};
 
-/// A job that is not made, as `-o json` prints it.
+/// A planned job, as `-o json` prints it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report<'a> {
@@ -37,7 +37,6 @@ struct Report<'a> {
     conflicts: &'a [Conflict],
 }
 
-/// One door of a plan.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PlanRow {
@@ -49,14 +48,14 @@ struct PlanRow {
     conflicts: Vec<String>,
 }
 
-/// The doors that are meant now, and what the plan is known by.
+/// The doors that match now, and the digest of the plan.
 struct Seen {
     twins: Vec<Twin>,
     content: Content,
     digest: String,
 }
 
-/// Says what a job would do.
+/// Prints what the job would do.
 pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     let prepared = create::prepare(work, session).await?;
     let seen = look(&prepared, session).await?;
@@ -87,7 +86,7 @@ pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Resul
         offline => format!(", {offline} of them offline"),
     };
     printer.say(format!(
-        "this would {} {}{offline}; nothing was made",
+        "this would {} {}{offline}; no job was created",
         prepared.said(),
         doors(rows.len()),
     ));
@@ -97,13 +96,13 @@ pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Resul
         printer.say(format!("note: {note}"));
     }
     printer.say(format!(
-        "plan {0}; to make it: doorctl jobs apply --plan {0} with the same arguments",
+        "plan {0}; to create the job: doorctl jobs apply --plan {0} with the same arguments",
         short(&seen.digest)
     ));
     Ok(ExitStatus::Success)
 }
 
-/// Makes the job that was planned.
+/// Creates the job that was planned.
 pub(super) async fn apply(
     given: &str,
     work: &WorkCommand,
@@ -113,7 +112,7 @@ pub(super) async fn apply(
     let is_digest = given.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !(LEAST..=64).contains(&given.len()) || !is_digest {
         return Err(Failure::new(format!(
-            "--plan {given:?} is no digest; expected {LEAST} to 64 of 0-9 and a-f, as `jobs plan` gives them"
+            "invalid --plan {given:?}: expected {LEAST} to 64 hexadecimal digits, as `jobs plan` prints them"
         ))
         .next("doorctl jobs plan, with the same arguments")
         .into());
@@ -133,15 +132,15 @@ fn refused(given: &str, seen: &Seen) -> Failure {
     let changed = match kept::find(given) {
         Some(before) => seen.content.differences(&before).join("; "),
         None => format!(
-            "it is plan {} now, for {}; the other is not kept on this machine",
+            "the plan is {} now, for {}; plan {given} is not stored on this machine",
             short(&seen.digest),
             doors(seen.content.doors.len())
         ),
     };
     Failure::new(format!(
-        "this is not what plan {given} says: {changed}; nothing was made"
+        "plan {given} is outdated: {changed}; no job was created"
     ))
-    .next("look again: doorctl jobs plan, with the same arguments")
+    .next("plan again: doorctl jobs plan, with the same arguments")
     .status(ExitStatus::Refused)
 }
 
@@ -180,7 +179,7 @@ fn rows(prepared: &Prepared, twins: &[Twin], conflicts: &[Conflict]) -> Vec<Plan
 fn tell_conflicts(conflicts: &[Conflict], session: &Session) {
     for conflict in conflicts {
         session.printer.warn(format!(
-            "job {} ({}) is for {} of these doors too, from {}: {}",
+            "job {} ({}) also uses {} of these doors, from {}: {}",
             conflict.job,
             conflict.what,
             conflict.doors.len(),

@@ -1,4 +1,4 @@
-//! `doorctl jobs retry`: the same command again, at the doors that are not where it wanted them.
+//! `doorctl jobs retry`: repeats the command for the doors that have not reached the wanted state.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,7 +27,6 @@ use crate::session::Session;
 use crate::target::{self, Target};
 use crate::time;
 
-/// `jobs retry`.
 pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = id(&args.job)?;
     let job = match session.hub.job(&id).await {
@@ -36,7 +35,7 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
     };
     if !job.status.is_over() {
         return Err(Failure::new(format!(
-            "job {id} is {}: a job is retried when it is over",
+            "job {id} is {}: only a job that is over can be retried",
             job.status
         ))
         .next(format!("doorctl jobs wait {id}"))
@@ -50,7 +49,7 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
             "job {id} is {} and called no door: there is nothing to retry",
             job.status
         ))
-        .next("make a new job: doorctl jobs lock --help")
+        .next("create a new job: doorctl jobs lock --help")
         .status(ExitStatus::Refused)
         .into());
     }
@@ -59,14 +58,14 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
     let any_reached = rows.iter().any(|row| row.progress == Progress::Reached);
     if doors.is_empty() && !any_reached {
         session.printer.say(format!(
-            "no door of job {id} is there any more, and none was {}: nothing to do",
+            "all doors of job {id} were removed, and none was {}: nothing to do",
             wanted.reached()
         ));
         return Ok(ExitStatus::Incomplete);
     }
     if doors.is_empty() {
         session.printer.say(format!(
-            "every door of job {id} that is still there is {}: nothing to do",
+            "every remaining door of job {id} is {}: nothing to do",
             wanted.reached()
         ));
         return Ok(ExitStatus::Success);
@@ -86,7 +85,8 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
     plan.make(action, doors, session).await
 }
 
-/// The doors that are not there, by what they report too; of doors that were removed, a warning.
+/// The doors that have not reached the wanted state, also by what they report now. Warns of doors
+/// that were removed.
 async fn left(
     rows: &mut [OutcomeRow],
     wanted: JobGoal,
@@ -104,8 +104,8 @@ async fn left(
         let twins: Vec<Twin> = session.hub.query(&query).await?;
         for twin in &twins {
             known.insert(twin.device_id.to_string());
-            // Of a door that did not answer, what it reported once proves nothing; nor does it of a
-            // twin that was changed.
+            // The reported state of a door that did not answer may be old and proves nothing;
+            // neither does that of a changed twin.
             let accepted = wanted != JobGoal::Changed
                 && rows.iter().any(|row| {
                     row.progress == Progress::Accepted && row.door == twin.device_id.as_str()
@@ -121,7 +121,7 @@ async fn left(
             (Progress::Reached, _) => {}
             (_, true) => doors.push(row.door.clone()),
             (_, false) => session.printer.warn(format!(
-                "{} is left out: the hub knows no such door any more",
+                "{} is skipped: the hub has no such door any more",
                 row.door
             )),
         }
@@ -129,7 +129,7 @@ async fn left(
     Ok(doors)
 }
 
-/// What the job did, for another time.
+/// The action of the job, adapted to the new start.
 fn again(
     job: &JobResponse,
     plan: &Plan,
@@ -166,8 +166,8 @@ fn again(
     Ok(JobAction::Method(call))
 }
 
-/// The call with timeouts that a hub accepts: doorctl 0.1 made jobs whose connect timeout was the
-/// longer one.
+/// The call with timeouts that a hub accepts: doorctl 0.1 created jobs whose connect timeout
+/// exceeds the response timeout.
 fn accepted(call: &MethodRequest) -> anyhow::Result<MethodRequest> {
     let response = call.response_timeout().max(call.connect_timeout());
     Ok(call.clone().with_response_timeout(response)?)
@@ -175,19 +175,18 @@ fn accepted(call: &MethodRequest) -> anyhow::Result<MethodRequest> {
 
 fn too_late(job: &JobId, until: &str) -> Failure {
     Failure::new(format!(
-        "what job {job} asked for was to end at {until}: a retry would begin after that"
+        "the action of job {job} ends at {until}, before a retry would start"
     ))
-    .next("make a new job: doorctl jobs lock --help")
+    .next("create a new job: doorctl jobs lock --help")
     .status(ExitStatus::Refused)
 }
 
-/// When what a payload asks for ends.
+/// When the action of a payload ends, when it names an instant.
 fn ends(payload: &Value) -> Option<Timestamp> {
     payload.get("until")?.as_str()?.parse().ok()
 }
 
-/// When what a payload asks for ends at the door that was reached last, when it asks for a length
-/// of time.
+/// When an action of a given length ends at the door that was reached last.
 fn latest_end(job: &JobResponse, payload: &Value) -> Option<Timestamp> {
     let length = payload.get("lockTime").or(payload.get("unlockTime"))?;
     let length = duration::parse(length.as_str()?).ok()?;
@@ -199,14 +198,14 @@ fn latest_end(job: &JobResponse, payload: &Value) -> Option<Timestamp> {
         .ok()
 }
 
-/// The same command, name and end, with more time to be delivered.
+/// Extends the validity; command, id and end stay the same.
 fn freshen(payload: &mut Value, not_after: Timestamp) {
     if let Some(old) = payload.get_mut("notAfter") {
         *old = Value::String(not_after.to_string());
     }
 }
 
-/// Puts the reason into the payload of a method that takes one; any other is sent as before.
+/// Puts the reason into the payload of a method that accepts one; other payloads stay unchanged.
 fn give_reason(method: &str, payload: &mut Value, reason: &str) {
     if let ("lockDoor" | "unlockDoor" | "relinquish" | "setMode", Value::Object(members)) =
         (method, payload)

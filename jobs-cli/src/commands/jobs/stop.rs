@@ -8,7 +8,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// Stops a job, also one that runs.
+/// Stops a job, even while it runs.
 pub(super) async fn stop(id: &JobId, session: &Session) -> anyhow::Result<ExitStatus> {
     session
         .refuse_unless_door_hub(
@@ -20,7 +20,8 @@ pub(super) async fn stop(id: &JobId, session: &Session) -> anyhow::Result<ExitSt
         Ok(job) => {
             let said = match job.status {
                 JobStatus::Running => format!(
-                    "job {id} sends nothing more; what doors answer that were called already is heard: doorctl jobs watch {id}"
+                    "job {id} makes no more calls; answers to calls already sent are still recorded: \
+                     doorctl jobs watch {id}"
                 ),
                 status => format!("job {id} is {status}: no door will be called by it"),
             };
@@ -37,12 +38,12 @@ pub(super) async fn stop(id: &JobId, session: &Session) -> anyhow::Result<ExitSt
     Err(refused(id, status).into())
 }
 
-/// Why a hub that refused to stop a job did so.
+/// The error for a hub that refused to stop the job.
 fn refused(id: &JobId, status: JobStatus) -> Failure {
     let failure = match status.is_over() {
         true => Failure::new(format!("job {id} is {status}: there is nothing to stop"))
             .next(format!("doorctl jobs show {id}; to undo a lock that was carried out: doorctl jobs method relinquish")),
-        // Refused though it runs: the hub does not know the word.
+        // Refused although it runs: the hub does not have this operation.
         false => Failure::new(format!("job {id} is {status}, and this hub cannot stop it: only door-hub can, Azure IoT Hub cannot"))
             .next(format!("doorctl jobs wait {id}, then undo it: doorctl jobs method relinquish")),
     };

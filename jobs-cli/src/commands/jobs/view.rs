@@ -1,4 +1,4 @@
-//! A job as it goes: a bar and counts on a terminal, a line for each change elsewhere.
+//! Progress of a job: a bar with counts on a terminal, otherwise a line for each change.
 
 use std::collections::BTreeSet;
 
@@ -12,19 +12,18 @@ use crate::outcome::{JobGoal, OutcomeRow, Progress, Tally};
 use crate::printer::{Printer, printable};
 use crate::time;
 
-/// While there is nothing to count.
+/// Template while there is nothing to count.
 const WORDS: &str = "{msg}";
 
-/// Counts under a line of words.
+/// Template with a progress bar below the message.
 const BAR: &str = "{msg}\n[{bar:40.green}] {pos}/{len} doors";
 
-/// Doors that are told one by one as they fail; of more, the table tells.
+/// Failed doors that are printed one by one; the table at the end lists the others.
 const TOLD: usize = 20;
 
-/// Doors that are named while a job waits for them; of more, their number.
+/// Waiting doors that are printed by name; the others are counted.
 const AWAITED: usize = 3;
 
-/// A job as it goes.
 #[derive(Debug)]
 pub(crate) struct View {
     printer: Printer,
@@ -48,7 +47,7 @@ impl View {
         }
     }
 
-    /// A view of lines; times in them are of this zone.
+    /// A view that prints lines; it shows times in `zone`.
     pub(crate) fn plain(printer: &Printer, zone: &TimeZone) -> Self {
         Self {
             printer: printer.clone(),
@@ -60,7 +59,7 @@ impl View {
         }
     }
 
-    /// The job as it is now.
+    /// Shows the current state of the job.
     pub(crate) fn show(
         &mut self,
         job: &JobResponse,
@@ -74,7 +73,7 @@ impl View {
         let (done, all) = counts(job, tally);
         let start = job.start_time.filter(|_| is_ahead(job.status));
         let state = match start {
-            // A line that changes with every second is for a terminal alone.
+            // A countdown changes every second, which suits a terminal only.
             Some(start) if self.bar.is_some() => format!("starts {}", time::countdown(start, now)),
             Some(_) => "waits for its start".to_owned(),
             None if job.status == JobStatus::Running && tally.waiting > 0 => {
@@ -108,24 +107,22 @@ impl View {
         }
     }
 
-    /// The hub does not answer at the moment.
+    /// Reports an error of the hub, once until it answers again.
     pub(crate) fn trouble(&mut self, error: &ClientError) {
         if !self.in_trouble {
             self.in_trouble = true;
-            self.line(&format!(
-                "{error}; the job goes on without us, trying again"
-            ));
+            self.line(&format!("{error}; the job continues on the hub, retrying"));
         }
     }
 
-    /// The last was shown.
+    /// Removes the bar.
     pub(crate) fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
     }
 
-    /// Doors that did not do as told, each once.
+    /// Prints the doors that failed, each once.
     fn tell(&mut self, rows: &[OutcomeRow]) {
         let news = rows.iter().filter(|row| row.progress == Progress::Failed);
         for row in news {
@@ -183,7 +180,8 @@ fn waits(job: &JobResponse, rows: &[OutcomeRow], tally: Tally, zone: &TimeZone) 
     )
 }
 
-/// When the hub gives up a door that neither connects nor answers: never after the end of the job.
+/// When the hub gives up on a door that does not connect or answer: at the end of the job at the
+/// latest.
 fn gives_up(job: &JobResponse, row: &OutcomeRow) -> Option<Timestamp> {
     let start = job.start_time.or(job.created_time)?;
     let after = |seconds: u64| {
@@ -193,7 +191,7 @@ fn gives_up(job: &JobResponse, row: &OutcomeRow) -> Option<Timestamp> {
     let end = job.max_execution_time_in_seconds.and_then(after);
     let call = job.cloud_to_device_method.as_ref().map(|call| {
         let connect = call.connect_timeout();
-        // What was sent may have been sent at the last moment.
+        // The call may have been sent just before the connect timeout ended.
         match row.status {
             DeviceJobStatus::Running => connect + call.response_timeout(),
             _ => connect,
@@ -218,8 +216,8 @@ fn grouped(number: usize) -> String {
     text
 }
 
-/// Doors that are done, and all. The doors' own records come first, so that these numbers and the
-/// words beside them are of one moment.
+/// Doors that are done, and all doors. The device records take precedence, so that these numbers
+/// match the words next to them.
 fn counts(job: &JobResponse, tally: Tally) -> (u64, u64) {
     match &job.device_job_statistics {
         Some(counts) if tally.doors == 0 => (0, counts.device_count),
@@ -234,8 +232,8 @@ mod tests {
 
     use super::*;
 
-    /// Doors done, doors that wait (for their connection, or for their answer), timeouts in
-    /// seconds, and the line.
+    /// Doors done, doors that are waiting (for a connection, or for an answer), timeouts in
+    /// seconds, and the expected line.
     #[test]
     fn whoever_watches_is_told_at_once_which_doors_are_missing_and_until_when() {
         let wanted = JobGoal::Answered;

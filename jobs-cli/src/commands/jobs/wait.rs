@@ -19,14 +19,14 @@ use crate::outcome::{self, JobGoal, OutcomeRow, Progress};
 use crate::session::Session;
 use crate::target;
 
-/// How often doors that accepted are looked at again; 20 queries a minute are Azure's limit.
+/// Poll interval for doors that accepted; Azure allows 20 queries a minute.
 const LOOK_AGAIN: Duration = Duration::from_secs(4);
 
-/// Names in one query: well below what a hub takes.
+/// Names in one query: well below the hub's limit.
 pub(super) const NAMES_IN_QUERY: usize = 50;
 
-/// Follows a job to its end; with a deadline also the doors that accepted, until all are there or
-/// the time is up.
+/// Follows a job to its end; with a deadline it also waits for the doors that accepted, until all
+/// of them have reached the wanted state or the deadline has passed.
 pub(super) async fn watch(
     id: &JobId,
     deadline: Option<Duration>,
@@ -38,8 +38,9 @@ pub(super) async fn watch(
     watch_all(ids, deadline, DEFAULT_ACK_TIMEOUT, wanted, session).await
 }
 
-/// Like [`watch`], for jobs that belong together and whose aim is known; tells of all their doors
-/// at once. Without a deadline, doors whose twins were changed have `within` to acknowledge it.
+/// Like [`watch`], for jobs that belong together and whose wanted state is known; reports all their
+/// doors together. Without a deadline, doors whose twins were changed have `within` to acknowledge
+/// the change.
 pub(in crate::commands) async fn watch_all(
     ids: &[JobId],
     deadline: Option<Duration>,
@@ -75,7 +76,7 @@ pub(in crate::commands) async fn watch_all(
             .count();
         if accepted > 0 {
             printer.say(format!(
-                "{accepted} accepted and not there yet: waiting for them"
+                "{accepted} accepted but not done yet: waiting for them"
             ));
         }
         for Ended { rows, .. } in &mut ended {
@@ -124,7 +125,7 @@ pub(in crate::commands) async fn watch_all(
     Ok(outcome::verdict(&rows))
 }
 
-/// Never, when there is no such time.
+/// Resolves at `ends`; pends forever without one.
 async fn until(ends: Option<Instant>) {
     match ends {
         Some(ends) => tokio::time::sleep_until(ends).await,
@@ -135,12 +136,12 @@ async fn until(ends: Option<Instant>) {
 fn interrupted(ids: &[JobId], session: &Session) -> ExitStatus {
     session.printer.say(match ids {
         [id] => format!(
-            "not watching any more; job {id} goes on without us: doorctl jobs watch {id}, or doorctl jobs cancel {id}"
+            "stopped watching; job {id} continues: doorctl jobs watch {id}, or doorctl jobs cancel {id}"
         ),
         ids => {
             let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
             format!(
-                "not watching any more; jobs {} go on without us: doorctl jobs watch ID, or doorctl jobs cancel ID",
+                "stopped watching; jobs {} continue: doorctl jobs watch ID, or doorctl jobs cancel ID",
                 ids.join(", ")
             )
         }
@@ -153,7 +154,7 @@ async fn wanted(id: &JobId, accept_unproven: bool, session: &Session) -> anyhow:
     loop {
         match session.hub.job(id).await {
             Ok(job) => return Ok(JobGoal::of(&job, accept_unproven)),
-            // Azure may say so of a job that was made a moment ago.
+            // Azure may return this for a job that was created a moment ago.
             Err(ClientError::NoSuchJob(_)) if polls < FEW_POLLS => polls += 1,
             Err(error) => return Err(explain_job(session, id, error).await),
         }
@@ -161,7 +162,8 @@ async fn wanted(id: &JobId, accept_unproven: bool, session: &Session) -> anyhow:
     }
 }
 
-/// Looks at what the doors that accepted report, until they are there (`true`) or the time is up.
+/// Polls the reported state of the doors that accepted, until all have reached the wanted state
+/// (`true`) or `ends` has passed (`false`).
 pub(in crate::commands) async fn until_there(
     hub: &HubClient,
     rows: &mut [OutcomeRow],
@@ -190,7 +192,7 @@ pub(in crate::commands) async fn until_there(
     }
 }
 
-/// The twins of doors by name.
+/// Reads the twins of the named doors.
 pub(in crate::commands) async fn twins_of(
     hub: &HubClient,
     names: &[DeviceId],
@@ -204,7 +206,7 @@ pub(in crate::commands) async fn twins_of(
     Ok(twins)
 }
 
-/// Takes a door that accepted as there when that is what it reports now.
+/// Marks the door of `twin` as reached when it reports the wanted state.
 pub(super) fn arrive(rows: &mut [OutcomeRow], twin: &Twin, wanted: JobGoal) {
     let state = LockState::reported(twin);
     if !wanted.is_reached_by(&state) {

@@ -1,5 +1,5 @@
-//! A job before it is made, and its making: one, or several when one condition cannot name all
-//! doors.
+//! A job before it is created, and its creation: as one job, or as several when one condition
+//! cannot hold all door names.
 
 mod not_made;
 
@@ -26,10 +26,10 @@ use crate::target::{MAX_CONDITION, Target};
 use crate::time::{TimeArg, TimeForm};
 use not_made::{NOTHING_CHANGED, NotMade, is_of, may_have_worked};
 
-/// What is in an id that doorctl makes: easy to tell apart when read aloud.
+/// Characters of generated ids: easy to tell apart when read aloud.
 const ID_ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstuvwxyz";
 
-/// Which doors, when, and under which name.
+/// The doors, the time and the id of a job that is about to be created.
 pub(in crate::commands) struct Plan {
     id: JobId,
     target: Target,
@@ -37,7 +37,7 @@ pub(in crate::commands) struct Plan {
     max_execution: Duration,
     watch: bool,
     reason: Option<String>,
-    /// How long doors may take to acknowledge what is desired.
+    /// How long doors may take to acknowledge desired properties.
     pub(in crate::commands::jobs) acknowledged_within: Duration,
 }
 
@@ -69,23 +69,22 @@ impl Plan {
         })
     }
 
-    /// Its id.
     pub(in crate::commands) fn id(&self) -> &JobId {
         &self.id
     }
 
-    /// When the doors are called.
+    /// When the calls start.
     pub(in crate::commands) fn start(&self) -> Timestamp {
         self.at.when.timestamp()
     }
 
-    /// Whether it starts when it is made. No start time is sent then: the hub decides.
+    /// Whether the job starts on creation. Then no start time is sent: the hub decides.
     fn is_at_once(&self) -> bool {
         self.at.given == TimeForm::Now
     }
 
-    /// The end of what lasts so long, when it has an instant: what starts at once lasts from when
-    /// each door acts.
+    /// The end of an action of this length, when it is an instant. An action that starts at once
+    /// has none: its length counts from when each door acts.
     pub(in crate::commands::jobs) fn until(
         &self,
         length: Option<Duration>,
@@ -94,7 +93,7 @@ impl Plan {
         length.map(|length| self.after(length)).transpose()
     }
 
-    /// So long after the start.
+    /// The time at `length` after the start.
     pub(in crate::commands) fn after(&self, length: Duration) -> anyhow::Result<Timestamp> {
         Ok(self
             .start()
@@ -102,8 +101,8 @@ impl Plan {
             .round(jiff::Unit::Second)?)
     }
 
-    /// A repeated delivery is known by the job's id; one that comes after the job's end does not
-    /// act.
+    /// Doors recognise a duplicate by the job's id, and refuse a call that arrives after the job's
+    /// end.
     pub(in crate::commands) fn header(&self) -> anyhow::Result<CommandHeader> {
         let command_id: CommandId = self
             .id
@@ -117,7 +116,7 @@ impl Plan {
         })
     }
 
-    /// Makes the job, or the jobs, says so, and follows them when that was asked for.
+    /// Creates the job or jobs, reports them, and follows them with `--watch`.
     pub(in crate::commands::jobs) async fn make(
         self,
         action: JobAction,
@@ -163,7 +162,7 @@ impl Plan {
         Ok(ExitStatus::Success)
     }
 
-    /// Hands the job, or the jobs, to the hub; gives them, and what they want of each door.
+    /// Submits the job or jobs to the hub; returns them and the state that they want of each door.
     pub(in crate::commands) async fn submit(
         &self,
         action: JobAction,
@@ -172,7 +171,7 @@ impl Plan {
         let ids = numbered(&self.id, self.target.parts().len())?;
         if ids.len() > 1 {
             session.printer.say(format!(
-                "one condition cannot name {} doors: {} jobs do it together",
+                "{} names do not fit into one condition: they are split over {} jobs",
                 self.target.names.len(),
                 ids.len()
             ));
@@ -216,7 +215,7 @@ impl Plan {
             }
             Err(error) if may_have_worked(&error) => match session.hub.job(id).await {
                 Ok(job) if is_of(&job, &request) => Ok((job, wanted)),
-                // A request that took too long may still be on its way.
+                // A request that timed out may still reach the hub.
                 Err(answer)
                     if answer.code() == Some(ErrorCode::JobNotFound)
                         && !matches!(error, ClientError::TimedOut { .. }) =>
@@ -229,7 +228,7 @@ impl Plan {
         }
     }
 
-    /// Refuses a list of doors that takes several jobs where only one runs at a time.
+    /// Refuses a list of doors that needs several jobs on a hub that runs one job at a time.
     pub(in crate::commands::jobs) async fn refuse_parts_elsewhere(
         &self,
         session: &Session,
@@ -239,15 +238,14 @@ impl Plan {
             return Ok(());
         }
         let what = format!(
-            "run the {parts} jobs at a time that these {} names take (a condition has at most {MAX_CONDITION} characters)",
+            "run {parts} jobs at the same time, which these {} names need (a condition has at most {MAX_CONDITION} characters)",
             self.target.names.len()
         );
         let next = "tag the doors first, some hundred at a time: doorctl devices tag DOOR.. batch=x, then: --where \"tags.batch = 'x'\"";
         session.refuse_unless_door_hub(&what, next).await
     }
 
-    /// How many doors the condition finds now; an error when a door that was named does not exist,
-    /// or nobody is at a place.
+    /// How many doors match now; fails when a named door does not exist, or a place has no doors.
     pub(in crate::commands::jobs) async fn preview(
         &self,
         session: &Session,
@@ -260,28 +258,25 @@ impl Plan {
         if doors == 0 {
             session
                 .printer
-                .warn("no door matches now; which doors are meant is decided when the job starts");
+                .warn("no door matches now; the condition is evaluated again when the job starts");
         }
         Ok(doors)
     }
 
-    /// Which doors.
     pub(in crate::commands::jobs) fn target(&self) -> &Target {
         &self.target
     }
 
-    /// When, as it is told.
     pub(in crate::commands::jobs) fn at(&self) -> &TimeArg {
         &self.at
     }
 
-    /// How long the job may run.
     pub(in crate::commands::jobs) fn max_execution(&self) -> Duration {
         self.max_execution
     }
 }
 
-/// The ids of so many jobs that belong together: `<id>-1`, `<id>-2`; of one `<id>`.
+/// The ids of `jobs` jobs that belong together: `<id>-1`, `<id>-2`; of a single job `<id>`.
 pub(in crate::commands) fn numbered(id: &JobId, jobs: usize) -> anyhow::Result<Vec<JobId>> {
     if jobs == 1 {
         return Ok(vec![id.clone()]);
@@ -289,7 +284,7 @@ pub(in crate::commands) fn numbered(id: &JobId, jobs: usize) -> anyhow::Result<V
     let each = (1..=jobs).map(|number| {
         let text = format!("{id}-{number}");
         text.parse()
-            .map_err(|error| Failure::new(format!("--id, with a number behind it: {error}")).into())
+            .map_err(|error| Failure::new(format!("--id, with a number appended: {error}")).into())
     });
     each.collect()
 }
@@ -308,8 +303,8 @@ fn made_up_id(what: &str, at: &TimeArg) -> anyhow::Result<JobId> {
     let suffix: String = (0..4)
         .map(|_| char::from(ID_ALPHABET[random.random_range(0..ID_ALPHABET.len())]))
         .collect();
-    // Of a method's name what a job's id may have, and no more than fits. Azure takes small letters
-    // only.
+    // Keep the characters of a method's name that a job id allows, and no more than fit. Azure
+    // allows lower case only.
     let what: String = what
         .to_ascii_lowercase()
         .chars()
@@ -334,7 +329,7 @@ mod tests {
         assert_eq!(ids("night", 2).unwrap(), ["night-1", "night-2"]);
         let error = ids(&"n".repeat(63), 2).unwrap_err();
         assert!(
-            error.starts_with("--id, with a number behind it: "),
+            error.starts_with("--id, with a number appended: "),
             "{error}"
         );
     }

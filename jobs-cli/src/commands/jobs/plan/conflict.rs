@@ -1,4 +1,4 @@
-//! Other jobs that are to call some of the same doors in the same time.
+//! Finds other jobs that use some of the same doors at the same time.
 
 use std::collections::BTreeSet;
 
@@ -12,19 +12,17 @@ use crate::commands::jobs::create::Prepared;
 use crate::failure::sentence;
 use crate::session::Session;
 
-/// Another job, and the doors that both are for.
+/// Another job, and the doors that it shares with the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Conflict {
-    /// The job.
     pub(super) job: String,
     /// Its method, or `twin`.
     pub(super) what: String,
-    /// From then.
     pub(super) start: Timestamp,
-    /// Until then: the end of what it asks of the doors, or of its own time.
+    /// The end of its action or of its run, whichever is later.
     pub(super) end: Timestamp,
-    /// The doors that both are for.
+    /// Doors in both jobs.
     pub(super) doors: Vec<String>,
 }
 
@@ -34,7 +32,7 @@ struct Named {
     device_id: DeviceId,
 }
 
-/// The time in which a job has to do with its doors.
+/// The time in which a job affects its doors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
     start: Timestamp,
@@ -46,7 +44,7 @@ impl Span {
         self.start < other.end && other.start < self.end
     }
 
-    /// Of a job that is not over.
+    /// The span of a job that is not over.
     fn of(job: &JobResponse, now: Timestamp) -> Self {
         let start = job.start_time.unwrap_or(now);
         let seconds = job.max_execution_time_in_seconds.unwrap_or(3_600);
@@ -64,7 +62,7 @@ impl Span {
     }
 }
 
-/// The jobs that meet `prepared`, which is for these doors, by their start.
+/// The jobs that overlap with `prepared` and share some of `doors`, sorted by start.
 pub(super) async fn conflicts(
     prepared: &Prepared,
     doors: &BTreeSet<String>,
@@ -89,11 +87,11 @@ pub(super) async fn conflicts(
         };
         let named: Vec<Named> = match session.hub.query(&query).await {
             Ok(named) => named,
-            // A condition that no query can have: the job will fail by itself.
+            // An invalid condition: that job will fail by itself.
             Err(error) if error.status() == Some(400) => {
                 let why = sentence(&error.into());
                 session.printer.warn(format!(
-                    "which doors job {} is for cannot be told: {why}",
+                    "cannot determine the doors of job {}: {why}",
                     job.job_id
                 ));
                 continue;

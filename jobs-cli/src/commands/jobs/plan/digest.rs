@@ -1,6 +1,6 @@
-//! What a plan is known by: a hash of what was asked for and of the doors that are meant. The same
-//! words at the same doors have the same digest on any machine; the ids and end times that are made
-//! anew each time are left out.
+//! The digest that identifies a plan: a hash of the arguments and of the selected doors. The same
+//! arguments for the same doors have the same digest on any machine; the ids and end times that
+//! differ on every run are left out.
 
 use std::fmt::Write as _;
 
@@ -13,38 +13,36 @@ use sha2::{Digest as _, Sha256};
 use crate::commands::jobs::create::Prepared;
 use crate::time::TimeForm;
 
-/// Characters of a digest that are shown.
+/// Characters of a digest that are printed.
 const SHOWN: usize = 12;
 
-/// Characters that have to be given at least.
+/// Minimum length of a digest on the command line.
 pub(super) const LEAST: usize = 8;
 
-/// Members of a payload that follow from the moment it is made.
+/// Members of a payload that depend on the time of the run.
 const MOMENTARY: [&str; 4] = ["commandId", "notAfter", "until", "reason"];
 
-/// All that a digest is made of.
+/// The input of a digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Content {
-    /// The hub.
     hub: String,
     /// `lock`, `twin` ...
     what: String,
-    /// What is sent, but for what is momentary.
+    /// The method call or twin patch without the volatile members.
     action: Value,
-    /// Which doors, as it will be asked.
+    /// The query condition that selects the doors.
     condition: String,
-    /// The start as it was given; with the moment it means when that does not move with the clock.
+    /// The start as typed when it is relative to now, else the instant.
     at: String,
-    /// The job's id, when it was given.
+    /// The value of `--id`.
     id: Option<String>,
-    /// How long the job may run.
     max_execution_in_seconds: u64,
-    /// The doors, by name.
+    /// Sorted by name.
     pub(super) doors: Vec<String>,
 }
 
 impl Content {
-    /// Of a job over these doors.
+    /// The content of a plan for these doors.
     pub(super) fn new(prepared: &Prepared, hub: &str, doors: Vec<String>) -> Self {
         let given = &prepared.at_given;
         let moves = given.eq_ignore_ascii_case("now") || given.starts_with('+');
@@ -56,7 +54,8 @@ impl Content {
             hub: hub.to_owned(),
             what: prepared.what.clone(),
             action: match &prepared.until {
-                // Then the length follows from the moment, unless it was given by itself (`+8h`).
+                // The length then depends on the time of the run, unless it was given by itself
+                // (`+8h`).
                 Some(until) if until.given == TimeForm::Instant => {
                     until_then(lasting(&prepared.action), until.when.timestamp())
                 }
@@ -70,19 +69,19 @@ impl Content {
         }
     }
 
-    /// The digest, whole.
+    /// The full digest.
     pub(super) fn digest(&self) -> String {
-        // A struct and the order of its members: the same text for the same content.
+        // A struct has a fixed order of members: the same content gives the same text.
         let text = serde_json::to_vec(self).unwrap_or_default();
         let mut digest = String::new();
         for byte in Sha256::digest(text) {
-            // Writing to a text does not fail.
+            // Writing to a String cannot fail.
             let _ = write!(digest, "{byte:02x}");
         }
         digest
     }
 
-    /// What is different in `self`, which comes after `before`, in words.
+    /// Describes what differs in `self` from the older `before`.
     pub(super) fn differences(&self, before: &Self) -> Vec<String> {
         let mut told = Vec::new();
         let missing = |from: &[String], of: &[String]| -> Vec<String> {
@@ -98,35 +97,35 @@ impl Content {
             }
         }
         for (name, now, then) in [
-            ("the hub", &self.hub, &before.hub),
-            ("what is done", &self.what, &before.what),
-            ("which doors are chosen", &self.condition, &before.condition),
-            ("the start", &self.at, &before.at),
+            ("hub", &self.hub, &before.hub),
+            ("action", &self.what, &before.what),
+            ("door selection", &self.condition, &before.condition),
+            ("start", &self.at, &before.at),
         ] {
             if now != then {
-                told.push(format!("{name} is {now}, and was {then}"));
+                told.push(format!("{name} changed from {then} to {now}"));
             }
         }
         if self.action != before.action {
             let (now, then) = (&self.action, &before.action);
-            told.push(format!("what is sent is {now}, and was {then}"));
+            told.push(format!("payload changed from {then} to {now}"));
         }
         if self.id != before.id {
-            told.push("--id is another".to_owned());
+            told.push("--id changed".to_owned());
         }
         if self.max_execution_in_seconds != before.max_execution_in_seconds {
-            told.push("--max-execution is another".to_owned());
+            told.push("--max-execution changed".to_owned());
         }
         told
     }
 }
 
-/// The part of a digest that is shown.
+/// The part of a digest that is printed.
 pub(super) fn short(digest: &str) -> &str {
     digest.get(..SHOWN).unwrap_or(digest)
 }
 
-/// The first few names, and how many more there are.
+/// The first ten names, and how many more there are.
 pub(super) fn some_of(names: &[String]) -> String {
     const NAMED: usize = 10;
     let mut text = names
@@ -154,7 +153,7 @@ fn lasting(action: &JobAction) -> Value {
     }
 }
 
-/// An action whose length is told by its end.
+/// The action with its end in place of its length.
 fn until_then(mut action: Value, until: Timestamp) -> Value {
     if let Some(Value::Object(payload)) = action.get_mut("payload") {
         payload.retain(|name, _| !["lockTime", "unlockTime"].contains(&name.as_str()));
@@ -199,11 +198,7 @@ mod tests {
         now.what = "unlock".to_owned();
         assert_eq!(
             now.differences(&content(&["a", "b"])),
-            [
-                "joined: c",
-                "left: a",
-                "what is done is unlock, and was lock"
-            ]
+            ["joined: c", "left: a", "action changed from lock to unlock"]
         );
         assert_eq!(now.differences(&now), [""; 0]);
         let many: Vec<String> = (0..12).map(|n| n.to_string()).collect();

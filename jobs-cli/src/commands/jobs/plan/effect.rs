@@ -1,4 +1,4 @@
-//! What a job would do to a door, judged by what the door last reported.
+//! Predicts what a job would do to a door, from the door's last reported state.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::door::LockState;
 use crate::printer::plain;
 use crate::time::roughly;
 
-/// What is to happen at one door, in words.
+/// The predicted effect on one door, in words.
 pub(super) fn effect(action: &JobAction, twin: &Twin) -> String {
     let call = match action {
         JobAction::UpdateTwin(patch) => {
@@ -71,7 +71,7 @@ fn mode(twin: &Twin) -> String {
     mode.map_or(String::new(), plain)
 }
 
-/// `floor 3 to 4`, `tags.wing none to east`: what is different afterwards.
+/// Appends each changed value: `floor 3 to 4`, `tags.wing none to east`.
 fn describe(prefix: &str, values: &Object, now: Option<&Object>, changes: &mut Vec<String>) {
     let word = |value: Option<&Value>| match value {
         None | Some(Value::Null) => "none".to_owned(),

@@ -1,4 +1,4 @@
-//! Plans that were shown on this machine, kept so that `apply` can say what changed since.
+//! Stores shown plans on this machine, so that `apply` can name what changed since.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use std::time::{Duration, SystemTime};
 use super::digest::Content;
 use crate::config;
 
-/// A plan that is older is forgotten.
+/// Older plans are deleted.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// Keeps a plan; whatever hinders that, `apply` works all the same, by the digest alone.
+/// Stores a plan. Errors are ignored: `apply` works without it, by the digest alone.
 pub(super) fn keep(content: &Content, digest: &str) {
     let Some(folder) = folder() else { return };
     if fs::create_dir_all(&folder).is_err() {
@@ -22,7 +22,7 @@ pub(super) fn keep(content: &Content, digest: &str) {
     }
 }
 
-/// The plan whose digest starts so, when it is kept here.
+/// The stored plan whose digest starts with `start`, when there is exactly one.
 pub(super) fn find(start: &str) -> Option<Content> {
     let names = fs::read_dir(folder()?).ok()?;
     let mut fitting = names

@@ -1,5 +1,5 @@
-//! What is said when a job is not made, or when nobody knows: which are there all the same, and how
-//! to take them back.
+//! Errors for a job that was not created, or may have been: which jobs exist all the same, and how
+//! to stop them.
 
 use doorctl::ClientError;
 use iothub_protocol::JobId;
@@ -7,20 +7,20 @@ use iothub_protocol::job::{JobRequest, JobResponse};
 
 use crate::failure::{Failure, sentence};
 
-/// Behind an error that comes before anything is made.
+/// Appended to an error that occurs before any job is created.
 pub(super) const NOTHING_CHANGED: &str = "; nothing was changed";
 
-/// Why a job was not made.
+/// Why a job was not created.
 #[derive(Debug)]
 pub(super) enum NotMade {
-    /// It was not.
+    /// It was certainly not created.
     Surely(anyhow::Error),
-    /// Nobody can say whether it was.
+    /// The hub did not confirm it: it may exist.
     Perhaps(anyhow::Error),
 }
 
 impl NotMade {
-    /// The error for job `id`, when those of `made` are there already.
+    /// The error for job `id`, when the jobs in `made` exist already.
     pub(super) fn told(self, id: &JobId, made: &[JobResponse]) -> anyhow::Error {
         let (error, perhaps) = match self {
             Self::Surely(error) if made.is_empty() => return error,
@@ -31,25 +31,25 @@ impl NotMade {
         let why = sentence(&error);
         let mut text = why.trim_end_matches(NOTHING_CHANGED).to_owned();
         if let Some(id) = perhaps {
-            text += &format!("; job {id} may have been made");
+            text += &format!("; job {id} may have been created");
         }
         if !made.is_empty() {
-            text += &format!("; made before it: {}", made.join(", "));
+            text += &format!("; created before it: {}", made.join(", "));
         }
         let all = made.iter().copied().chain(perhaps.map(JobId::as_str));
         let stop: Vec<String> = all.map(|id| format!("doorctl jobs stop {id}")).collect();
         let stop = stop.join("; ");
         let next = match made.is_empty() {
-            true => format!("look whether it was: doorctl jobs show {id}; to take it back: {stop}"),
+            true => format!("check: doorctl jobs show {id}; to stop it: {stop}"),
             false => format!(
-                "take back what is made: {stop}; or make the rest with the doors that are left"
+                "stop the created jobs: {stop}; or create the rest with the remaining doors"
             ),
         };
         Failure::new(text).next(next).into()
     }
 }
 
-/// Whether the hub may have made a job although it did not say so.
+/// Whether the hub may have created the job although the request failed.
 pub(super) fn may_have_worked(error: &ClientError) -> bool {
     match error {
         ClientError::TimedOut { .. } | ClientError::UnexpectedBody { .. } => true,
@@ -58,7 +58,7 @@ pub(super) fn may_have_worked(error: &ClientError) -> bool {
     }
 }
 
-/// Whether a job is the one that was asked for, as far as the hub shows it.
+/// Whether `job` is the requested one, as far as the hub shows it.
 pub(super) fn is_of(job: &JobResponse, request: &JobRequest) -> bool {
     let shown = job.query_condition.as_ref();
     shown.is_none_or(|condition| *condition == request.query_condition)
