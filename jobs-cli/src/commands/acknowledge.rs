@@ -1,4 +1,4 @@
-//! Waiting until doors have acknowledged what is desired of them.
+//! Waits until doors have acknowledged their desired properties.
 
 use std::time::Duration;
 
@@ -19,11 +19,12 @@ use crate::outcome::{OutcomeRow, Progress};
 use crate::printer::{Printer, printable};
 use crate::session::Session;
 
-/// How often few doors are looked at again; many take queries, of which Azure allows 20 a minute.
+/// Poll intervals for few and for many doors; many are read by queries, of which Azure allows 20 a
+/// minute.
 const LOOK_AGAIN: Duration = Duration::from_millis(400);
 const LOOK_AGAIN_AT_MANY: Duration = Duration::from_secs(4);
 
-/// Doors that are read one by one: queries lag behind on Azure.
+/// Up to this many doors are read one by one, because Azure's queries lag behind.
 const FEW: usize = 10;
 
 /// Warns of keys that are probably misspelled.
@@ -33,7 +34,7 @@ pub(super) fn warn_of(patch: Option<&Object>, printer: &Printer) {
     }
 }
 
-/// Waits for one door's answer to a change of its desired properties, and says what it is.
+/// Waits for one door's acknowledgement of its changed desired properties, and reports it.
 pub(super) async fn of_one(
     twin: &Twin,
     patch: Option<&Object>,
@@ -58,14 +59,15 @@ pub(super) async fn of_one(
         .say(printable(&format!("{}: {told}", twin.device_id)));
     Ok(match progress {
         Progress::Failed => ExitStatus::Incomplete,
-        // Nobody wanted to wait.
+        // The caller asked not to wait.
         Progress::Accepted if within.is_zero() => ExitStatus::Success,
         Progress::Accepted => ExitStatus::Deadline,
         _ => ExitStatus::Success,
     })
 }
 
-/// Waits for the doors of twin jobs that are over, and says of each what became of it.
+/// Waits for the doors of finished twin jobs, and stores in each row whether the door acknowledged
+/// the change.
 pub(super) async fn of_jobs(
     ended: &mut [Ended],
     ends: Instant,
@@ -77,7 +79,7 @@ pub(super) async fn of_jobs(
     Ok(())
 }
 
-/// Like [`of_jobs`], for one whose doors are read once and not waited for.
+/// Like [`of_jobs`], for one job; reads the doors once without waiting.
 pub(super) async fn as_it_stands(
     job: &JobResponse,
     rows: &mut [OutcomeRow],
@@ -133,7 +135,7 @@ async fn until_answered(
     }
 }
 
-/// The twins of these doors; a door that is gone has none.
+/// Reads the twins of these doors; a door that was removed has none.
 async fn read(doors: &[DeviceId], hub: &HubClient) -> Result<Vec<Twin>, ClientError> {
     if doors.len() > FEW {
         return wait::twins_of(hub, doors).await;
@@ -155,14 +157,15 @@ async fn read(doors: &[DeviceId], hub: &HubClient) -> Result<Vec<Twin>, ClientEr
     Ok(twins)
 }
 
-/// Whether an answer may come soon: a door that is away reads what is desired when it comes back.
+/// Whether an acknowledgement may arrive soon: an offline door reads its desired properties when it
+/// reconnects.
 fn is_waiting(twin: &Twin, patch: &Object) -> bool {
     let pending = |ack: &PropertyAck| ack.state == AckState::Pending;
     twin.connection_state == ConnectionState::Connected
         && property_acks(twin, Some(patch)).iter().any(pending)
 }
 
-/// What became of a change, and in words.
+/// Progress of a change, and its description.
 fn outcome(twin: &Twin, patch: &Object) -> (Progress, String) {
     let acks = property_acks(twin, Some(patch));
     let any = |of: fn(&AckState) -> bool| acks.iter().any(|ack| of(&ack.state));
@@ -175,7 +178,7 @@ fn outcome(twin: &Twin, patch: &Object) -> (Progress, String) {
     if !stored.is_empty() {
         let verb = if stored.len() == 1 { "is" } else { "are" };
         told.push(format!(
-            "{} {verb} stored, which this door does not acknowledge",
+            "{} {verb} stored, but this door does not acknowledge it",
             stored.join(", ")
         ));
     }

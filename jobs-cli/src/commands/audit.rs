@@ -11,11 +11,10 @@ use crate::printer::{Cell, Format, Row, Tone};
 use crate::session::{Session, explain_rights};
 use crate::time::on_clock;
 
-/// `audit`.
 pub(super) async fn run(args: &AuditArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     session
         .refuse_unless_door_hub(
-            "tell who did what",
+            "record who did what",
             "of Azure IoT Hub the portal shows the activity log; what jobs did: doorctl jobs list",
         )
         .await?;
@@ -30,12 +29,12 @@ pub(super) async fn run(args: &AuditArgs, session: &Session) -> anyhow::Result<E
         target: args.target.clone(),
     };
     let limit = args.limit as usize;
-    // One more tells whether there are more.
+    // One entry more than shown tells whether there are more.
     let read = session.hub.door_hub_audit(&request, limit + 1).await;
     let mut entries = read.map_err(|error| explain_rights(error, "RegistryRead,ServiceConnect"))?;
     let left_out = entries.len() > limit;
     entries.truncate(limit);
-    // As a log is read.
+    // Oldest first, like a log.
     entries.reverse();
     let printer = &session.printer;
     match printer.format() {
@@ -50,7 +49,7 @@ pub(super) async fn run(args: &AuditArgs, session: &Session) -> anyhow::Result<E
         }
     }
     if entries.is_empty() {
-        printer.say("nothing is recorded that passes these filters");
+        printer.say("no entry matches these filters");
     } else if left_out {
         printer.say(format!(
             "the newest {limit}; more: --limit {}",
@@ -60,7 +59,7 @@ pub(super) async fn run(args: &AuditArgs, session: &Session) -> anyhow::Result<E
     Ok(ExitStatus::Success)
 }
 
-/// One line of the table, or of CSV; as JSON it is what the hub tells.
+/// One line of the table or of CSV; JSON contains the hub's entry.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
 struct AuditLine<'a> {

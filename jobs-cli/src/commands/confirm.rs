@@ -1,4 +1,4 @@
-//! Asking before many doors are touched: a person types their number, a script says `--yes`.
+//! Confirmation before many doors are changed: a user types their number, a script passes `--yes`.
 
 use std::io::{self, BufRead, IsTerminal as _};
 
@@ -12,39 +12,39 @@ use crate::printer::print_message;
 use crate::session::{Session, clock_difference};
 use crate::time::{TimeArg, TimeForm};
 
-/// A clock that is off by this much may have misled the person who reads it.
+/// From this difference between the clocks on, a time that was read off this machine's clock may be
+/// wrong.
 const DOUBTFUL: SignedDuration = SignedDuration::from_mins(5);
 
-/// Asks for the number of doors to be typed when it is more than `args` let through unasked. `what`
-/// follows "this will": `unlock`.
+/// Asks for the number of doors to be typed when it is above the limit in `args`. `what` follows
+/// "this will": `unlock`.
 ///
 /// # Errors
 ///
-/// With [`ExitStatus::Refused`] when another number is typed, or nobody is there to type one.
+/// With [`ExitStatus::Refused`] when something else is typed, or there is no terminal.
 pub(crate) fn confirm(what: &str, doors: usize, args: ConfirmArgs) -> anyhow::Result<()> {
     let terminal = io::stdin().is_terminal();
     Ok(ask(what, doors, args, terminal, &mut io::stdin().lock())?)
 }
 
-/// Asks before what cannot be taken back, however few doors it is: for the name of the door, or for
-/// their number.
+/// Asks before an irreversible action, however few doors it affects: for the name of the door, or
+/// for their number.
 ///
 /// # Errors
 ///
-/// With [`ExitStatus::Refused`] when something else is typed, or nobody is there to type anything.
+/// With [`ExitStatus::Refused`] when something else is typed, or there is no terminal.
 pub(crate) fn confirm_for_good(what: &str, doors: &[DeviceId], yes: bool) -> anyhow::Result<()> {
     let terminal = io::stdin().is_terminal();
     let input = &mut io::stdin().lock();
     Ok(ask_for_good(what, doors, yes, terminal, input)?)
 }
 
-/// Asks whether an instant that a person named is the one that is meant, when this machine's clock
-/// is so far off that it may not be.
+/// Asks whether an instant is the intended one when this machine's clock is so far off that it may
+/// not be.
 ///
 /// # Errors
 ///
-/// With [`ExitStatus::Refused`] when something else than `yes` is typed, or nobody is there to type
-/// anything.
+/// With [`ExitStatus::Refused`] when something else than `yes` is typed, or there is no terminal.
 pub(crate) fn confirm_instant(
     flag: &str,
     at: &TimeArg,
@@ -56,14 +56,15 @@ pub(crate) fn confirm_instant(
         return Ok(());
     }
     let (off, when) = (clock_difference(ahead), at.echo(session.hub.now()));
-    let question =
-        format!("This machine's clock is {off}; {flag} is {when} by the hub's. Type yes to go on:");
+    let question = format!(
+        "This machine's clock is {off}; {flag} is {when} by the hub's. Type yes to continue:"
+    );
     let terminal = io::stdin().is_terminal();
     typed(&question, "yes", terminal, &mut io::stdin().lock()).map_err(|why| {
         Failure::new(format!(
-            "this machine's clock is {off}, and {flag} names an instant ({when} by the hub's clock), {why}; nothing was changed"
+            "this machine's clock is {off}, and {flag} is an instant ({when} by the hub's clock), {why}; nothing was changed"
         ))
-        .next("set this machine's clock, or say --yes if that instant is right")
+        .next("set this machine's clock, or pass --yes if that instant is right")
         .status(ExitStatus::Refused)
         .into()
     })
@@ -84,10 +85,10 @@ fn ask(
             "this would {what} {doors} doors, more than {}, {why}; nothing was changed",
             args.confirm_above
         ))
-        .next("type the number of doors when asked, or say --yes; --confirm-above DOORS moves the limit")
+        .next("type the number of doors when asked, or pass --yes; --confirm-above DOORS moves the limit")
         .status(ExitStatus::Refused)
     };
-    let question = format!("This will {what} {doors} doors. Type their number to go on:");
+    let question = format!("This will {what} {doors} doors. Type their number to continue:");
     typed(&question, &doors.to_string(), terminal, input).map_err(|why| refused(&why))
 }
 
@@ -110,17 +111,20 @@ fn ask_for_good(
         ),
     };
     let whose = if doors.len() == 1 { "its" } else { "their" };
-    let question = format!("This will {what} {which} for good. Type {whose} {asked_for} to go on:");
+    let question =
+        format!("This will {what} {which} for good. Type {whose} {asked_for} to continue:");
     typed(&question, &expected, terminal, input).map_err(|why| {
         Failure::new(format!(
             "this would {what} {which} for good, {why}; nothing was changed"
         ))
-        .next(format!("type {whose} {asked_for} when asked, or say --yes"))
+        .next(format!(
+            "type {whose} {asked_for} when asked, or pass --yes"
+        ))
         .status(ExitStatus::Refused)
     })
 }
 
-/// Whether this is typed when it is asked for; the error says why not.
+/// Asks the question and compares the typed answer; the error says why there is no confirmation.
 fn typed(
     question: &str,
     expected: &str,
@@ -128,7 +132,7 @@ fn typed(
     input: &mut impl BufRead,
 ) -> Result<(), String> {
     if !terminal {
-        return Err("and nobody is there to confirm it".to_owned());
+        return Err("and there is no terminal to confirm it".to_owned());
     }
     print_message(question);
     let mut typed = String::new();
@@ -195,7 +199,7 @@ mod tests {
                 &["east"],
                 false,
                 "east\n",
-                "remove east for good, and nobody is there",
+                "remove east for good, and there is no terminal",
             ),
             (
                 &["a", "b"],
@@ -213,7 +217,7 @@ mod tests {
     fn a_script_is_refused_rather_than_kept_waiting() {
         let refused = asked(21, ARGS, false, "21\n").unwrap();
         assert!(
-            refused.contains("nobody is there to confirm it"),
+            refused.contains("there is no terminal to confirm it"),
             "{refused}"
         );
     }

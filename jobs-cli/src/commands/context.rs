@@ -15,10 +15,9 @@ use crate::failure::{Failure, sentence};
 use crate::printer::{Cell, Printer, Row, Tone};
 use crate::private_file;
 
-/// A hub that does not answer this soon is said not to answer.
+/// Timeout of the probe after `add`.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Does what was asked for.
 pub(crate) async fn run(
     command: ContextCommand,
     global: &Global,
@@ -73,7 +72,7 @@ async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Resu
     contexts.current = Some(name.clone());
     contexts.write(&path)?;
     printer.say(format!(
-        "context {name} is kept in {} and is the current one",
+        "context {name} is stored in {} and is the current one",
         path.display()
     ));
     match hub.statistics().await {
@@ -87,14 +86,12 @@ async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Resu
     Ok(())
 }
 
-/// The context is kept all the same: the hub may be down today, and the key changed tomorrow.
+/// The context is stored all the same: the hub may be down now, and the key may be replaced later.
 fn say_what_is_wrong(printer: &Printer, error: ClientError) {
     let refused = matches!(error.status(), Some(401 | 403));
     let text = sentence(&error.into());
     match refused {
-        true => printer.warn(format!(
-            "the hub does not let this connection string in: {text}"
-        )),
+        true => printer.warn(format!("the hub refuses this connection string: {text}")),
         false => printer.warn(format!("the hub does not answer: {text}")),
     }
 }
@@ -143,9 +140,9 @@ fn remove(name: &str, printer: &Printer) -> anyhow::Result<()> {
         .take_if(|current| current == name)
         .is_some();
     contexts.write(&path)?;
-    printer.say(format!("context {name} is forgotten"));
+    printer.say(format!("context {name} is removed"));
     if was_current {
-        printer.say("no context is current now: doorctl context use NAME");
+        printer.say("no context selected: doorctl context use NAME");
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! `doorctl demo`: the whole system on this machine, told step by step, and checked.
+//! `doorctl demo`: runs the whole system on this machine step by step and checks each step.
 //!
-//! Nothing is pretended but the doors' hardware: the hub is the real one with its own authority and
-//! database, each door is the real agent with an identity, a key and a TLS connection of its own,
-//! and everything an operator does goes through the REST API. It lives in one temporary folder, and
-//! touches no settings of the person who runs it.
+//! Only the hardware of the doors is simulated: the hub is the real one with its own authority and
+//! database, each door is the real agent with its own identity, key and TLS connection, and every
+//! operator action goes through the REST API. Everything is in one temporary folder; the user's own
+//! configuration is not touched.
 
 mod cast;
 mod check;
@@ -35,7 +35,6 @@ use stage::Stage;
 /// How long hub and agents may take to stop.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Runs the demo.
 pub(super) async fn run(
     args: DemoArgs,
     global: &Global,
@@ -66,11 +65,11 @@ pub(super) async fn run(
 
 /// How the demo ended.
 enum Ended {
-    /// All was as it should be.
+    /// Every check passed.
     Well,
-    /// These things were not.
+    /// These checks failed.
     Wrong(Vec<Problem>),
-    /// Ctrl-C.
+    /// Ctrl-C or SIGTERM.
     Interrupted,
 }
 
@@ -87,7 +86,7 @@ async fn perform(
         asked_to_stop().await;
         interrupt.cancel();
     });
-    // Not to be cut in the middle: what was started has to be stopped.
+    // Outside the select below: a half-started stage could not be stopped.
     let stage = Stage::set(cast, global, folder, printer, args.verbose).await?;
     let played = tokio::select! {
         problems = play::play(cast, &stage) => problems.map(|problems| match problems.is_empty() {
@@ -97,7 +96,7 @@ async fn perform(
         () = interrupted.cancelled() => Ok(Ended::Interrupted),
     };
     if let Ok(Ended::Well) = played {
-        printer.say("\nall of this was checked, and is as it should be");
+        printer.say("\nevery check passed");
     }
     if args.keep && matches!(played, Ok(Ended::Well | Ended::Wrong(_))) {
         say_what_can_be_tried(&stage, printer);
@@ -106,7 +105,7 @@ async fn perform(
     }
     if tokio::time::timeout(DRAIN, stage.strike()).await.is_err() {
         printer.warn(format!(
-            "hub and doors did not stop within {} s and are cut",
+            "hub and doors did not stop within {} s and are aborted",
             DRAIN.as_secs()
         ));
     }
@@ -125,20 +124,20 @@ async fn asked_to_stop() {
 }
 
 fn verdict(problems: &[Problem]) -> Failure {
-    let mut message = "not everything is as it should be:".to_owned();
+    let mut message = "some checks failed:".to_owned();
     for problem in problems {
         message += &format!("\n  {problem}");
     }
     Failure::new(message).status(ExitStatus::Incomplete)
 }
 
-/// What can be tried while everything stays.
+/// Prints commands to try while hub and doors keep running.
 fn say_what_can_be_tried(stage: &Stage, printer: &Printer) {
     let program =
         std::env::current_exe().map_or("doorctl".to_owned(), |path| Quoted(&path).to_string());
     printer.say(format!(
         "
-everything stays until Ctrl-C; in a second terminal:
+hub and doors run until Ctrl-C; in a second terminal:
 
   export {CONFIG_VARIABLE}={}
   {program} devices list --floor 3
@@ -151,15 +150,15 @@ everything stays until Ctrl-C; in a second terminal:
     ));
 }
 
-/// After a failure the log is worth more than a clean folder.
+/// Copies the log out of the temporary folder, for the analysis of a failure.
 fn keep_log(log: &Path, printer: &Printer) {
     let kept = std::env::temp_dir().join(format!("doorfleet-demo-{}.log", std::process::id()));
     if std::fs::copy(log, &kept).is_ok_and(|length| length > 0) {
-        printer.say(format!("what hub and doors logged: {}", kept.display()));
+        printer.say(format!("log of hub and doors: {}", kept.display()));
     }
 }
 
-/// A path as a shell takes it.
+/// A path quoted for a shell.
 struct Quoted<'a>(&'a Path);
 
 impl fmt::Display for Quoted<'_> {

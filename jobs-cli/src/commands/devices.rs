@@ -26,7 +26,6 @@ use crate::exit_status::ExitStatus;
 use crate::printer::{Row as _, plain, printable};
 use crate::session::{Session, door, explain_door};
 
-/// Does what was asked for.
 pub(crate) async fn run(command: DevicesCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     match command {
         DevicesCommand::Add(args) => add::run(&args, session).await?,
@@ -62,7 +61,7 @@ async fn show(name: &str, session: &Session) -> anyhow::Result<()> {
     Ok(session.printer.text_or(&facts(&twin)?, &twin)?)
 }
 
-/// What a person wants to know of a door, a line for each.
+/// The facts about a door that `show` prints, one a line.
 fn facts(twin: &Twin) -> serde_json::Result<String> {
     let row = DoorRow::from(twin);
     let cells = row.cells().into_iter().map(|cell| cell.text);
@@ -88,8 +87,8 @@ fn facts(twin: &Twin) -> serde_json::Result<String> {
     Ok(lines.collect())
 }
 
-/// The hub's name as doors use it: the port that a service connection string may carry is that of
-/// the REST API.
+/// The hub's name without the port of the REST API, which a service connection string may contain:
+/// doors use another port.
 fn without_port(host: &HostName) -> anyhow::Result<HostName> {
     let text = match host.port() {
         Some(port) => host.as_str().trim_end_matches(&format!(":{port}")),

@@ -1,4 +1,4 @@
-//! The verbs that act on doors now.
+//! The verbs that act on doors at once.
 
 mod array;
 mod direct;
@@ -13,7 +13,6 @@ use crate::cli::doors::DoorsCommand;
 use crate::exit_status::ExitStatus;
 use crate::session::Session;
 
-/// Does what was asked for.
 pub(crate) async fn run(command: DoorsCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     let now = match &command {
         DoorsCommand::Status(_) | DoorsCommand::Why { .. } => None,
@@ -25,7 +24,7 @@ pub(crate) async fn run(command: DoorsCommand, session: &Session) -> anyhow::Res
         DoorsCommand::AllClear(args) => Some(&args.now),
     };
     if let Some(now) = now {
-        // Before anything is changed: a lockdown assigns the mode first and calls after it.
+        // Checked before anything changes: a lockdown sets the mode first and calls afterwards.
         checked_response_timeout(now.connect_timeout, now.response_timeout)?;
     }
     match command {

@@ -1,4 +1,4 @@
-//! `doorctl events`: what happened, and what happens.
+//! `doorctl events`: recorded events, and new ones with `--follow`.
 
 mod exec;
 mod feed;
@@ -20,14 +20,13 @@ use feed::Feed;
 use filter::Filter;
 use screen::Screen;
 
-/// How far is looked back when nothing is said.
+/// Default of `--since`.
 const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24);
 
-/// `events`.
 pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     session
         .refuse_unless_door_hub(
-            "tell what happens",
+            "record events",
             "there, route events to an Event Hub; how the doors are now: doorctl status",
         )
         .await?;
@@ -79,8 +78,8 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
     let word = last_word(args.follow, done, feed.seen());
     match ended {
         Some(Err(error)) => {
-            // An error before the first event speaks for itself; a reader that has gone has seen
-            // enough.
+            // Before the first event the error alone is enough; after a broken pipe nobody reads
+            // the hint.
             let begun = done.or(feed.seen()).is_some() && !is_broken_pipe(&error);
             if let Some(word) = word.filter(|_| begun) {
                 session.printer.say(word);
@@ -96,7 +95,7 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
     }
 }
 
-/// Shows what is kept: the newest of it.
+/// Shows recorded events: the newest `limit` of them.
 async fn kept(
     feed: &mut Feed<'_>,
     filter: &Filter,
@@ -133,7 +132,7 @@ async fn kept(
     Ok(())
 }
 
-/// Shows what happens, until `limit` events were shown.
+/// Shows events as they happen, until `limit` were shown.
 async fn follow(
     feed: &mut Feed<'_>,
     filter: &Filter,
@@ -162,19 +161,19 @@ async fn follow(
     Ok(())
 }
 
-/// How to go on after an early end: behind the last event whose command is `done`, else behind the
-/// last that was `seen`. What is kept is shown all at once, so that there is nothing to go on
-/// behind but commands.
+/// How to continue after an early end: after the last event whose command is `done`, else after the
+/// last that was `seen`. Recorded events are shown all at once, so that without commands there is
+/// nothing to continue.
 fn last_word(follow: bool, done: Option<i64>, seen: Option<i64>) -> Option<String> {
     match (follow, done) {
         (true, _) => Some(match done.or(seen) {
             Some(id) => format!(
-                "not following any more; to go on behind event {id}: doorctl events -f --after {id}"
+                "stopped following; to continue after event {id}: doorctl events -f --after {id}"
             ),
-            None => "not following any more".to_owned(),
+            None => "stopped following".to_owned(),
         }),
         (false, Some(id)) => Some(format!(
-            "not all commands were run; to go on behind event {id}: doorctl events --after {id}"
+            "not all commands were run; to continue after event {id}: doorctl events --after {id}"
         )),
         (false, None) => None,
     }
@@ -196,7 +195,7 @@ mod tests {
             (true, Some(4), Some(9), Some("4")),
             (true, None, None, None),
             (false, Some(0), Some(9), Some("0")),
-            // Nothing was shown: what was read of it does not count.
+            // Nothing was shown: what was read does not count.
             (false, None, Some(9), None),
         ] {
             assert_eq!(

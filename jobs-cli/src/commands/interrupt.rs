@@ -1,4 +1,4 @@
-//! Ctrl-C between two steps: what was begun is brought to an end that can be told.
+//! Ctrl-C between two steps: the current step is finished and reported.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::printer::print_message;
 
-/// Why a door's turn did not come.
+/// Error of a door that was not handled before the interruption.
 pub(super) const NOT_ANY_MORE: &str = "interrupted before its turn";
 
-/// Whether somebody pressed Ctrl-C; cheap to clone. While there is one, it does not end the program
-/// by itself.
+/// Whether Ctrl-C was pressed; cheap to clone. While one exists, Ctrl-C does not terminate the
+/// program.
 #[derive(Debug, Clone)]
 pub(super) struct Interrupt {
     pressed: CancellationToken,
@@ -23,7 +23,7 @@ pub(super) struct Interrupt {
 struct Listening(JoinHandle<()>);
 
 impl Interrupt {
-    /// Listens from now on.
+    /// Starts to listen.
     pub(super) fn new() -> Self {
         let (pressed, pressed_again) = (CancellationToken::new(), CancellationToken::new());
         let (first, second) = (pressed.clone(), pressed_again.clone());
@@ -37,8 +37,8 @@ impl Interrupt {
                     second.cancel();
                 }
             };
-            // It listens before somebody reads that it stops.
-            let told = async { print_message("stopping; what is under way is finished first") };
+            // Listen for the second Ctrl-C before the message appears.
+            let told = async { print_message("stopping; waiting for the current step") };
             tokio::join!(again, told);
         });
         Self {
@@ -48,13 +48,12 @@ impl Interrupt {
         }
     }
 
-    /// Waits until somebody presses it a second time, and does not want to wait for what is under
-    /// way.
+    /// Waits for a second Ctrl-C, which abandons the current step.
     pub(super) async fn came_again(&self) {
         self.pressed_again.cancelled().await;
     }
 
-    /// Whether somebody has.
+    /// Whether Ctrl-C was pressed.
     pub(super) fn came(&self) -> bool {
         self.pressed.is_cancelled()
     }

@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &InvokeArgs, session: &Session) -> anyhow::Result<
     }
 }
 
-/// A method call, its flags checked.
+/// Builds a method call from checked arguments.
 pub(crate) fn call(
     method: &str,
     payload: Option<Box<RawValue>>,
@@ -72,12 +72,12 @@ pub(crate) fn call(
     })
 }
 
-/// Warns of an unlock that nothing ends: an unattended door stays open until somebody thinks of it.
+/// Warns of an unlock without an end: an unattended door stays unlocked until somebody notices.
 pub(crate) fn warn_without_end(call: &MethodRequest, printer: &Printer) {
     if unlocks_without_end(call) {
         printer.warn(
-            "nothing ends this unlock: doors stay unlocked until doorctl relinquish; \
-             to end it: --for or --until, or unlockTime, until or pulse in a payload",
+            "this unlock has no end: doors stay unlocked until doorctl relinquish; to set an end: \
+             --for or --until, or unlockTime, until or pulse in a payload",
         );
     }
 }
@@ -85,7 +85,7 @@ pub(crate) fn warn_without_end(call: &MethodRequest, printer: &Printer) {
 fn unlocks_without_end(call: &MethodRequest) -> bool {
     let payload = call.payload().map_or("null", RawValue::get);
     let mut payload: Value = serde_json::from_str(payload).unwrap_or_default();
-    // A text that holds the payload, as Azure's samples send it.
+    // A string that holds the payload as JSON, as Azure's samples send it.
     if let Value::String(text) = &payload {
         payload = serde_json::from_str(text).unwrap_or_default();
     }
@@ -94,9 +94,9 @@ fn unlocks_without_end(call: &MethodRequest) -> bool {
         && !["unlockTime", "until", "pulse"].into_iter().any(ends)
 }
 
-/// The response timeout that is sent with these flags. A hub refuses one below the connect timeout
-/// (400004): it limits the whole call, so without a flag it is the greater of its default and the
-/// connect timeout.
+/// The response timeout to send for these flags. A hub refuses one below the connect timeout
+/// (400004), because it limits the whole call: without the flag it is the greater of its default
+/// and the connect timeout.
 pub(crate) fn checked_response_timeout(
     connect: Duration,
     response: Option<Duration>,
@@ -128,7 +128,7 @@ pub(crate) fn checked_response_timeout(
     Ok(effective)
 }
 
-/// `--payload`: JSON, or `@FILE` that holds it.
+/// `--payload`: JSON, or `@FILE` for a file with JSON.
 pub(crate) fn payload(text: &str) -> anyhow::Result<Box<RawValue>> {
     let (source, text) = match text.strip_prefix('@') {
         Some(path) => {
@@ -149,7 +149,7 @@ pub(crate) fn payload(text: &str) -> anyhow::Result<Box<RawValue>> {
 mod tests {
     use super::*;
 
-    /// The flags in seconds, then what is sent, or what the error names.
+    /// The flags in seconds, then the sent timeout, or the start of the error.
     #[test]
     fn a_call_may_never_take_less_than_its_door_has_to_connect() {
         for (connect, response, expected) in [

@@ -1,5 +1,5 @@
-//! Many doors at once: which are meant, and doing something for each. What verbs of devices and of
-//! doors share.
+//! Selects doors and runs an operation for each of them. Shared by the verbs of devices and of
+//! doors.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::failure::Failure;
 use crate::session::{Session, explain_door};
 use crate::target::Target;
 
-/// Doors that something is done for at the same time.
+/// Doors that are handled at the same time.
 const AT_ONCE: usize = 16;
 
-/// Doors that are read one by one.
+/// Up to this many doors are read one by one.
 const FEW: usize = 50;
 
-/// All that are meant, with their twins; there may be none.
+/// The selected doors with their twins; possibly none.
 pub(super) async fn found(
     args: &TargetArgs,
     session: &Session,
@@ -32,7 +32,7 @@ pub(super) async fn found(
     Ok((target, twins))
 }
 
-/// Like [`found`], but none is an error unless it was allowed.
+/// Like [`found`], but no door is an error unless the flags allow it.
 pub(super) async fn all(
     args: &TargetArgs,
     session: &Session,
@@ -44,8 +44,8 @@ pub(super) async fn all(
     }
 }
 
-/// The doors that are meant, with their twins: few that are named and nothing else are read one by
-/// one, for a query may be behind them.
+/// The twins of the selected doors. Few doors that are selected by name only are read one by one,
+/// because queries may lag behind.
 pub(super) async fn read(target: &Target, session: &Session) -> anyhow::Result<Vec<Twin>> {
     if target.is_names_only() && target.names.len() <= FEW {
         return one_by_one(target.names.clone(), session).await;
@@ -73,8 +73,8 @@ async fn one_by_one(mut names: Vec<DeviceId>, session: &Session) -> anyhow::Resu
     Ok(twins)
 }
 
-/// Like [`all`], without the target. Doors that are named and nothing else are read one by one:
-/// Azure's queries lag behind what was just changed.
+/// Like [`all`], without the target. Doors that are selected by name only are read one by one:
+/// Azure's queries lag behind recent changes.
 pub(super) async fn exact(args: &TargetArgs, session: &Session) -> anyhow::Result<Vec<Twin>> {
     let by_name = args.building.is_empty() && args.floor.is_empty() && args.condition.is_none();
     if args.all || !by_name {
@@ -88,8 +88,8 @@ pub(super) fn nobody() -> Failure {
     Failure::new("no door matches; nothing was changed").next("doorctl devices list")
 }
 
-/// Does something for each door with what belongs to it, [`AT_ONCE`] at a time; gives what came of
-/// it, by name.
+/// Runs `work` for each door with its item, [`AT_ONCE`] at a time; returns the results sorted by
+/// door.
 pub(super) async fn each<I, T, F, R>(
     doors: impl IntoIterator<Item = (DeviceId, I)>,
     hub: &HubClient,
@@ -106,7 +106,7 @@ where
         let work = work(hub.clone(), door.clone(), with);
         let places = Arc::clone(&places);
         tasks.spawn(async move {
-            // Never closed.
+            // The semaphore is never closed.
             let place = places.acquire().await;
             let done = work.await;
             drop(place);

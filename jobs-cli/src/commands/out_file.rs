@@ -1,5 +1,4 @@
-//! Files that a verb makes: in the form that is asked for or that their name says, and never in
-//! place of another.
+//! Output files: the format follows `-o` or the file name, and existing files are not overwritten.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -10,7 +9,7 @@ use anyhow::Context as _;
 use crate::failure::Failure;
 use crate::printer::Format;
 
-/// As `-o` says, else as the file is called, else `otherwise`.
+/// The format that `-o` asks for, else that of the file's extension, else `otherwise`.
 pub(super) fn format(
     out: Option<&Path>,
     asked: Format,
@@ -23,13 +22,13 @@ pub(super) fn format(
         (Format::Table, Some("csv")) => Ok(Format::Csv),
         (Format::Table, None | Some("txt")) => Ok(otherwise),
         (Format::Table, Some(other)) => Err(Failure::new(format!(
-            "--out: a file called .{other} may be anything; expected .csv, .json or .jsonl, or -o csv|json|jsonl"
+            "--out: unknown extension .{other}; expected .csv, .json or .jsonl, or -o csv|json|jsonl"
         ))),
         (asked, _) => Ok(asked),
     }
 }
 
-/// Writes a file that must not exist yet.
+/// Writes a new file; fails when it exists.
 pub(super) fn create(path: &Path, text: &str) -> anyhow::Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).open(path);
     let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
@@ -37,7 +36,7 @@ pub(super) fn create(path: &Path, text: &str) -> anyhow::Result<()> {
         .write_all(text.as_bytes())
         .and_then(|()| file.sync_all());
     written
-        // A part of it is none; best effort, for the error to tell is that of writing.
+        // Remove a partial file, best effort: the error to report is that of the write.
         .inspect_err(|_| drop(fs::remove_file(path)))
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -1,18 +1,18 @@
-//! How far a long piece of work has come, on a terminal alone.
+//! Progress bar of a long operation, on a terminal only.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::printer::Printer;
 
-/// Less is done before anybody could read of it.
+/// Up to this many doors are done before a bar could be read.
 const LONG: usize = 20;
 
-/// A bar on stderr; cheap to clone. It goes when the work is done.
+/// A bar on stderr; cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    /// A bar of `all` doors; nothing where it would not be seen, or for few.
+    /// A bar of `all` doors; hidden without a terminal, or for at most [`LONG`] doors.
     pub(super) fn new(printer: &Printer, what: &'static str, all: usize) -> Self {
         if !printer.is_live() || all <= LONG {
             return Self(ProgressBar::hidden());
@@ -26,12 +26,12 @@ impl Progress {
         Self(bar.with_style(style).with_message(what))
     }
 
-    /// So many more are done.
+    /// Adds finished doors.
     pub(super) fn done(&self, doors: usize) {
         self.0.inc(u64::try_from(doors).unwrap_or(u64::MAX));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn clear(&self) {
         self.0.finish_and_clear();
     }

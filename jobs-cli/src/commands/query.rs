@@ -1,4 +1,4 @@
-//! `doorctl query`: all pages, each as it comes where the format allows.
+//! `doorctl query`: prints all pages, each on arrival where the format allows.
 
 use doorctl::{ItemType, Page};
 use iothub_protocol::query::{self, Query, Source, column_names};
@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::printer::{Cell, Format, Printer, Row as _, RowStream, TableRow, plain};
 use crate::session::Session;
 
-/// Columns of what a job did on each device.
+/// Columns of a device job record.
 const DEVICE_JOB: [&str; 10] = [
     "deviceId",
     "jobId",
@@ -26,7 +26,7 @@ const DEVICE_JOB: [&str; 10] = [
     "error",
 ];
 
-/// Asks, and prints what comes.
+/// Runs the query and prints its rows.
 pub(crate) async fn run(args: &QueryArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let query = check(&args.text)?;
     session.warn_of_keyword(&args.text).await?;
@@ -48,25 +48,25 @@ pub(crate) async fn run(args: &QueryArgs, session: &Session) -> anyhow::Result<E
     Ok(ExitStatus::Success)
 }
 
-/// Rows on their way out.
+/// The output of a query in progress.
 struct Answer<'a> {
     printer: &'a Printer,
-    /// What the query says that rows have.
+    /// Columns that the query names.
     expected: Vec<String>,
-    /// Rows that wait for the last one: a table has a column for whatever any of them has.
+    /// Rows that wait for the last page: a table has a column for each key of any row.
     waiting: Vec<Value>,
     rows: Option<Rows<'a>>,
 }
 
-/// Rows that go out as they come, or that have columns of their own.
+/// Rows that are printed on arrival, or that have fixed columns.
 enum Rows<'a> {
-    /// Twins, shown as doors.
+    /// Twins, printed as doors.
     Doors(RowStream<'a>),
-    /// JSON with these keys.
+    /// JSON rows with these keys as columns.
     Keyed {
         stream: RowStream<'a>,
         keys: Vec<String>,
-        /// Keys that came too late for a column.
+        /// Keys that appeared after the columns were fixed.
         strays: Vec<String>,
     },
 }
@@ -92,7 +92,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// A page.
+    /// Adds a page.
     fn push(&mut self, item_type: ItemType, items: Vec<Value>) -> anyhow::Result<()> {
         let printer = self.printer;
         let as_doors = matches!(printer.format(), Format::Table | Format::Csv);
@@ -126,7 +126,7 @@ impl<'a> Answer<'a> {
         Ok(())
     }
 
-    /// Columns in the order of the query, then what rows have besides, in their order.
+    /// Columns in the order of the query, then the other keys in the order of the rows.
     fn keyed(&self, rows: &[Value]) -> Rows<'a> {
         let mut keys = self.expected.clone();
         for key in rows
@@ -145,7 +145,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// That was the last page.
+    /// Ends the output after the last page.
     fn finish(mut self) -> anyhow::Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         let rows = match self.rows.take() {
@@ -163,7 +163,7 @@ impl<'a> Answer<'a> {
                 stream.finish()?;
                 if !strays.is_empty() && self.printer.format() == Format::Csv {
                     self.printer.warn(format!(
-                        "later rows have {}, for which the first page has no column; -o jsonl has all",
+                        "the output has no column for {}, which the first page did not have; -o jsonl has all",
                         strays.join(", ")
                     ));
                 }
@@ -192,7 +192,7 @@ fn record(keys: &[String], row: Value) -> TableRow {
     }
 }
 
-/// The mistake is shown here, under the text, whatever hub it would go to.
+/// Parses the query here, so that a mistake is marked under the text whatever the hub is.
 fn check(text: &str) -> anyhow::Result<Query> {
     query::parse(text).map_err(|error| {
         let message = format!("QUERY: {error}\n{}", error.caret(text));

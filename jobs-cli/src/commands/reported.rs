@@ -1,5 +1,5 @@
-//! Waiting until doors report what they have just answered: whoever asks for their state next reads
-//! the twins.
+//! Waits until doors report what they have just answered, so that the next read of the twins shows
+//! it.
 
 use std::time::Duration;
 
@@ -11,24 +11,25 @@ use super::many;
 use crate::door::LockState;
 use crate::outcome::OutcomeRow;
 
-/// How long a report may take after the answer before nobody waits for it any more.
+/// How long to wait for a report after the answer.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// How often twins are read meanwhile.
+/// Poll interval for the twins.
 const LOOK_AGAIN: Duration = Duration::from_millis(150);
 
-/// Doors that are waited for; of more, the hub tells soon enough.
+/// Above this number of doors there is no wait: reading all twins would take longer than the
+/// reports.
 const WAITED_FOR: usize = 50;
 
-/// Waits until the doors that have answered report the same, [`WITHIN`] at the most. A report that
-/// does not come, or cannot be read, is no error: what was commanded is done.
+/// Waits until the doors that have answered report the same state, at most [`WITHIN`]. A report
+/// that is missing or unreadable is no error: the command was carried out.
 pub(super) async fn as_answered(rows: &[OutcomeRow], hub: &HubClient) {
     let answered = rows.iter().filter(|row| row.method_status.is_some());
     let answers = answered.filter_map(|row| Some((row.door.parse().ok()?, row.state.clone())));
     as_told(answers.collect(), hub).await;
 }
 
-/// Like [`as_answered`], for states that doors have told.
+/// Like [`as_answered`], for answered states.
 pub(super) async fn as_told(mut answers: Vec<(DeviceId, LockState)>, hub: &HubClient) {
     answers.retain(|(_, answer)| !answer.lock_state.is_empty());
     if answers.len() > WAITED_FOR {
@@ -50,6 +51,6 @@ pub(super) async fn as_told(mut answers: Vec<(DeviceId, LockState)>, hub: &HubCl
             }
         }
     };
-    // Not in time: the state shows it.
+    // A timeout is no error: the next read shows the state.
     let _ = tokio::time::timeout_at(ends, agreed).await;
 }

@@ -11,7 +11,6 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::{Session, door, explain_door};
 
-/// Does what was asked for.
 pub(crate) async fn run(command: TwinCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     match command {
         TwinCommand::Show { door: name } => {
@@ -48,7 +47,7 @@ async fn set(args: &SetArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     acknowledge::of_one(&twin, patch.desired.values(), args.deadline, session).await
 }
 
-/// The patch that assignments make.
+/// Builds the patch from assignments.
 pub(crate) fn patch(
     desired: &[(String, Value)],
     tags: &[(String, Value)],

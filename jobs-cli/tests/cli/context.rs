@@ -20,7 +20,7 @@ fn a_context_is_added_even_if_its_hub_does_not_answer() {
     insta::assert_snapshot!(output, @r"
     status: 0
     --- stderr
-    context lab is kept in HOME/config.toml and is the current one
+    context lab is stored in HOME/config.toml and is the current one
     warning: the hub does not answer: cannot reach localhost:1: Connection refused (os error 111)
     ");
     insta::assert_snapshot!(home.run(&["context", "list"]), @r"
@@ -53,8 +53,8 @@ fn a_context_is_added_even_if_its_hub_does_not_answer() {
     insta::assert_snapshot!(home.run(&["context", "remove", "lab"]), @r"
     status: 0
     --- stderr
-    context lab is forgotten
-    no context is current now: doorctl context use NAME
+    context lab is removed
+    no context selected: doorctl context use NAME
     ");
 }
 

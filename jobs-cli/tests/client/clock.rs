@@ -282,7 +282,7 @@ async fn a_named_time_needs_confirmation_when_the_clocks_differ_by_minutes() {
         if !changes {
             assert_eq!(output.status.code(), Some(4), "{arguments:?}: {stderr}");
             assert!(
-                stderr.contains("say --yes if that instant is right"),
+                stderr.contains("pass --yes if that instant is right"),
                 "{stderr}"
             );
         }

@@ -38,7 +38,7 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("devices rotate-key gate --out gate.new", 1, "cannot create gate.new"),
     Verb("devices rotate-key gate --key both --out gate.newest", 0, "both old keys of gate have stopped working"),
     Verb("devices add one two three", 0, "three"),
-    Verb("devices remove one", 4, "nobody is there to confirm it"),
+    Verb("devices remove one", 4, "there is no terminal to confirm it"),
     Verb("devices remove one --yes", 0, "1 removed"),
     Verb("devices remove two three --yes", 0, "2 removed"),
     Verb("devices remove two --yes", 1, "the hub has no door `two`"),
@@ -124,11 +124,11 @@ const DOOR_HUB_ONLY: &[(&str, &str)] = &[
     ),
     (
         "events -f",
-        "is not door-hub: only door-hub can tell what happens, Azure IoT Hub cannot",
+        "is not door-hub: only door-hub can record events, Azure IoT Hub cannot",
     ),
     (
         "audit",
-        "is not door-hub: only door-hub can tell who did what, Azure IoT Hub cannot",
+        "is not door-hub: only door-hub can record who did what, Azure IoT Hub cannot",
     ),
 ];
 

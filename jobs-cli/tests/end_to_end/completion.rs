@@ -30,7 +30,7 @@ fn lab() -> Lab {
             "--connection-string-file",
             "nowhere.connection-string",
         ])
-        .says(&["context nowhere is kept in"]);
+        .says(&["context nowhere is stored in"]);
     operator.run(&["context", "use", "lab"]).expect(0);
     lab
 }

@@ -110,11 +110,11 @@ fn a_jammed_door_is_shown_and_fails_the_demo() {
     );
     let output = output.says(&[
         "door-0007 has a bolt that does not move",
-        "error: not everything is as it should be:\n  door-0007: failed (500): jammed",
+        "error: some checks failed:\n  door-0007: failed (500): jammed",
     ]);
     let log = output
         .stderr
         .lines()
-        .find_map(|line| line.strip_prefix("what hub and doors logged: "));
+        .find_map(|line| line.strip_prefix("log of hub and doors: "));
     std::fs::remove_file(log.unwrap()).unwrap();
 }

@@ -301,7 +301,7 @@ fn an_invalid_key_and_an_untrusted_ca_are_reported() {
             "hub/ca.pem",
         ])
         .expect(0)
-        .says(&["the hub does not let this connection string in", "401"]);
+        .says(&["the hub refuses this connection string", "401"]);
     operator
         .run(&["devices", "list"])
         .expect(1)

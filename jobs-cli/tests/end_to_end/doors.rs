@@ -127,7 +127,7 @@ fn impossible_commands_are_refused_and_change_nothing() {
         let mut arguments = verb.to_vec();
         arguments.extend(["--confirm-above", "1"]);
         operator.run(&arguments).expect(4).says(&[
-            "2 doors, more than 1, and nobody is there to confirm it; nothing was changed",
+            "2 doors, more than 1, and there is no terminal to confirm it; nothing was changed",
         ]);
     }
     assert_eq!(operator.json(&["jobs", "list"]), json!([]));

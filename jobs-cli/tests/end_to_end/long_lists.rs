@@ -47,7 +47,7 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
     let digest = planned["digest"].as_str().unwrap();
     run(&["jobs", "apply", "--plan", digest, "lock"], &work)
         .expect(4)
-        .says(&["300 doors, more than 20, and nobody is there to confirm it"]);
+        .says(&["300 doors, more than 20, and there is no terminal to confirm it"]);
     let yes = [&work[..], &["--yes"]].concat();
     let made = run(&["jobs", "apply", "--plan", digest, "lock"], &yes)
         .expect(0)
@@ -95,7 +95,7 @@ fn immediate_and_reading_verbs_take_any_number_of_names() {
 
     run(&["lock"], &[])
         .expect(4)
-        .says(&["301 doors, more than 20, and nobody is there to confirm it"]);
+        .says(&["301 doors, more than 20, and there is no terminal to confirm it"]);
     let now = ["--yes", "--connect-timeout", "0", "-o", "json"];
     let locked = run(&["lock"], &now)
         .expect(2)

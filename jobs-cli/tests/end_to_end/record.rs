@@ -154,15 +154,13 @@ fn an_interrupted_exec_names_the_event_to_continue_after() {
         (
             &["--follow", "--after", "0"][..],
             format!(
-                "not following any more; to go on behind event {behind}: doorctl events -f \
-                 --after {behind}"
+                "stopped following; to continue after event {behind}: doorctl events -f --after {behind}"
             ),
         ),
         (
             &[],
             format!(
-                "not all commands were run; to go on behind event {behind}: doorctl events \
-                 --after {behind}"
+                "not all commands were run; to continue after event {behind}: doorctl events --after {behind}"
             ),
         ),
     ] {
@@ -246,7 +244,7 @@ fn following_continues_after_a_restart_of_the_hub() {
     let status = follow.interrupt();
     assert_eq!(status.code(), Some(130));
     let last = stderr.last().unwrap();
-    assert!(last.starts_with("not following any more"), "{last}");
+    assert!(last.starts_with("stopped following"), "{last}");
     drop(hub);
 }
 
@@ -457,7 +455,7 @@ fn the_audit_log_needs_both_rights() {
     operator
         .run(&["audit", "--policy", "nobody"])
         .expect(0)
-        .says(&["nothing is recorded that passes these filters"]);
+        .says(&["no entry matches these filters"]);
 
     let mut policies = Policies::open(&lab.data).unwrap();
     for (name, rights) in [("guard", "ServiceConnect"), ("registrar", "RegistryRead")] {
@@ -478,8 +476,8 @@ fn the_audit_log_needs_both_rights() {
                 "--ca",
                 "hub/ca.pem",
             ])
-            .says(&["is kept in"]);
-        // The hub polls its policies.
+            .says(&["is stored in"]);
+        // The hub takes it up within a moment.
         let begun = Instant::now();
         while operator.run(&["audit", "--context", name]).status != 4 {
             assert!(begun.elapsed() < DEADLINE, "{name} is not taken up");

@@ -145,7 +145,7 @@ fn doors_are_removed_after_confirmation() {
         .run(&["devices", "add", "a", "b", "c", "d", "--floor", "3"])
         .expect(0);
     operator.run(&["devices", "remove", "a"]).expect(4).says(&[
-        "this would remove a for good, and nobody is there to confirm it; nothing was changed",
+        "this would remove a for good, and there is no terminal to confirm it; nothing was changed",
     ]);
     operator
         .run(&["devices", "remove", "--floor", "3"])

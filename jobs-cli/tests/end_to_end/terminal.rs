@@ -209,7 +209,7 @@ fn many_doors_need_their_number_typed() {
     let Some(mut wrong) = lock("wrong") else {
         return;
     };
-    wrong.until("This will lock 3 doors. Type their number to go on:");
+    wrong.until("This will lock 3 doors. Type their number to continue:");
     wrong.press("y\n");
     let (status, shown) = wrong.end();
     assert_eq!(status, 4, "{shown:?}");
@@ -220,14 +220,14 @@ fn many_doors_need_their_number_typed() {
         "{shown:?}"
     );
     let mut right = lock("right").unwrap();
-    right.until("Type their number to go on:");
+    right.until("Type their number to continue:");
     right.press("3\n");
     let (status, shown) = right.end();
     assert_eq!(status, 0, "{shown:?}");
     assert!(shown.contains("job right is queued"), "{shown:?}");
     // Ctrl-C at the question cancels, too.
     let mut left = lock("left").unwrap();
-    left.until("Type their number to go on:");
+    left.until("Type their number to continue:");
     left.press("\u{3}");
     assert_ne!(left.end().0, 0);
     let jobs = operator.json(&["jobs", "list"]);

@@ -16,7 +16,7 @@ use listed::{listed, verbs};
 /// (connected) and `yard` (offline).
 #[rustfmt::skip]
 const HERE: &[(&str, i32, &str)] = &[
-    ("context add other --connection-string-file hub/service-connection-string --ca hub/ca.pem", 0, "context other is kept in"),
+    ("context add other --connection-string-file hub/service-connection-string --ca hub/ca.pem", 0, "context other is stored in"),
     ("context add other --connection-string-file hub/service-connection-string", 1, "other"),
     ("context use lab", 0, "lab"),
     ("context use nowhere", 1, "nowhere"),

@@ -1,4 +1,4 @@
-//! Who plays what: which doors there are, on which floor, and what happens to them.
+//! The doors of the demo: their floors, and what happens to each.
 
 use iothub_protocol::DeviceId;
 
@@ -6,51 +6,44 @@ use crate::cli::demo::{Fault, FaultKind};
 use crate::failure::Failure;
 use crate::suggest;
 
-/// The building.
 pub(super) const BUILDING: u64 = 43;
 
-/// Its floors.
 pub(super) const FLOORS: u64 = 4;
 
-/// The floor that is locked.
 pub(super) const LOCKED_FLOOR: u64 = 3;
 
-/// One door.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
-    /// Its name.
     pub(super) id: DeviceId,
-    /// Where it is going to be.
+    /// The floor that it will be assigned to.
     pub(super) floor: u64,
-    /// What happens to it.
     pub(super) part: Part,
 }
 
-/// What happens to a door of the locked floor.
+/// What happens to a door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// It is on another floor: nothing.
+    /// Nothing: it is on another floor.
     Bystander,
-    /// It locks.
     Locks,
-    /// Its cable is pulled after it has reported.
+    /// Its cable is unplugged after it has reported.
     Offline,
-    /// It stands open, and is closed later.
+    /// It is open at first, and closed later.
     Open,
     /// Its bolt does not move.
     Jams,
 }
 
-/// All doors.
+/// All doors of the demo.
 #[derive(Debug)]
 pub(super) struct Cast {
-    /// By name.
+    /// Sorted by name.
     pub(super) doors: Vec<Member>,
 }
 
 impl Cast {
-    /// `count` doors, floor by floor in turn; of the locked floor one goes offline, one stands
-    /// open, and those with a fault have it.
+    /// `count` doors, spread over the floors. On the locked floor one goes offline, one is open,
+    /// and those of `faults` have their fault.
     pub(super) fn new(count: u32, faults: &[Fault]) -> anyhow::Result<Self> {
         let mut doors = Vec::new();
         for number in 1..=u64::from(count) {
@@ -80,7 +73,7 @@ impl Cast {
         Ok(cast)
     }
 
-    /// A door of the locked floor.
+    /// Finds a door of the locked floor.
     fn find(&mut self, name: &str) -> Result<&mut Member, Failure> {
         let candidates: Vec<String> = self
             .of_locked_floor()
@@ -102,12 +95,11 @@ impl Cast {
         }
     }
 
-    /// The doors of the floor that is locked.
     pub(super) fn of_locked_floor(&self) -> impl Iterator<Item = &Member> {
         self.doors.iter().filter(|door| door.floor == LOCKED_FLOOR)
     }
 
-    /// The first door that plays `part`.
+    /// The first door with this part.
     pub(super) fn first(&self, part: Part) -> Option<&Member> {
         self.doors.iter().find(|door| door.part == part)
     }

@@ -1,4 +1,4 @@
-//! What should be, against what is.
+//! Compares the actual states with the expected ones.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,12 +10,11 @@ use super::cast::{Cast, Member, Part};
 use crate::door::LockState;
 use crate::outcome::{OutcomeRow, Progress};
 
-/// Something that was not as it should be.
+/// A failed check.
 #[derive(Debug)]
 pub(super) struct Problem(String);
 
 impl Problem {
-    /// A problem, in words.
     pub(super) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -27,11 +26,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What the hub counts against what it should.
+/// Checks the hub's counts of the job.
 pub(super) fn check_statistics(cast: &Cast, job: &JobResponse, problems: &mut Vec<Problem>) {
     let doors = cast.of_locked_floor().count() as u64;
     let counts = job.device_job_statistics.unwrap_or_default();
-    // All but the door that is offline answer, whatever they answer.
+    // All but the offline door answer, with whatever status.
     let expected = (doors, doors - 1, 1);
     let actual = (
         counts.device_count,
@@ -46,7 +45,7 @@ pub(super) fn check_statistics(cast: &Cast, job: &JobResponse, problems: &mut Ve
     }
 }
 
-/// What the hub recorded of a door against its part.
+/// Checks the job's record of a door.
 pub(super) fn check_outcome(door: &Member, row: Option<&OutcomeRow>) -> Option<Problem> {
     let Some(row) = row else {
         return Some(Problem::new(format!(
@@ -63,7 +62,7 @@ pub(super) fn check_outcome(door: &Member, row: Option<&OutcomeRow>) -> Option<P
                 && row.state.door_state == "open"
                 && row.state.secured == "unsecured"
         }
-        // A fault is never as it should be.
+        // A door with a fault must not pass.
         _ => {
             row.method_status == Some(200)
                 && row.progress == Progress::Reached
@@ -73,7 +72,7 @@ pub(super) fn check_outcome(door: &Member, row: Option<&OutcomeRow>) -> Option<P
     (!expected).then(|| Problem::new(format!("{}: {}", door.id, row.outcome)))
 }
 
-/// What a door reports after the lock against its part.
+/// Checks what a door reports after the lock.
 pub(super) fn check_report(door: &Member, twins: &BTreeMap<String, Twin>) -> Option<Problem> {
     let Some(twin) = twins.get(door.id.as_str()) else {
         return Some(Problem::new(format!("the hub has no twin of {}", door.id)));
@@ -94,7 +93,7 @@ pub(super) fn check_report(door: &Member, twins: &BTreeMap<String, Twin>) -> Opt
         Part::Open => door_state == "open" && secured == "unsecured",
         Part::Bystander => lock_state == "unlocked" && door_state == "closed",
         Part::Jams => lock_state == "jammed",
-        // What it reported last.
+        // Its last report is of no interest.
         Part::Offline => twin.connection_state == ConnectionState::Disconnected,
     };
     (!expected).then(|| {

@@ -1,4 +1,4 @@
-//! The doors: registered through the REST API, then each the real agent.
+//! The doors: registered through the REST API, each run by the real agent.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,34 +17,33 @@ use tokio::task::JoinSet;
 use super::cast::Cast;
 use crate::failure::Failure;
 
-/// Requests, and agents that start, at once.
+/// Concurrent requests, and concurrent starts of agents.
 const AT_ONCE: usize = 16;
 
-/// Open files of a door: its connection at both ends, its event log, its lock, and what is open for
-/// a moment.
+/// Open files of a door: both ends of its connection, its event log, its lock file, and short-lived
+/// ones.
 const FILES_PER_DOOR: u64 = 6;
 
-/// Open files of everything else.
+/// Open files of the rest of the process.
 const FILES_BESIDE: u64 = 256;
 
-/// How agents reach the hub.
+/// Address of the hub for agents.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
-    /// The hub's name.
     pub(super) host_name: HostName,
-    /// Its port of MQTT over TLS.
+    /// MQTT over TLS.
     pub(super) mqtt_port: u16,
-    /// Its authority.
+    /// The hub's CA.
     pub(super) ca_file: PathBuf,
 }
 
-/// The doors at work.
+/// The running agents.
 pub(super) struct Fleet {
     agents: HashMap<DeviceId, RunningAgent>,
     shared: Shared,
 }
 
-/// Makes room for two descriptors and some a door.
+/// Raises the limit of open files as far as this number of doors needs.
 pub(super) fn raise_descriptor_limit(doors: u32) -> anyhow::Result<()> {
     let needed = u64::from(doors) * FILES_PER_DOOR + FILES_BESIDE;
     let limit =
@@ -59,7 +58,7 @@ pub(super) fn raise_descriptor_limit(doors: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Registers the doors, each with keys of its own.
+/// Registers the doors, each with its own keys.
 pub(super) async fn register(hub: &HubClient, cast: &Cast) -> anyhow::Result<Vec<DeviceIdentity>> {
     let ids = cast.doors.iter().map(|door| door.id.clone());
     each(ids, |id| {
@@ -74,7 +73,7 @@ pub(super) async fn register(hub: &HubClient, cast: &Cast) -> anyhow::Result<Vec
     .await
 }
 
-/// Reads the identities back.
+/// Reads the registered identities.
 pub(super) async fn identities(
     hub: &HubClient,
     cast: &Cast,
@@ -88,7 +87,7 @@ pub(super) async fn identities(
 }
 
 impl Fleet {
-    /// Starts an agent for each identity; their links are on the way up when this returns.
+    /// Starts an agent for each identity; they are still connecting when this returns.
     pub(super) async fn start(
         identities: Vec<DeviceIdentity>,
         address: &Address,
@@ -113,23 +112,23 @@ impl Fleet {
         })
     }
 
-    /// Does something at a door, as a person there would.
+    /// Operates the simulated hardware of a door.
     pub(super) fn at(&self, id: &DeviceId, command: SimCommand) -> anyhow::Result<()> {
         let hand = self.agents.get(id).and_then(RunningAgent::sim);
         let hand: SimHandle = hand.with_context(|| format!("{id} is not simulated"))?;
         hand.apply(command)
-            .with_context(|| format!("{id} does not let itself be treated like that"))?;
+            .with_context(|| format!("{id} does not accept this simulator command"))?;
         Ok(())
     }
 
-    /// Pulls a door's cable.
+    /// Cuts a door's connection.
     pub(super) fn unplug(&self, id: &DeviceId) {
         if let Some(agent) = self.agents.get(id) {
             agent.disconnect_link();
         }
     }
 
-    /// Stops all doors.
+    /// Stops all agents.
     pub(super) async fn stop(self) {
         let mut stopping: JoinSet<()> = self
             .agents
@@ -152,7 +151,7 @@ fn config(
         .and_then(|authentication| authentication.symmetric_key);
     let key = keys
         .and_then(|keys| keys.primary_key)
-        .with_context(|| format!("the hub made no key for {id}"))?;
+        .with_context(|| format!("the hub generated no key for {id}"))?;
     let mut hub = door_agent::config::HubConfig::new(DeviceConnectionString {
         host_name: address.host_name.clone(),
         device_id: id,
@@ -163,12 +162,12 @@ fn config(
     hub.ca_file = Some(address.ca_file.clone());
     hub.reconnect_max = Duration::from_secs(5);
     let mut config = AgentConfig::simulated(hub, state);
-    // Office hours.
+    // As in office hours: unlocked by default.
     config.door.relinquish_default = Want::Released;
     Ok(config)
 }
 
-/// Does the same for many, some at once; the first error ends it.
+/// Runs `act` for each item, [`AT_ONCE`] at a time; the first error ends it.
 async fn each<T, R, F>(
     items: impl Iterator<Item = T>,
     act: impl Fn(T) -> F,

@@ -1,4 +1,4 @@
-//! What hub and agents log, in a file: it would drown the story on the terminal.
+//! Logs of hub and agents go to a file: on the terminal they would hide the demo's own output.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ pub(super) fn start(path: &Path, to_stderr: bool) -> anyhow::Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false);
-    // The agents' `log` records come along.
+    // This also captures the agents' `log` records.
     let started = match to_stderr {
         true => builder.with_writer(io::stderr).try_init(),
         false => {

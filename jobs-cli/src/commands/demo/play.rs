@@ -1,4 +1,4 @@
-//! What happens, act by act, and whether it was what should happen.
+//! The steps of the demo and their checks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,26 +25,25 @@ use crate::door::{LockState, reported_value};
 use crate::outcome::{JobGoal, OutcomeRow, Progress};
 use crate::target;
 
-/// How far ahead the jobs are scheduled.
+/// How far in the future jobs are scheduled.
 const AHEAD: Duration = Duration::from_secs(4);
 
 /// How long the doors are locked.
 const LOCK_TIME: Duration = Duration::from_secs(15);
 
-/// How long the hub waits for a door that is not there.
+/// How long the hub waits for an offline door.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a door may take to answer: the bond time and some.
+/// How long a door may take to answer: the bond time plus a margin.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the jobs may run.
 const MAX_EXECUTION: Duration = Duration::from_secs(60);
 
-/// What a door reports follows its answer within this time: one patch a second, and a busy machine.
+/// How long a door's report may lag behind its answer: one patch a second, on a busy machine.
 const REPORT_WITHIN: Duration = Duration::from_secs(4);
 
-/// Plays it all; what was not as it should be is the result, what made it impossible to go on the
-/// error.
+/// Runs all steps. Returns the failed checks; an error means that the demo could not continue.
 pub(super) async fn play(cast: &Cast, stage: &Stage) -> anyhow::Result<Vec<Problem>> {
     stage.until_connected(cast).await?;
     let mut problems = stage.check_identities(cast).await?;
@@ -56,7 +55,7 @@ pub(super) async fn play(cast: &Cast, stage: &Stage) -> anyhow::Result<Vec<Probl
     Ok(problems)
 }
 
-/// The tutorial's first kind of job: desired properties for many doors, at a time to come.
+/// The tutorial's first kind of job: a scheduled change of desired properties of many doors.
 async fn assign_places(
     cast: &Cast,
     stage: &Stage,
@@ -129,7 +128,7 @@ async fn assign_places(
     Ok(())
 }
 
-/// Released doors, one that is open, one that is offline, and those with a fault.
+/// Starts from unlocked doors; opens one, disconnects one, and applies the faults.
 async fn set_the_scene(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
     let released = |twins: &BTreeMap<String, Twin>| {
         cast.doors.iter().all(|door| {
@@ -195,7 +194,7 @@ async fn set_the_scene(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tutorial's second kind of job: a method, on doors that a query over their reported
+/// The tutorial's second kind of job: a method call on the doors that a query over reported
 /// properties finds.
 async fn lock(
     cast: &Cast,
@@ -248,12 +247,12 @@ async fn lock(
             .filter_map(|door| check_outcome(door, outcomes.get(door.id.as_str()).copied())),
     );
 
-    // The doors report after they have answered; what they report is what the table shows.
+    // The doors report after they have answered; the table shows the reports.
     let settled = |twins: &BTreeMap<String, Twin>| {
         cast.of_locked_floor()
             .all(|door| check_report(door, twins).is_none())
     };
-    // Not in time is told below, door by door.
+    // A timeout is reported door by door below.
     drop(
         stage
             .until(
@@ -277,7 +276,7 @@ async fn lock(
     Ok(until)
 }
 
-/// The bolt waits for the door.
+/// Closes the open door, whose bolt waits for that.
 async fn close_the_open_door(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
     let door = cast.first(Part::Open).context("no door is open")?;
     stage.fleet.at(&door.id, SimCommand::Close)?;
@@ -299,7 +298,7 @@ async fn close_the_open_door(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// After the lock time the doors go back to what else is set for them.
+/// Waits until the lock ends and the doors return to their default.
 async fn relinquish(
     cast: &Cast,
     stage: &Stage,
@@ -363,7 +362,7 @@ async fn schedule(
         .client
         .job_create(id, &request)
         .await
-        .with_context(|| format!("cannot make job {id}"))?;
+        .with_context(|| format!("cannot create job {id}"))?;
     Ok(())
 }
 
@@ -373,7 +372,7 @@ fn reports_floor(twins: &BTreeMap<String, Twin>, door: &Member) -> bool {
     floor.and_then(Value::as_u64) == Some(door.floor)
 }
 
-/// The doors of the floor, by what they reported.
+/// Selects the doors of the floor by their reported properties.
 fn floor_condition() -> String {
     format!(
         "properties.reported.building.value = {BUILDING} AND properties.reported.floor.value = {LOCKED_FLOOR}"
@@ -384,7 +383,7 @@ fn on_floor() -> String {
     format!("SELECT * FROM devices WHERE {}", floor_condition())
 }
 
-/// The first whole second after `ahead`.
+/// Now plus `ahead`, rounded up to a whole second.
 fn whole_second(stage: &Stage, ahead: Duration) -> anyhow::Result<Timestamp> {
     let round = TimestampRound::new()
         .smallest(Unit::Second)
@@ -392,7 +391,7 @@ fn whole_second(stage: &Stage, ahead: Duration) -> anyhow::Result<Timestamp> {
     Ok(stage.client.now().checked_add(ahead)?.round(round)?)
 }
 
-/// A time on this machine's clock.
+/// A time of day in this machine's zone.
 fn clock(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%T").to_string()
 }

@@ -1,4 +1,4 @@
-//! The machine room: hub, doors, and the operator's connection.
+//! The running hub and doors, and the operator's connection to the hub.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -23,28 +23,25 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::Printer;
 
-/// How long anything that the demo waits for may take.
+/// Timeout of each wait of the demo.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often it looks.
+/// Poll interval.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// A hub of our own may be asked often.
+/// Shorter than [`Pace::REMOTE`], because this hub has no rate limits.
 pub(super) const PACE: Pace = Pace {
     tick: Duration::from_millis(100),
     far: Duration::from_millis(500),
     doors: Duration::from_millis(300),
 };
 
-/// Everything that runs.
 pub(super) struct Stage {
-    /// The operator's connection.
+    /// The operator's connection to the hub.
     pub(super) client: HubClient,
-    /// The doors.
     pub(super) fleet: Fleet,
-    /// Where talk goes.
     pub(super) printer: Printer,
-    /// The operator's contexts.
+    /// The operator's context file.
     pub(super) config_file: PathBuf,
     verbose: bool,
     hub: RunningHub,
@@ -124,7 +121,7 @@ impl Stage {
         }
     }
 
-    /// What the hub shows of its identities, against what it should.
+    /// Checks the states and keys of all identities.
     pub(super) async fn check_identities(&self, cast: &Cast) -> anyhow::Result<Vec<Problem>> {
         let identities = fleet::identities(&self.client, cast).await?;
         let mut keys = HashSet::new();
@@ -153,7 +150,7 @@ impl Stage {
         Ok(problems)
     }
 
-    /// A view of a job; with logs on the terminal, line by line.
+    /// A view of a job; it prints lines when logs go to the terminal.
     pub(super) fn view(&self) -> View {
         match self.verbose {
             true => View::plain(&self.printer, &TimeZone::system()),
@@ -161,12 +158,12 @@ impl Stage {
         }
     }
 
-    /// The doors' twins, by name.
+    /// The twins of all doors, by name.
     pub(super) async fn twins(&self) -> anyhow::Result<BTreeMap<String, Twin>> {
         self.find("SELECT * FROM devices").await
     }
 
-    /// The twins that a query finds, by name.
+    /// The twins that the query returns, by name.
     pub(super) async fn find(&self, query: &str) -> anyhow::Result<BTreeMap<String, Twin>> {
         let twins: Vec<Twin> = self.client.query(query).await?;
         Ok(twins
@@ -175,7 +172,7 @@ impl Stage {
             .collect())
     }
 
-    /// Waits until the twins that `query` finds are as `wanted`; the error says `what` did not
+    /// Waits until the twins that `query` returns satisfy `wanted`; a timeout names `what` did not
     /// happen.
     pub(super) async fn until(
         &self,
@@ -194,7 +191,7 @@ impl Stage {
             if begun.elapsed() > patience {
                 return Err(late(what).into());
             }
-            // A large fleet takes a while to read: looking is to be a small part of the work.
+            // A large fleet takes a while to read: spend at most half of the time on polling.
             tokio::time::sleep(LOOK.max(asked.elapsed())).await;
         }
     }
@@ -219,7 +216,7 @@ fn contexts(connection_string: String, ca: String) -> Contexts {
 }
 
 fn late(what: &str) -> Failure {
-    Failure::new(format!("waited in vain: {what}"))
+    Failure::new(format!("timed out waiting for: {what}"))
         .next("run it again with --verbose; on a busy machine with fewer --doors")
         .status(ExitStatus::Deadline)
 }

@@ -1,5 +1,4 @@
-//! The doors after the lock: what their twins say, read back from the hub, and what the job
-//! recorded.
+//! The doors after the lock: their reported state as read from the hub, and the job's record.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,13 +11,12 @@ use crate::door::{LOCK_TITLES, LockState, reported_value};
 use crate::outcome::{OutcomeRow, Progress};
 use crate::printer::{Cell, Format, Printer, Row, Tone, plain};
 
-/// Doors that a person can take in.
+/// Up to this many doors are all printed.
 const SHOWN: usize = 60;
 
-/// Of a large fleet, doors that are as the others are.
+/// Unremarkable doors that are printed of a large fleet.
 const SAMPLES: usize = 8;
 
-/// One door.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct DemoRow {
@@ -48,7 +46,7 @@ impl Row for DemoRow {
         ];
         let mut state = self.state.cells();
         if self.outcome.is_empty() {
-            // Nobody wanted it otherwise.
+            // No command was sent to this door: its state is neither good nor bad.
             for cell in &mut state {
                 cell.tone = Tone::Plain;
             }
@@ -59,7 +57,7 @@ impl Row for DemoRow {
     }
 }
 
-/// Prints the doors; of a large fleet, for people, those that tell something.
+/// Prints the doors; of a large fleet as a table, only the remarkable ones and some samples.
 pub(super) fn print(
     cast: &Cast,
     twins: &BTreeMap<String, Twin>,
