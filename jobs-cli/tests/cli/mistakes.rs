@@ -144,7 +144,7 @@ fn invalid_ids_payloads_and_assignments_are_refused_before_any_request() {
     insta::assert_snapshot!(home.run(&["devices", "add", "lobby east"]), @r#"
     status: 1
     --- stderr
-    error: NAME "lobby east" cannot be a door's; expected 1 to 64 of letters, digits, `_` and `-`
+    error: NAME "lobby east" is not a door name; expected 1 to 64 of letters, digits, `_` and `-`
     "#);
     insta::assert_snapshot!(home.run(&["devices", "add", "a", "b", "--agent-config", "a.toml"]), @r"
     status: 1

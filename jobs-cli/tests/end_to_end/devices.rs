@@ -139,7 +139,7 @@ fn existing_doors_are_not_created_again_and_a_failed_add_leaves_none() {
         .run(&["devices", "add", "east", "west", "south"])
         .expect(1)
         .says(&[
-            "the hub has a door called west already; nothing was changed",
+            "the hub already has a door west; nothing was changed",
             "doorctl devices show west",
         ]);
     // The hub refuses one door: none is created.
@@ -195,7 +195,7 @@ fn agent_files_are_complete_and_private_and_never_overwritten() {
         .says(&["south.connection-string exists"]);
     add("south", "nowhere/south.toml")
         .expect(1)
-        .says(&["nowhere is no folder; nothing was changed"]);
+        .says(&["nowhere is not a folder; nothing was changed"]);
     // A folder that is not writable: no door is created.
     if !is_root() {
         fs::create_dir(path("locked")).unwrap();

@@ -192,10 +192,10 @@ fn enroll_sets_up_a_pi_as_a_door_that_reports() {
         .expect(0)
         .says(&[
             "pi@door.example is aarch64 (arm64), root by sudo, no door-agent yet",
-            "lobby is new at the hub",
+            "lobby is registered now",
             "building 43, floor 3",
             "door-agent 0.1.0-1 is installed from ./door-agent_0.1.0-1_arm64.deb",
-            "door-agent check finds nothing wrong",
+            "door-agent check found no problem",
             "lobby.toml is new, lobby.connection-string is new, lobby.ca.pem is new",
             "door-agent@lobby is started",
             "lobby is connected and has reported",
@@ -258,11 +258,11 @@ fn a_second_enroll_changes_only_what_differs() {
     site.enroll(&["--floor", "3"]).expect(0);
     let process = site.pi.process("lobby");
     site.enroll(&["--floor", "3"]).expect(0).says(&[
-        "the hub has lobby already",
+        "lobby is registered already",
         "floor 3 already",
-        "door-agent 0.1.0-1 is there already",
-        "lobby.toml is there already, lobby.connection-string is there already",
-        "door-agent@lobby runs already and is not restarted",
+        "door-agent 0.1.0-1 is installed already",
+        "lobby.toml is unchanged, lobby.connection-string is unchanged",
+        "door-agent@lobby is running and not restarted",
     ]);
     assert_eq!(site.pi.process("lobby"), process);
     assert_eq!(site.pi.called("apt-get install"), 1);
@@ -272,7 +272,7 @@ fn a_second_enroll_changes_only_what_differs() {
     site.write("lobby.toml", &site.settings("released"));
     for _ in 0..2 {
         site.enroll(&[]).expect(4).says(&[
-            "door-agent@lobby on pi@door.example goes on with its old program or settings",
+            "door-agent@lobby on pi@door.example keeps running with its old program or settings",
             "lobby is not restarted",
             "door-agent restart --force lobby; or repeat this command with --force",
         ]);
@@ -281,7 +281,7 @@ fn a_second_enroll_changes_only_what_differs() {
     assert_eq!(site.pi.process("lobby"), process);
     site.enroll(&["--force"])
         .expect(0)
-        .says(&["door-agent@lobby is restarted with what has changed"]);
+        .says(&["door-agent@lobby is restarted with the changes"]);
     let restarted = site.pi.process("lobby");
     assert_ne!(restarted, process);
 
@@ -298,7 +298,7 @@ fn a_second_enroll_changes_only_what_differs() {
     .expect(0)
     .says(&[
         "door-agent 0.2.0-1 is installed",
-        "lobby.toml is there already",
+        "lobby.toml is unchanged",
         "door-agent@lobby is restarted",
     ]);
     assert_ne!(site.pi.process("lobby"), restarted);
@@ -317,7 +317,7 @@ fn an_unsuitable_pi_is_refused_before_any_change() {
             "down",
             [
                 "No route to host",
-                "see that this works, without a password: ssh pi@door.example true",
+                "check that this works without a password: ssh pi@door.example true",
             ],
         ),
         (
@@ -326,16 +326,13 @@ fn an_unsuitable_pi_is_refused_before_any_change() {
         ),
         (
             "no-sudo",
-            [
-                "sudo there wants a password or is missing",
-                "connect as root",
-            ],
+            ["sudo is missing or asks for a password", "connect as root"],
         ),
     ] {
         site.pi.fault(fault);
         site.enroll(&[])
             .expect(1)
-            .says(&["looking at the Pi on pi@door.example"])
+            .says(&["inspecting the Pi on pi@door.example"])
             .says(&parts);
         site.pi.mended(fault);
     }
@@ -349,7 +346,7 @@ fn an_unsuitable_pi_is_refused_before_any_change() {
     site.enroll_with(&["--hub-host", "localhost"], &[])
         .expect(1)
         .says(&[
-            "no --config is given, and pi@door.example has no",
+            "no --config was given, and pi@door.example has no",
             "lobby.toml yet",
             "deploy/examples/lobby-east.toml",
         ]);
@@ -360,10 +357,9 @@ fn an_unsuitable_pi_is_refused_before_any_change() {
             "--hub-host",
         ]);
     fs::remove_file(site.lab.operator.folder().join(PACKAGE)).unwrap();
-    site.enroll(&[]).expect(1).says(&[
-        "there is no package of door-agent for arm64",
-        "deploy/packages.sh",
-    ]);
+    site.enroll(&[])
+        .expect(1)
+        .says(&["no package of door-agent for arm64", "deploy/packages.sh"]);
     assert!(!site.is_registered());
     assert!(!exists(&site.pi.at("etc/door-agent")));
 }
@@ -378,9 +374,9 @@ fn invalid_settings_do_not_replace_valid_ones() {
     );
     site.write("lobby.toml", &site.settings("ajar"));
     site.enroll(&[]).expect(1).says(&[
-        "door-agent check on pi@door.example, of settings that were not put in place",
+        "door-agent check on pi@door.example rejected the settings, which were not put in place",
         "relinquish_default",
-        "next: mend lobby.toml and repeat this command",
+        "next: fix lobby.toml and repeat this command",
     ]);
     // Settings of version 0.1 that a running door accepts are refused for a new enroll.
     for (settings, mistake) in [
@@ -395,16 +391,16 @@ fn invalid_settings_do_not_replace_valid_ones() {
         let text = text.replace("[door]\n", &format!("[door]\n{settings}\n"));
         site.write("lobby.toml", &text);
         site.enroll(&[]).expect(1).says(&[
-            "of settings that were not put in place",
+            "rejected the settings, which were not put in place",
             "WRONG  configuration: ",
             mistake,
-            "next: mend lobby.toml and repeat this command",
+            "next: fix lobby.toml and repeat this command",
         ]);
     }
     site.write("lobby.toml", &site.settings("locked"));
     site.enroll(&["--mqtt-port", "1"])
         .expect(1)
-        .says(&["WRONG  hub", "mend lobby.toml"]);
+        .says(&["WRONG  hub", "fix lobby.toml"]);
     assert_eq!(site.pi.text("etc/door-agent/lobby.toml"), before);
     assert_eq!(site.pi.process("lobby"), process);
     assert!(
@@ -420,7 +416,7 @@ fn a_failed_restart_is_reported() {
     site.write("lobby.toml", &site.settings("released"));
     site.pi.fault("no-start");
     site.enroll(&["--force"]).expect(1).says(&[
-        "door-agent@lobby on pi@door.example did not start again: ",
+        "door-agent@lobby on pi@door.example did not start after the restart: ",
         "next: ssh pi@door.example journalctl -u door-agent@lobby",
     ]);
     site.pi.mended("no-start");
@@ -441,7 +437,7 @@ fn a_door_that_does_not_start_or_report_is_reported_with_its_log() {
     site.pi.mended("no-start");
     site.pi.fault("mute");
     site.enroll(&["--deadline", "1s"]).expect(3).says(&[
-        "lobby is not connected to the hub after 1 s; on pi@door.example it says:",
+        "lobby is not connected to the hub after 1 s; status on pi@door.example:",
         "the network is down",
         "next: ssh pi@door.example journalctl -u door-agent@lobby -f; then repeat this command",
     ]);

@@ -1,4 +1,4 @@
-//! `doorctl devices add`: all of it or nothing.
+//! `doorctl devices add`: adds all given doors or none.
 
 mod from_file;
 mod keys_folder;
@@ -21,10 +21,9 @@ use crate::session::Session;
 /// Azure's port for MQTT over TLS.
 const MQTT_PORT: u16 = 8883;
 
-/// The longest name that doorctl gives.
+/// The longest door name that doorctl accepts for new doors.
 const MAX_NAME: usize = 64;
 
-/// Registers the doors.
 pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()> {
     if let Some(path) = &args.from {
         return from_file::run(path, args, session).await;
@@ -45,7 +44,7 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
         .collect::<anyhow::Result<_>>()?;
     let said = |door: &DeviceId| format!("cannot add {door}");
     let interrupt = Interrupt::new();
-    // Its key is made here: the file is there before the door is.
+    // The key is generated here, so that the files can be written before the door is registered.
     if let (Some(files), Some(item)) = (&files, items.first()) {
         let written = files.write(item);
         written
@@ -63,8 +62,8 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
     Ok(session.printer.rows(&rows)?)
 }
 
-/// The operation that makes a door. Its keys are made here: they tell whose it is when the answer
-/// is lost.
+/// The operation that creates a door. Its keys are generated here: they identify the door as ours
+/// when the response is lost.
 fn new_door(name: &DeviceId, patch: &TwinPatch) -> anyhow::Result<BulkItem> {
     let mut item = BulkItem::new(name.clone(), ImportMode::Create);
     item.status = Some(DeviceStatus::Enabled);
@@ -92,12 +91,12 @@ fn names(texts: &[String]) -> anyhow::Result<Vec<DeviceId>> {
     Ok(names)
 }
 
-/// A name that doorctl gives.
+/// Parses the name of a new door.
 pub(super) fn name(text: &str) -> anyhow::Result<DeviceId> {
     fitting(text).map_err(|message| Failure::new(format!("NAME {message}")).into())
 }
 
-/// A name that doorctl gives; the error says what stands there and what is expected.
+/// Parses the name of a new door; the error has the value and what was expected.
 pub(super) fn fitting(text: &str) -> Result<DeviceId, String> {
     let fits = (1..=MAX_NAME).contains(&text.len())
         && text
@@ -105,7 +104,7 @@ pub(super) fn fitting(text: &str) -> Result<DeviceId, String> {
             .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     if !fits {
         return Err(format!(
-            "{text:?} cannot be a door's; expected 1 to {MAX_NAME} of letters, digits, `_` and `-`"
+            "{text:?} is not a door name; expected 1 to {MAX_NAME} of letters, digits, `_` and `-`"
         ));
     }
     text.parse().map_err(|error| format!("{text:?}: {error}"))
@@ -140,16 +139,16 @@ async fn refuse_existing(hub: &HubClient, name: &DeviceId) -> anyhow::Result<()>
         Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => Ok(()),
         Err(error) => Err(error.into()),
         Ok(_) => Err(Failure::new(format!(
-            "the hub has a door called {name} already; nothing was changed"
+            "the hub already has a door {name}; nothing was changed"
         ))
         .next(format!(
-            "choose another name, or look at it: doorctl devices show {name}"
+            "choose another name, or inspect it: doorctl devices show {name}"
         ))
         .into()),
     }
 }
 
-/// A number as a number, anything else as text.
+/// Parses a building or floor: a number stays a number, anything else is text.
 pub(super) fn place(text: &str) -> Value {
     match serde_json::from_str::<serde_json::Number>(text) {
         Ok(number) => Value::Number(number),
@@ -157,7 +156,6 @@ pub(super) fn place(text: &str) -> Value {
     }
 }
 
-/// A door that was added.
 #[derive(Debug, Serialize)]
 struct AddedRow {
     door: String,

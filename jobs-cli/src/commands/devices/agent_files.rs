@@ -1,5 +1,5 @@
-//! The files of a door-agent with a simulated board: configuration, connection string, CA. Nothing
-//! that exists is overwritten, and what was written before an error is removed again.
+//! The files of a door-agent with a simulated board: configuration, connection string, CA. Existing
+//! files are not overwritten, and files written before an error are removed.
 
 use std::fmt;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::commands::out_file;
 use crate::failure::Failure;
 use crate::private_file;
 
-/// Where the files go, and what they say.
+/// Paths and contents of the files.
 #[derive(Debug)]
 pub(super) struct AgentFiles {
     config: PathBuf,
@@ -28,7 +28,7 @@ pub(super) struct AgentFiles {
 }
 
 impl AgentFiles {
-    /// Files beside `config`, named after the door.
+    /// Files next to `config`, named after the door.
     pub(super) fn new(config: &Path, name: &str, host: HostName, ca: Option<String>) -> Self {
         let beside = |suffix: &str| config.with_file_name(format!("{name}.{suffix}"));
         Self {
@@ -48,7 +48,7 @@ impl AgentFiles {
             .chain(&self.ca_file)
     }
 
-    /// An error when any of the files is there, or their folder is not.
+    /// Fails when one of the files exists, or their folder does not.
     pub(super) fn refuse_existing(&self) -> anyhow::Result<()> {
         if let Some(path) = self.paths().find(|path| path.symlink_metadata().is_ok()) {
             return Err(Failure::new(format!(
@@ -64,7 +64,7 @@ impl AgentFiles {
             .filter(|folder| !folder.as_os_str().is_empty());
         match folder {
             Some(folder) if !folder.is_dir() => Err(Failure::new(format!(
-                "--agent-config: {} is no folder; nothing was changed",
+                "--agent-config: {} is not a folder; nothing was changed",
                 folder.display()
             ))
             .into()),
@@ -72,7 +72,7 @@ impl AgentFiles {
         }
     }
 
-    /// Writes the files for a door that is about to be made.
+    /// Writes the files for a door that is about to be registered.
     pub(super) fn write(&self, item: &BulkItem) -> anyhow::Result<()> {
         let key = keys::primary(item).context("a new door has keys")?;
         let connection_string = keys::connection_string(&self.host, &item.id, key)?;
@@ -80,10 +80,10 @@ impl AgentFiles {
             .inspect_err(|_| self.take_back())
     }
 
-    /// Takes away what was written: there is no such door.
+    /// Removes the files, because the door was not registered.
     pub(super) fn take_back(&self) {
         for path in self.paths() {
-            // None of them was there before.
+            // `refuse_existing` made sure that this file is new.
             drop(fs::remove_file(path));
         }
     }
@@ -129,13 +129,13 @@ directory = \"{name}.state\"
     }
 }
 
-/// What was written, and what to do with it.
+/// What was written, and how to run the agent.
 impl fmt::Display for AgentFiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let config = self.config.display();
         write!(
             f,
-            "{config} and {} are written; run the agent: door-agent --config {config}",
+            "wrote {config} and {}; run the agent: door-agent --config {config}",
             self.connection_string.display()
         )
     }

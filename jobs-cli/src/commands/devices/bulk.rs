@@ -1,33 +1,31 @@
-//! Calls for many doors at once, and what became of each door: Azure may do a part of a call.
+//! Bulk requests for many doors, and the outcome for each: Azure may carry out part of a request.
 
 use doorctl::{BulkError, BulkItem, ClientError, ErrorResponse, HubClient};
 use iothub_protocol::ErrorCode;
 
 use crate::failure::sentence;
 
-/// The longest body of a call; door-hub takes 1 MiB.
+/// Maximum body of a request; door-hub accepts 1 MiB.
 const MAX_BYTES: usize = 512 * 1024;
 
-/// What became of one door.
+/// Outcome for one door.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Became {
-    /// What was asked for.
     Done,
-    /// Nothing, and why.
+    /// Not done, with the reason.
     Refused(String),
-    /// Nothing by this call: there is one of that name, which an earlier call may have made. And
-    /// why.
+    /// Not done by this request, because the door exists; an earlier request may have created it.
     Exists(String),
-    /// Nobody knows: no answer came, or one that does not tell. And why.
+    /// Unknown: there was no response, or one that does not cover this door.
     Unknown(String),
 }
 
-/// The calls that these make.
+/// Splits the items into requests of allowed size.
 pub(super) fn calls(items: &[BulkItem]) -> Vec<&[BulkItem]> {
     let mut calls = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     for (at, item) in items.iter().enumerate() {
-        // What cannot be encoded is told by the call itself.
+        // An item that cannot be encoded fails in the request itself.
         let length = serde_json::to_vec(item).map_or(0, |text| text.len());
         let is_full = at - start == HubClient::BULK_ITEMS || bytes + length > MAX_BYTES;
         if is_full && at > start {
@@ -42,7 +40,7 @@ pub(super) fn calls(items: &[BulkItem]) -> Vec<&[BulkItem]> {
     calls
 }
 
-/// Makes one call; gives what became of each door, in the order of `items`.
+/// Sends one request; returns the outcome for each item, in the same order.
 pub(super) async fn call(hub: &HubClient, items: &[BulkItem]) -> Vec<Became> {
     match hub.devices_bulk(items).await {
         Ok(errors) => each(items, &errors),
@@ -58,7 +56,7 @@ pub(super) async fn call(hub: &HubClient, items: &[BulkItem]) -> Vec<Became> {
     }
 }
 
-/// What became of each door of a call that had these errors.
+/// The outcome for each item of a request that returned these errors.
 fn each(items: &[BulkItem], errors: &[BulkError]) -> Vec<Became> {
     let is_of = |error: &BulkError, item: &BulkItem| {
         let named = error.device_id.as_deref();
@@ -85,10 +83,10 @@ fn refused(code: Option<ErrorCode>, said: String) -> Became {
     }
 }
 
-/// Whether an error says that nothing was done.
+/// Whether an error proves that nothing was done.
 pub(super) fn is_refusal(error: &ClientError) -> bool {
     match error {
-        // A part may have been done; or the whole, after the hub had stopped waiting for it.
+        // Part may have been done; or all of it, after the hub had stopped waiting for it.
         ClientError::Refused(
             ErrorResponse {
                 code: Some(ErrorCode::BulkRegistryOperationFailure | ErrorCode::RequestTimedOut),

@@ -1,5 +1,5 @@
-//! `doorctl devices enroll`: from a registered or unknown name and a Pi with ssh to a door that
-//! reports. Every step looks at what is there first, so that all of it may be repeated.
+//! `doorctl devices enroll`: sets up a Pi that has ssh as a door, registered already or new. Every
+//! step checks the current state first, so that the command can be repeated.
 
 mod hub;
 mod package;
@@ -30,7 +30,7 @@ use steps::Steps;
 /// Azure's port for MQTT over TLS.
 const MQTT_PORT: u16 = 8883;
 
-/// What is known before anything is touched.
+/// Everything that is known before anything changes.
 #[derive(Debug)]
 struct Enrolment<'a> {
     args: &'a EnrollArgs,
@@ -38,11 +38,10 @@ struct Enrolment<'a> {
     door: DeviceId,
     hub_host: HostName,
     access: HubAccess,
-    /// The settings of `--config`, made right for this door.
+    /// The settings of `--config`, adapted to this door.
     settings: Option<String>,
 }
 
-/// Enrolls the door.
 pub(super) async fn run(args: &EnrollArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let enrolment = Enrolment::prepare(args, session).await?;
     if args.dry_run {
@@ -63,7 +62,7 @@ impl<'a> Enrolment<'a> {
         let host = &args.host;
         if host.is_empty() || host.starts_with('-') || host.contains(char::is_whitespace) {
             return Err(Failure::new(format!(
-                "HOST {host:?} is none; expected a name or address of ssh, such as pi@10.0.3.7"
+                "invalid HOST {host:?}: expected an ssh host name or address, such as pi@10.0.3.7"
             ))
             .into());
         }
@@ -84,7 +83,7 @@ impl<'a> Enrolment<'a> {
             Some(path) => {
                 let whence = settings::given(path);
                 let text =
-                    fs::read_to_string(path).with_context(|| format!("{whence} cannot be read"))?;
+                    fs::read_to_string(path).with_context(|| format!("cannot read {whence}"))?;
                 Some(settings::for_door(&text, &whence, door.as_str(), &access)?)
             }
             None => None,
@@ -119,7 +118,7 @@ impl<'a> Enrolment<'a> {
     }
 }
 
-/// The hub as the Pi is to reach it.
+/// The hub's host name as the Pi uses it.
 fn hub_host(args: &EnrollArgs, session: &Session) -> anyhow::Result<HostName> {
     let Some(text) = &args.hub_host else {
         let host = super::without_port(session.hub.host_name())?;
@@ -128,7 +127,7 @@ fn hub_host(args: &EnrollArgs, session: &Session) -> anyhow::Result<HostName> {
             || address.is_ok_and(|address| address.is_loopback());
         if here {
             return Err(Failure::new(format!("the context reaches the hub as {host}, which on the Pi is the Pi itself"))
-                .next("say how the Pi reaches it: --hub-host NAME-OR-ADDRESS (one of the hub's `name` and `aliases`)")
+                .next("pass the name by which the Pi reaches it: --hub-host NAME-OR-ADDRESS (one of the hub's `name` and `aliases`)")
                 .into());
         }
         return Ok(host);
@@ -141,7 +140,7 @@ fn hub_host(args: &EnrollArgs, session: &Session) -> anyhow::Result<HostName> {
         Some(_) => Err(Failure::new(format!(
             "--hub-host {text:?} has a port, expected a name or address"
         ))
-        .next("the port of MQTT is --mqtt-port")
+        .next("pass the MQTT port as --mqtt-port")
         .into()),
     }
 }

@@ -15,7 +15,6 @@ use crate::private_file;
 use crate::session::Session;
 use crate::target::Target;
 
-/// Writes the doors.
 pub(super) async fn export(args: &ExportArgs, session: &Session) -> anyhow::Result<()> {
     let out = args.out.as_deref();
     let format = out_file::format(out, session.printer.format(), Format::Jsonl)?;
@@ -45,14 +44,13 @@ pub(super) async fn export(args: &ExportArgs, session: &Session) -> anyhow::Resu
     if let Some(path) = out {
         let (path, doors) = (path.display(), records.len());
         session.printer.say(match args.with_keys {
-            true => format!("{path} has {doors} doors with their keys; keep it secret"),
-            false => format!("{path} has {doors} doors, without keys"),
+            true => format!("{path}: wrote {doors} doors with their keys; keep it secret"),
+            false => format!("{path}: wrote {doors} doors, without keys"),
         });
     }
     Ok(())
 }
 
-/// Reads each door's keys.
 async fn add_keys(records: &mut [Record], session: &Session) -> anyhow::Result<()> {
     let progress = Progress::new(&session.printer, "reading keys", records.len());
     let names: Vec<(DeviceId, ())> = records
@@ -70,7 +68,7 @@ async fn add_keys(records: &mut [Record], session: &Session) -> anyhow::Result<(
     let mut read = read.await.into_iter();
     progress.clear();
     for record in records {
-        // Both are in the order of the names.
+        // Both are sorted by name.
         let (door, identity) = read.next().context("an answer for each door")?;
         let identity = identity.with_context(|| format!("cannot read the keys of {door}"))?;
         let authentication = identity.authentication;
@@ -83,9 +81,9 @@ async fn add_keys(records: &mut [Record], session: &Session) -> anyhow::Result<(
         });
         if without_keys {
             return Err(Failure::new(format!(
-                "the hub shows no keys of {door}; nothing was written"
+                "the hub returned no keys of {door}; nothing was written"
             ))
-            .next("use a policy that may read the registry, or leave --with-keys out")
+            .next("use a policy that may read the registry, or omit --with-keys")
             .into());
         }
         record.authentication = authentication.map(|mut given| {

@@ -1,5 +1,5 @@
-//! `doorctl devices import`: everything is checked first; then each line for itself, and told for
-//! itself.
+//! `doorctl devices import`: checks the whole file first, then imports and reports each line
+//! separately.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -23,7 +23,7 @@ use crate::failure::{Failure, sentence};
 use crate::printer::{Cell, Row, Tone};
 use crate::session::Session;
 
-/// A line of the file, and what became of it.
+/// A line of the file, and its outcome.
 #[derive(Debug, Serialize)]
 struct LineRow {
     line: u64,
@@ -63,7 +63,7 @@ impl Row for LineRow {
     }
 }
 
-/// Makes the doors of a file, and changes those that exist when that is asked for.
+/// Creates the doors of a file, and with `--update` changes those that exist.
 pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let (text, name) = record::source(&args.file, "FILE")?;
     let records = record::read(&text, &name, Form::Import)?;
@@ -94,7 +94,7 @@ pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Resu
     session.printer.rows(&rows)?;
     let mut said = tally(rows.iter().map(|row| row.outcome));
     if args.dry_run {
-        said.push_str("; nothing was done");
+        said.push_str("; nothing was changed");
     }
     session.printer.say(said);
     let failed = rows.iter().any(|row| row.error.is_some());
@@ -108,10 +108,10 @@ pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Resu
     })
 }
 
-/// How to do what is missing; standard input is given as it was.
+/// How to repeat the failed lines; `-` stands for standard input again.
 fn again(file: &Path) -> String {
     format!(
-        "what is missing can be done again: doorctl devices import {} --update",
+        "to repeat the failed lines: doorctl devices import {} --update",
         file.display()
     )
 }
@@ -119,8 +119,9 @@ fn again(file: &Path) -> String {
 fn refuse_existing(records: &[Record], there: &HashSet<DeviceId>) -> Result<(), Failure> {
     match record::refuse_those_there(records, there) {
         None => Ok(()),
-        Some(refused) => Err(refused
-            .next("change them, too: --update; or see what that would do: --update --dry-run")),
+        Some(refused) => {
+            Err(refused.next("to change them too: --update; to preview that: --update --dry-run"))
+        }
     }
 }
 
@@ -149,7 +150,7 @@ async fn create(
         let outcome = match became.next() {
             Some(Became::Done) => Ok("created"),
             Some(Became::Refused(why) | Became::Exists(why)) => Err(anyhow!(why)),
-            Some(Became::Unknown(why)) => Err(anyhow!("{why}; it may be made or not")),
+            Some(Became::Unknown(why)) => Err(anyhow!("{why}; it may have been created")),
             None => Err(anyhow!(NOT_ANY_MORE)),
         };
         rows.push(LineRow::new(record, outcome));
@@ -182,7 +183,7 @@ async fn update(
     progress.clear();
 }
 
-/// Identity first: a door that is to be kept out is out.
+/// Updates the identity first, so that a door to be disabled is locked out first.
 async fn update_one(
     hub: &HubClient,
     door: &DeviceId,
@@ -246,7 +247,7 @@ async fn update_one(
     Ok("updated")
 }
 
-/// What is to be sent, when it changes anything.
+/// The patch of a section, when it changes anything.
 fn difference(present: &Object, wanted: &Object) -> SectionPatch {
     let mut after = present.clone();
     merge(&mut after, wanted);

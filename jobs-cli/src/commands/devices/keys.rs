@@ -1,5 +1,5 @@
-//! Keys of doors: `doorctl devices connection-string` and `rotate-key`. They go to files of mode
-//! 0600 and nowhere else.
+//! Keys of doors: `doorctl devices connection-string` and `rotate-key`. Keys are written only to
+//! files of mode 0600.
 
 use std::fs;
 use std::path::Path;
@@ -19,19 +19,19 @@ use crate::printer::Format;
 use crate::private_file;
 use crate::session::{Session, door, explain_door};
 
-/// A generated key has as many bytes as the signature it makes.
+/// Size of a generated key: that of the HMAC-SHA256 signature.
 const KEY_BYTES: usize = 32;
 
-/// What a door's authentication is called that has keys.
+/// The authentication type of doors with keys.
 const WITH_KEYS: &str = "sas";
 
-/// A fresh key, in base64.
+/// A random key, in base64.
 pub(super) fn fresh() -> anyhow::Result<String> {
     let key = SharedAccessKey::from_bytes(&rand::random::<[u8; KEY_BYTES]>())?;
     Ok(key.to_base64())
 }
 
-/// Two fresh keys, as an identity has them.
+/// An authentication with two random keys.
 pub(super) fn fresh_pair() -> anyhow::Result<Authentication> {
     Ok(Authentication {
         kind: WITH_KEYS.to_owned(),
@@ -43,7 +43,7 @@ pub(super) fn fresh_pair() -> anyhow::Result<Authentication> {
     })
 }
 
-/// The first key of a door that is to be made.
+/// The primary key of a door that is about to be created.
 pub(super) fn primary(item: &BulkItem) -> Option<&str> {
     let authentication = item.authentication.as_ref()?;
     authentication
@@ -53,7 +53,7 @@ pub(super) fn primary(item: &BulkItem) -> Option<&str> {
         .as_deref()
 }
 
-/// The connection string of a door with this key: a secret. `host` is without a port.
+/// The connection string of a door with this key, which is a secret. `host` is without a port.
 pub(super) fn connection_string(
     host: &HostName,
     door: &DeviceId,
@@ -68,7 +68,6 @@ pub(super) fn connection_string(
     .expose_secret())
 }
 
-/// `devices connection-string`.
 pub(super) async fn write_connection_string(
     name: &str,
     out: &Path,
@@ -88,18 +87,19 @@ pub(super) async fn write_connection_string(
         false => keys.primary_key,
     });
     let key = key.filter(|key| !key.is_empty()).ok_or_else(|| {
-        Failure::new(format!("the hub shows no key of {id}"))
-            .next("doors with certificates have none; else use a policy that may read the registry")
+        Failure::new(format!("the hub returned no key of {id}")).next(
+            "doors with certificates have none; otherwise use a policy that may read the registry",
+        )
     })?;
     let text = connection_string(&without_port(session.hub.host_name())?, &id, &key)?;
     private_file::create(out, &format!("{text}\n"))?;
     session
         .printer
-        .say(format!("{} is written; keep it secret", out.display()));
+        .say(format!("wrote {}; keep it secret", out.display()));
     Ok(())
 }
 
-/// What was rotated, as JSON.
+/// The result of a rotation, as JSON.
 #[derive(Debug, Serialize)]
 struct Rotated<'a> {
     door: &'a DeviceId,
@@ -109,8 +109,8 @@ struct Rotated<'a> {
     etag: Option<String>,
 }
 
-/// `devices rotate-key`: the file is there before the old key stops working, and goes again when it
-/// does not stop.
+/// `devices rotate-key`: writes the file before the old key is replaced, and removes it when the
+/// replacement fails.
 pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = door(&args.door)?;
     let mut identity = match session.hub.device(&id).await {
@@ -123,7 +123,7 @@ pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::R
     let changed = match session.hub.device_update(&identity).await {
         Ok(changed) => changed,
         Err(error) => {
-            // It was made here; what is in it is no key, or can be had of the hub.
+            // This run created it; its key is invalid, or can be read from the hub.
             drop(fs::remove_file(&args.out));
             return Err(not_rotated(
                 &id,
@@ -146,7 +146,7 @@ pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::R
     Ok(ExitStatus::Success)
 }
 
-/// Puts fresh keys into an identity; gives the one to hand out.
+/// Puts random keys into an identity; returns the one for the file.
 fn renew(identity: &mut DeviceIdentity, which: WhichKey) -> anyhow::Result<String> {
     let id = identity.device_id.clone();
     let authentication = identity.authentication.as_mut();
@@ -156,10 +156,10 @@ fn renew(identity: &mut DeviceIdentity, which: WhichKey) -> anyhow::Result<Strin
         .filter(|keys| keys.primary_key.is_some() && keys.secondary_key.is_some())
         .ok_or_else(|| {
             Failure::new(format!(
-                "the hub shows no keys of {id}; nothing was changed"
+                "the hub returned no keys of {id}; nothing was changed"
             ))
             .next(
-                "doors with certificates have none; else use a policy that may write the registry",
+                "doors with certificates have none; otherwise use a policy that may write the registry",
             )
         })?;
     let key = fresh()?;
@@ -183,9 +183,9 @@ fn not_rotated(
 ) -> anyhow::Error {
     if code == Some(ErrorCode::PreconditionFailed) {
         return Failure::new(format!(
-            "{id} was changed by somebody else meanwhile; no key was changed"
+            "{id} was changed by another client meanwhile; no key was changed"
         ))
-        .next("look at it, and say it again: doorctl devices show NAME")
+        .next("check it, then repeat the command: doorctl devices show NAME")
         .into();
     }
     if nothing_was_done {
@@ -196,11 +196,11 @@ fn not_rotated(
         WhichKey::Primary | WhichKey::Both => "",
     };
     Failure::new(format!(
-        "{}; whether {id} has the new key is not known",
+        "{}; it is unknown whether {id} has the new key",
         sentence(&error)
     ))
     .next(format!(
-        "take the key that it has now: doorctl devices connection-string {id}{flag} --out FILE"
+        "get its current key: doorctl devices connection-string {id}{flag} --out FILE"
     ))
     .into()
 }
@@ -208,7 +208,7 @@ fn not_rotated(
 fn tell(args: &RotateKeyArgs, session: &Session) {
     let (door, out) = (&args.door, args.out.display());
     let said = |text: String| session.printer.say(text);
-    said(format!("{out} is written; keep it secret"));
+    said(format!("wrote {out}; keep it secret"));
     match args.key {
         WhichKey::Secondary => {
             said(format!(

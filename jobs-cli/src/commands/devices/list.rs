@@ -1,4 +1,4 @@
-//! `doorctl devices list`: any number of doors, page by page.
+//! `doorctl devices list`: lists any number of doors, page by page.
 
 mod column;
 
@@ -17,10 +17,9 @@ use crate::target::{Target, TwinPages};
 
 use column::Column;
 
-/// What is sorted by when nothing is said.
+/// The default sort column.
 const BY_NAME: &str = "door";
 
-/// Lists doors.
 pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<()> {
     let view = View::new(args)?;
     let target = Target::from_args(&args.target)?;
@@ -29,7 +28,7 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
     let mut missing: HashSet<&DeviceId> = names.collect();
     let printer = &session.printer;
     let mut stream = RowStream::new(printer, view.titles());
-    // What is sorted waits for the last door.
+    // Sorting needs all doors first.
     let at_once = view.sort.is_none() && RowStream::is_streamed(printer.format());
     let mut waiting: Vec<(Value, TableRow)> = Vec::new();
     let (mut shown, mut more) = (0, false);
@@ -82,7 +81,7 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
     Ok(stream.finish()?)
 }
 
-/// Which columns, in which order.
+/// The columns and the order of the output.
 struct View {
     columns: Option<Vec<Column>>,
     sort: Option<Column>,
@@ -106,7 +105,7 @@ impl View {
         };
         Ok(Self {
             columns: columns.transpose()?,
-            // To turn an order around there has to be one.
+            // `--reverse` alone sorts by the default column.
             sort: sort.or_else(|| args.reverse.then(|| by.clone())),
             by,
         })
@@ -122,7 +121,7 @@ impl View {
         }
     }
 
-    /// What a door is sorted by, and how it is shown.
+    /// The sort key of a door, and its output.
     fn row(&self, twin: &Twin) -> anyhow::Result<(Value, TableRow)> {
         let row = DoorRow::from(twin);
         let by = self.by.value(twin, &row)?;
@@ -145,8 +144,8 @@ impl View {
     }
 }
 
-/// Numbers by their size, also when they are written as text, before texts; what is empty comes
-/// last, whichever way it is turned.
+/// Compares numbers by value, also in text form, and puts them before texts; empty values come last
+/// in either direction.
 fn in_order(a: &Value, b: &Value, reverse: bool) -> Ordering {
     let number = |value: &Value| match value {
         Value::Number(number) => number.as_f64(),

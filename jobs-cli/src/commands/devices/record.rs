@@ -1,5 +1,5 @@
-//! A door as files have it: `devices add --from`, `export` and `import`. What is written as JSON is
-//! a line of an Azure export, so that files of the one can be read by the other.
+//! A door in the files of `devices add --from`, `export` and `import`. The JSON form is a line of
+//! an Azure export, so that each can read the files of the other.
 
 mod json;
 pub(super) mod table;
@@ -23,23 +23,23 @@ use crate::failure::Failure;
 
 pub(super) use table::Form;
 
-/// So many mistakes are told; the others are counted.
+/// Mistakes that are printed; the others are counted.
 const TOLD: usize = 20;
 
-/// So many doors that exist are named.
+/// Existing doors that are named; the others are counted.
 const NAMED: usize = 20;
 
-/// The longest reason, in characters.
+/// Maximum length of a reason, in characters.
 const MAX_REASON: usize = 128;
 
 /// Keys are 16 to 64 bytes, as Azure's are.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// A door as a file has it; what is none is not said.
+/// A door of a file; absent members are omitted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Record {
-    /// Its line, or its place in a JSON array: from 1.
+    /// The line, or the index in a JSON array, from 1.
     #[serde(skip)]
     pub(super) line: u64,
     pub(super) id: DeviceId,
@@ -55,7 +55,7 @@ pub(super) struct Record {
     pub(super) properties: NewProperties,
 }
 
-/// What is wrong in a file, and where.
+/// A mistake in a file, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mistake {
     line: u64,
@@ -83,8 +83,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// The error for doors of a file that are among those `there`, with their lines; `None` when no
-/// door is.
+/// The error for records whose doors are in `there`, with their lines; `None` without any.
 pub(super) fn refuse_those_there(records: &[Record], there: &HashSet<DeviceId>) -> Option<Failure> {
     let there = records.iter().filter(|record| there.contains(&record.id));
     let mut said: Vec<String> = there
@@ -99,13 +98,13 @@ pub(super) fn refuse_those_there(records: &[Record], there: &HashSet<DeviceId>) 
         said.push(format!("and {more} more"));
     }
     Some(Failure::new(format!(
-        "the hub has doors of this file already: {}; nothing was changed",
+        "the hub already has doors of this file: {}; nothing was changed",
         said.join(", ")
     )))
 }
 
-/// The text of a file, and how it is called; `-` is standard input. `flag` names it when it cannot
-/// be read.
+/// Reads a file; returns its text and its name for messages. `-` is standard input. `flag` names
+/// the source in errors.
 pub(super) fn source(path: &Path, flag: &str) -> anyhow::Result<(String, String)> {
     let (bytes, name) = match path.to_str() {
         Some("-") => {
@@ -127,8 +126,8 @@ pub(super) fn source(path: &Path, flag: &str) -> anyhow::Result<(String, String)
     Ok((text, name))
 }
 
-/// Reads all doors of a file; every mistake is found before anything is done. `name` is how the
-/// file is called.
+/// Reads all doors of a file, and finds every mistake before anything is changed. `name` is the
+/// file's name for messages.
 pub(super) fn read(text: &str, name: &str, form: Form) -> Result<Vec<Record>, Failure> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut mistakes = Vec::new();
@@ -147,7 +146,7 @@ pub(super) fn read(text: &str, name: &str, form: Form) -> Result<Vec<Record>, Fa
     }
     if records.is_empty() {
         return Err(Failure::new(format!(
-            "{name} has no door; nothing was changed"
+            "{name} has no doors; nothing was changed"
         )));
     }
     Ok(records)
@@ -168,13 +167,13 @@ fn refused(name: &str, mistakes: &[Mistake]) -> Failure {
     Failure::new(message)
 }
 
-/// Each door once.
+/// Finds doors that occur twice.
 fn twice(records: &[Record], mistakes: &mut Vec<Mistake>) {
     let mut seen = std::collections::HashMap::new();
     for record in records {
         if let Some(first) = seen.insert(&record.id, record.line) {
             let message = format!(
-                "{:?} stands on line {first} too; expected each door once",
+                "{:?} is on line {first} too; expected each door once",
                 record.id.as_str()
             );
             mistakes.push(Mistake::new(record.line, Some("door"), message));
@@ -183,7 +182,7 @@ fn twice(records: &[Record], mistakes: &mut Vec<Mistake>) {
 }
 
 impl Record {
-    /// A door of which nothing is said.
+    /// A door without any facts.
     pub(super) fn new(line: u64, id: DeviceId) -> Self {
         Self {
             line,
@@ -197,7 +196,7 @@ impl Record {
         }
     }
 
-    /// What the hub would refuse, or take otherwise than it was meant.
+    /// Finds values that the hub would refuse or change.
     fn check(&self, mistakes: &mut Vec<Mistake>) {
         let mut wrong = |column: &str, message: String| {
             mistakes.push(Mistake::new(self.line, Some(column), message));
@@ -229,7 +228,7 @@ impl Record {
         }
     }
 
-    /// The operation that makes the door; keys that are not given are made here.
+    /// The operation that creates the door; missing keys are generated here.
     pub(super) fn create(&self) -> anyhow::Result<BulkItem> {
         let authentication = match &self.authentication {
             Some(given) if given.kind != "sas" || given.symmetric_key.is_some() => given.clone(),
@@ -245,14 +244,14 @@ impl Record {
         Ok(item)
     }
 
-    /// A value that is assigned, as a person writes it.
+    /// A desired value as text.
     pub(super) fn desired(&self, name: &str) -> String {
         let value = self.properties.desired.get(name);
         value.map_or(String::new(), crate::printer::plain)
     }
 }
 
-/// Never tells a key.
+/// Errors never contain a key.
 fn check_authentication(authentication: &Authentication) -> Result<(), String> {
     let kinds = ["sas", "selfSigned", "certificateAuthority", "none"];
     if !kinds.contains(&authentication.kind.as_str()) {
@@ -274,7 +273,9 @@ fn check_authentication(authentication: &Authentication) -> Result<(), String> {
             }
         }
         if authentication.kind == "sas" && both.iter().any(|key| key.is_none()) {
-            return Err("one key is missing; expected both, or none to have them made".to_owned());
+            return Err(
+                "one key is missing; expected both, or none to have them generated".to_owned(),
+            );
         }
     }
     let none = Thumbprints::default();

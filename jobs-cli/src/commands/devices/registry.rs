@@ -1,4 +1,4 @@
-//! Making many doors: all of them, or none.
+//! Creates many doors: all of them, or none.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::failure::Failure;
 use crate::session::Session;
 use crate::target::names_condition;
 
-/// Up to so many doors are asked for one by one: Azure's queries lag behind.
+/// Up to this many doors are looked up one by one: Azure's queries lag behind.
 const FEW: usize = 20;
 
-/// The longest list of names in a query; a hub takes 8192 characters.
+/// Maximum length of the name list in a query, in characters; a hub accepts 8192 in total.
 const MAX_NAMES: usize = 7_000;
 
 #[derive(Deserialize)]
@@ -29,7 +29,7 @@ struct Named {
     device_id: DeviceId,
 }
 
-/// Which of these the hub has already.
+/// The doors of `names` that exist.
 pub(super) async fn existing(
     names: &[DeviceId],
     hub: &HubClient,
@@ -55,7 +55,7 @@ pub(super) async fn existing(
     while !rest.is_empty() {
         let mut length = 0;
         let fits = |name: &&DeviceId| {
-            // Quotes, backslashes before each character at worst, and what stands between.
+            // At worst each character is escaped; 4 more for quotes and separator.
             length += name.as_str().len() * 2 + 4;
             length <= MAX_NAMES
         };
@@ -70,12 +70,11 @@ pub(super) async fn existing(
     Ok(there)
 }
 
-/// Makes these doors. `said` tells which one cannot be made: `line 3, east`.
+/// Creates these doors. `said` describes an item in errors: `line 3, east`.
 ///
 /// # Errors
 ///
-/// When one cannot be made, or somebody presses Ctrl-C: then those that were made are gone again,
-/// or named.
+/// When one cannot be created, or on Ctrl-C: then the created ones are removed again, or named.
 pub(super) async fn create_all(
     items: &[BulkItem],
     said: impl Fn(&DeviceId) -> String,
@@ -116,17 +115,17 @@ pub(super) async fn create_all(
     Ok(())
 }
 
-/// What was made of a list that is to be made whole.
+/// The created part of a list that must be created as a whole.
 #[derive(Default)]
 struct Made<'a> {
     surely: Vec<&'a BulkItem>,
-    /// No answer came, or one that says that it is there already.
+    /// No response, or one that the door exists.
     perhaps: Vec<&'a BulkItem>,
 }
 
 impl Made<'_> {
-    /// Takes it back; the error says so, or what was not taken back. Ctrl-C, a second time when
-    /// there was one, ends the wait for that.
+    /// Removes what was created and returns the error, which names what could not be removed.
+    /// Ctrl-C, pressed again if it was pressed before, ends the removal.
     async fn taken_back(
         self,
         message: &str,
@@ -138,10 +137,10 @@ impl Made<'_> {
         let mut left: BTreeSet<DeviceId> = all.map(|item| item.id.clone()).collect();
         if !left.is_empty() {
             let way_out = match interrupt.came() {
-                true => "Ctrl-C again ends that",
-                false => "Ctrl-C twice ends that",
+                true => "Ctrl-C again aborts that",
+                false => "Ctrl-C twice aborts that",
             };
-            let said = format!("taking back what was made; {way_out}");
+            let said = format!("removing the created doors; {way_out}");
             session.printer.say(said);
         }
         let status = tokio::select! {
@@ -151,15 +150,15 @@ impl Made<'_> {
         not_made(message, &left, status).into()
     }
 
-    /// Removes it; what may be there still stays in `left`.
+    /// Removes the doors; those that may still exist stay in `left`.
     async fn take_back(self, left: &mut BTreeSet<DeviceId>, session: &Session) {
         let mut ours = self.surely;
-        let progress = Progress::new(&session.printer, "looking", self.perhaps.len());
+        let progress = Progress::new(&session.printer, "checking", self.perhaps.len());
         let work = self
             .perhaps
             .iter()
             .map(|item| (item.id.clone(), (*item).clone()));
-        // A hub that cannot be reached is not waited for a hundred times.
+        // Do not wait for an unreachable hub a hundred times.
         let is_away = Arc::new(AtomicBool::new(false));
         let looked = many::each(work, &session.hub, |hub, door, item| {
             let (is_away, progress) = (Arc::clone(&is_away), progress.clone());
@@ -185,7 +184,7 @@ impl Made<'_> {
         }
         let remove = |item: &&BulkItem| BulkItem::new(item.id.clone(), ImportMode::Delete);
         let items: Vec<BulkItem> = ours.iter().map(remove).collect();
-        let progress = Progress::new(&session.printer, "taking back", items.len());
+        let progress = Progress::new(&session.printer, "removing", items.len());
         for call in bulk::calls(&items) {
             let became = bulk::call(&session.hub, call).await;
             for (item, became) in call.iter().zip(&became) {
@@ -205,7 +204,7 @@ impl Made<'_> {
     }
 }
 
-/// The error of a list that was not made.
+/// The error for a list that was not created.
 fn not_made(message: &str, left: &BTreeSet<DeviceId>, status: ExitStatus) -> Failure {
     if left.is_empty() {
         return Failure::new(format!("{message}; nothing was changed"))
@@ -214,21 +213,21 @@ fn not_made(message: &str, left: &BTreeSet<DeviceId>, status: ExitStatus) -> Fai
     }
     let names: Vec<&str> = left.iter().map(DeviceId::as_str).collect();
     Failure::new(format!(
-        "{message}; these doors were made, or may have been, and were not taken back: {}",
+        "{message}; these doors were created, or may have been, and were not removed: {}",
         names.join(", ")
     ))
     .next(format!("doorctl devices remove {}", names.join(" ")))
     .status(status)
 }
 
-/// Whose a door is that has the name of one that was to be made.
+/// Owner of a door with the name of one to be created.
 #[derive(Debug, PartialEq, Eq)]
 enum Whose {
-    /// It is the one.
+    /// This run created it.
     Ours,
-    /// There is none, or somebody else's.
+    /// There is none, or another client created it.
     NotOurs,
-    /// The hub does not say.
+    /// The hub did not answer.
     Unknown,
 }
 
@@ -253,7 +252,7 @@ fn whose(
     }
 }
 
-/// Whether an identity is the one that was to be made: its keys are, and nobody else knows those.
+/// Whether an identity is the one of this run: it has the same keys, which nobody else knows.
 fn has_keys_of(identity: &DeviceIdentity, item: &BulkItem) -> bool {
     let keys = |authentication: &Option<Authentication>| {
         let authentication = authentication.as_ref();

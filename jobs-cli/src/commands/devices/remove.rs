@@ -14,7 +14,7 @@ use crate::commands::progress::Progress;
 use crate::exit_status::ExitStatus;
 use crate::session::Session;
 
-/// Removes doors, when a person has typed their name or number.
+/// Removes doors after the user has typed their name or number.
 pub(super) async fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let doors = many::exact(&args.target, session).await?;
     let doors: Vec<DeviceId> = doors.into_iter().map(|door| door.device_id).collect();
@@ -44,16 +44,16 @@ pub(super) async fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Resu
     })
 }
 
-/// What it means that so many doors were removed.
+/// The consequence of the removal, for the user.
 fn consequence(removed: usize, all: usize) -> Option<&'static str> {
     match (removed, all) {
         (0, _) => None,
-        (1, 1) => Some("the hub lets it in no more; its machine goes on as it was told last"),
+        (1, 1) => Some("it can no longer connect; its agent keeps running with its last commands"),
         _ if removed == all => {
-            Some("the hub lets them in no more; their machines go on as they were told last")
+            Some("they can no longer connect; their agents keep running with their last commands")
         }
         _ => Some(
-            "the hub lets those that were removed in no more; their machines go on as they were told last",
+            "the removed doors can no longer connect; their agents keep running with their last commands",
         ),
     }
 }
@@ -75,7 +75,7 @@ async fn remove_all(doors: &[DeviceId], interrupt: &Interrupt, session: &Session
             let outcome = match became {
                 Became::Done => Ok("removed"),
                 Became::Refused(why) | Became::Exists(why) => Err(anyhow!(why)),
-                Became::Unknown(why) => Err(anyhow!("{why}; it may be removed or not")),
+                Became::Unknown(why) => Err(anyhow!("{why}; it may have been removed")),
             };
             done.push((item.id.clone(), outcome));
         }
@@ -92,9 +92,9 @@ mod tests {
     #[test]
     fn only_of_what_was_removed_it_is_said_that_it_is_kept_out() {
         for (removed, all, told) in [
-            (1, 1, Some("lets it in no more")),
-            (3, 3, Some("lets them in no more")),
-            (1, 3, Some("lets those that were removed in no more")),
+            (1, 1, Some("it can no longer connect")),
+            (3, 3, Some("they can no longer connect")),
+            (1, 3, Some("the removed doors can no longer connect")),
             (0, 3, None),
         ] {
             let said = consequence(removed, all);

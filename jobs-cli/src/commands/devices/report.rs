@@ -1,4 +1,4 @@
-//! What came of each door of a verb over many.
+//! The outcomes of a verb that handles many doors.
 
 use doorctl::ClientError;
 use iothub_protocol::DeviceId;
@@ -9,13 +9,13 @@ use crate::failure::sentence;
 use crate::printer::{Cell, Row, Tone};
 use crate::session::{Session, explain_door};
 
-/// What could not be done is called so.
+/// Outcome of a door with an error.
 const FAILED: &str = "failed";
 
-/// A door, and what was done or why it was not.
+/// A door with its outcome or error.
 pub(super) type Done = (DeviceId, anyhow::Result<&'static str>);
 
-/// One door: what was done, or why it was not.
+/// A door with its outcome or error, as printed.
 #[derive(Debug, Serialize)]
 struct ReportRow {
     door: String,
@@ -42,11 +42,11 @@ impl Row for ReportRow {
     }
 }
 
-/// Prints what came of each door, and says how many of each there are.
+/// Prints the outcome of each door and their counts.
 ///
 /// # Errors
 ///
-/// With one door alone, what was wrong is the command's own error.
+/// For a single door, its error is the error of the command.
 pub(super) async fn report(mut done: Vec<Done>, session: &Session) -> anyhow::Result<ExitStatus> {
     if let [(_, Err(_))] = &done[..] {
         if let Some((door, Err(error))) = done.pop() {

@@ -13,13 +13,13 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// The longest reason that an identity keeps, in characters.
+/// Maximum length of the reason in an identity, in characters.
 const MAX_REASON: usize = 128;
 
-/// How often an identity is read again that somebody else changed meanwhile.
+/// Attempts when another client changes the identity meanwhile.
 const ATTEMPTS: usize = 3;
 
-/// Lets doors connect, or keeps them from it.
+/// Enables or disables doors.
 pub(super) async fn set(
     status: DeviceStatus,
     args: &StatusArgs,
@@ -84,7 +84,7 @@ async fn set_one(
     }
 }
 
-/// As the registry spells it.
+/// The spelling in the registry.
 pub(super) const fn word(status: DeviceStatus) -> &'static str {
     match status {
         DeviceStatus::Enabled => "enabled",

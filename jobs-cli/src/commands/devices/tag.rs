@@ -15,7 +15,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
 
-/// Sets and removes tags of each door; those that have them so already are left as they are.
+/// Sets and removes tags of each door; doors that have them already stay unchanged.
 pub(super) async fn tag(args: TagArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let (target, tags) = split(args)?;
     let (target, confirmed) = target;
@@ -50,7 +50,7 @@ pub(super) async fn tag(args: TagArgs, session: &Session) -> anyhow::Result<Exit
 
 type Doors = (TargetArgs, crate::cli::confirm::ConfirmArgs);
 
-/// Which doors, and which tags: words with `=` are tags.
+/// Separates doors and tags: words with `=` are tags.
 fn split(args: TagArgs) -> anyhow::Result<(Doors, Object)> {
     let TagArgs {
         mut target,
@@ -81,7 +81,7 @@ fn split(args: TagArgs) -> anyhow::Result<(Doors, Object)> {
     }
     if tags.is_empty() {
         return Err(
-            Failure::new("no tag is given; expected KEY=VALUE or --remove KEY")
+            Failure::new("no tag given; expected KEY=VALUE or --remove KEY")
                 .next("doorctl devices tag DOOR wing=east")
                 .into(),
         );
@@ -92,11 +92,11 @@ fn split(args: TagArgs) -> anyhow::Result<(Doors, Object)> {
     Ok(((target, confirm), tags))
 }
 
-/// Whether the tags of a door have room for these.
+/// Checks that the tags of a door stay within their limits.
 fn fits(door: &Twin, tags: &Object) -> Result<(), Failure> {
     check_growth(SectionKind::Tags, &door.tags, &after(&door.tags, tags)).map_err(|error| {
         Failure::new(format!("{}: {error}; nothing was changed", door.device_id))
-            .next("take tags away: doorctl devices tag DOOR --remove KEY")
+            .next("remove tags: doorctl devices tag DOOR --remove KEY")
     })
 }
 

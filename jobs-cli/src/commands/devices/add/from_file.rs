@@ -1,4 +1,4 @@
-//! `doorctl devices add --from`: a file of doors, all or none.
+//! `doorctl devices add --from`: adds all doors of a file or none.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,7 +15,6 @@ use crate::commands::interrupt::Interrupt;
 use crate::printer::{Cell, Row};
 use crate::session::Session;
 
-/// Adds the doors of a file.
 pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyhow::Result<()> {
     let (text, name) = record::source(path, "--from")?;
     let records = record::read(&text, &name, Form::Add)?;
@@ -58,13 +57,13 @@ pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyho
     };
     match (args.dry_run, &folder) {
         (true, _) => session.printer.say(format!(
-            "{name} has no mistake: {doors} would be added; nothing was made"
+            "{name} is valid: {doors} would be added; nothing was changed"
         )),
         (false, None) => session.printer.say(format!(
-            "{doors} added; their keys: doorctl devices connection-string DOOR --out FILE"
+            "{doors} added; to get their keys: doorctl devices connection-string DOOR --out FILE"
         )),
         (false, Some(folder)) => session.printer.say(format!(
-            "{doors} added; {folder} has their connection strings; keep them secret"
+            "{doors} added; their connection strings are in {folder}; keep them secret"
         )),
     }
     Ok(())
@@ -76,12 +75,12 @@ async fn refuse_existing(records: &[Record], session: &Session) -> anyhow::Resul
     match record::refuse_those_there(records, &there) {
         None => Ok(()),
         Some(refused) => Err(refused
-            .next("take them out of the file, or change them: doorctl devices import FILE --update")
+            .next("remove them from the file, or update them: doorctl devices import FILE --update")
             .into()),
     }
 }
 
-/// A line of the file, and what became of it.
+/// A line of the file, and its outcome.
 #[derive(Debug, Serialize)]
 struct LineRow {
     line: u64,

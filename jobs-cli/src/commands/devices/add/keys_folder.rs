@@ -1,4 +1,4 @@
-//! A folder with a connection string for each new door, for its owner alone.
+//! A folder with the connection strings of new doors, readable by its owner only.
 
 use std::fmt;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::private_file;
 
-/// The folder, and what was made there.
+/// The folder, and the files created in it.
 pub(super) struct KeysFolder {
     path: PathBuf,
     host: HostName,
@@ -22,7 +22,7 @@ pub(super) struct KeysFolder {
 }
 
 impl KeysFolder {
-    /// Looks whether it can take the files; makes nothing. `host` is without a port.
+    /// Checks that the folder can take the files, without changing it. `host` is without a port.
     pub(super) fn check(path: &Path, items: &[BulkItem], host: HostName) -> anyhow::Result<Self> {
         let folder = Self {
             path: path.to_owned(),
@@ -40,11 +40,11 @@ impl KeysFolder {
             ))
         };
         if !path.is_dir() {
-            return Err(refused("it is no folder").into());
+            return Err(refused("not a folder").into());
         }
         if let Some(mode) = too_open(path)? {
             return Err(refused(&format!(
-                "others may look into it (mode {mode:04o}), expected mode 0700"
+                "accessible by others (mode {mode:04o}), expected mode 0700"
             ))
             .next(format!("chmod 700 {}", path.display()))
             .into());
@@ -66,7 +66,7 @@ impl KeysFolder {
         self.path.join(format!("{}.connection-string", item.id))
     }
 
-    /// Makes the files, unless somebody wants it to end; then, and on an error, none is left.
+    /// Writes the files; after an error or when `is_to_end` returns true, none of them is left.
     pub(super) fn write(
         &mut self,
         items: &[BulkItem],
@@ -107,10 +107,10 @@ impl KeysFolder {
         Ok(())
     }
 
-    /// Takes away what was made here.
+    /// Removes what was created here.
     pub(super) fn take_back(&self) {
         for file in &self.made {
-            // None of them was there before.
+            // `check` and `create` made sure that this file is new.
             drop(fs::remove_file(file));
         }
         if self.made_folder {
@@ -125,7 +125,7 @@ impl fmt::Display for KeysFolder {
     }
 }
 
-/// The permission bits, when they let others in.
+/// The permission bits, when they give others access.
 #[cfg(unix)]
 fn too_open(path: &Path) -> anyhow::Result<Option<u32>> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -138,7 +138,7 @@ fn too_open(path: &Path) -> anyhow::Result<Option<u32>> {
 #[cfg(not(unix))]
 #[expect(
     clippy::unnecessary_wraps,
-    reason = "permissions are judged on Unix only"
+    reason = "permissions are checked on Unix only"
 )]
 fn too_open(_: &Path) -> anyhow::Result<Option<u32>> {
     Ok(None)

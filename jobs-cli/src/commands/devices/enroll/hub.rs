@@ -1,4 +1,4 @@
-//! The steps at the hub.
+//! Steps of the enrolment at the hub.
 
 use anyhow::Context as _;
 use doorctl::{DeviceIdentity, NewDevice};
@@ -18,30 +18,30 @@ use crate::commands::twin;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 
-/// How often the hub is asked for the door's report.
+/// Poll interval for the door's report.
 const ASK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Enrolment<'_> {
-    /// The door at the hub: the one there, else a new one.
+    /// Returns the door's identity; registers the door when it is new.
     pub(super) async fn register(&self, steps: &mut Steps<'_>) -> anyhow::Result<DeviceIdentity> {
         let hub = &self.session.hub;
         let identity = match hub.device(&self.door).await {
             Ok(identity) => {
-                steps.done("registered", format!("the hub has {} already", self.door));
+                steps.done("registered", format!("{} is registered already", self.door));
                 identity
             }
             Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => {
                 let new = NewDevice::with_generated_keys(self.door.clone());
                 let made = hub.device_create(&new).await;
                 let made = made.with_context(|| format!("cannot register {}", self.door))?;
-                steps.done("registered", format!("{} is new at the hub", self.door));
+                steps.done("registered", format!("{} is registered now", self.door));
                 made
             }
             Err(error) => return Err(error.into()),
         };
         if identity.status == DeviceStatus::Disabled {
             return Err(Failure::new(format!(
-                "{} is disabled at the hub, which would not let it connect",
+                "{} is disabled at the hub and could not connect",
                 self.door
             ))
             .next(format!("doorctl devices enable {}", self.door))
@@ -51,7 +51,7 @@ impl Enrolment<'_> {
         Ok(identity)
     }
 
-    /// Building and floor, as far as they are given and differ. Gives the twin as it is then.
+    /// Assigns building and floor where they are given and differ. Returns the twin after that.
     pub(super) async fn assign(&self, pi: &Pi, steps: &mut Steps<'_>) -> anyhow::Result<Twin> {
         let hub = &self.session.hub;
         let twin = hub.twin(&self.door).await?;
@@ -71,7 +71,7 @@ impl Enrolment<'_> {
         let said = said.join(", ");
         if twin.connection_state == ConnectionState::Connected && !pi.runs {
             self.session.printer.warn(format!(
-                "something else is connected to the hub as {} just now; this Pi will take its place",
+                "another client is connected to the hub as {}; this Pi will take over its connection",
                 self.door
             ));
         }
@@ -98,8 +98,8 @@ impl Enrolment<'_> {
             .and_then(|keys| keys.primary_key.as_ref())
             .filter(|key| !key.is_empty());
         let key = key.ok_or_else(|| {
-            Failure::new(format!("the hub shows no key of {}", self.door))
-                .next("doors with certificates have none and are set up by hand; else use a policy that may read the registry")
+            Failure::new(format!("the hub returned no key of {}", self.door))
+                .next("doors with certificates have no key and are set up by hand; otherwise use a policy that may read the registry")
         })?;
         let connection = DeviceConnectionString {
             host_name: self.hub_host.clone(),
@@ -110,8 +110,8 @@ impl Enrolment<'_> {
         Ok(format!("{}\n", connection.expose_secret()))
     }
 
-    /// Waits until the door is connected and has reported, anew when `seen` is the version of its
-    /// report before.
+    /// Waits until the door is connected and has reported; with `seen`, until it has reported a
+    /// later version than that.
     pub(super) async fn wait(
         &self,
         ssh: &Ssh,
@@ -135,7 +135,7 @@ impl Enrolment<'_> {
             }
             if Instant::now() >= ends {
                 let lacks = match twin.connection_state {
-                    ConnectionState::Connected => "is connected and has not reported",
+                    ConnectionState::Connected => "is connected but has not reported",
                     ConnectionState::Disconnected => "is not connected to the hub",
                 };
                 let said = ssh
@@ -143,7 +143,7 @@ impl Enrolment<'_> {
                     .await
                     .map(|ran| ran.last_words());
                 return Err(Failure::new(format!(
-                    "{} {lacks} after {} s; on {} it says:\n  {}",
+                    "{} {lacks} after {} s; status on {}:\n  {}",
                     self.door,
                     self.args.deadline.as_secs(),
                     ssh.host(),

@@ -1,4 +1,4 @@
-//! The package of door-agent: where it is, and what its name says of it
+//! The door-agent package: finds the file, and reads version and architecture from its name
 //! (`door-agent_0.1.0-1_arm64.deb`).
 
 use std::fs;
@@ -9,20 +9,18 @@ use anyhow::Context as _;
 
 use crate::failure::Failure;
 
-/// Where packages are made, and then here.
+/// Searched folders: where packages are built, then the current one.
 const FOLDERS: [&str; 2] = ["target/packages", "."];
 
-/// How to come by one.
-pub(super) const MAKE_ONE: &str = "deploy/packages.sh door-agent:ARCHITECTURE makes one in target/packages; name it by --package FILE";
+/// How to get a package.
+pub(super) const MAKE_ONE: &str = "build one with deploy/packages.sh door-agent:ARCHITECTURE (into target/packages), or pass --package FILE";
 
-/// A package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Package {
-    /// The file.
     pub(super) path: PathBuf,
-    /// The version that its name says, when it does.
+    /// The version in the file name.
     pub(super) version: Option<String>,
-    /// The architecture that its name says, when it does.
+    /// The architecture in the file name.
     pub(super) architecture: Option<String>,
 }
 
@@ -43,8 +41,8 @@ impl Package {
         }
     }
 
-    /// The one for this architecture: the file or the newest in the folder that was given, else the
-    /// newest in the usual folders.
+    /// The package for this architecture: the given file, or the newest in the given folder, else
+    /// the newest in the default folders.
     pub(super) fn find(given: Option<&Path>, architecture: &str) -> anyhow::Result<Option<Self>> {
         let folders: Vec<&Path> = match given {
             Some(path) if path.is_dir() => vec![path],
@@ -56,7 +54,7 @@ impl Package {
                         path.display()
                     ))
                     .next(format!(
-                        "deploy/packages.sh door-agent:{architecture} makes one for it in target/packages"
+                        "build one for it with deploy/packages.sh door-agent:{architecture} (into target/packages)"
                     ))
                     .into()),
                     _ => Ok(Some(package)),
@@ -70,25 +68,24 @@ impl Package {
             match newest {
                 Ok(Some(path)) => return Ok(Some(Self::at(&path))),
                 Ok(None) => {}
-                // Only a folder that was asked for has to be one.
+                // Default folders need not exist.
                 Err(error) if given.is_some() => return Err(error),
                 Err(_) => {}
             }
         }
         match given {
             Some(folder) => Err(Failure::new(format!(
-                "--package {}: no door-agent_VERSION_{architecture}.deb is in it",
+                "--package {}: no door-agent_VERSION_{architecture}.deb in this folder",
                 folder.display()
             ))
             .next(format!(
-                "deploy/packages.sh door-agent:{architecture} makes one in target/packages"
+                "build one with deploy/packages.sh door-agent:{architecture} (into target/packages)"
             ))
             .into()),
             None => Ok(None),
         }
     }
 
-    /// Its bytes.
     pub(super) fn read(&self) -> anyhow::Result<Vec<u8>> {
         fs::read(&self.path).with_context(|| format!("cannot read package {}", self.path.display()))
     }

@@ -1,4 +1,4 @@
-//! The steps on the Pi.
+//! Steps of the enrolment on the Pi.
 
 use super::Enrolment;
 use super::package::{self, Package};
@@ -10,18 +10,18 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use doorctl::DeviceIdentity;
 
-/// What the Pi is and has.
+/// What was found on the Pi.
 #[derive(Debug)]
 pub(super) struct Pi {
     architecture: String,
     installed: Option<String>,
     has_settings: bool,
-    /// Whether the door runs there.
+    /// Whether the door's service is active.
     pub(super) runs: bool,
 }
 
 impl Enrolment<'_> {
-    /// Looks at the Pi, and refuses one that cannot be a door.
+    /// Inspects the Pi, and refuses one that cannot run a door.
     pub(super) async fn look(&self, ssh: &mut Ssh, steps: &mut Steps<'_>) -> anyhow::Result<Pi> {
         let script = Script::look(self.name());
         let ran = ssh.run(&script, None).await?;
@@ -43,17 +43,19 @@ impl Enrolment<'_> {
             Some(_) => true,
             None => {
                 return Err(refused(
-                    "its user is not root, and sudo there wants a password or is missing",
+                    "the user is not root, and sudo is missing or asks for a password",
                 )
                 .next(format!(
-                    "connect as root, or let that user use sudo without a password: {}",
+                    "connect as root, or allow sudo without a password for that user: {}",
                     ssh.by_hand()
                 ))
                 .into());
             }
         };
         if known("systemd").is_none() {
-            return Err(refused("systemd does not run there, and doors are services of it").into());
+            return Err(
+                refused("systemd is not running, expected it to run the door's service").into(),
+            );
         }
         let installed = known("installed").and_then(|text| text.strip_prefix("installed "));
         let pi = Pi {
@@ -77,14 +79,14 @@ impl Enrolment<'_> {
         Ok(pi)
     }
 
-    /// The package to install, when one has to be.
+    /// The package to install, unless that version is installed already.
     pub(super) fn package(&self, pi: &Pi) -> anyhow::Result<Option<Package>> {
         let found = Package::find(self.args.package.as_deref(), &pi.architecture)?;
         match (found, &pi.installed) {
             (Some(package), installed) if package.version.is_none() || package.version != *installed => Ok(Some(package)),
             (_, Some(_)) => Ok(None),
             (None, None) => Err(Failure::new(format!(
-                "there is no package of door-agent for {} in target/packages or here, and none is installed on {}",
+                "no package of door-agent for {} in target/packages or here, and none is installed on {}",
                 pi.architecture, self.args.host
             ))
             .next(package::MAKE_ONE)
@@ -93,7 +95,7 @@ impl Enrolment<'_> {
         }
     }
 
-    /// The settings to have on the Pi: those given, else those there, with the hub set right.
+    /// The settings for the Pi: those of `--config`, else those on it, with `[hub]` adapted.
     pub(super) async fn settings(&self, ssh: &Ssh, pi: &Pi) -> anyhow::Result<String> {
         if let Some(settings) = &self.settings {
             return Ok(settings.clone());
@@ -101,7 +103,7 @@ impl Enrolment<'_> {
         let path = format!("/etc/door-agent/{}.toml", self.name());
         if !pi.has_settings {
             return Err(Failure::new(format!(
-                "no --config is given, and {} has no {path} yet",
+                "no --config was given, and {} has no {path} yet",
                 ssh.host()
             ))
             .next(settings::WRITE_SOME)
@@ -126,7 +128,10 @@ impl Enrolment<'_> {
     ) -> anyhow::Result<()> {
         let Some(package) = package else {
             let version = pi.installed.as_deref().unwrap_or_default();
-            steps.done("package", format!("door-agent {version} is there already"));
+            steps.done(
+                "package",
+                format!("door-agent {version} is installed already"),
+            );
             return Ok(());
         };
         let bytes = package.read()?;
@@ -137,7 +142,7 @@ impl Enrolment<'_> {
             "package",
             format!("door-agent {version} is installed from {from}"),
         );
-        // What the package itself has to say.
+        // Forward the messages of the package itself.
         for line in ran
             .stdout
             .lines()
@@ -148,9 +153,8 @@ impl Enrolment<'_> {
         Ok(())
     }
 
-    /// Sends the files, has them checked, and puts them in place: in this order, so that files that
-    /// are wrong replace none that are right. What was sent holds the key, and does not stay
-    /// when that fails.
+    /// Uploads the files, has them checked, and then puts them in place, so that invalid files
+    /// never replace valid ones. The upload contains the key and is removed when a step fails.
     pub(super) async fn configure(
         &self,
         ssh: &Ssh,
@@ -160,7 +164,7 @@ impl Enrolment<'_> {
     ) -> anyhow::Result<()> {
         let placed = self.check_and_place(ssh, settings, identity, steps).await;
         if placed.is_err() {
-            // That it could not be removed is not the error to tell.
+            // Report the original error, not a failed clean-up.
             drop(ssh.run(&Script::unstage(self.name()), None).await);
         }
         placed
@@ -188,7 +192,7 @@ impl Enrolment<'_> {
         if !checked.succeeded {
             return Err(self.check_failed(ssh, &checked).into());
         }
-        steps.done("checked", "door-agent check finds nothing wrong on the Pi");
+        steps.done("checked", "door-agent check found no problem on the Pi");
         for line in checked
             .stdout
             .lines()
@@ -204,9 +208,9 @@ impl Enrolment<'_> {
         ]
         .map(|(key, suffix)| {
             placed.value(key).map(|what| match (what, suffix) {
-                ("same", _) => format!("{name}.{suffix} is there already"),
+                ("same", _) => format!("{name}.{suffix} is unchanged"),
                 ("changed", "toml") => {
-                    format!("{name}.toml is replaced (the one before: {name}.toml.bak)")
+                    format!("{name}.toml is replaced (backup: {name}.toml.bak)")
                 }
                 ("changed", _) => format!("{name}.{suffix} is replaced"),
                 _ => format!("{name}.{suffix} is new"),
@@ -231,20 +235,20 @@ impl Enrolment<'_> {
             false => tail(&wrong.join("\n")),
         };
         let next = match said.contains("WRONG  hub") && self.args.hub_host.is_none() {
-            true => "is the hub to be reached from the Pi under this name and port? else --hub-host HOST, --mqtt-port PORT".to_owned(),
+            true => "check that the Pi can reach the hub under this name and port; else pass --hub-host HOST, --mqtt-port PORT".to_owned(),
             false => match &self.args.config {
-                Some(path) => format!("mend {} and repeat this command", path.display()),
-                None => "mend it there, or name better settings by --config FILE, and repeat this command".to_owned(),
+                Some(path) => format!("fix {} and repeat this command", path.display()),
+                None => "fix it there, or pass other settings as --config FILE, and repeat this command".to_owned(),
             },
         };
         Failure::new(format!(
-            "door-agent check on {}, of settings that were not put in place:\n  {said}",
+            "door-agent check on {} rejected the settings, which were not put in place:\n  {said}",
             ssh.host()
         ))
         .next(next)
     }
 
-    /// Whether the door was started, or started anew.
+    /// Returns whether the door was started or restarted.
     pub(super) async fn start(&self, ssh: &Ssh, steps: &mut Steps<'_>) -> anyhow::Result<bool> {
         let name = self.name();
         let started = ssh.done(&Script::start(name), None).await?;
@@ -252,7 +256,7 @@ impl Enrolment<'_> {
             Some("running") => {
                 steps.done(
                     "service",
-                    format!("door-agent@{name} runs already and is not restarted"),
+                    format!("door-agent@{name} is running and not restarted"),
                 );
                 return Ok(false);
             }
@@ -270,14 +274,14 @@ impl Enrolment<'_> {
             let log = format!("ssh {host} journalctl -u door-agent@{name}");
             return Err(match restarted.value("door") {
                 Some("alone") => Failure::new(format!(
-                    "door-agent@{name} on {host} goes on with its old program or settings: {said}"
+                    "door-agent@{name} on {host} keeps running with its old program or settings: {said}"
                 ))
                 .next(format!(
-                    "when its lock may move, there: door-agent restart --force {name}; or repeat this command with --force"
+                    "when its lock may move, run there: door-agent restart --force {name}; or repeat this command with --force"
                 ))
                 .status(ExitStatus::Refused),
                 Some("down") => Failure::new(format!(
-                    "door-agent@{name} on {host} did not start again: {said}"
+                    "door-agent@{name} on {host} did not start after the restart: {said}"
                 ))
                 .next(log),
                 _ => Failure::new(format!(
@@ -289,7 +293,7 @@ impl Enrolment<'_> {
         }
         steps.done(
             "service",
-            format!("door-agent@{name} is restarted with what has changed"),
+            format!("door-agent@{name} is restarted with the changes"),
         );
         Ok(true)
     }

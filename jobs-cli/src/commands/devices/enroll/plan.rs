@@ -1,4 +1,4 @@
-//! `--dry-run`: the steps and what is run in each, without asking the Pi or the registry anything.
+//! `--dry-run`: prints the steps and their commands without contacting the Pi or the registry.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::Enrolment;
 use super::script::{Script, quoted};
 use super::ssh::Ssh;
 
-/// A step that would be made.
+/// A step that would be run.
 #[derive(Debug, Serialize)]
 struct Planned {
     step: String,
@@ -17,7 +17,7 @@ struct Planned {
     script: Option<String>,
 }
 
-/// Prints what would be done.
+/// Prints the steps.
 pub(super) fn print(enrolment: &Enrolment<'_>) -> anyhow::Result<()> {
     let plan = plan(enrolment);
     let mut text = String::new();
@@ -49,24 +49,24 @@ fn plan(enrolment: &Enrolment<'_>) -> Vec<Planned> {
     }
     let mut plan = vec![remote(
         &Script::look(name),
-        "look at the Pi: machine, root, what is there",
+        "inspect the Pi: machine, root, installed files",
         None,
     )];
     if enrolment.settings.is_none() {
         plan.push(remote(
             &Script::read(name),
-            "read the settings that the Pi has, for no --config is given",
+            "read the settings of the Pi, because no --config was given",
             None,
         ));
     }
     plan.push(Planned {
-        step: "register the door, unless the hub has it".to_owned(),
+        step: "register the door, unless the hub has it already".to_owned(),
         command: add,
         script: None,
     });
     if args.building.is_some() || args.floor.is_some() {
         plan.push(Planned {
-            step: "assign it, when it is there and assigned elsewhere".to_owned(),
+            step: "assign building and floor, when the door exists and they differ".to_owned(),
             command: set,
             script: None,
         });
@@ -78,12 +78,12 @@ fn plan(enrolment: &Enrolment<'_>) -> Vec<Planned> {
     };
     plan.push(remote(
         &Script::install(),
-        "install the package, unless that version is there",
+        "install the package, unless that version is installed",
         Some(quoted(&package)),
     ));
     let settings = match &args.config {
-        Some(path) => format!("{} with [hub] set right", path.display()),
-        None => "its settings with [hub] set right".to_owned(),
+        Some(path) => format!("{} with [hub] adapted", path.display()),
+        None => "its settings with [hub] adapted".to_owned(),
     };
     let key = format!("the connection string of {name} for {}", enrolment.hub_host);
     let mut files = vec![("connection-string", key), ("toml", settings)];
@@ -100,27 +100,27 @@ fn plan(enrolment: &Enrolment<'_>) -> Vec<Planned> {
     }
     plan.push(remote(
         &Script::check(name),
-        "have the settings checked, and end here when something is wrong",
+        "check the settings, and stop here when they are invalid",
         None,
     ));
     plan.push(remote(
         &Script::place(name),
-        "put the files in place, as far as they differ",
+        "put the changed files in place",
         None,
     ));
     plan.push(remote(
         &Script::start(name),
-        "start the door, unless it runs",
+        "start the door, unless it is running",
         None,
     ));
     plan.push(remote(
         &Script::restart(name, args.force),
-        "only when it runs with files or a program that were replaced: restart it",
+        "restart it, only when it runs with replaced files or a replaced program",
         None,
     ));
     plan.push(Planned {
         step: format!(
-            "wait for its report, {} s at most, and print its state",
+            "wait for its report, at most {} s, and print its state",
             args.deadline.as_secs()
         ),
         command: format!("doorctl devices list {name}"),
@@ -129,7 +129,7 @@ fn plan(enrolment: &Enrolment<'_>) -> Vec<Planned> {
     plan
 }
 
-/// The command line, with `$script` in the place of the script.
+/// The ssh command line, with `$script` in place of the script.
 fn ssh_line(enrolment: &Enrolment<'_>, script: &Script, input: Option<&str>) -> String {
     let mut line = "ssh".to_owned();
     for option in Ssh::given(enrolment.args) {

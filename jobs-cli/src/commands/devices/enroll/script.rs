@@ -1,17 +1,15 @@
-//! What is run on the Pi: short scripts for its `sh`, which take what varies as arguments and
-//! secrets as standard input.
+//! Short scripts for the Pi's `sh`. Variable parts are arguments, secrets come on standard input.
 
-/// A script, and the step that it is.
 #[derive(Debug, Clone)]
 pub(super) struct Script {
-    /// What it does, as errors call it.
+    /// Name of the step in errors.
     pub(super) step: &'static str,
     root: bool,
     text: &'static str,
     arguments: Vec<String>,
 }
 
-/// Answers what the Pi is and has, as lines of key=value.
+/// Prints the facts about the Pi as lines of key=value.
 const LOOK: &str = r#"
 echo "machine=$(uname -m)"
 echo "architecture=$(dpkg --print-architecture 2>/dev/null)"
@@ -26,7 +24,7 @@ echo "service=$(systemctl is-active "door-agent@$1" 2>/dev/null)"
 /// Prints the settings.
 const READ: &str = r#"cat "/etc/door-agent/$1.toml""#;
 
-/// Installs the package that comes in.
+/// Installs the package from standard input.
 const INSTALL: &str = r#"
 set -e
 folder=$(mktemp -d)
@@ -40,7 +38,7 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o DPk
 echo "version=$(dpkg-query -W -f '${Version}' door-agent)"
 "#;
 
-/// Puts what comes in beside the settings in force, for root alone.
+/// Stores standard input next to the active settings, for root only.
 const STAGE: &str = r#"
 set -e
 umask 077
@@ -49,7 +47,7 @@ mkdir -p "$folder"
 cat >"$folder/$2"
 "#;
 
-/// Has the staged settings judged, with the drop-ins that will hold for them.
+/// Checks the staged settings together with the drop-ins that will apply to them.
 const CHECK: &str = r#"
 set -e
 folder=/etc/door-agent/.enroll-$1
@@ -58,8 +56,8 @@ rm -rf "$folder/$1.toml.d"
 door-agent check --config "$folder/$1.toml"
 "#;
 
-/// Puts the staged files in the place of those in force; says of each whether it is new, changed or
-/// the same. Marks a running door whose files changed with what systemd calls this run of it.
+/// Moves the staged files into place; prints for each whether it is new, changed or the same. When
+/// files of a running door changed, stores systemd's invocation id of this run as a mark.
 const PLACE: &str = r#"
 set -e
 from=/etc/door-agent/.enroll-$1 to=/etc/door-agent changed=
@@ -88,8 +86,8 @@ if [ -n "$changed" ] && systemctl is-active --quiet "door-agent@$1"; then
 fi
 "#;
 
-/// Starts the door unless it runs; says whether it runs with files or a program that have been
-/// replaced.
+/// Starts the door unless it runs; prints whether it runs with replaced files or a replaced
+/// program.
 const START: &str = r#"
 set -e
 unit=door-agent@$1 mark=/run/doorctl-enroll-$1
@@ -107,7 +105,7 @@ else
 fi
 "#;
 
-/// Restarts the door when its lock may move; says whether it was left alone, or is down.
+/// Restarts the door when its lock may move; prints whether it was left alone, or is down.
 const RESTART: &str = r#"
 status=0
 door-agent restart "$@" || status=$?
@@ -120,13 +118,13 @@ esac
 exit "$status"
 "#;
 
-/// What the door says of itself, and the end of its log.
+/// Prints the door's status and the end of its log.
 const STATUS: &str = r#"
 door-agent status --config "/etc/door-agent/$1.toml" 2>&1 || true
 journalctl -u "door-agent@$1" -n 5 -o cat --no-pager 2>/dev/null || true
 "#;
 
-/// Removes what was staged.
+/// Removes the staged files.
 const UNSTAGE: &str = r#"rm -rf "/etc/door-agent/.enroll-$1""#;
 
 impl Script {
@@ -143,7 +141,7 @@ impl Script {
     }
 
     pub(super) fn look(door: &str) -> Self {
-        Self::new("looking at the Pi", false, LOOK, &[door])
+        Self::new("inspecting the Pi", false, LOOK, &[door])
     }
 
     pub(super) fn read(door: &str) -> Self {
@@ -181,24 +179,24 @@ impl Script {
     }
 
     pub(super) fn status(door: &str) -> Self {
-        Self::new("asking the door", true, STATUS, &[door])
+        Self::new("reading the status", true, STATUS, &[door])
     }
 
     pub(super) fn unstage(door: &str) -> Self {
-        Self::new("clearing up", true, UNSTAGE, &[door])
+        Self::new("cleaning up", true, UNSTAGE, &[door])
     }
 
-    /// What it runs.
+    /// The text of the script.
     pub(super) fn text(&self) -> &'static str {
         self.text
     }
 
-    /// The command with `$script` in the place of what it runs.
+    /// The command with `$script` in place of the text.
     pub(super) fn shown(&self, sudo: bool) -> String {
         self.command(sudo, "\"$script\"")
     }
 
-    /// The one argument that ssh hands to the login shell of the Pi.
+    /// The single argument that ssh passes to the login shell of the Pi.
     pub(super) fn remote_command(&self, sudo: bool) -> String {
         self.command(sudo, &quoted(self.text))
     }
@@ -213,7 +211,7 @@ impl Script {
     }
 }
 
-/// A word as a POSIX shell reads it back.
+/// A word quoted for a POSIX shell.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(&byte);
     match word.bytes().all(plain) && !word.is_empty() {

@@ -1,5 +1,4 @@
-//! The settings of a door: what its installer wrote, with `[hub]` set right and everything else
-//! left as it is.
+//! The settings of a door: as its installer wrote them, with only `[hub]` adapted.
 
 use std::path::Path;
 
@@ -10,20 +9,20 @@ use crate::failure::Failure;
 /// How the door reaches its hub.
 #[derive(Debug, Clone)]
 pub(super) struct HubAccess {
-    /// Whether there is a CA to trust besides the system's.
+    /// Whether there is a CA to trust in addition to the system's.
     pub(super) has_ca: bool,
     /// MQTT over TLS.
     pub(super) mqtt_port: u16,
 }
 
-/// The agent's own default, which needs no line.
+/// The agent's default, which needs no line.
 const MQTT_PORT: u16 = 8883;
 
-/// Where to see how settings are written.
-pub(super) const WRITE_SOME: &str = "write the door's wiring, as deploy/examples/lobby-east.toml shows with every key explained; \
-     `door-agent check --config FILE` judges it; then name it by --config FILE";
+/// How to write settings.
+pub(super) const WRITE_SOME: &str = "write the door's wiring like deploy/examples/lobby-east.toml, which explains every key; \
+     check it with `door-agent check --config FILE`; then pass --config FILE";
 
-/// The settings of door `name` from what was written: an error when they cannot be a door's.
+/// The settings of door `name`, made from `text`; fails when they cannot be a door's.
 pub(super) fn for_door(
     text: &str,
     whence: &str,
@@ -31,7 +30,7 @@ pub(super) fn for_door(
     hub: &HubAccess,
 ) -> anyhow::Result<String> {
     let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
-        // In its own words it shows the line, too.
+        // The Display of this error includes the line.
         Failure::new(format!("{whence}: {}", error.to_string().trim_end())).next(WRITE_SOME)
     })?;
     for section in ["strike", "board"] {
@@ -50,7 +49,7 @@ pub(super) fn for_door(
         .entry("hub")
         .or_insert_with(|| Item::Table(Table::new()));
     let section = section.as_table_like_mut().ok_or_else(|| {
-        Failure::new(format!("{whence}: `hub` is no section, expected [hub]")).next(WRITE_SOME)
+        Failure::new(format!("{whence}: `hub` is not a section, expected [hub]")).next(WRITE_SOME)
     })?;
     set(
         section,
@@ -68,7 +67,7 @@ pub(super) fn for_door(
     Ok(document.to_string())
 }
 
-/// Sets a key, and leaves its line alone when it says so already.
+/// Sets a key; a line that has the value already keeps its formatting.
 fn set<T: Into<toml_edit::Value>>(section: &mut dyn TableLike, key: &str, wanted: T) {
     let wanted = wanted.into();
     let bare = |value: &toml_edit::Value| value.clone().decorated("", "").to_string();
@@ -83,7 +82,7 @@ fn set<T: Into<toml_edit::Value>>(section: &mut dyn TableLike, key: &str, wanted
     }
 }
 
-/// What errors call the given file.
+/// Name of the given file in errors.
 pub(super) fn given(path: &Path) -> String {
     format!("--config {}", path.display())
 }

@@ -1,4 +1,4 @@
-//! The system's ssh: one connection, shared by all steps where ssh can, and what the Pi said on it.
+//! Runs scripts with the system's ssh, over one shared connection where ssh supports that.
 
 use std::ffi::OsString;
 use std::process::{Output, Stdio};
@@ -13,16 +13,15 @@ use super::script::{self, Script};
 use crate::cli::enroll::EnrollArgs;
 use crate::failure::Failure;
 
-/// ssh's own exit status for what went wrong before the command ran.
+/// Exit status of ssh for errors before the command ran.
 const SSH_FAILED: i32 = 255;
 
 /// How long a step on the Pi may take: a package on a slow card takes minutes.
 const STEP_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
-/// How many lines of what the Pi said go into an error.
+/// Lines of the Pi's output that go into an error.
 const LINES_TOLD: usize = 12;
 
-/// A way to run scripts on a Pi.
 #[derive(Debug)]
 pub(super) struct Ssh {
     host: String,
@@ -33,19 +32,17 @@ pub(super) struct Ssh {
     master: Option<OsString>,
 }
 
-/// What a script came to.
+/// The result of a script.
 #[derive(Debug)]
 pub(super) struct Ran {
-    /// Whether it ended well.
+    /// Whether its exit status was 0.
     pub(super) succeeded: bool,
-    /// Its standard output.
     pub(super) stdout: String,
-    /// Its standard error.
     pub(super) stderr: String,
 }
 
 impl Ssh {
-    /// As the flags say; connects to nothing yet.
+    /// Sets the options from the flags, without connecting.
     pub(super) fn new(args: &EnrollArgs) -> anyhow::Result<Self> {
         let mut options = Self::given(args);
         let mut socket = None;
@@ -57,7 +54,7 @@ impl Ssh {
                 .context("cannot make a folder for the ssh connection")?;
             let mut path = OsString::from("ControlPath=");
             path.push(folder.path().join("ssh"));
-            // Behind the given ones: of an option that is given twice, ssh takes the first.
+            // After the given ones: of a repeated option, ssh uses the first.
             for option in [
                 "ControlMaster=auto".into(),
                 "ControlPersist=2m".into(),
@@ -77,7 +74,7 @@ impl Ssh {
         })
     }
 
-    /// The options that a person would give to ssh by hand.
+    /// The options without those of the shared connection.
     pub(super) fn given(args: &EnrollArgs) -> Vec<OsString> {
         let mut options: Vec<OsString> = Vec::new();
         if let Some(port) = args.ssh_port {
@@ -90,17 +87,16 @@ impl Ssh {
         options
     }
 
-    /// From now on scripts that need root are run by sudo.
+    /// Runs scripts that need root by sudo from now on.
     pub(super) fn use_sudo(&mut self) {
         self.sudo = true;
     }
 
-    /// The Pi.
     pub(super) fn host(&self) -> &str {
         &self.host
     }
 
-    /// Runs a script, with `input` as its standard input.
+    /// Runs a script with `input` as its standard input.
     pub(super) async fn run(&self, script: &Script, input: Option<&[u8]>) -> anyhow::Result<Ran> {
         let mut command = Command::new("ssh");
         command
@@ -119,12 +115,9 @@ impl Ssh {
         let output = finished.map_err(|_| {
             self.failure(
                 script.step,
-                &format!(
-                    "nothing came back within {} minutes",
-                    STEP_DEADLINE.as_secs() / 60
-                ),
+                &format!("no result within {} minutes", STEP_DEADLINE.as_secs() / 60),
             )
-            .next(format!("look at it there: ssh {}", self.host))
+            .next(format!("check on the Pi: ssh {}", self.host))
         })??;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         let ran = Ran {
@@ -139,7 +132,7 @@ impl Ssh {
                     &format!("ssh cannot reach it: {}", ran.last_words()),
                 )
                 .next(format!(
-                    "see that this works, without a password: {} true",
+                    "check that this works without a password: {} true",
                     self.by_hand()
                 ))
                 .into());
@@ -147,7 +140,7 @@ impl Ssh {
         Ok(ran)
     }
 
-    /// Runs a script that has to end well.
+    /// Runs a script; fails unless its exit status is 0.
     pub(super) async fn done(&self, script: &Script, input: Option<&[u8]>) -> anyhow::Result<Ran> {
         let ran = self.run(script, input).await?;
         match ran.succeeded {
@@ -155,19 +148,19 @@ impl Ssh {
             false => Err(self
                 .failure(script.step, &ran.last_words())
                 .next(format!(
-                    "look at it there: {}; then repeat this command",
+                    "check on the Pi: {}; then repeat this command",
                     self.by_hand()
                 ))
                 .into()),
         }
     }
 
-    /// An error of a step on the Pi.
+    /// The error of a step on the Pi.
     pub(super) fn failure(&self, step: &str, said: &str) -> Failure {
         Failure::new(format!("{step} on {}: {said}", self.host))
     }
 
-    /// How a person would connect.
+    /// The ssh command line for use by hand.
     pub(super) fn by_hand(&self) -> String {
         let mut words = vec!["ssh".to_owned()];
         let own = ["ConnectTimeout=", "ServerAliveInterval=", "Control"];
@@ -187,7 +180,7 @@ impl Ssh {
         words.join(" ")
     }
 
-    /// Ends the shared connection, which would end by itself soon.
+    /// Closes the shared connection, which would otherwise time out soon.
     pub(super) async fn close(self) {
         let Some(path) = &self.master else { return };
         let ended = Command::new("ssh")
@@ -199,7 +192,7 @@ impl Ssh {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .status();
-        // Whether there was one is nobody's concern.
+        // There may be none.
         drop(tokio::time::timeout(Duration::from_secs(5), ended).await);
     }
 }
@@ -212,7 +205,7 @@ async fn finish(command: &mut Command, input: Option<&[u8]>) -> anyhow::Result<O
     let stdin = child.stdin.take();
     let feed = async {
         if let (Some(mut stdin), Some(input)) = (stdin, input) {
-            // A script that ends early says so by its status.
+            // When the script ends early, its exit status tells.
             drop(stdin.write_all(input).await);
             drop(stdin.shutdown().await);
         }
@@ -229,15 +222,15 @@ impl Ran {
         values.next().map(|(_, value)| value.trim())
     }
 
-    /// The end of what was said: errors, else anything.
+    /// The end of the output: of standard error, else of standard output.
     pub(super) fn last_words(&self) -> String {
         let said = match self.stderr.trim() {
             "" => self.stdout.trim(),
             said => said,
         };
         match said {
-            "" => "it failed and said nothing".to_owned(),
-            // A program's own word for what this is told as, too.
+            "" => "it failed without output".to_owned(),
+            // The message gets its own `error: `.
             said => tail(said.strip_prefix("error: ").unwrap_or(said)),
         }
     }

@@ -1,10 +1,9 @@
-//! Tells each step as it is done, with the time that it took.
+//! Prints each step when it is done, with its duration.
 
 use tokio::time::Instant;
 
 use crate::printer::Printer;
 
-/// The steps so far.
 #[derive(Debug)]
 pub(super) struct Steps<'a> {
     printer: &'a Printer,
@@ -12,7 +11,7 @@ pub(super) struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    /// The first begins now.
+    /// Starts the clock of the first step.
     pub(super) fn new(printer: &'a Printer) -> Self {
         Self {
             printer,
@@ -20,7 +19,7 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// One is done, and the next begins.
+    /// Prints a finished step and starts the clock of the next.
     pub(super) fn done(&mut self, step: &str, what: impl AsRef<str>) {
         let now = Instant::now();
         let took = now - std::mem::replace(&mut self.begun, now);

@@ -1,4 +1,4 @@
-//! A column of `devices list`: one of those with a name, or a path into tags or properties.
+//! A column of `devices list`: a named one, or a path into tags or properties.
 
 use iothub_protocol::twin::{Object, Twin};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::printer::{Cell, Row as _, plain};
 use crate::suggest;
 
-/// Columns of the twin's own, beside those of [`DoorRow`].
+/// Columns from the twin, in addition to those of [`DoorRow`].
 const OF_TWIN: [&str; 8] = [
     "status",
     "statusReason",
@@ -20,7 +20,7 @@ const OF_TWIN: [&str; 8] = [
     "cloudToDeviceMessageCount",
 ];
 
-/// Where a path begins; the longer spelling is that of the query language.
+/// First parts of a path; the long forms are those of the query language.
 const SECTIONS: [(&str, Section); 5] = [
     ("tags", Section::Tags),
     ("desired", Section::Desired),
@@ -36,7 +36,6 @@ enum Section {
     Reported,
 }
 
-/// A column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Column {
     title: String,
@@ -45,7 +44,7 @@ pub(super) struct Column {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Source {
-    /// A cell of [`DoorRow`], by its place.
+    /// The index of a cell of [`DoorRow`].
     Door(usize),
     /// A member of the twin.
     Twin,
@@ -54,7 +53,7 @@ enum Source {
 }
 
 impl Column {
-    /// Reads a column as `flag` gives it.
+    /// Parses a column; `flag` names its source in errors.
     pub(super) fn parse(flag: &str, text: &str) -> Result<Self, Failure> {
         let text = text.trim();
         let source = if let Some(at) = DoorRow::titles().iter().position(|title| *title == text) {
@@ -70,12 +69,12 @@ impl Column {
         })
     }
 
-    /// How it is called: as it was given.
+    /// The title, as given.
     pub(super) fn title(&self) -> &str {
         &self.title
     }
 
-    /// What a door has there.
+    /// The value of a door.
     pub(super) fn value(&self, twin: &Twin, row: &DoorRow) -> anyhow::Result<Value> {
         let member = |whole: Value| whole.get(&self.title).cloned().unwrap_or_default();
         Ok(match &self.source {
@@ -102,7 +101,7 @@ impl Column {
         })
     }
 
-    /// The same for people, with the tone that the usual column has.
+    /// The value as a cell, with the tone of the standard column.
     pub(super) fn cell(&self, value: &Value, row: &DoorRow) -> Cell {
         match self.source {
             Source::Door(at) => row.cells().swap_remove(at),
@@ -137,7 +136,7 @@ fn unknown(flag: &str, text: &str) -> Failure {
         Some(meant) => format!("; did you mean `{meant}`?"),
         None => String::new(),
     };
-    Failure::new(format!("{flag}: no column is called {text:?}{meant}")).next(format!(
+    Failure::new(format!("{flag}: unknown column {text:?}{meant}")).next(format!(
         "expected {}, or a path: tags.KEY, desired.KEY, reported.KEY",
         known.join(", ")
     ))
@@ -187,10 +186,7 @@ mod tests {
             ("tags.a..b", ""),
         ] {
             let error = Column::parse("--sort", text).unwrap_err().to_string();
-            assert_eq!(
-                error,
-                format!("--sort: no column is called {text:?}{meant}")
-            );
+            assert_eq!(error, format!("--sort: unknown column {text:?}{meant}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Doors as lines of JSON, or as a JSON array.
+//! Reads doors from lines of JSON, or from a JSON array.
 
 use doorctl::Authentication;
 use iothub_protocol::twin::{Capabilities, DeviceStatus, Object};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Mistake, Record};
 use crate::suggest;
 
-/// Members that are written.
+/// Members that an export writes.
 const OURS: [&str; 7] = [
     "id",
     "status",
@@ -19,7 +19,7 @@ const OURS: [&str; 7] = [
     "properties",
 ];
 
-/// Members of an Azure export that the hub decides, or that no door has.
+/// Ignored members of an Azure export: set by the hub, or without meaning for doors.
 const PASSED_OVER: [&str; 5] = [
     "eTag",
     "twinETag",
@@ -28,10 +28,10 @@ const PASSED_OVER: [&str; 5] = [
     "parentScopes",
 ];
 
-/// Members of a section that the hub writes.
+/// Members of a section that the hub maintains.
 const OF_THE_HUB: [&str; 2] = ["$metadata", "$version"];
 
-/// Reads the doors; what is wrong goes to `mistakes`.
+/// Reads the doors; mistakes are appended to `mistakes`.
 pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Record> {
     let mut values: Vec<(u64, Value)> = Vec::new();
     if text.trim_start().starts_with('[') {
@@ -58,7 +58,7 @@ pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Record> {
     records
 }
 
-/// Says where; not what stands there, which may be a key.
+/// Gives the place but not the text, which may contain a key.
 fn not_json(line: u64, error: &serde_json::Error) -> Mistake {
     let column = error.column();
     Mistake::new(
@@ -83,7 +83,7 @@ fn record(line: u64, value: Value) -> Result<Record, Mistake> {
     {
         let meant = suggest::closest(stray, OURS);
         let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-        return Err(wrong(stray, format!("no door has such a member{meant}")));
+        return Err(wrong(stray, format!("unknown member{meant}")));
     }
     let id = match members.get("id").and_then(Value::as_str) {
         Some(text) => text
@@ -127,7 +127,7 @@ fn record(line: u64, value: Value) -> Result<Record, Mistake> {
         };
         record.properties.desired =
             section(line, "properties.desired", properties.remove("desired"))?;
-        // What a door reported, it reports again.
+        // The door will report these again.
         properties.remove("reported");
         if let Some(stray) = properties.keys().next() {
             return Err(wrong(
@@ -146,7 +146,7 @@ fn member<T: DeserializeOwned>(
     expected: &str,
 ) -> Result<Option<T>, Mistake> {
     let value = value.map(serde_json::from_value).transpose();
-    // The error of the parser would repeat what stands there: it may be a key.
+    // The parser's error would repeat the value, which may be a key.
     value.map_err(|_| Mistake::new(line, Some(name), format!("expected {expected}")))
 }
 
@@ -156,7 +156,7 @@ fn section(line: u64, name: &str, value: Option<Value>) -> Result<Object, Mistak
     Ok(values)
 }
 
-/// Azure writes members of the kinds of authentication that a device does not use, too.
+/// Azure also writes empty members for the authentication types that a device does not use.
 fn without_empty(mut authentication: Authentication) -> Authentication {
     let keys = authentication.symmetric_key.take();
     authentication.symmetric_key =

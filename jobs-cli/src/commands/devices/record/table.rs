@@ -1,4 +1,4 @@
-//! Doors as lines of CSV: a column for each fact, `tags.` and `desired.` with dots that nest.
+//! Reads doors from CSV: a column for each fact; `tags.` and `desired.` columns nest by dots.
 
 mod quotes;
 mod write;
@@ -15,19 +15,19 @@ use crate::suggest;
 
 pub(in crate::commands::devices) use write::write;
 
-/// What a file is for.
+/// The purpose of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::commands::devices) enum Form {
-    /// New doors, with names that doorctl gives.
+    /// New doors, whose names follow doorctl's rules.
     Add,
-    /// Doors as they were, with what an export has.
+    /// Doors with the columns of an export.
     Import,
 }
 
-/// Columns of every form.
+/// Columns of every purpose.
 const PLACE: [&str; 3] = ["door", "building", "floor"];
 
-/// Columns of an import.
+/// Additional columns of an import.
 const IDENTITY: [&str; 7] = [
     "status",
     "statusReason",
@@ -38,9 +38,9 @@ const IDENTITY: [&str; 7] = [
     "secondaryThumbprint",
 ];
 
-/// Reads the doors; what is wrong goes to `mistakes`.
+/// Reads the doors; mistakes are appended to `mistakes`.
 pub(super) fn read(text: &str, form: Form, mistakes: &mut Vec<Mistake>) -> Vec<Record> {
-    // The reader takes all that follows for one cell.
+    // The reader would take everything after the quote for one cell.
     if let Some(line) = quotes::astray(text, delimiter(text)) {
         mistakes.push(Mistake::new(line, None, "a quote is opened and not closed"));
         return Vec::new();
@@ -74,7 +74,7 @@ pub(super) fn read(text: &str, form: Form, mistakes: &mut Vec<Mistake>) -> Vec<R
     for fields in lines {
         let fields = match fields {
             Ok(fields) => fields,
-            // The text is UTF-8 and fields may be missing: nothing is left that could be wrong.
+            // Unreachable so far: the text is UTF-8, and the reader is flexible about fields.
             Err(error) => {
                 mistakes.push(Mistake::new(0, None, error.to_string()));
                 continue;
@@ -97,8 +97,8 @@ pub(super) fn read(text: &str, form: Form, mistakes: &mut Vec<Mistake>) -> Vec<R
     records
 }
 
-/// The line of a record. The reader's own count begins a record before the line feed that ends the
-/// one before.
+/// The line of a record. The reader's own count places the start of a record before the line feed
+/// that ends the previous one.
 struct At<'a> {
     text: &'a [u8],
     byte: usize,
@@ -128,7 +128,7 @@ impl<'a> At<'a> {
     }
 }
 
-/// Spreadsheets of half the world write semicolons.
+/// Spreadsheets use semicolons in many locales.
 fn delimiter(text: &str) -> u8 {
     let header = text.lines().next().unwrap_or_default();
     match header.contains(',') || !header.contains(';') {
@@ -139,7 +139,7 @@ fn delimiter(text: &str) -> u8 {
 
 fn check_columns(columns: &[String], form: Form, mistakes: &mut Vec<Mistake>) {
     if !columns.iter().any(|column| column == "door") {
-        // A file without its header: what stands there may be anything, keys too, and is not told.
+        // Without a header, the first line is data, maybe keys: it must not be printed.
         mistakes.push(Mistake::new(
             1,
             None,
@@ -157,7 +157,7 @@ fn check_columns(columns: &[String], form: Form, mistakes: &mut Vec<Mistake>) {
             .find_map(|start| column.strip_prefix(start));
         let is_path = path.is_some_and(|path| !path.split('.').any(str::is_empty));
         if columns[..at].contains(column) {
-            mistakes.push(Mistake::new(1, Some(column), "the column is there twice"));
+            mistakes.push(Mistake::new(1, Some(column), "duplicate column"));
         } else if !is_path && !named.contains(&column.as_str()) {
             let meant = suggest::closest(column, named.iter().copied());
             let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));

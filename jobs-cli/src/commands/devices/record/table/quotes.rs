@@ -1,21 +1,21 @@
-//! Quotes of CSV that do not end where their cell ends: readers take such a cell, and all lines up
-//! to the next quote, for one.
+//! Finds CSV quotes that are not closed at the end of their cell. A reader takes such a cell and
+//! all lines up to the next quote for one cell.
 
-/// Where the next byte stands.
+/// Position of the next byte.
 #[derive(Debug, Clone, Copy)]
 enum Place {
-    /// At the start of a cell, where alone a quote opens.
+    /// At the start of a cell, the only place where a quote opens.
     Start,
     /// In a cell without quotes.
     Plain,
-    /// Behind a quote that was opened on this line.
+    /// After a quote that was opened on line `since`.
     Quoted { since: u64 },
-    /// Behind the quote that ends the cell, or the first of two that stand for one.
+    /// After the quote that ends the cell, or the first of an escaped pair.
     Closed { since: u64 },
 }
 
-/// The line of the first quote that is not closed, or closed amid a cell: then it was probably
-/// meant to be closed before.
+/// The line of the first quote that is never closed, or closed inside of a cell: then the closing
+/// quote is probably missing before.
 pub(super) fn astray(text: &str, delimiter: u8) -> Option<u64> {
     let mut place = Place::Start;
     let mut line = 1;

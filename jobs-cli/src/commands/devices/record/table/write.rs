@@ -1,4 +1,4 @@
-//! Writing CSV that [`super::read`] reads back the same.
+//! Writes CSV that [`super::read`] reads back unchanged.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,7 +10,7 @@ use super::super::Record;
 use crate::cli::twin::scalar;
 use crate::commands::devices::status;
 
-/// Doors as CSV.
+/// Writes doors as CSV.
 pub(in crate::commands::devices) fn write(
     records: &[Record],
     with_keys: bool,
@@ -88,7 +88,7 @@ fn leaves(path: &str, values: &Object, fields: &mut Vec<(String, String)>) {
     }
 }
 
-/// Text as it is, unless it would be read as something else.
+/// Text without quotes, unless it would be read as something else.
 fn field_of(value: &Value) -> String {
     match value {
         Value::String(text)
