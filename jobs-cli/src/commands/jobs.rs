@@ -129,7 +129,7 @@ pub(crate) fn summary(job: &JobResponse, rows: &[OutcomeRow], wanted: JobGoal) -
     }
     if !rows.is_empty() {
         text += &format!(
-            "; by what the doors answered: {}",
+            "; by the doors' answers: {}",
             Tally::of(rows).summary(wanted)
         );
     }

@@ -56,7 +56,7 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("twin show lobby", 0, "\"lockState\": \"unlocked\""),
     Verb("twin set gate floor=2 --tag wing=null", 3, "\"floor\": 2"),
     Verb("twin set gate floor=3 --etag AAAAAAAAAAA=", 1, "412 PreconditionFailed"),
-    Verb("twin edit gate", 4, "nobody is there to answer"),
+    Verb("twin edit gate", 4, "there is no terminal"),
     Verb("twin edit gate --yes", 0, "+    \"edited\": true"),
     Verb("query 'SELECT deviceId, tags.size FROM devices WHERE tags.edited = true' -o csv", 0, "gate,2"),
     Verb("query 'SELECT COUNT() AS doors FROM devices WHERE STARTSWITH(deviceId, \"ga\")' -o jsonl", 0, "{\"doors\":1}"),
@@ -79,7 +79,7 @@ pub(super) const SERVED: &[Verb] = &[
     Verb("jobs lock yard --at +1h --id tonight", 0, "job tonight is queued: 1 door matches now"),
     // Azure runs one job at a time.
     Verb("jobs lock lobby --id second", 1, "another job is active, and this hub allows no more"),
-    Verb("lockdown lobby yard --connect-timeout 0", 2, "calling every door directly"),
+    Verb("lockdown lobby yard --connect-timeout 0", 2, "calling each door directly"),
     Verb("all-clear lobby yard --connect-timeout 0", 2, "1 done, 1 failed"),
     Verb("jobs list", 0, "tonight"),
     Verb("jobs show tonight", 0, "starts "),
@@ -382,7 +382,7 @@ fn a_list_that_needs_several_jobs_is_refused_with_advice_to_tag() {
         .run(&[&["lock"], &names[..], &["--yes", "--connect-timeout", "0", "-o", "json"]].concat())
         .expect(2)
         .says(&[
-            "so many names take several jobs, and the hub runs one at a time: calling every door directly",
+            "too many names for one job, and this hub runs one job at a time: calling each door directly",
         ])
         .json();
     assert_eq!(locked["tally"]["failed"], 300);

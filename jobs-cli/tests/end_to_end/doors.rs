@@ -152,8 +152,8 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
 
     let now = &["lockdown", "--building", "43", "--connect-timeout", "0"];
     let told = operator.run(now).expect(2).says(&[
-        "desired mode: 3 assigned, 0 as wanted already",
-        "warning: offline, each locks down when it comes back: away",
+        "desired mode: 3 assigned, 0 unchanged",
+        "warning: offline; each locks down when it reconnects: away",
         "2 secured, 1 failed",
     ]);
     insta::assert_snapshot!(told.stdout, @r"
@@ -166,7 +166,7 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
     operator
         .run(now)
         .expect(2)
-        .says(&["desired mode: 0 assigned, 3 as wanted already"]);
+        .says(&["desired mode: 0 assigned, 3 unchanged"]);
     let twin = operator.json(&["twin", "show", "passage"]);
     assert_eq!(
         twin["tags"]["doorctlLockdown"]["mode"], "passage",
@@ -192,8 +192,8 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
         .run(&["all-clear", "--building", "43", "--connect-timeout", "0"])
         .expect(2)
         .says(&[
-            "desired mode: 3 assigned, 0 as wanted already",
-            "warning: offline, each is cleared when it comes back: away",
+            "desired mode: 3 assigned, 0 unchanged",
+            "warning: offline; each is cleared when it reconnects: away",
             "2 done, 1 failed",
         ]);
     let _back = lab.start("away");
@@ -276,7 +276,7 @@ fn an_offline_door_released_from_lockdown_is_named() {
     operator
         .run(&["lockdown", "east", "--connect-timeout", "0"])
         .expect(2)
-        .says(&["warning: offline, and let out of this lockdown by hand before, so that it does not lock down by itself when it comes back: east"]);
+        .says(&["warning: offline; released from this lockdown by a command before, so that it does not lock down by itself when it reconnects: east"]);
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn why_names_the_deciding_slot_and_shows_the_last_report_of_an_offline_door() {
     let last = operator
         .run(&["why", "east"])
         .expect(2)
-        .says(&["east is offline: this is what it reported last"]);
+        .says(&["east is offline: this is its last report"]);
     assert!(
         last.stdout
             .contains(" ago) it was locked, door closed, secured"),

@@ -110,7 +110,7 @@ fn immediate_and_reading_verbs_take_any_number_of_names() {
     run(&["lockdown"], &[&now[1..], &["--deadline", "60s"]].concat())
         .expect(2)
         .says(&[
-            "offline, each locks down when it comes back: 0--",
+            "offline; each locks down when it reconnects: 0--",
             "and 280 more",
             " call 301 doors",
             "1 secured, 300 failed",

@@ -79,7 +79,7 @@ fn invalid_event_requests_are_refused_with_the_next_step() {
         .run(&["events", "--door", "eats", "--event", "forcedOpne"])
         .expect(0)
         .says(&[
-            "the hub has no door `eats`; did you mean `east`?; what is kept of it is shown",
+            "the hub has no door `eats`; did you mean `east`?; its recorded events are shown",
             "has an event `forcedOpne`; did you mean `forcedOpen`?",
             "further back: doorctl events --since 7d",
         ]);
@@ -223,11 +223,11 @@ fn following_continues_after_a_restart_of_the_hub() {
     );
     operator.run(&["devices", "add", "before"]).expect(0);
     let start = hub.kill();
-    let lost = stderr.find(|line| line.contains("trying again until it is back"));
+    let lost = stderr.find(|line| line.contains("retrying until it is reachable again"));
     assert!(lost.is_some());
     let hub = start();
     operator.run(&["devices", "add", "behind"]).expect(0);
-    assert_eq!(stderr.next().as_deref(), Some("the hub is back"));
+    assert_eq!(stderr.next().as_deref(), Some("the hub is reachable again"));
     let (status, stdout) = follow.wait();
     assert!(status.success(), "{stdout}");
     let doors: Vec<Value> = stdout
@@ -293,7 +293,7 @@ fn deleted_events_are_reported_as_lost() {
     let kept = operator
         .run(&["events", "--after", "1", "-o", "jsonl"])
         .expect(0)
-        .says(&["warning: events 2 to 3 are lost: the hub does not keep them any more"]);
+        .says(&["warning: events 2 to 3 are lost: the hub no longer has them"]);
     assert_eq!(kept.stdout.lines().count(), 3, "{kept:?}");
 }
 

@@ -154,7 +154,7 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         operator.run(&arguments)
     };
     let kept = |output: &super::support::Told| {
-        let (_, rest) = output.stderr.split_once("what you wrote is in ").unwrap();
+        let (_, rest) = output.stderr.split_once("your text is in ").unwrap();
         let path = rest.lines().next().unwrap().to_owned();
         let bytes = fs::read(&path).unwrap();
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -166,7 +166,7 @@ fn a_twin_is_edited_and_no_input_is_lost() {
     };
     let etag = operator.json(&["twin", "show", "east"])["etag"].clone();
     editor("true");
-    edit(&[]).expect(4).says(&["nobody is there to answer"]);
+    edit(&[]).expect(4).says(&["there is no terminal"]);
     edit(&["--yes"])
         .expect(0)
         .says(&["east: nothing was changed"]);
@@ -182,11 +182,11 @@ fn a_twin_is_edited_and_no_input_is_lost() {
     for (after, expected) in [
         (
             "",
-            "line 1: not UTF-8; nothing was changed; what you wrote is in",
+            "line 1: not UTF-8; nothing was changed; your text is in",
         ),
         (
             "exit 3",
-            "ended with exit status: 3; nothing was changed; what you wrote is in",
+            "ended with exit status: 3; nothing was changed; your text is in",
         ),
     ] {
         editor(&format!("printf 'caf\\351' > \"$1\"; {after}"));
@@ -216,9 +216,9 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         "{doorctl} twin set east --tag wing=north > /dev/null; sed -i 's/\"floor\": 4/\"floor\": \
          5/' \"$1\""
     ));
-    let output = edit(&["--yes"])
-        .expect(1)
-        .says(&["somebody else changed the twin of east while you edited it; nothing was written"]);
+    let output = edit(&["--yes"]).expect(1).says(&[
+        "another client changed the twin of east while you edited it; nothing was written",
+    ]);
     assert!(kept(&output).contains("\"floor\": 5"));
     let twin = operator.json(&["twin", "show", "east"]);
     assert_eq!(

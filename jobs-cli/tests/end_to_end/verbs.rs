@@ -46,7 +46,7 @@ const HERE: &[(&str, i32, &str)] = &[
     ("jobs wait short", 0, "1 secured"),
     ("jobs watch short", 0, "1 secured"),
     ("jobs wait short --deadline 0", 1, "--deadline"),
-    ("lock lobby --until now", 1, "expected a time to come"),
+    ("lock lobby --until now", 1, "expected a future time"),
     ("jobs export nothing", 1, "the hub has no job `nothing`"),
     ("jobs retry nothing", 1, "the hub has no job `nothing`"),
     ("jobs retry short", 0, "every remaining door of job short is secured: nothing to do"),

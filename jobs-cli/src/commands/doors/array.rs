@@ -1,5 +1,5 @@
-//! A door's authority array, read from what it answers, and told to a person. Read leniently: a
-//! newer door may have slots that this program does not know.
+//! A door's authority array, read from its answer and printed for people. Read leniently: a newer
+//! door may have slots that this program does not know.
 
 use door_core::Slot;
 use doorctl::AuditEntry;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::printer::{Cell, Row, Tone};
 use crate::time;
 
-/// A slot as a door tells it.
+/// A slot in a door's answer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Entry {
@@ -25,15 +25,15 @@ struct Entry {
     command_id: Option<String>,
 }
 
-/// What a slot does to the door.
+/// Effect of a slot on the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Effect {
-    /// It is what the door does.
+    /// The door follows this slot.
     Decides,
-    /// A slot above it decides.
+    /// A lower slot number decides.
     Overruled,
-    /// Nobody asks for anything there.
+    /// The slot requests nothing.
     Empty,
 }
 
@@ -41,30 +41,30 @@ pub(super) enum Effect {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SlotRow {
-    /// Its number; none: what holds when all are empty.
+    /// The slot number; `None` for the default, which applies when all slots are empty.
     pub(super) slot: Option<u8>,
     pub(super) name: String,
     /// `locked` or `released`.
     pub(super) wants: String,
-    /// Who filled it: the source, and the command when there was one.
+    /// The source, and the command if there was one.
     pub(super) by: String,
     pub(super) until: Option<Timestamp>,
     pub(super) effect: Effect,
-    /// The command that filled it.
+    /// Id of the command that filled the slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) command_id: Option<String>,
-    /// The policy that gave the command, and its reason, by the hub's audit record.
+    /// The policy of the command and its reason, from the hub's audit record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
-    /// The end in the zone of the person.
+    /// `until` in the user's zone.
     #[serde(skip)]
     end: String,
 }
 
 impl SlotRow {
-    /// Names the policy that gave the command; `record` has the newest call first.
+    /// Adds the policy of the command; `record` is sorted newest first.
     pub(super) fn name_policy(&mut self, record: &[AuditEntry]) {
         let Some(command) = &self.command_id else {
             return;
@@ -82,8 +82,8 @@ impl SlotRow {
 }
 
 /// Whether a call gave this command: its detail is METHOD COMMAND, or TYPE METHOD COMMAND for a
-/// job. A hub of 0.1 names no command there, but a job's id is its command's. A refused call gave
-/// none.
+/// job. A hub of version 0.1 does not store the command, but a job's id equals it. A refused call
+/// gave none.
 fn is_call_of(call: &AuditEntry, command: &str) -> bool {
     if call
         .status
@@ -123,7 +123,7 @@ impl Row for SlotRow {
     }
 }
 
-/// The array of a door that answered `getState`; `None` when the answer has none.
+/// The rows of a `getState` answer; `None` when the answer has no array.
 pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Vec<SlotRow>> {
     let mut entries: Vec<Entry> = serde_json::from_value(answer.get("slots")?.clone()).ok()?;
     entries.sort_by_key(|entry| entry.slot);
@@ -136,7 +136,7 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
                     let at = time::describe(&until.to_zoned(zone.clone()));
                     format!("{at}, {}", time::countdown(until, now))
                 }
-                None => "no end told".to_owned(),
+                None => "no end given".to_owned(),
             };
             let source = entry.source.unwrap_or_default();
             SlotRow {
@@ -195,11 +195,11 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
     Some(rows)
 }
 
-/// What wins, and over what: `slot 5 (lockdown) decides: locked; it overrules slot 8 (operator
-/// hold: released)`.
+/// The deciding slot and what it overrules: `slot 5 (lockdown) decides: locked; it overrules slot 8
+/// (operator hold: released)`.
 pub(super) fn because(rows: &[SlotRow]) -> String {
     let Some(decides) = rows.iter().find(|row| row.effect == Effect::Decides) else {
-        return "no slot is told".to_owned();
+        return "the answer has no slots".to_owned();
     };
     let mut text = match decides.slot {
         Some(slot) => format!("slot {slot} ({}) decides: {}", decides.name, decides.wants),
@@ -225,7 +225,7 @@ pub(super) fn because(rows: &[SlotRow]) -> String {
     text
 }
 
-/// A slot by its number.
+/// Name of a slot.
 pub(super) fn name(slot: u8) -> &'static str {
     match Slot::try_from(slot) {
         Ok(Slot::FireRelease) => "fire release",
@@ -272,7 +272,7 @@ mod tests {
                 "3|local grant||||",
                 "5|lockdown|locked|remote: drill|Mon 2026-11-23 22:10:00 UTC, in 10 min|decides",
                 "7|operator grant||||",
-                "8|operator hold|released|remote|no end told|overruled",
+                "8|operator hold|released|remote|no end given|overruled",
                 "9|passage mode||||",
                 "|default|locked|configuration||overruled",
             ]
@@ -302,7 +302,7 @@ mod tests {
             {"slot": 12, "want": "released"}]}));
         assert_eq!(
             lines[7],
-            "12|unknown to this doorctl|released||no end told|decides"
+            "12|unknown to this doorctl|released||no end given|decides"
         );
         assert!(because.starts_with("slot 12 (unknown to this doorctl) decides"));
     }

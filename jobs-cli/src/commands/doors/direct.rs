@@ -1,4 +1,4 @@
-//! Calling doors directly, some at a time, and what they came to.
+//! Calls doors directly, some at a time, and prints their outcomes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use crate::outcome::{JobGoal, OutcomeRow, Tally, verdict};
 use crate::printer::Format;
 use crate::session::{Session, explain_door};
 
-/// What is wanted of each door, and by when at the latest.
+/// The wanted state of each door, and the deadline for it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Aim {
     pub(super) wanted: JobGoal,
     pub(super) deadline: Option<Duration>,
 }
 
-/// What direct calls came to, as JSON.
+/// The outcomes of direct calls, as JSON.
 #[derive(Debug, Serialize)]
 struct Report<'a> {
     tally: Tally,
     doors: &'a [OutcomeRow],
 }
 
-/// Calls these doors, prints what they came to.
+/// Calls these doors and prints their outcomes.
 pub(super) async fn directly(
     doors: Vec<DeviceId>,
     id: &JobId,
@@ -45,7 +45,7 @@ pub(super) async fn directly(
     let mut rows = tokio::select! {
         rows = called => rows?,
         _ = tokio::signal::ctrl_c() => {
-            session.printer.say("not waiting any more; doors that were called may still act: doorctl status");
+            session.printer.say("stopped waiting; doors that were called may still act: doorctl status");
             return Ok(ExitStatus::Interrupted);
         }
     };
@@ -72,7 +72,7 @@ pub(super) async fn directly(
     })
 }
 
-/// Calls each door, some at a time; gives what they came to, by name.
+/// Calls each door, some at a time; returns the outcomes sorted by door.
 async fn call_each(
     doors: Vec<DeviceId>,
     id: &JobId,
@@ -107,7 +107,7 @@ async fn call_each(
                     device_method_response: Some(result),
                 });
             }
-            // With one door, what is wrong with hub or name is the command's own error.
+            // For a single door, an error of the hub or the name is the error of the command.
             Err(error) if alone && !is_the_doors(&error) => {
                 return Err(explain_door(session, &door, error).await);
             }
@@ -129,7 +129,7 @@ async fn call_each(
     Ok(rows)
 }
 
-/// Whether an error is about the door and not about the way to the hub.
+/// Whether the error concerns the door rather than the connection to the hub.
 fn is_the_doors(error: &ClientError) -> bool {
     matches!(
         error.code(),

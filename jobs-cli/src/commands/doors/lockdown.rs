@@ -1,18 +1,17 @@
 //! `doorctl lockdown` and `all-clear`.
 //!
-//! Both change the twins first and call the doors after it. The desired `mode` is what counts: a
-//! door that is online follows it at once, one that is away when it comes back, so whoever stops
-//! this program after the twins, or loses the network, has missed nobody; the call that follows
-//! proves door by door what came of it, and ends a lockdown that was set by a call alone. The other
-//! way round, an interruption would leave the doors that are away without the lockdown, or without
-//! its end.
+//! Both change the twins first and call the doors afterwards. The desired `mode` is authoritative:
+//! an online door follows it at once, an offline door when it reconnects. So when this program is
+//! stopped after the twins are changed, or the network fails, no door is missed. The call that
+//! follows proves the result door by door, and ends a lockdown that was set by a call only. In the
+//! opposite order, an interruption would leave offline doors without the lockdown, or without its
+//! end.
 //!
-//! Each twin is changed by itself, only while it is as it was read: what had been assigned before
-//! is another thing at each door, and is kept in a tag of the same patch, so that there is never a
-//! lockdown whose past is lost, nor a past without a lockdown. A door that is assigned to a
-//! lockdown already is left as it is: saying it twice forgets nothing.
-//!
-//! Why: docs/decisions/0016-lockdown-is-assigned-then-called.md.
+//! Each twin is changed separately, and only if its etag is still the one that was read. The
+//! previously assigned mode differs by door and is stored in a tag by the same patch, so that there
+//! is never a lockdown without its previous mode, nor a previous mode without a lockdown. A door
+//! that is already assigned to a lockdown stays unchanged: a repeated lockdown does not overwrite
+//! the stored mode.
 
 use anyhow::Context as _;
 use door_core::Slot;
@@ -33,17 +32,17 @@ use crate::exit_status::ExitStatus;
 use crate::session::Session;
 use crate::target::Target;
 
-/// The tag that keeps what a lockdown displaced: `{"since": TIME, "mode": MODE}`, without `mode`
-/// when none had been assigned. The name is doorctl's own, so that nobody's tag is overwritten.
+/// The tag with the mode that a lockdown displaced: `{"since": TIME, "mode": MODE}`, without `mode`
+/// when none was assigned. The name is specific to doorctl, so that it overwrites no other tag.
 const TAG: &str = "doorctlLockdown";
 
-/// Doors that are named in one line; of more, their number.
+/// Doors that are named in a line; the others are counted.
 const NAMED: usize = 20;
 
-/// How often a twin is read again that somebody else changes meanwhile.
+/// Attempts when another client changes the twin meanwhile.
 const TRIES: usize = 5;
 
-/// `lockdown`. It asks nobody: it locks, people can leave, and all-clear takes it back.
+/// `lockdown`. It asks for no confirmation: doors lock, people can leave, and all-clear reverts it.
 pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let (target, twins) = some(&args.target, session).await?;
     let now = session.hub.now().round(jiff::Unit::Second)?;
@@ -53,10 +52,10 @@ pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::
     };
     let (let_out, others): (Vec<&Twin>, Vec<&Twin>) =
         twins.iter().partition(|twin| was_let_out(twin));
-    tell_offline(&others, ", each locks down when it comes back", session);
+    tell_offline(&others, "; each locks down when it reconnects", session);
     tell_offline(
         &let_out,
-        ", and let out of this lockdown by hand before, so that it does not lock down by itself when it comes back",
+        "; released from this lockdown by a command before, so that it does not lock down by itself when it reconnects",
         session,
     );
     let call = Call::new("lockdown", Meant::of(target, &twins), &args.now, session).await?;
@@ -65,7 +64,9 @@ pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::
         header: call.header()?,
     };
     let sent = call.send("setMode", &payload).await;
-    let status = sent.context("the mode is assigned and doors follow it by themselves; they could not be called to prove it")?;
+    let status = sent.context(
+        "the mode is assigned and doors follow it by themselves, but calling them failed",
+    )?;
     Ok(with_missed(status, &missed, "lockdown", session))
 }
 
@@ -82,7 +83,7 @@ pub(super) async fn all_clear(
     };
     tell_offline(
         &twins.iter().collect::<Vec<_>>(),
-        ", each is cleared when it comes back",
+        "; each is cleared when it reconnects",
         session,
     );
     let call = Call::new("all-clear", Meant::of(target, &twins), &args.now, session).await?;
@@ -91,12 +92,12 @@ pub(super) async fn all_clear(
         header: call.header()?,
     };
     let sent = call.send("relinquish", &payload).await;
-    let status = sent.context("what was before is assigned and doors follow it by themselves; they could not be called to prove it")?;
+    let status = sent.context("the previous modes are assigned and doors follow them by themselves, but calling them failed")?;
     Ok(with_missed(status, &missed, "all-clear", session))
 }
 
-/// The doors that are meant. Over nobody nothing is locked down, and nothing cleared: not what a
-/// script asked for.
+/// The selected doors. None is an error even with `--allow-none`: a script that locks down no door
+/// did not get what it asked for.
 async fn some(args: &TargetArgs, session: &Session) -> anyhow::Result<(Target, Vec<Twin>)> {
     let (target, twins) = many::found(args, session).await?;
     match twins.is_empty() {
@@ -105,8 +106,8 @@ async fn some(args: &TargetArgs, session: &Session) -> anyhow::Result<(Target, V
     }
 }
 
-/// Whether a door has followed the lockdown that is assigned to it, and has left it since by
-/// another command: the same mode, read again, acts no second time, so only a call takes it back.
+/// Whether a door has followed its assigned lockdown and was taken out of it by a later command.
+/// Reading the same desired mode again has no effect, so that only a call locks it down again.
 fn was_let_out(twin: &Twin) -> bool {
     let reported = &twin.properties.reported.values;
     is_lockdown(twin.properties.desired.values.get("mode"))
@@ -114,18 +115,18 @@ fn was_let_out(twin: &Twin) -> bool {
         && reported_door(twin).is_some_and(|door| !is_lockdown(door.get("mode")))
 }
 
-/// What puts a twin under lockdown; `None` when it is.
+/// The patch that starts a lockdown; `None` when it is assigned already.
 fn locked_down(twin: &Twin, now: Timestamp) -> Option<TwinPatch> {
     let assigned = twin.properties.desired.values.get("mode");
     if is_lockdown(assigned) {
         return None;
     }
-    // Null takes away what an older tag may have kept.
+    // A null mode also replaces the mode of an older tag.
     let kept = json!({"since": now, "mode": assigned});
     Some(patch(Some(json!(Mode::Lockdown)), Some(kept)))
 }
 
-/// What ends the lockdown of a twin; `None` when it is under none.
+/// The patch that ends a lockdown; `None` when there is none.
 fn cleared(twin: &Twin) -> Option<TwinPatch> {
     let kept = twin.tags.get(TAG);
     let forget = kept.map(|_| Value::Null);
@@ -156,7 +157,7 @@ fn patch(mode: Option<Value>, tag: Option<Value>) -> TwinPatch {
     }
 }
 
-/// What comes of `assigned`; `None`, and a word about it, when Ctrl-C comes first.
+/// The result of `assigned`; on Ctrl-C prints a hint and returns `None`.
 async fn unless_interrupted<T>(
     assigned: impl Future<Output = T>,
     verb: &str,
@@ -166,14 +167,14 @@ async fn unless_interrupted<T>(
         done = assigned => Some(done),
         _ = tokio::signal::ctrl_c() => {
             session.printer.say(format!(
-                "stopped halfway: the doors that were assigned their mode follow it, the others know nothing of it; doorctl {verb} with the same doors does the rest"
+                "stopped halfway: doors with the new mode follow it, the others are unchanged; to do the rest: doorctl {verb} with the same doors"
             ));
             None
         }
     }
 }
 
-/// Changes the twins that need it; gives those that could not be changed.
+/// Changes the twins that need it; returns the doors that failed.
 async fn change_each(
     twins: &[Twin],
     session: &Session,
@@ -195,14 +196,14 @@ async fn change_each(
         }
     }
     session.printer.say(format!(
-        "desired mode: {changed} assigned, {} as wanted already",
+        "desired mode: {changed} assigned, {} unchanged",
         twins.len() - changed - missed.len()
     ));
     missed
 }
 
-/// Changes one twin as it is, however often somebody else changes it meanwhile; gives whether there
-/// was anything to change.
+/// Changes one twin, re-reading it when another client changes it meanwhile; returns whether a
+/// change was needed.
 async fn change_one(
     hub: HubClient,
     door: DeviceId,
@@ -238,7 +239,7 @@ fn tell_offline(twins: &[&Twin], what: &str, session: &Session) {
     }
 }
 
-/// Names by name, and how many there are beyond [`NAMED`].
+/// The first [`NAMED`] names, and how many there are beyond.
 fn named(mut names: Vec<&str>) -> String {
     names.sort_unstable();
     let more = names.len().saturating_sub(NAMED);
@@ -249,7 +250,7 @@ fn named(mut names: Vec<&str>) -> String {
     }
 }
 
-/// A door whose twin could not be changed is not where it should be, whatever it answered.
+/// Adds the doors whose twins could not be changed: they count as failed whatever they answered.
 fn with_missed(
     status: ExitStatus,
     missed: &[(DeviceId, ClientError)],
@@ -258,7 +259,7 @@ fn with_missed(
 ) -> ExitStatus {
     for (door, error) in missed {
         session.printer.warn(format!(
-            "{door}: the desired mode could not be assigned: {error}; say doorctl {verb} {door} again"
+            "{door}: cannot assign the desired mode: {error}; repeat doorctl {verb} {door}"
         ));
     }
     match status {
@@ -309,11 +310,11 @@ mod tests {
                 })
             );
         }
-        // A second one changes nothing, whether the first was ours or not.
+        // A second lockdown changes nothing, whoever assigned the first.
         for tag in [None, Some(json!({"since": "x", "mode": "passage"}))] {
             assert_eq!(lockdown_of(Some(&lockdown), tag.as_ref()), json!(null));
         }
-        // A tag that was left over says nothing of now.
+        // A leftover tag does not describe the current mode.
         let left_over = json!({"since": "x", "mode": "secure"});
         let kept = &lockdown_of(None, Some(&left_over))["tags"][TAG];
         assert_eq!(
@@ -339,7 +340,7 @@ mod tests {
             of(Some(&lockdown), None),
             json!({"properties": {"desired": {"mode": null}}})
         );
-        // Assigned since: it stays.
+        // Another mode was assigned since: it stays.
         let tag = json!({"since": "x", "mode": "passage"});
         assert_eq!(
             of(Some(&json!("secure")), Some(&tag)),

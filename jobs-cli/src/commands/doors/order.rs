@@ -1,4 +1,4 @@
-//! `doorctl lock`, `unlock`, `relinquish`, `mode`: what is asked, before it is sent.
+//! `doorctl lock`, `unlock`, `relinquish`, `mode`: prepares the calls.
 
 use std::time::Duration;
 
@@ -17,7 +17,6 @@ use crate::failure::Failure;
 use crate::session::Session;
 use crate::time::{self, TimeForm};
 
-/// `lock`.
 pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let end = End::parse(&args.end, args.confirm.yes, session).await?;
     let meant = Meant::find(&args.target, session).await?;
@@ -31,7 +30,6 @@ pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Resul
     call.send("lockDoor", &payload).await
 }
 
-/// `unlock`.
 pub(super) async fn unlock(args: &UnlockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let end = End::parse(&args.end, args.confirm.yes, session).await?;
     let meant = Meant::find(&args.target, session).await?;
@@ -49,7 +47,6 @@ pub(super) async fn unlock(args: &UnlockNowArgs, session: &Session) -> anyhow::R
     call.send("unlockDoor", &payload).await
 }
 
-/// `relinquish`.
 pub(super) async fn relinquish(
     args: &RelinquishArgs,
     session: &Session,
@@ -74,7 +71,7 @@ pub(super) async fn relinquish(
     call.send("relinquish", &payload).await
 }
 
-/// `mode`. Like a lockdown, the mode of one asks nobody.
+/// `mode`. Like `lockdown`, mode lockdown asks for no confirmation.
 pub(super) async fn mode(args: &ModeArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let mode = match args.mode {
         ModeName::Normal => Mode::Normal,
@@ -95,17 +92,17 @@ pub(super) async fn mode(args: &ModeArgs, session: &Session) -> anyhow::Result<E
     call.send("setMode", &payload).await
 }
 
-/// When what is asked for ends.
+/// The end of the requested state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct End {
-    /// From when each door acts; with an instant, for doors without a clock.
+    /// Counted from when each door acts; sent with an instant too, for doors without a clock.
     length: Duration,
-    /// The instant, when one was named.
+    /// Set when the end was given as a time.
     until: Option<Timestamp>,
 }
 
 impl End {
-    /// `--for` or `--until`, said back; `None` without either.
+    /// Parses and echoes `--for` or `--until`; `None` without either.
     async fn parse(args: &EndArgs, yes: bool, session: &Session) -> anyhow::Result<Option<Self>> {
         let Some(text) = &args.until else {
             return Ok(args.length.map(|length| {
@@ -123,15 +120,15 @@ impl End {
         let at = session.at("--until", text).await?;
         if at.given == TimeForm::Now {
             return Err(Failure::new(format!(
-                "--until {text:?}: nothing would be done; expected a time to come"
+                "--until {text:?}: the end is now; expected a future time"
             ))
-            .next("to end what was asked for before: doorctl relinquish")
+            .next("to end an earlier command: doorctl relinquish")
             .into());
         }
         let now = session.hub.now();
         let length = at.when.timestamp().duration_since(now);
         let end = Self {
-            // The contract knows whole seconds, and no length of none.
+            // The contract has whole seconds, at least one.
             length: Duration::from_secs(length.as_secs().max(1).unsigned_abs()),
             until: Some(at.when.timestamp().round(jiff::Unit::Second)?),
         };

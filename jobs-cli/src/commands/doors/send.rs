@@ -1,7 +1,7 @@
-//! Calling doors now: one directly, many by a job, which goes on when this machine does not.
+//! Calls doors now: one directly, many by a job, which continues when this program ends.
 //!
-//! A hub that runs no job beside another (Azure's runs one at a time) does not keep a door waiting
-//! for it: then every door is called directly, some at a time.
+//! A hub that runs one job at a time, like Azure's, must not delay the call until another job ends:
+//! then every door is called directly, some at a time.
 
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ use crate::outcome::JobGoal;
 use crate::session::Session;
 use crate::target::{Selection, Target};
 
-/// How long a job may take, and a call be valid: what `jobs lock` has when nothing is said.
+/// Maximum run time of the job, and validity of the call: the default of `jobs lock`.
 const MAX_EXECUTION: Duration = Duration::from_secs(5 * 60);
 
-/// The doors that are meant, as there are now.
+/// The selected doors, as they are now.
 #[derive(Debug)]
 pub(super) struct Meant {
     target: Target,
@@ -36,11 +36,11 @@ pub(super) struct Meant {
 }
 
 impl Meant {
-    /// Looks for them.
+    /// Looks up the doors.
     ///
     /// # Errors
     ///
-    /// When no flag chooses any, there is none, or one that was named does not exist.
+    /// When no flag selects doors, no door matches, or a named one does not exist.
     pub(super) async fn find(args: &TargetArgs, session: &Session) -> anyhow::Result<Self> {
         let target = Target::required(args)?;
         let found = target.select(session).await?;
@@ -55,19 +55,17 @@ impl Meant {
         }
     }
 
-    /// Of doors that were read already.
+    /// From doors that were read before.
     pub(super) fn of(target: Target, twins: &[Twin]) -> Self {
         let found = Selection::of(twins);
         Self { target, found }
     }
 
-    /// How many.
     pub(super) fn count(&self) -> usize {
         self.found.count
     }
 
-    /// Their names, those that are connected first: calls have an end, and doors that are away take
-    /// their time.
+    /// The names, connected doors first: calls have a deadline, and offline doors use it up.
     async fn names(&self, session: &Session) -> Result<Vec<DeviceId>, ClientError> {
         let mut twins = self.target.twins(session).await?;
         twins.sort_by_key(|twin| twin.connection_state == ConnectionState::Disconnected);
@@ -84,7 +82,7 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Names it; `what` is the first word of its id.
+    /// Prepares a call; `what` is the first word of its id.
     pub(super) async fn new(
         what: &str,
         meant: Meant,
@@ -105,12 +103,12 @@ impl<'a> Call<'a> {
         })
     }
 
-    /// Its name and validity, for the payload.
+    /// Command id and validity for the payload.
     pub(super) fn header(&self) -> anyhow::Result<CommandHeader> {
         self.plan.header()
     }
 
-    /// Calls the doors, follows each, prints what they came to.
+    /// Calls the doors, waits for them, and prints the outcomes.
     pub(super) async fn send(
         self,
         method: &str,
@@ -138,9 +136,9 @@ impl<'a> Call<'a> {
             return directly(vec![door], plan.id(), call, aim, session).await;
         }
         let several = meant.target.parts().len() > 1;
-        // Where one runs at a time, the first of several would be made and the rest refused.
+        // Where one job runs at a time, the first would be created and the rest refused.
         let instead = match several && !session.hub.is_door_hub().await? {
-            true => "so many names take several jobs, and the hub runs one at a time",
+            true => "too many names for one job, and this hub runs one job at a time",
             false => match plan.submit(JobAction::Method(call.clone()), session).await {
                 Ok((jobs, _)) => {
                     let ids: Vec<JobId> = jobs.into_iter().map(|job| job.job_id).collect();
@@ -155,20 +153,20 @@ impl<'a> Call<'a> {
                     .await;
                 }
                 Err(error) if is_busy(&error) && !several => {
-                    "the hub runs another job and no second one"
+                    "this hub is running another job and runs one job at a time"
                 }
                 Err(error) => return Err(error),
             },
         };
         session
             .printer
-            .say(format!("{instead}: calling every door directly"));
+            .say(format!("{instead}: calling each door directly"));
         let doors = meant.names(session).await?;
         directly(doors, plan.id(), call, aim, session).await
     }
 }
 
-/// What is said of jobs that were made: that they call so many doors.
+/// Reports the created jobs and how many doors they call.
 fn calling(ids: &[JobId], doors: usize) -> String {
     match ids {
         [id] => format!("job {id} calls {doors} doors"),

@@ -1,4 +1,4 @@
-//! `doorctl status`: how the doors are, by building and floor.
+//! `doorctl status`: states of the doors, by building and floor.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -15,10 +15,9 @@ use crate::printer::{Cell, Format, Row, Tone, plain, printable};
 use crate::session::Session;
 use crate::target::Target;
 
-/// Desired properties that are told in lines; of more, their number.
+/// Pending or refused desired properties that are printed; the others are counted.
 const WISHES_TOLD: usize = 20;
 
-/// `status`.
 pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let twins = match Target::from_args(&args.target)? {
         Some(_) => many::all(&args.target, session).await?.1,
@@ -37,7 +36,7 @@ pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Resu
             });
             printer.rows(&rows)?;
         }
-        // A sum among the lines would be counted twice.
+        // A total among the lines would be counted twice by scripts.
         Format::Jsonl | Format::Csv => printer.rows(&survey.places)?,
     }
     for alarm in &survey.alarms {
@@ -66,21 +65,21 @@ pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Resu
     })
 }
 
-/// Doors of one place, or all, by how they are. The first four after `doors` add up to it.
+/// Doors of one place, or all, by state. The first four after `doors` add up to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 struct Counts {
     doors: usize,
     /// Online and secured.
     secured: usize,
-    /// Online and known not to be.
+    /// Online and reported as not secured.
     unsecured: usize,
-    /// Online, and nothing tells.
+    /// Online, without a proof of either.
     unknown: usize,
-    /// Not connected: how they are is not known now.
+    /// Not connected, so that the current state is unknown.
     offline: usize,
-    /// Of all, those that last reported a lockdown.
+    /// Those of all doors whose last report has mode lockdown.
     lockdown: usize,
-    /// Of all, those that last reported an alarm.
+    /// Those of all doors whose last report has an alarm.
     alarms: usize,
 }
 
@@ -108,7 +107,6 @@ impl Counts {
     }
 }
 
-/// One line of `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct PlaceRow {
     building: String,
@@ -152,7 +150,7 @@ impl Row for PlaceRow {
     }
 }
 
-/// An alarm that a door reported last.
+/// An alarm from a door's last report.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AlarmRow {
@@ -182,7 +180,7 @@ impl AlarmRow {
     }
 }
 
-/// A desired property that is not as desired.
+/// A desired property that is refused or not applied yet.
 #[derive(Debug, Serialize)]
 struct WishRow {
     door: String,
@@ -190,13 +188,13 @@ struct WishRow {
     wish: PropertyAck,
 }
 
-/// The doors, by place.
+/// The states of all doors, by place.
 #[derive(Debug, Serialize)]
 struct Survey {
     places: Vec<PlaceRow>,
     total: Counts,
     alarms: Vec<AlarmRow>,
-    /// Desired properties that are refused or not applied yet.
+    /// Refused, or not applied yet.
     desired: Vec<WishRow>,
 }
 
@@ -243,7 +241,7 @@ impl Survey {
     }
 }
 
-/// The alarms that a twin reports, each with the time it was raised, empty when no clock told.
+/// The alarms that a twin reports, with the time of each; empty when the door had no clock.
 fn alarms(twin: &Twin) -> impl Iterator<Item = (&str, String)> {
     let raised = reported_door(twin).and_then(|door| door.get("alarms")?.as_object());
     raised.into_iter().flatten().map(|(alarm, raised)| {
@@ -252,7 +250,7 @@ fn alarms(twin: &Twin) -> impl Iterator<Item = (&str, String)> {
     })
 }
 
-/// The name of a building or floor: numbers in their order, then words, then nothing.
+/// Name of a building or floor; sorts numbers by value, then words, then the empty name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place(String);
 

@@ -1,4 +1,4 @@
-//! `doorctl why`: who decides what a door does, from the door itself; or the last that it reported.
+//! `doorctl why`: which slot decides what a door does, from the door itself or its last report.
 
 use doorctl::AuditRequest;
 use iothub_protocol::method::MethodRequest;
@@ -17,10 +17,9 @@ use crate::printer::{Format, Row as _, plain, printable};
 use crate::session::{Session, door, explain_door};
 use crate::time;
 
-/// Calls of the audit record that are read, from the newest on.
+/// Audit entries that are read, from the newest.
 const CALLS_READ: usize = 1_000;
 
-/// `why`.
 pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = door(name)?;
     let call = MethodRequest::new("getState".parse()?);
@@ -35,7 +34,7 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
                 .ok_or_else(|| no_array(&id, result.status))?;
             name_policies(&id, &mut rows, session).await;
             let mut told = Told::answered(&id, &body, rows);
-            // The door has answered: what is desired of it is no reason to fail.
+            // The door has answered, so an error here must not fail the command.
             told.desired = session
                 .hub
                 .twin(&id)
@@ -66,13 +65,13 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
         Format::Json | Format::Jsonl => printer.document(&told)?,
     }
     if status != ExitStatus::Success {
-        printer.say(format!("{id} is offline: this is what it reported last"));
+        printer.say(format!("{id} is offline: this is its last report"));
     }
     Ok(status)
 }
 
-/// Names the policies whose commands fill the slots; none if the hub has no audit record or this
-/// policy must not read it.
+/// Names the policies whose commands fill the slots; none if the hub has no audit record or the
+/// policy in use may not read it.
 async fn name_policies(id: &DeviceId, rows: &mut [SlotRow], session: &Session) {
     if rows.iter().all(|row| row.command_id.is_none()) {
         return;
@@ -89,34 +88,34 @@ async fn name_policies(id: &DeviceId, rows: &mut [SlotRow], session: &Session) {
 
 fn no_array(id: &DeviceId, status: i32) -> Failure {
     Failure::new(format!(
-        "{id} answers getState with status {status} and no `slots`: it is no door of this kind"
+        "{id} answered getState with status {status} and without `slots`: it is not a doorfleet door"
     ))
     .next(format!("doorctl invoke {id} getState"))
 }
 
-/// What is known of a door and of who decides.
+/// What is known about a door, as JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Told {
     door: String,
     online: bool,
-    /// When it was reported, of a door that is offline.
+    /// Time of the report, for an offline door.
     #[serde(skip_serializing_if = "Option::is_none")]
     reported_at: Option<Timestamp>,
     #[serde(flatten)]
     state: LockState,
     mode: String,
-    /// What a lockdown displaced.
+    /// The mode that a lockdown displaced.
     #[serde(skip_serializing_if = "String::is_empty")]
     displaced_mode: String,
     alarms: Vec<String>,
-    /// The slot that decides; none: the default.
+    /// The deciding slot; `None` is the default.
     decides: Option<u8>,
     because: String,
     /// Desired properties that are refused or not applied yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     desired: Vec<PropertyAck>,
-    /// Empty when the door was not asked.
+    /// Empty for an offline door.
     slots: Vec<SlotRow>,
     #[serde(skip)]
     age: String,
@@ -204,7 +203,7 @@ impl Told {
         }
     }
 
-    /// The door in two or three lines.
+    /// Describes the door in two or three lines.
     fn said(&self) -> String {
         let Self { door, state, .. } = self;
         let mut text = match self.online {

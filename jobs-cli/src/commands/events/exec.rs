@@ -1,7 +1,7 @@
-//! `--exec`: a command of the operator's for each event, one at a time and in order.
+//! `--exec`: runs the operator's command for each event, one at a time and in order.
 //!
-//! The event never becomes part of the command: its document goes to standard input, its names to
-//! the environment.
+//! The event never becomes part of the command line: its JSON document goes to standard input, its
+//! names to environment variables.
 
 use std::io;
 use std::process::Stdio;
@@ -18,30 +18,29 @@ use tokio::task::JoinHandle;
 use super::form;
 use crate::printer::Printer;
 
-/// Events that may wait for their command. When so many do, no more are read: the hub keeps them.
+/// Events that may wait for their command. At the limit no more are read; the hub keeps them.
 const WAITING: usize = 64;
 
-/// Runs the command for events.
 pub(super) struct Commands {
     events: Option<mpsc::Sender<HubEvent>>,
     runner: JoinHandle<()>,
     progress: Arc<Progress>,
 }
 
-/// Nothing was handed over yet: no event's id.
+/// No event was queued yet; not a valid event id.
 const NONE: i64 = -1;
 
-/// How far the runner is.
+/// Progress of the runner.
 #[derive(Debug)]
 struct Progress {
-    /// The last event whose command ended, well or not, or the one before the first that was
-    /// handed over.
+    /// The last event whose command ended, successfully or not; at first the one before the first
+    /// queued event.
     done: AtomicI64,
     failed: AtomicUsize,
 }
 
 impl Commands {
-    /// Starts to wait for events; each run of `command` may take `limit`.
+    /// Starts the runner; each run of `command` may take `limit`.
     pub(super) fn new(command: &str, limit: Duration, printer: &Printer) -> Self {
         let (events, waiting) = mpsc::channel(WAITING);
         let progress = Arc::new(Progress {
@@ -61,35 +60,34 @@ impl Commands {
         }
     }
 
-    /// Hands an event over; waits while too many wait.
+    /// Queues an event; waits while the queue is full.
     pub(super) async fn hand_over(&self, event: &HubEvent) {
         if let Some(events) = &self.events {
             let (relaxed, before) = (Ordering::Relaxed, event.id - 1);
-            // Not the first: how far it is, is known.
+            // Fails for every event but the first, as intended.
             let _ = self
                 .progress
                 .done
                 .compare_exchange(NONE, before, relaxed, relaxed);
-            // The runner ends when this end does, not before.
+            // The receiver lives as long as this sender.
             drop(events.send(event.clone()).await);
         }
     }
 
-    /// Waits until all that were handed over had their command.
+    /// Waits until the command of every queued event has ended.
     pub(super) async fn finish(&mut self) {
         self.events = None;
-        // It does not panic, and nobody else ends it.
+        // The runner neither panics nor is aborted here.
         drop((&mut self.runner).await);
     }
 
-    /// Ends the command that runs and forgets those that wait; gives the last event whose command
-    /// had ended, or the one before the first; `None` when there was none.
+    /// Kills the running command and drops the queue. Returns the last event whose command had
+    /// ended, or the one before the first; `None` when no event was queued.
     pub(super) fn stop(self) -> Option<i64> {
         self.runner.abort();
         Some(self.progress.done.load(Ordering::Relaxed)).filter(|id| *id != NONE)
     }
 
-    /// How many of the commands failed.
     pub(super) fn failed(self) -> usize {
         self.progress.failed.load(Ordering::Relaxed)
     }
@@ -127,7 +125,7 @@ impl Runner {
         let document = format!("{}\n", event.document);
         let written = async move {
             if let Some(mut input) = input {
-                // A command that does not want it ends without reading it.
+                // A command may exit without reading its input.
                 drop(input.write_all(document.as_bytes()).await);
             }
         };
@@ -142,14 +140,14 @@ impl Runner {
             }
             Ok(Err(error)) => Err(format!("the command is lost: {error}")),
             Err(_) => Err(format!(
-                "the command took longer than {} s and was ended (--exec-timeout)",
+                "the command took longer than {} s and was killed (--exec-timeout)",
                 self.limit.as_secs_f64()
             )),
         }
     }
 }
 
-/// `command` in the system's shell, in a group of its own where there are groups.
+/// `command` in the system's shell; on Unix in its own process group.
 fn shell(command: &str) -> Command {
     let (shell, flag) = match cfg!(windows) {
         true => ("cmd", "/C"),
@@ -162,7 +160,7 @@ fn shell(command: &str) -> Command {
     shell
 }
 
-/// What a command is told beside its input. No variable can hold a NUL.
+/// The command's environment variables. A variable cannot contain a NUL.
 fn environment(event: &HubEvent) -> [(&'static str, String); 7] {
     let text = |text: &str| text.replace('\0', "");
     [
@@ -185,7 +183,7 @@ fn environment(event: &HubEvent) -> [(&'static str, String); 7] {
     ]
 }
 
-/// The shell and what it started: all of it ends with this, unless it has ended by itself.
+/// The process group of the shell, killed on drop unless the shell has ended by itself.
 struct Group {
     #[cfg(unix)]
     leader: Option<rustix::process::Pid>,
@@ -205,7 +203,7 @@ impl Group {
         Self {}
     }
 
-    /// What goes on behind a shell that has ended was meant to.
+    /// Keeps background processes of a shell that has ended: they were started on purpose.
     fn forget(self) {
         std::mem::forget(self);
     }
@@ -216,7 +214,7 @@ impl Drop for Group {
         #[cfg(unix)]
         if let Some(leader) = self.leader {
             use rustix::process::{Signal, kill_process_group};
-            // It may have ended just now.
+            // The group may have ended just now.
             let _ = kill_process_group(leader, Signal::KILL);
         }
     }

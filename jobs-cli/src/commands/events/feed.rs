@@ -1,6 +1,5 @@
-//! Events as they come, over as many connections as it takes: a hub that is started again, a token
-//! that has expired and a policy that was changed end a stream, and the next one goes on behind the
-//! last event.
+//! A stream of events over any number of connections: a restart of the hub, an expired token or a
+//! changed policy ends a stream, and the next one continues after the last event.
 
 use std::time::{Duration, Instant};
 
@@ -13,37 +12,36 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::{Session, explain_rights};
 
-/// Ceiling of the first wait; doubled each time, the wait a random part of it.
+/// Upper bound of the first wait; doubled each time. The wait is a random part of it.
 const FIRST: Duration = Duration::from_millis(250);
 
-/// Ceiling of every wait.
+/// Upper bound of every wait.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// A stream that lived so long was a good one: the next wait is short again.
+/// A stream that lived this long resets the wait.
 const GOOD: Duration = Duration::from_secs(30);
 
-/// So often in a row whoever does not follow asks again for the rest of what is kept: for ten
-/// seconds or so.
+/// Consecutive attempts to get the rest of the recorded events without `--follow`: about ten
+/// seconds.
 const BREAKS: u32 = 6;
 
-/// Events as they come.
 pub(super) struct Feed<'a> {
     session: &'a Session,
-    /// What is asked for next: `after` moves on with each event.
+    /// The next request: `after` advances with each event.
     request: EventRequest,
     stream: Option<EventStream>,
     opened: Option<Instant>,
     ceiling: Duration,
-    /// Waits since something came.
+    /// Waits since the last event.
     breaks: u32,
-    /// It was told that the hub is away.
+    /// Whether the hub was reported as unreachable.
     away: bool,
-    /// The last event that was dealt with, or the one to begin behind.
+    /// The last handled event, or the one to start after.
     seen: Option<i64>,
 }
 
 impl<'a> Feed<'a> {
-    /// Nothing is asked yet.
+    /// Sends no request yet.
     pub(super) fn new(request: EventRequest, session: &'a Session) -> Self {
         Self {
             session,
@@ -57,13 +55,13 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// The last event that was dealt with: given out, and the next one was asked for. Before the
-    /// first the one that was begun behind.
+    /// The last handled event: it was returned, and the next one was requested. Before the first
+    /// event it is the one to start after.
     pub(super) fn seen(&self) -> Option<i64> {
         self.seen
     }
 
-    /// What comes next; [`EventStreamItem::End`] when all that is kept was told, unless it is followed.
+    /// The next event; [`EventStreamItem::End`] after the last recorded one, unless it follows.
     pub(super) async fn next(&mut self) -> anyhow::Result<EventStreamItem> {
         loop {
             if self.opened.is_some() {
@@ -72,8 +70,8 @@ impl<'a> Feed<'a> {
             let Some(stream) = &mut self.stream else {
                 match self.session.hub.door_hub_events(&self.request).await {
                     Ok(stream) => self.open(stream),
-                    // Who cannot reach the hub at first is told so; later it may have been started
-                    // again.
+                    // Only the first connection fails at once: later the hub may just be
+                    // restarting.
                     Err(error) if self.opened.is_some() && self.is_worth(&error) => {
                         self.pause(Some(&error)).await;
                     }
@@ -96,7 +94,7 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Whether to ask again behind this error.
+    /// Whether to retry after this error.
     fn is_worth(&self, error: &ClientError) -> bool {
         passes(error) && self.may_ask_again()
     }
@@ -112,16 +110,16 @@ impl<'a> Feed<'a> {
             let zone = self.session.zone.iana_name();
             let zone = zone.map_or(String::new(), |zone| format!(", times in {zone}"));
             printer.say(format!(
-                "following the events of {}{zone}; Ctrl-C ends it",
+                "following the events of {}{zone}; Ctrl-C stops it",
                 self.session.hub.host_name()
             ));
         }
         if self.away {
-            printer.say("the hub is back");
+            printer.say("the hub is reachable again");
         }
         if first && self.request.after.is_none() && self.request.since.is_none() {
-            // Until there is an event to go on behind, it is the hub's time that nothing is missed
-            // from.
+            // Before the first event there is no id to continue after: use the hub's time instead,
+            // so that no event is missed.
             self.request.since = stream.begun();
         }
         self.away = false;
@@ -129,7 +127,7 @@ impl<'a> Feed<'a> {
         self.stream = Some(stream);
     }
 
-    /// Waits before the hub is asked again: longer each time.
+    /// Waits before the next request, longer each time.
     async fn pause(&mut self, error: Option<&ClientError>) {
         self.stream = None;
         self.breaks = self.breaks.saturating_add(1);
@@ -141,28 +139,28 @@ impl<'a> Feed<'a> {
             self.away = true;
             self.session
                 .printer
-                .say(format!("{error}; trying again until it is back"));
+                .say(format!("{error}; retrying until it is reachable again"));
         }
         self.ceiling = LONGEST.min(self.ceiling * 2);
         tokio::time::sleep(wait).await;
     }
 }
 
-/// What is kept was not told to its end.
+/// The error for recorded events that could not be read to the end.
 fn cut_short() -> anyhow::Error {
-    Failure::new("the hub ends its answer again and again before all events were sent")
-        .next("look at the hub's log; an older hub never says that it has sent all: upgrade it")
+    Failure::new("the hub repeatedly ended its response before all events were sent")
+        .next("check the hub's log; an older hub does not mark the end of its events: upgrade it")
         .into()
 }
 
-/// Why the hub gives no events.
+/// The error of an events request.
 fn explain(error: ClientError) -> anyhow::Error {
     match error.code() {
         Some(ErrorCode::ArgumentInvalid) => Failure::new(error.to_string())
-            .next("begin with a time: doorctl events --since 1h")
+            .next("start with a time: doorctl events --since 1h")
             .into(),
         Some(ErrorCode::ThrottlingException) => Failure::new(error.to_string())
-            .next("end another reader, or ask for what is kept a little later")
+            .next("end another reader, or retry a little later")
             .status(ExitStatus::Refused)
             .into(),
         _ => explain_rights(error, "ServiceConnect"),

@@ -1,4 +1,4 @@
-//! Which events are shown.
+//! Selects the events to show.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::session::{Session, unknown_door};
 use crate::suggest;
 use crate::target::Target;
 
-/// What the hub calls its own events, and of which kind they are.
+/// Names of the hub's own events, and their kinds.
 const OF_HUB: [(&str, &str); 13] = [
     ("deviceConnected", "connection"),
     ("deviceDisconnected", "connection"),
@@ -31,7 +31,7 @@ const OF_HUB: [(&str, &str); 13] = [
     ("jobCancelled", "job"),
 ];
 
-/// What door-agent calls its events, and the alarms in them.
+/// Names of door-agent's events, and of the alarms in them.
 const OF_DOORS: &[&str] = &[
     "lockState",
     "doorState",
@@ -65,21 +65,20 @@ const OF_DOORS: &[&str] = &[
     "lockForced",
 ];
 
-/// Which events are shown.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
-    /// Of these doors alone.
+    /// Only of these doors.
     doors: Option<BTreeSet<String>>,
-    /// Of these kinds alone, unless empty.
+    /// Only of these kinds, unless empty.
     kinds: Vec<String>,
-    /// Of these names or alarms alone, unless empty.
+    /// Only with these names or alarms, unless empty.
     events: Vec<String>,
     alarms: bool,
     repeated: bool,
 }
 
 impl Filter {
-    /// By the flags; doors and places are looked up.
+    /// Builds the filter from the flags; looks up doors and places.
     pub(super) async fn new(args: &EventsArgs, session: &Session) -> anyhow::Result<Self> {
         for name in &args.events {
             if let Some(warning) = doubt(name) {
@@ -95,13 +94,13 @@ impl Filter {
         })
     }
 
-    /// The door, when it is one: then the hub sends no others.
+    /// The door, when there is only one: then the hub sends no other events.
     pub(super) fn only_door(&self) -> Option<DeviceId> {
         let doors = self.doors.as_ref().filter(|doors| doors.len() == 1)?;
         doors.first()?.parse().ok()
     }
 
-    /// What the hub is asked for: no more than can be shown.
+    /// The kinds to request from the hub, so that it sends no others; empty for all.
     pub(super) fn kinds(&self) -> Vec<String> {
         if !self.kinds.is_empty() {
             return self.kinds.clone();
@@ -113,7 +112,7 @@ impl Filter {
         kinds.into_iter().map(str::to_owned).collect()
     }
 
-    /// Whether it is shown.
+    /// Whether to show the event.
     pub(super) fn admits(&self, event: &HubEvent) -> bool {
         let of_door = |doors: &BTreeSet<String>| {
             let door = event.device_id.as_ref();
@@ -131,8 +130,8 @@ impl Filter {
     }
 }
 
-/// The doors that the flags choose; of those that do not exist, a warning, for events of theirs may
-/// be kept.
+/// The doors that the flags select. A door that does not exist gives a warning only, because its
+/// events may still be recorded.
 async fn doors(args: &EventsArgs, session: &Session) -> anyhow::Result<Option<BTreeSet<String>>> {
     let target = TargetArgs {
         doors: args.doors.clone(),
@@ -156,7 +155,7 @@ async fn doors(args: &EventsArgs, session: &Session) -> anyhow::Result<Option<BT
                 let unknown = unknown_door(name, &known);
                 session
                     .printer
-                    .warn(format!("{unknown}; what is kept of it is shown"));
+                    .warn(format!("{unknown}; its recorded events are shown"));
             }
         }
         return Ok(Some(args.doors.iter().cloned().collect()));
@@ -164,7 +163,7 @@ async fn doors(args: &EventsArgs, session: &Session) -> anyhow::Result<Option<BT
     let refused = target.refuse_empty_places(found.len(), session).await;
     match refused.map_err(anyhow::Error::downcast::<Failure>) {
         Ok(()) => Ok(Some(found)),
-        // There is no --allow-none here.
+        // `events` has no --allow-none.
         Err(Ok(failure)) => Err(failure.next("doorctl devices list").into()),
         Err(Err(error)) => Err(error),
     }
@@ -177,7 +176,7 @@ fn kind_of(name: &str) -> &'static str {
     of_hub.map_or("telemetry", |(_, kind)| kind)
 }
 
-/// What to say of a name that nobody is known to use: other devices have their own.
+/// A warning for an unknown event name, which may be right: other devices have their own names.
 fn doubt(name: &str) -> Option<String> {
     let known = || OF_DOORS.iter().copied().chain(OF_HUB.map(|(name, _)| name));
     if known().any(|known| known.eq_ignore_ascii_case(name)) {

@@ -1,5 +1,5 @@
-//! An event in words. What devices and callers wrote comes out without characters that move a
-//! cursor.
+//! Describes an event in words. Texts of devices and callers are printed without control
+//! characters.
 
 use doorctl::HubEvent;
 use iothub_protocol::twin::Object;
@@ -10,18 +10,18 @@ use serde_json::Value;
 use crate::printer::{Tone, plain, printable};
 use crate::time::on_clock;
 
-/// Characters of details at most.
+/// Maximum length of details, in characters.
 const DETAILS: usize = 240;
 
-/// A door that tells of something so much later than it was had no connection.
+/// An event that arrives this much later than it happened waited for a connection.
 const LATE: SignedDuration = SignedDuration::from_secs(60);
 
-/// Members of a door's message that are told elsewhere, or are of no interest to people.
+/// Members of a door's message that are printed in other columns, or do not interest people.
 const TOLD_ELSEWHERE: [&str; 8] = [
     "seq", "boot", "at", "clock", "kind", "door", "building", "floor",
 ];
 
-/// What it is called: by the door in its message, else by the hub.
+/// Name of the event: from the door's message, else from the hub.
 pub(super) fn name(event: &HubEvent) -> &str {
     let name = match event.kind.as_str() {
         "telemetry" => member(event, "kind"),
@@ -30,7 +30,7 @@ pub(super) fn name(event: &HubEvent) -> &str {
     name.unwrap_or("message")
 }
 
-/// The alarm that a door's message is about.
+/// The alarm of a door's message.
 pub(super) fn alarm(event: &HubEvent) -> Option<&str> {
     match event.kind.as_str() {
         "telemetry" => member(event, "alarm"),
@@ -38,7 +38,6 @@ pub(super) fn alarm(event: &HubEvent) -> Option<&str> {
     }
 }
 
-/// How good it is.
 pub(super) fn tone(event: &HubEvent) -> Tone {
     match name(event) {
         "alarmRaised" | "fireRelease" | "storageFault" | "stateInDoubt" | "jobFailed" => Tone::Bad,
@@ -49,7 +48,7 @@ pub(super) fn tone(event: &HubEvent) -> Tone {
     }
 }
 
-/// What it tells beside its name, on one line.
+/// The details beside the name, on one line.
 pub(super) fn details(event: &HubEvent, zone: &TimeZone) -> String {
     let mut text = match event.kind.as_str() {
         "telemetry" => message(event, zone),
@@ -64,7 +63,7 @@ pub(super) fn details(event: &HubEvent, zone: &TimeZone) -> String {
     shortened(&text, DETAILS)
 }
 
-/// Somebody else's text on one line, of so many characters at most.
+/// A text of another party on one line, of at most `most` characters.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     let text = printable(text);
     match text.char_indices().nth(most) {
@@ -87,7 +86,7 @@ fn message(event: &HubEvent, zone: &TimeZone) -> String {
         };
     };
     if !body.get("kind").is_some_and(Value::is_string) {
-        // Not one of door-agent's.
+        // Not a message of door-agent.
         return Value::Object(body.clone()).to_string();
     }
     let mut parts: Vec<String> = Vec::new();
@@ -110,7 +109,7 @@ fn message(event: &HubEvent, zone: &TimeZone) -> String {
     parts.join(" ")
 }
 
-/// When it was, by the door's clock, when that can be trusted.
+/// Time of the event by the door's clock, when that is synchronised.
 fn happened(body: &Object) -> Option<Timestamp> {
     let trusted = body.get("clock").and_then(Value::as_str) == Some("synchronized");
     let at = body.get("at")?.as_str()?;
@@ -145,8 +144,7 @@ fn twin(body: Option<&Value>) -> String {
     sections.join("; ")
 }
 
-/// What is nested in twins is nested ten deep at most; `$metadata` and `$version` are of no
-/// interest.
+/// Twins nest at most ten levels; `$metadata` and `$version` are left out.
 fn flatten(path: &str, value: &Value, leaves: &mut Vec<String>) {
     match value {
         Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! Events as they are printed: a line each, or as the format asks.
+//! Prints events: one line each, or as the format asks.
 
 use doorctl::HubEvent;
 use jiff::tz::TimeZone;
@@ -11,22 +11,21 @@ use crate::printer::{self, Cell, Format, Printer, Row, printable};
 use crate::session::Session;
 use crate::time::on_clock;
 
-/// Columns for people, and how wide they are at first.
+/// Columns of the table, with their initial widths.
 const COLUMNS: [(&str, usize); 3] = [("time", 19), ("door", 12), ("event", 13)];
 
-/// Characters of an event's name at most: a device gives it.
+/// Maximum length of an event's name, in characters: devices choose it.
 const NAME: usize = 40;
 
-/// A column grows no wider than this; what is longer pushes the rest of its own line alone.
+/// Maximum width of a column; a longer text shifts the rest of its own line only.
 const WIDEST: usize = NAME + "...".len();
 
-/// Prints events.
 pub(super) struct Screen {
     printer: Printer,
     zone: TimeZone,
-    /// As wide as the widest so far, up to [`WIDEST`].
+    /// Widths so far, up to [`WIDEST`].
     widths: [usize; COLUMNS.len()],
-    /// The titles of CSV are printed.
+    /// Whether the titles of CSV are printed.
     begun: bool,
 }
 
@@ -40,7 +39,7 @@ impl Screen {
         }
     }
 
-    /// Prints an event as it comes.
+    /// Prints an event as it arrives.
     pub(super) fn show(&mut self, event: &HubEvent) -> anyhow::Result<()> {
         match self.printer.format() {
             Format::Table => {
@@ -59,7 +58,7 @@ impl Screen {
         Ok(())
     }
 
-    /// Prints all at once; `left_out`: there were more.
+    /// Prints all events at once; `left_out` is set when there were more.
     pub(super) fn all(&self, events: &[HubEvent], left_out: bool) -> anyhow::Result<()> {
         match self.printer.format() {
             Format::Table if events.is_empty() => {}
@@ -90,7 +89,7 @@ impl Screen {
         }
         if events.is_empty() {
             self.printer.say(
-                "nothing that passes these filters is kept; further back: doorctl events --since 7d",
+                "no recorded event matches these filters; further back: doorctl events --since 7d",
             );
         } else if left_out {
             self.printer.say(format!(
@@ -102,14 +101,14 @@ impl Screen {
         Ok(())
     }
 
-    /// Tells that the hub does not keep these any more.
+    /// Warns of events that the hub has deleted.
     pub(super) fn lost(&self, from: i64, to: i64) {
         let which = match from == to {
             true => format!("event {from} is"),
             false => format!("events {from} to {to} are"),
         };
         self.printer
-            .warn(format!("{which} lost: the hub does not keep them any more"));
+            .warn(format!("{which} lost: the hub no longer has them"));
     }
 
     fn line(&mut self, event: &HubEvent) -> String {
@@ -137,12 +136,11 @@ impl Screen {
     }
 }
 
-/// An event as JSON.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Document {
     Parsed(Value),
-    /// As the hub wrote it, when a device wrote what no [`Value`] can hold.
+    /// The hub's text, when a [`Value`] cannot represent it.
     Raw(Box<RawValue>),
 }
 
@@ -153,7 +151,6 @@ fn document(event: &HubEvent) -> serde_json::Result<Document> {
     }
 }
 
-/// An event as a line of CSV.
 #[derive(Debug, Serialize)]
 struct EventRow {
     id: i64,

@@ -1,5 +1,5 @@
-//! `doorctl twin edit`: tags and desired properties in an editor. What was written there is never
-//! lost: when it cannot be sent, it stays in its file.
+//! `doorctl twin edit`: edits tags and desired properties in an editor. The edited text is never
+//! lost: when it cannot be sent, its file is kept.
 
 mod draft;
 mod editor;
@@ -20,13 +20,13 @@ use crate::session::{Session, door, explain_door};
 use draft::{Change, Draft};
 use editor::EditedFile;
 
-/// Opens a twin in an editor, and writes what was changed.
+/// Opens a twin in an editor, and writes the changes.
 pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     if !is_somebody_there() && !args.yes {
         return Err(Failure::new(
-            "twin edit asks before it writes, and nobody is there to answer; nothing was changed",
+            "twin edit asks before it writes, and there is no terminal; nothing was changed",
         )
-        .next("say --yes, or change single keys: doorctl twin set DOOR KEY=VALUE")
+        .next("pass --yes, or change single keys: doorctl twin set DOOR KEY=VALUE")
         .status(ExitStatus::Refused)
         .into());
     }
@@ -50,14 +50,12 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
     acknowledge::of_one(&written.twin, patch, args.deadline, session).await
 }
 
-/// A twin that was written.
 struct Written {
     twin: Twin,
     patch: TwinPatch,
 }
 
-/// Lets the person edit the file and writes what was changed there, if anything. The errors do not
-/// say where the file is.
+/// Runs the editor and writes the changes, if any. Its errors do not name the file.
 async fn edit_and_write(
     twin: &Twin,
     draft: &Draft,
@@ -92,7 +90,7 @@ async fn edit_and_write(
         print_message(&format!("Write this to the twin of {id}? [y/N]"));
         if editor::answer().await != Some(true) {
             return Err(Failure::new("nothing was changed")
-                .next(format!("doorctl twin edit {id}, and say y"))
+                .next(format!("doorctl twin edit {id}, and answer y"))
                 .status(ExitStatus::Refused)
                 .into());
         }
@@ -104,7 +102,7 @@ fn is_somebody_there() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// The diff for a terminal; in colours what goes is red, what comes green.
+/// The diff for a terminal; in colours, removed lines are red and added lines green.
 fn shown(diff: &str, in_colours: bool) -> String {
     let line = |line: &str| {
         let line = printable(line);
@@ -118,7 +116,7 @@ fn shown(diff: &str, in_colours: bool) -> String {
     lines.join("\n")
 }
 
-/// Writes a change, only while the twin is as it was read.
+/// Writes a change, unless the twin was changed since it was read.
 async fn write(twin: &Twin, change: &Change, session: &Session) -> anyhow::Result<Written> {
     let id = &twin.device_id;
     let written = session.hub.twin_patch(id, &change.patch, Some(&twin.etag));
@@ -129,10 +127,10 @@ async fn write(twin: &Twin, change: &Change, session: &Session) -> anyhow::Resul
         }),
         Err(error) if error.code() == Some(ErrorCode::PreconditionFailed) => {
             Err(Failure::new(format!(
-                "somebody else changed the twin of {id} while you edited it; nothing was written"
+                "another client changed the twin of {id} while you edited it; nothing was written"
             ))
             .next(format!(
-                "doorctl twin edit {id}, and take over what is in that file"
+                "doorctl twin edit {id}, and copy your changes from that file"
             ))
             .into())
         }

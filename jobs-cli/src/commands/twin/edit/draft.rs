@@ -1,4 +1,4 @@
-//! Tags and desired properties as a text to edit, and what an edited text changes.
+//! Tags and desired properties as a text to edit, and the changes of an edited text.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use iothub_protocol::twin::{Object, SectionKind, SectionPatch, Twin, TwinPatch, 
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-/// Lines of a diff around what was changed.
+/// Context lines of a diff.
 const CONTEXT: usize = 3;
 
-/// What can be edited of a twin.
+/// The editable part of a twin.
 #[derive(Debug)]
 pub(super) struct Draft {
     tags: Object,
     desired: Object,
 }
 
-/// What an edited text changes.
+/// The changes of an edited text.
 #[derive(Debug)]
 pub(super) struct Change {
-    /// As little as possible; null for what is gone.
+    /// Minimal; null for removed members.
     pub(super) patch: TwinPatch,
-    /// The same for people.
+    /// For people.
     pub(super) diff: String,
 }
 
-/// Why an edited text cannot be sent.
+/// Why an edited text is invalid.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Mistake(String);
 
@@ -37,7 +37,6 @@ impl fmt::Display for Mistake {
 }
 
 impl Draft {
-    /// A twin's.
     pub(super) fn of(twin: &Twin) -> Self {
         Self {
             tags: twin.tags.clone(),
@@ -45,12 +44,11 @@ impl Draft {
         }
     }
 
-    /// The text to edit.
     pub(super) fn text(&self) -> anyhow::Result<String> {
         Ok(text(&self.tags, &self.desired)?)
     }
 
-    /// What an edited text changes, if anything.
+    /// The changes of an edited text, if any.
     pub(super) fn change(&self, edited: &[u8]) -> Result<Option<Change>, Mistake> {
         let (tags, desired) = read(edited)?;
         let patch = TwinPatch {
@@ -89,7 +87,7 @@ fn after(present: &Object, patch: &SectionPatch) -> Object {
     after
 }
 
-/// Tags and desired properties of an edited text.
+/// Parses an edited text.
 fn read(edited: &[u8]) -> Result<(Object, Object), Mistake> {
     let edited = std::str::from_utf8(edited).map_err(|error| {
         let valid = &edited[..error.valid_up_to()];
@@ -104,23 +102,21 @@ fn read(edited: &[u8]) -> Result<(Object, Object), Mistake> {
     })?;
     let expected = "expected {\"tags\": {..}, \"desired\": {..}}";
     let Value::Object(mut members) = value else {
-        return Err(Mistake(format!("it is no object; {expected}")));
+        return Err(Mistake(format!("not an object; {expected}")));
     };
     let mut section = |name: &str| match members.remove(name) {
         Some(Value::Object(values)) => Ok(values),
-        Some(_) => Err(Mistake(format!("`{name}` is no object; {expected}"))),
+        Some(_) => Err(Mistake(format!("`{name}` is not an object; {expected}"))),
         None => Err(Mistake(format!("`{name}` is missing; {expected}"))),
     };
     let both = (section("tags")?, section("desired")?);
     match members.keys().next() {
-        Some(stray) => Err(Mistake(format!(
-            "`{stray}` is neither tags nor desired; {expected}"
-        ))),
+        Some(stray) => Err(Mistake(format!("unknown member `{stray}`; {expected}"))),
         None => Ok(both),
     }
 }
 
-/// What is to be sent of a section.
+/// The patch of a section, checked against the limits.
 fn section(kind: SectionKind, old: &Object, new: &Object) -> Result<SectionPatch, Mistake> {
     let patch = difference(old, new);
     if patch.is_empty() {
@@ -133,8 +129,8 @@ fn section(kind: SectionKind, old: &Object, new: &Object) -> Result<SectionPatch
     Ok(patched)
 }
 
-/// The least that makes `new` of `old`; null for what is gone, and null in `new` is as if it were
-/// gone.
+/// The minimal patch from `old` to `new`; null for removed members. A null in `new` counts as
+/// removed.
 fn difference(old: &Object, new: &Object) -> Object {
     let mut patch = Object::new();
     for name in old.keys() {
@@ -223,12 +219,12 @@ mod tests {
                 "line 2, column 3: not JSON: key must be a string",
             ),
             ("", "line 1, column 0: not JSON: EOF while parsing a value"),
-            ("[]", "it is no object"),
+            ("[]", "not an object"),
             ("{\"tags\": {}}", "`desired` is missing"),
-            ("{\"tags\": 1, \"desired\": {}}", "`tags` is no object"),
+            ("{\"tags\": 1, \"desired\": {}}", "`tags` is not an object"),
             (
                 "{\"tags\": {}, \"desired\": {}, \"reported\": {}}",
-                "`reported` is neither tags nor desired",
+                "unknown member `reported`",
             ),
             (
                 "{\"tags\": {\"a b\": 1}, \"desired\": {}}",

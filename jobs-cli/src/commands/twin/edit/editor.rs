@@ -1,4 +1,4 @@
-//! The person's editor, the file that it edits, and a question on the terminal.
+//! The user's editor, the edited file, and questions on the terminal.
 
 use std::env;
 use std::fs;
@@ -13,22 +13,22 @@ use tokio::process::Command;
 
 use crate::failure::{Failure, sentence};
 
-/// Editors to look for when nobody chose one, the most sensible first.
+/// Default editors, in order of preference.
 #[cfg(unix)]
 const EDITORS: [&str; 4] = ["sensible-editor", "nano", "vim", "vi"];
 #[cfg(not(unix))]
 const EDITORS: [&str; 1] = ["notepad"];
 
-/// A file of mode 0600, which goes unless it is kept.
+/// A file of mode 0600, deleted on drop unless it is kept.
 pub(super) struct EditedFile {
     path: TempPath,
     original: String,
 }
 
 impl EditedFile {
-    /// Makes it.
+    /// Creates the file.
     pub(super) fn new(door: &DeviceId, text: &str) -> anyhow::Result<Self> {
-        // Names of devices may have what names of files may not.
+        // Device names allow characters that file names do not.
         let plain = |character: char| match character.is_ascii_alphanumeric() {
             true => character,
             false => '-',
@@ -38,7 +38,7 @@ impl EditedFile {
             .prefix(&format!("doorctl-{name}-"))
             .suffix(".json")
             .tempfile()
-            .context("cannot make a file to edit")?;
+            .context("cannot create a file to edit")?;
         file.write_all(text.as_bytes())
             .context("cannot write the file to edit")?;
         Ok(Self {
@@ -47,10 +47,10 @@ impl EditedFile {
         })
     }
 
-    /// Lets the person edit it.
+    /// Runs the editor on the file.
     pub(super) async fn edit(&self) -> anyhow::Result<()> {
         let editor = editor()?;
-        // Ctrl-C in an editor is the editor's: it is not to end this program meanwhile.
+        // Ctrl-C is for the editor, and must not end this program meanwhile.
         let ignoring = tokio::spawn(async { while tokio::signal::ctrl_c().await.is_ok() {} });
         let ended = run(&editor, &self.path).await;
         ignoring.abort();
@@ -60,17 +60,17 @@ impl EditedFile {
             Err(error) => format!("cannot start the editor {editor:?}: {error}"),
         };
         Err(Failure::new(format!("{message}; nothing was changed"))
-            .next("choose another: VISUAL=nano doorctl twin edit DOOR")
+            .next("choose another editor: VISUAL=nano doorctl twin edit DOOR")
             .into())
     }
 
-    /// What is in it now; an editor may write any bytes.
+    /// The current contents; an editor may write any bytes.
     pub(super) fn read(&self) -> anyhow::Result<Vec<u8>> {
         fs::read(&self.path).with_context(|| format!("cannot read {}", self.path.display()))
     }
 
-    /// The error that ends the editing: unless the file is as it was made, it stays, and the error
-    /// says where.
+    /// Handles an error after editing: keeps the file if it was changed, and adds its path to the
+    /// error.
     pub(super) fn kept(self, error: anyhow::Error) -> anyhow::Error {
         let is_as_made = self
             .read()
@@ -80,8 +80,8 @@ impl EditedFile {
         }
         let name = self.path.display().to_string();
         let place = match self.path.keep() {
-            Ok(_) => format!("what you wrote is in {name}"),
-            Err(error) => format!("what you wrote cannot be kept in {name}: {error}"),
+            Ok(_) => format!("your text is in {name}"),
+            Err(error) => format!("your text cannot be kept in {name}: {error}"),
         };
         match error.downcast::<Failure>() {
             Ok(failure) => failure.and(&place).into(),
@@ -90,7 +90,7 @@ impl EditedFile {
     }
 }
 
-/// `$VISUAL`, `$EDITOR`, else the first that this machine has.
+/// `$VISUAL`, `$EDITOR`, else the first default editor on this machine.
 fn editor() -> anyhow::Result<String> {
     let chosen = |name| {
         let editor = env::var(name).ok();
@@ -106,13 +106,13 @@ fn editor() -> anyhow::Result<String> {
     };
     match EDITORS.iter().find(is_there) {
         Some(editor) => Ok((*editor).to_owned()),
-        None => Err(Failure::new("no editor is found; nothing was changed")
-            .next("name one: VISUAL=nano doorctl twin edit DOOR")
+        None => Err(Failure::new("no editor found; nothing was changed")
+            .next("choose one: VISUAL=nano doorctl twin edit DOOR")
             .into()),
     }
 }
 
-/// What a person chose may have flags, and quotes: it is read as the shell reads it.
+/// The configured editor may contain flags and quotes: a shell parses it.
 #[cfg(unix)]
 async fn run(editor: &str, file: &Path) -> io::Result<ExitStatus> {
     let mut command = Command::new("sh");
@@ -130,11 +130,10 @@ async fn run(editor: &str, file: &Path) -> io::Result<ExitStatus> {
     command.args(words).arg(file).status().await
 }
 
-/// The answer to a question: yes, no, or nothing but Enter. Ctrl-C, the end of input and what
-/// cannot be read say no.
+/// The answer to a question: yes, no, or `None` for Enter alone. Ctrl-C, the end of input and
+/// unreadable input mean no.
 pub(super) async fn answer() -> Option<bool> {
-    // On a thread of its own: what the editor needed keeps Ctrl-C from ending this program by
-    // itself.
+    // On its own thread: after the editor, Ctrl-C no longer ends this program by itself.
     let typed = tokio::task::spawn_blocking(|| {
         let mut typed = Vec::new();
         let read = io::stdin().lock().read_until(b'\n', &mut typed);
@@ -183,7 +182,7 @@ mod tests {
             let error = file.kept(error);
             assert_eq!(
                 error.to_string(),
-                format!("no; what you wrote is in {}", path.display())
+                format!("no; your text is in {}", path.display())
             );
             assert_eq!(report(&error), status);
             assert_eq!(fs::read(&path).unwrap(), b"{\xff}");
