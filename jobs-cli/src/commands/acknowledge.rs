@@ -8,7 +8,7 @@ use iothub_protocol::job::JobResponse;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use tokio::time::Instant;
 
-use super::jobs::follow::Ended;
+use super::jobs::follow::FinishedJob;
 use super::jobs::wait;
 use super::many;
 use crate::acknowledgement::{
@@ -21,21 +21,21 @@ use crate::session::Session;
 
 /// Poll intervals for few and for many doors; many are read by queries, of which Azure allows 20 a
 /// minute.
-const LOOK_AGAIN: Duration = Duration::from_millis(400);
-const LOOK_AGAIN_AT_MANY: Duration = Duration::from_secs(4);
+const POLL_INTERVAL: Duration = Duration::from_millis(400);
+const POLL_INTERVAL_FOR_MANY: Duration = Duration::from_secs(4);
 
 /// Up to this many doors are read one by one, because Azure's queries lag behind.
-const FEW: usize = 10;
+const MAX_SINGLE_READS: usize = 10;
 
 /// Warns of keys that are probably misspelled.
-pub(super) fn warn_of(patch: Option<&Object>, printer: &Printer) {
-    for told in patch.into_iter().flat_map(misspelled_keys) {
-        printer.warn(printable(&told));
+pub(super) fn warn_of_misspelled_keys(patch: Option<&Object>, printer: &Printer) {
+    for text in patch.into_iter().flat_map(misspelled_keys) {
+        printer.warn(printable(&text));
     }
 }
 
 /// Waits for one door's acknowledgement of its changed desired properties, and reports it.
-pub(super) async fn of_one(
+pub(super) async fn wait_for_door(
     twin: &Twin,
     patch: Option<&Object>,
     within: Duration,
@@ -44,19 +44,19 @@ pub(super) async fn of_one(
     let Some(patch) = patch else {
         return Ok(ExitStatus::Success);
     };
-    let ends = Instant::now() + within;
+    let ends_at = Instant::now() + within;
     let mut twin = twin.clone();
-    while is_waiting(&twin, patch) && Instant::now() < ends {
+    while is_waiting(&twin, patch) && Instant::now() < ends_at {
         tokio::select! {
-            () = tokio::time::sleep_until(ends.min(Instant::now() + LOOK_AGAIN)) => {}
+            () = tokio::time::sleep_until(ends_at.min(Instant::now() + POLL_INTERVAL)) => {}
             _ = tokio::signal::ctrl_c() => return Ok(ExitStatus::Interrupted),
         }
         twin = session.hub.twin(&twin.device_id).await?;
     }
-    let (progress, told) = outcome(&twin, patch);
+    let (progress, text) = outcome(&twin, patch);
     session
         .printer
-        .say(printable(&format!("{}: {told}", twin.device_id)));
+        .say(printable(&format!("{}: {text}", twin.device_id)));
     Ok(match progress {
         Progress::Failed => ExitStatus::Incomplete,
         // The caller asked not to wait.
@@ -68,43 +68,43 @@ pub(super) async fn of_one(
 
 /// Waits for the doors of finished twin jobs, and stores in each row whether the door acknowledged
 /// the change.
-pub(super) async fn of_jobs(
-    ended: &mut [Ended],
-    ends: Instant,
+pub(super) async fn wait_for_jobs(
+    finished: &mut [FinishedJob],
+    ends_at: Instant,
     session: &Session,
 ) -> Result<(), ClientError> {
-    for Ended { job, rows } in ended {
-        of_job(job, rows, ends, session).await?;
+    for FinishedJob { job, rows } in finished {
+        wait_for_job(job, rows, ends_at, session).await?;
     }
     Ok(())
 }
 
-/// Like [`of_jobs`], for one job; reads the doors once without waiting.
-pub(super) async fn as_it_stands(
+/// Like [`wait_for_jobs`], for one job; reads the doors once without waiting.
+pub(super) async fn read_once(
     job: &JobResponse,
     rows: &mut [OutcomeRow],
     session: &Session,
 ) -> Result<(), ClientError> {
-    of_job(job, rows, Instant::now(), session).await
+    wait_for_job(job, rows, Instant::now(), session).await
 }
 
-async fn of_job(
+async fn wait_for_job(
     job: &JobResponse,
     rows: &mut [OutcomeRow],
-    ends: Instant,
+    ends_at: Instant,
     session: &Session,
 ) -> Result<(), ClientError> {
     let patch = job.update_twin.as_ref();
     match patch.and_then(|patch| patch.desired.values()) {
-        Some(patch) if !patch.is_empty() => until_answered(rows, patch, ends, &session.hub).await,
+        Some(patch) if !patch.is_empty() => wait_for_rows(rows, patch, ends_at, &session.hub).await,
         _ => Ok(()),
     }
 }
 
-async fn until_answered(
+async fn wait_for_rows(
     rows: &mut [OutcomeRow],
     patch: &Object,
-    ends: Instant,
+    ends_at: Instant,
     hub: &HubClient,
 ) -> Result<(), ClientError> {
     let mut waiting: Vec<DeviceId> = rows
@@ -113,35 +113,35 @@ async fn until_answered(
         .filter_map(|row| row.door.parse().ok())
         .collect();
     loop {
-        let mut still = Vec::new();
+        let mut still_waiting = Vec::new();
         for twin in read(&waiting, hub).await? {
             if is_waiting(&twin, patch) {
-                still.push(twin.device_id.clone());
+                still_waiting.push(twin.device_id.clone());
             }
             let name = twin.device_id.as_str();
             if let Some(row) = rows.iter_mut().find(|row| row.door == name) {
                 (row.progress, row.outcome) = outcome(&twin, patch);
             }
         }
-        if still.is_empty() || Instant::now() >= ends {
+        if still_waiting.is_empty() || Instant::now() >= ends_at {
             return Ok(());
         }
-        let wait = match still.len() > FEW {
-            true => LOOK_AGAIN_AT_MANY,
-            false => LOOK_AGAIN,
+        let wait = match still_waiting.len() > MAX_SINGLE_READS {
+            true => POLL_INTERVAL_FOR_MANY,
+            false => POLL_INTERVAL,
         };
-        waiting = still;
-        tokio::time::sleep_until(ends.min(Instant::now() + wait)).await;
+        waiting = still_waiting;
+        tokio::time::sleep_until(ends_at.min(Instant::now() + wait)).await;
     }
 }
 
 /// Reads the twins of these doors; a door that was removed has none.
 async fn read(doors: &[DeviceId], hub: &HubClient) -> Result<Vec<Twin>, ClientError> {
-    if doors.len() > FEW {
+    if doors.len() > MAX_SINGLE_READS {
         return wait::twins_of(hub, doors).await;
     }
     let names = doors.iter().map(|door| (door.clone(), ()));
-    let read = many::each(
+    let read = many::for_each_door(
         names,
         hub,
         |hub, name, ()| async move { hub.twin(&name).await },
@@ -173,11 +173,11 @@ fn outcome(twin: &Twin, patch: &Object) -> (Progress, String) {
         any(|state| matches!(state, AckState::Refused(_))),
         any(|state| *state == AckState::Pending),
     );
-    let mut told: Vec<String> = acks.iter().map(PropertyAck::describe).collect();
+    let mut parts: Vec<String> = acks.iter().map(PropertyAck::describe).collect();
     let stored = keys_without_ack(patch, twin);
     if !stored.is_empty() {
         let verb = if stored.len() == 1 { "is" } else { "are" };
-        told.push(format!(
+        parts.push(format!(
             "{} {verb} stored, but this door does not acknowledge it",
             stored.join(", ")
         ));
@@ -188,7 +188,7 @@ fn outcome(twin: &Twin, patch: &Object) -> (Progress, String) {
         (false, false) => Progress::Reached,
     };
     if pending && twin.connection_state == ConnectionState::Disconnected {
-        told.push("the door is offline and reads this when it connects".to_owned());
+        parts.push("the door is offline and reads this when it connects".to_owned());
     }
-    (progress, told.join("; "))
+    (progress, parts.join("; "))
 }

@@ -14,7 +14,7 @@ use crate::time::{TimeArg, TimeForm};
 
 /// From this difference between the clocks on, a time that was read off this machine's clock may be
 /// wrong.
-const DOUBTFUL: SignedDuration = SignedDuration::from_mins(5);
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Asks for the number of doors to be typed when it is above the limit in `args`. `what` follows
 /// "this will": `unlock`.
@@ -33,10 +33,14 @@ pub(crate) fn confirm(what: &str, doors: usize, args: ConfirmArgs) -> anyhow::Re
 /// # Errors
 ///
 /// With [`ExitStatus::Refused`] when something else is typed, or there is no terminal.
-pub(crate) fn confirm_for_good(what: &str, doors: &[DeviceId], yes: bool) -> anyhow::Result<()> {
+pub(crate) fn confirm_irreversible(
+    what: &str,
+    doors: &[DeviceId],
+    yes: bool,
+) -> anyhow::Result<()> {
     let terminal = io::stdin().is_terminal();
     let input = &mut io::stdin().lock();
-    Ok(ask_for_good(what, doors, yes, terminal, input)?)
+    Ok(ask_irreversible(what, doors, yes, terminal, input)?)
 }
 
 /// Asks whether an instant is the intended one when this machine's clock is so far off that it may
@@ -52,7 +56,7 @@ pub(crate) fn confirm_instant(
     session: &Session,
 ) -> anyhow::Result<()> {
     let ahead = session.hub.clock_ahead();
-    if yes || at.given != TimeForm::Instant || ahead.abs() < DOUBTFUL {
+    if yes || at.given != TimeForm::Instant || ahead.abs() < CLOCK_TOLERANCE {
         return Ok(());
     }
     let (off, when) = (clock_difference(ahead), at.echo(session.hub.now()));
@@ -60,7 +64,7 @@ pub(crate) fn confirm_instant(
         "This machine's clock is {off}; {flag} is {when} by the hub's. Type yes to continue:"
     );
     let terminal = io::stdin().is_terminal();
-    typed(&question, "yes", terminal, &mut io::stdin().lock()).map_err(|why| {
+    read_expected(&question, "yes", terminal, &mut io::stdin().lock()).map_err(|why| {
         Failure::new(format!(
             "this machine's clock is {off}, and {flag} is an instant ({when} by the hub's clock), {why}; nothing was changed"
         ))
@@ -89,10 +93,10 @@ fn ask(
         .status(ExitStatus::Refused)
     };
     let question = format!("This will {what} {doors} doors. Type their number to continue:");
-    typed(&question, &doors.to_string(), terminal, input).map_err(|why| refused(&why))
+    read_expected(&question, &doors.to_string(), terminal, input).map_err(|why| refused(&why))
 }
 
-fn ask_for_good(
+fn ask_irreversible(
     what: &str,
     doors: &[DeviceId],
     yes: bool,
@@ -102,7 +106,7 @@ fn ask_for_good(
     if yes {
         return Ok(());
     }
-    let (which, expected, asked_for) = match doors {
+    let (which, expected, kind) = match doors {
         [door] => (door.to_string(), door.to_string(), "name"),
         doors => (
             format!("{} doors", doors.len()),
@@ -111,21 +115,18 @@ fn ask_for_good(
         ),
     };
     let whose = if doors.len() == 1 { "its" } else { "their" };
-    let question =
-        format!("This will {what} {which} for good. Type {whose} {asked_for} to continue:");
-    typed(&question, &expected, terminal, input).map_err(|why| {
+    let question = format!("This will {what} {which} for good. Type {whose} {kind} to continue:");
+    read_expected(&question, &expected, terminal, input).map_err(|why| {
         Failure::new(format!(
             "this would {what} {which} for good, {why}; nothing was changed"
         ))
-        .next(format!(
-            "type {whose} {asked_for} when asked, or pass --yes"
-        ))
+        .next(format!("type {whose} {kind} when asked, or pass --yes"))
         .status(ExitStatus::Refused)
     })
 }
 
 /// Asks the question and compares the typed answer; the error says why there is no confirmation.
-fn typed(
+fn read_expected(
     question: &str,
     expected: &str,
     terminal: bool,
@@ -158,37 +159,37 @@ mod tests {
     }
 
     #[test]
-    fn few_doors_and_yes_need_no_answer() {
+    fn few_doors_or_yes_skip_the_question() {
         assert_eq!(asked(20, ARGS, false, ""), None);
         let yes = ConfirmArgs { yes: true, ..ARGS };
         assert_eq!(asked(500, yes, false, ""), None);
     }
 
     #[test]
-    fn the_number_has_to_be_typed() {
+    fn only_the_exact_number_confirms() {
         assert_eq!(asked(21, ARGS, true, " 21\n"), None);
-        for (typed, told) in [("20\n", "\"20\""), ("y\n", "\"y\""), ("", "\"\"")] {
+        for (typed, part) in [("20\n", "\"20\""), ("y\n", "\"y\""), ("", "\"\"")] {
             let refused = asked(21, ARGS, true, typed).unwrap();
             assert_eq!(
                 refused,
                 format!(
-                    "this would unlock 21 doors, more than 20, and {told} was typed; nothing was changed"
+                    "this would unlock 21 doors, more than 20, and {part} was typed; nothing was changed"
                 )
             );
         }
     }
 
     #[test]
-    fn what_is_done_for_good_is_confirmed_by_name_or_number() {
+    fn an_irreversible_action_needs_the_name_or_the_number() {
         let asked = |doors: &[&str], yes: bool, terminal: bool, typed: &str| {
             let doors: Vec<DeviceId> = doors.iter().map(|door| door.parse().unwrap()).collect();
-            let asked = ask_for_good("remove", &doors, yes, terminal, &mut typed.as_bytes());
+            let asked = ask_irreversible("remove", &doors, yes, terminal, &mut typed.as_bytes());
             asked.err().map(|failure| failure.to_string())
         };
         assert_eq!(asked(&["east"], true, false, ""), None);
         assert_eq!(asked(&["east"], false, true, "east\n"), None);
         assert_eq!(asked(&["east", "west"], false, true, "2\n"), None);
-        for (doors, terminal, typed, told) in [
+        for (doors, terminal, typed, part) in [
             (
                 &["east"][..],
                 true,
@@ -209,12 +210,12 @@ mod tests {
             ),
         ] {
             let refused = asked(doors, false, terminal, typed).unwrap();
-            assert!(refused.contains(told), "{refused}");
+            assert!(refused.contains(part), "{refused}");
         }
     }
 
     #[test]
-    fn a_script_is_refused_rather_than_kept_waiting() {
+    fn without_a_terminal_the_action_is_refused_at_once() {
         let refused = asked(21, ARGS, false, "21\n").unwrap();
         assert!(
             refused.contains("there is no terminal to confirm it"),

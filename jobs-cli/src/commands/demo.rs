@@ -5,12 +5,12 @@
 //! operator action goes through the REST API. Everything is in one temporary folder; the user's own
 //! configuration is not touched.
 
-mod cast;
 mod check;
+mod doors;
+mod environment;
 mod fleet;
 mod log_file;
-mod play;
-mod stage;
+mod steps;
 mod table;
 
 use std::fmt;
@@ -28,9 +28,9 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::Printer;
 
-use cast::Cast;
 use check::Problem;
-use stage::Stage;
+use doors::DemoDoors;
+use environment::Environment;
 
 /// How long hub and agents may take to stop.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ pub(super) async fn run(
     global: &Global,
     printer: &Printer,
 ) -> anyhow::Result<ExitStatus> {
-    let cast = Cast::new(args.doors, &args.faults)?;
+    let demo = DemoDoors::new(args.doors, &args.faults)?;
     fleet::raise_descriptor_limit(args.doors)?;
     let folder = tempfile::Builder::new()
         .prefix("doorfleet-demo-")
@@ -49,71 +49,74 @@ pub(super) async fn run(
     let log = folder.path().join("demo.log");
     log_file::start(&log, args.verbose)?;
 
-    let ended = perform(&cast, &args, global, folder.path(), printer).await;
-    if matches!(&ended, Err(_) | Ok(Ended::Wrong(_))) {
+    let end = run_steps(&demo, &args, global, folder.path(), printer).await;
+    if matches!(&end, Err(_) | Ok(DemoEnd::Failed(_))) {
         keep_log(&log, printer);
     }
-    match ended? {
-        Ended::Well => Ok(ExitStatus::Success),
-        Ended::Interrupted => {
+    match end? {
+        DemoEnd::Passed => Ok(ExitStatus::Success),
+        DemoEnd::Interrupted => {
             printer.say("interrupted; hub and doors are stopped, and their folder is removed");
             Ok(ExitStatus::Interrupted)
         }
-        Ended::Wrong(problems) => Err(verdict(&problems).into()),
+        DemoEnd::Failed(problems) => Err(checks_failed_error(&problems).into()),
     }
 }
 
 /// How the demo ended.
-enum Ended {
+enum DemoEnd {
     /// Every check passed.
-    Well,
+    Passed,
     /// These checks failed.
-    Wrong(Vec<Problem>),
+    Failed(Vec<Problem>),
     /// Ctrl-C or SIGTERM.
     Interrupted,
 }
 
-async fn perform(
-    cast: &Cast,
+async fn run_steps(
+    demo: &DemoDoors,
     args: &DemoArgs,
     global: &Global,
     folder: &Path,
     printer: &Printer,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<DemoEnd> {
     let interrupt = CancellationToken::new();
     let interrupted = interrupt.clone();
     tokio::spawn(async move {
-        asked_to_stop().await;
+        wait_for_stop_signal().await;
         interrupt.cancel();
     });
     // Outside the select below: a half-started stage could not be stopped.
-    let stage = Stage::set(cast, global, folder, printer, args.verbose).await?;
-    let played = tokio::select! {
-        problems = play::play(cast, &stage) => problems.map(|problems| match problems.is_empty() {
-            true => Ended::Well,
-            false => Ended::Wrong(problems),
+    let environment = Environment::start(demo, global, folder, printer, args.verbose).await?;
+    let result = tokio::select! {
+        problems = steps::run(demo, &environment) => problems.map(|problems| match problems.is_empty() {
+            true => DemoEnd::Passed,
+            false => DemoEnd::Failed(problems),
         }),
-        () = interrupted.cancelled() => Ok(Ended::Interrupted),
+        () = interrupted.cancelled() => Ok(DemoEnd::Interrupted),
     };
-    if let Ok(Ended::Well) = played {
+    if let Ok(DemoEnd::Passed) = result {
         printer.say("\nevery check passed");
     }
-    if args.keep && matches!(played, Ok(Ended::Well | Ended::Wrong(_))) {
-        say_what_can_be_tried(&stage, printer);
+    if args.keep && matches!(result, Ok(DemoEnd::Passed | DemoEnd::Failed(_))) {
+        print_examples(&environment, printer);
         interrupted.cancelled().await;
         printer.say("stopping");
     }
-    if tokio::time::timeout(DRAIN, stage.strike()).await.is_err() {
+    if tokio::time::timeout(DRAIN, environment.shut_down())
+        .await
+        .is_err()
+    {
         printer.warn(format!(
             "hub and doors did not stop within {} s and are aborted",
             DRAIN.as_secs()
         ));
     }
-    played
+    result
 }
 
 /// Ctrl-C, or SIGTERM.
-async fn asked_to_stop() {
+async fn wait_for_stop_signal() {
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         return;
     };
@@ -123,7 +126,7 @@ async fn asked_to_stop() {
     }
 }
 
-fn verdict(problems: &[Problem]) -> Failure {
+fn checks_failed_error(problems: &[Problem]) -> Failure {
     let mut message = "some checks failed:".to_owned();
     for problem in problems {
         message += &format!("\n  {problem}");
@@ -132,7 +135,7 @@ fn verdict(problems: &[Problem]) -> Failure {
 }
 
 /// Prints commands to try while hub and doors keep running.
-fn say_what_can_be_tried(stage: &Stage, printer: &Printer) {
+fn print_examples(environment: &Environment, printer: &Printer) {
     let program =
         std::env::current_exe().map_or("doorctl".to_owned(), |path| Quoted(&path).to_string());
     printer.say(format!(
@@ -146,15 +149,15 @@ hub and doors run until Ctrl-C; in a second terminal:
   {program} invoke door-0002 getState
   {program} jobs list
 ",
-        Quoted(&stage.config_file)
+        Quoted(&environment.config_file)
     ));
 }
 
 /// Copies the log out of the temporary folder, for the analysis of a failure.
 fn keep_log(log: &Path, printer: &Printer) {
-    let kept = std::env::temp_dir().join(format!("doorfleet-demo-{}.log", std::process::id()));
-    if std::fs::copy(log, &kept).is_ok_and(|length| length > 0) {
-        printer.say(format!("log of hub and doors: {}", kept.display()));
+    let copy = std::env::temp_dir().join(format!("doorfleet-demo-{}.log", std::process::id()));
+    if std::fs::copy(log, &copy).is_ok_and(|length| length > 0) {
+        printer.say(format!("log of hub and doors: {}", copy.display()));
     }
 }
 

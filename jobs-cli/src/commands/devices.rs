@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_door_reports_is_one_fact_on_one_line() {
+    fn each_reported_fact_stays_on_one_line() {
         let section = |values: serde_json::Value| {
             let mut section = values;
             section["$metadata"] = json!({"$lastUpdated": "2026-11-23T21:00:00Z"});
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn doors_do_not_get_the_port_of_the_rest_api() {
+    fn the_host_name_for_doors_has_no_port() {
         for (text, expected) in [
             ("localhost:9443", "localhost"),
             ("hub", "hub"),

@@ -1,9 +1,9 @@
 //! `doorctl events`: recorded events, and new ones with `--follow`.
 
+mod describe;
 mod exec;
 mod feed;
 mod filter;
-mod form;
 mod screen;
 
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ use filter::Filter;
 use screen::Screen;
 
 /// Default of `--since`.
-const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24);
+const DEFAULT_SINCE: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     session
@@ -33,7 +33,7 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
     let since = match &args.since {
         Some(text) => Some(session.since(text).await?),
         None if args.follow || args.after.is_some() => None,
-        None => Some(session.hub.now().saturating_sub(LOOKED_BACK)?),
+        None => Some(session.hub.now().saturating_sub(DEFAULT_SINCE)?),
     };
     let filter = Filter::new(args, session).await?;
     let request = EventRequest {
@@ -52,10 +52,10 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
     let limit = args.limit.map(|limit| limit as usize);
     let shown = async {
         match args.follow {
-            true => follow(&mut feed, &filter, limit, &mut screen, commands.as_mut()).await,
+            true => show_new(&mut feed, &filter, limit, &mut screen, commands.as_mut()).await,
             false => {
                 let limit = limit.unwrap_or(DEFAULT_EVENT_LIMIT);
-                kept(&mut feed, &filter, limit, &mut screen, commands.as_mut()).await
+                show_recorded(&mut feed, &filter, limit, &mut screen, commands.as_mut()).await
             }
         }
     };
@@ -75,20 +75,20 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
         });
     }
     let done = commands.and_then(Commands::stop);
-    let word = last_word(args.follow, done, feed.seen());
+    let hint = resume_hint(args.follow, done, feed.seen());
     match ended {
         Some(Err(error)) => {
             // Before the first event the error alone is enough; after a broken pipe nobody reads
             // the hint.
             let begun = done.or(feed.seen()).is_some() && !is_broken_pipe(&error);
-            if let Some(word) = word.filter(|_| begun) {
-                session.printer.say(word);
+            if let Some(hint) = hint.filter(|_| begun) {
+                session.printer.say(hint);
             }
             Err(error)
         }
         _ => {
-            if let Some(word) = word {
-                session.printer.say(word);
+            if let Some(hint) = hint {
+                session.printer.say(hint);
             }
             Ok(ExitStatus::Interrupted)
         }
@@ -96,7 +96,7 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
 }
 
 /// Shows recorded events: the newest `limit` of them.
-async fn kept(
+async fn show_recorded(
     feed: &mut Feed<'_>,
     filter: &Filter,
     limit: usize,
@@ -115,15 +115,15 @@ async fn kept(
                 newest.push_back(*event);
             }
             EventStreamItem::Event(_) => {}
-            EventStreamItem::Lost { from, to } => screen.lost(from, to),
+            EventStreamItem::Lost { from, to } => screen.warn_of_lost(from, to),
             EventStreamItem::End => break,
         }
     }
     let newest: Vec<HubEvent> = newest.into();
-    screen.all(&newest, left_out)?;
+    screen.show_all(&newest, left_out)?;
     for event in &newest {
         if let Some(commands) = commands.as_mut() {
-            commands.hand_over(event).await;
+            commands.queue(event).await;
         }
     }
     if let Some(commands) = commands {
@@ -133,7 +133,7 @@ async fn kept(
 }
 
 /// Shows events as they happen, until `limit` were shown.
-async fn follow(
+async fn show_new(
     feed: &mut Feed<'_>,
     filter: &Filter,
     limit: Option<usize>,
@@ -147,11 +147,11 @@ async fn follow(
                 screen.show(&event)?;
                 shown += 1;
                 if let Some(commands) = commands.as_mut() {
-                    commands.hand_over(&event).await;
+                    commands.queue(&event).await;
                 }
             }
             EventStreamItem::Event(_) => {}
-            EventStreamItem::Lost { from, to } => screen.lost(from, to),
+            EventStreamItem::Lost { from, to } => screen.warn_of_lost(from, to),
             EventStreamItem::End => break,
         }
     }
@@ -164,7 +164,7 @@ async fn follow(
 /// How to continue after an early end: after the last event whose command is `done`, else after the
 /// last that was `seen`. Recorded events are shown all at once, so that without commands there is
 /// nothing to continue.
-fn last_word(follow: bool, done: Option<i64>, seen: Option<i64>) -> Option<String> {
+fn resume_hint(follow: bool, done: Option<i64>, seen: Option<i64>) -> Option<String> {
     match (follow, done) {
         (true, _) => Some(match done.or(seen) {
             Some(id) => format!(
@@ -184,10 +184,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_word_is_the_event_to_go_on_behind() {
-        let behind = |follow, done, seen| {
-            let word = last_word(follow, done, seen)?;
-            let (_, id) = word.split_once("--after ")?;
+    fn the_hint_names_the_event_to_continue_after() {
+        let resume_id = |follow, done, seen| {
+            let hint = resume_hint(follow, done, seen)?;
+            let (_, id) = hint.split_once("--after ")?;
             Some(id.to_owned())
         };
         for (follow, done, seen, expected) in [
@@ -199,7 +199,7 @@ mod tests {
             (false, None, Some(9), None),
         ] {
             assert_eq!(
-                behind(follow, done, seen).as_deref(),
+                resume_id(follow, done, seen).as_deref(),
                 expected,
                 "{follow} {done:?} {seen:?}"
             );

@@ -35,10 +35,10 @@ pub(crate) async fn run(args: &InvokeArgs, session: &Session) -> anyhow::Result<
         Ok(result) => result,
         Err(error) => return Err(explain_door(session, &id, error).await),
     };
-    let told = result.payload.as_ref();
-    let told = told.and_then(|payload| serde_json::from_str::<Value>(payload.get()).ok());
-    if let Some(told) = told {
-        reported::as_told(vec![(id, LockState::read(&told))], &session.hub).await;
+    let answer = result.payload.as_ref();
+    let answer = answer.and_then(|payload| serde_json::from_str::<Value>(payload.get()).ok());
+    if let Some(answer) = answer {
+        reported::wait_for_states(vec![(id, LockState::read(&answer))], &session.hub).await;
     }
     session.printer.document(&result)?;
     match result.status {
@@ -151,7 +151,7 @@ mod tests {
 
     /// The flags in seconds, then the sent timeout, or the start of the error.
     #[test]
-    fn a_call_may_never_take_less_than_its_door_has_to_connect() {
+    fn the_response_timeout_is_never_below_the_connect_timeout() {
         for (connect, response, expected) in [
             (0, None, Ok(30)),
             (10, None, Ok(30)),
@@ -208,14 +208,16 @@ mod tests {
                 (Ok(sent), Ok(seconds)) => {
                     assert_eq!(sent, (connect, Duration::from_secs(seconds)));
                 }
-                (Err(error), Err(said)) => assert!(error.to_string().starts_with(said), "{error}"),
+                (Err(error), Err(start)) => {
+                    assert!(error.to_string().starts_with(start), "{error}")
+                }
                 (sent, expected) => panic!("{connect:?} {response:?}: {sent:?}, not {expected:?}"),
             }
         }
     }
 
     #[test]
-    fn an_unlock_without_an_end_is_known() {
+    fn an_unlock_without_an_end_is_detected() {
         for (method, payload, expected) in [
             ("unlockDoor", None, true),
             ("unlockDoor", Some("null"), true),

@@ -59,7 +59,7 @@ pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Resu
 
 /// A job and its doors, as `show` and `watch` print it.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report<'a> {
+pub(crate) struct JobReport<'a> {
     job: &'a JobResponse,
     tally: Tally,
     doors: &'a [OutcomeRow],
@@ -73,7 +73,7 @@ pub(crate) fn print_report(
     printer: &Printer,
 ) -> anyhow::Result<()> {
     match printer.format() {
-        Format::Json => printer.document(&Report {
+        Format::Json => printer.document(&JobReport {
             job,
             tally: Tally::of(rows),
             doors: rows,
@@ -86,7 +86,7 @@ pub(crate) fn print_report(
 
 /// Jobs that belong together and their doors, as `--watch` prints them.
 #[derive(Debug, Serialize)]
-struct Reports<'a> {
+struct JobsReport<'a> {
     jobs: Vec<&'a JobResponse>,
     tally: Tally,
     doors: &'a [OutcomeRow],
@@ -94,21 +94,21 @@ struct Reports<'a> {
 
 /// Like [`print_report`], for jobs that belong together.
 fn print_reports(
-    ended: &[follow::Ended],
+    ended: &[follow::FinishedJob],
     wanted: JobGoal,
     printer: &Printer,
 ) -> anyhow::Result<()> {
     let mut rows: Vec<OutcomeRow> = ended.iter().flat_map(|ended| ended.rows.clone()).collect();
     rows.sort_by(|a, b| a.door.cmp(&b.door));
     match printer.format() {
-        Format::Json => printer.document(&Reports {
+        Format::Json => printer.document(&JobsReport {
             jobs: ended.iter().map(|ended| &ended.job).collect(),
             tally: Tally::of(&rows),
             doors: &rows,
         })?,
         _ => printer.rows(&rows)?,
     }
-    for follow::Ended { job, rows } in ended {
+    for follow::FinishedJob { job, rows } in ended {
         printer.say(summary(job, rows, wanted));
     }
     printer.say(format!("all of them: {}", Tally::of(&rows).summary(wanted)));
@@ -167,7 +167,7 @@ async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     };
     let wanted = JobGoal::of(&job, false);
     let mut rows = follow::rows(&session.hub, &id, wanted).await?;
-    acknowledge::as_it_stands(&job, &mut rows, session).await?;
+    acknowledge::read_once(&job, &mut rows, session).await?;
     print_report(&job, &rows, wanted, &session.printer)?;
     if let Some(start) = job.start_time.filter(|_| !job.status.is_over()) {
         let start = start.to_zoned(session.zone.clone());
@@ -197,14 +197,14 @@ async fn cancel(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
 /// Reports a cancellation that the hub accepted; Azure shows it a moment later.
 async fn cancelled(mut job: JobResponse, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = job.job_id.clone();
-    for _ in 0..follow::FEW_POLLS {
+    for _ in 0..follow::GRACE_POLLS {
         if job.status.is_over() {
             break;
         }
-        tokio::time::sleep(follow::Pace::REMOTE.tick).await;
+        tokio::time::sleep(follow::PollIntervals::REMOTE.tick).await;
         job = session.hub.job(&id).await?;
     }
-    let (said, status) = match job.status {
+    let (text, status) = match job.status {
         JobStatus::Cancelled => ("no door will be called by it", ExitStatus::Success),
         status if status.is_over() => ("it ended before it was cancelled", ExitStatus::Refused),
         _ => (
@@ -214,7 +214,7 @@ async fn cancelled(mut job: JobResponse, session: &Session) -> anyhow::Result<Ex
     };
     session
         .printer
-        .say(format!("job {id} is {}: {said}", job.status));
+        .say(format!("job {id} is {}: {text}", job.status));
     if status != ExitStatus::Success {
         session
             .printer
@@ -261,9 +261,11 @@ pub(crate) async fn explain_job(
         return error.into();
     }
     let jobs = session.hub.jobs(None).await.unwrap_or_default();
-    let meant = suggest::closest(id.as_str(), jobs.iter().map(|job| job.job_id.as_str()));
-    let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-    Failure::new(format!("the hub has no job `{id}`{meant}"))
+    let suggestion = suggest::closest(id.as_str(), jobs.iter().map(|job| job.job_id.as_str()));
+    let suggestion = suggestion.map_or(String::new(), |suggestion| {
+        format!("; did you mean `{suggestion}`?")
+    });
+    Failure::new(format!("the hub has no job `{id}`{suggestion}"))
         .next("doorctl jobs list")
         .into()
 }

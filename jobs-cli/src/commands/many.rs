@@ -16,38 +16,38 @@ use crate::session::{Session, explain_door};
 use crate::target::Target;
 
 /// Doors that are handled at the same time.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT: usize = 16;
 
 /// Up to this many doors are read one by one.
-const FEW: usize = 50;
+const MAX_SINGLE_READS: usize = 50;
 
 /// The selected doors with their twins; possibly none.
-pub(super) async fn found(
+pub(super) async fn select_allowing_none(
     args: &TargetArgs,
     session: &Session,
 ) -> anyhow::Result<(Target, Vec<Twin>)> {
     let target = Target::required(args)?;
-    let twins = read(&target, session).await?;
+    let twins = read_target(&target, session).await?;
     target.refuse_empty_places(twins.len(), session).await?;
     Ok((target, twins))
 }
 
-/// Like [`found`], but no door is an error unless the flags allow it.
-pub(super) async fn all(
+/// Like [`select_allowing_none`], but no door is an error unless the flags allow it.
+pub(super) async fn select(
     args: &TargetArgs,
     session: &Session,
 ) -> anyhow::Result<(Target, Vec<Twin>)> {
-    let (target, twins) = found(args, session).await?;
+    let (target, twins) = select_allowing_none(args, session).await?;
     match twins.is_empty() && !target.allows_none() {
-        true => Err(nobody().into()),
+        true => Err(no_door_error().into()),
         false => Ok((target, twins)),
     }
 }
 
 /// The twins of the selected doors. Few doors that are selected by name only are read one by one,
 /// because queries may lag behind.
-pub(super) async fn read(target: &Target, session: &Session) -> anyhow::Result<Vec<Twin>> {
-    if target.is_names_only() && target.names.len() <= FEW {
+pub(super) async fn read_target(target: &Target, session: &Session) -> anyhow::Result<Vec<Twin>> {
+    if target.is_names_only() && target.names.len() <= MAX_SINGLE_READS {
         return one_by_one(target.names.clone(), session).await;
     }
     let twins = target.twins(session).await?;
@@ -60,7 +60,7 @@ pub(super) async fn read(target: &Target, session: &Session) -> anyhow::Result<V
 async fn one_by_one(mut names: Vec<DeviceId>, session: &Session) -> anyhow::Result<Vec<Twin>> {
     names.sort();
     let names = names.into_iter().map(|name| (name, ()));
-    let read = each(names, &session.hub, |hub, name, ()| async move {
+    let read = for_each_door(names, &session.hub, |hub, name, ()| async move {
         hub.twin(&name).await
     });
     let mut twins = Vec::new();
@@ -73,24 +73,27 @@ async fn one_by_one(mut names: Vec<DeviceId>, session: &Session) -> anyhow::Resu
     Ok(twins)
 }
 
-/// Like [`all`], without the target. Doors that are selected by name only are read one by one:
+/// Like [`select`], without the target. Doors that are selected by name only are read one by one:
 /// Azure's queries lag behind recent changes.
-pub(super) async fn exact(args: &TargetArgs, session: &Session) -> anyhow::Result<Vec<Twin>> {
+pub(super) async fn select_exact(
+    args: &TargetArgs,
+    session: &Session,
+) -> anyhow::Result<Vec<Twin>> {
     let by_name = args.building.is_empty() && args.floor.is_empty() && args.condition.is_none();
     if args.all || !by_name {
-        return Ok(all(args, session).await?.1);
+        return Ok(select(args, session).await?.1);
     }
     one_by_one(Target::required(args)?.names, session).await
 }
 
 /// The error when no door matches.
-pub(super) fn nobody() -> Failure {
+pub(super) fn no_door_error() -> Failure {
     Failure::new("no door matches; nothing was changed").next("doorctl devices list")
 }
 
-/// Runs `work` for each door with its item, [`AT_ONCE`] at a time; returns the results sorted by
-/// door.
-pub(super) async fn each<I, T, F, R>(
+/// Runs `work` for each door with its item, [`MAX_CONCURRENT`] at a time; returns the results
+/// sorted by door.
+pub(super) async fn for_each_door<I, T, F, R>(
     doors: impl IntoIterator<Item = (DeviceId, I)>,
     hub: &HubClient,
     work: F,
@@ -100,20 +103,20 @@ where
     F: Fn(HubClient, DeviceId, I) -> R,
     R: Future<Output = T> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut tasks = JoinSet::new();
-    for (door, with) in doors {
-        let work = work(hub.clone(), door.clone(), with);
-        let places = Arc::clone(&places);
+    for (door, item) in doors {
+        let work = work(hub.clone(), door.clone(), item);
+        let permits = Arc::clone(&permits);
         tasks.spawn(async move {
             // The semaphore is never closed.
-            let place = places.acquire().await;
-            let done = work.await;
-            drop(place);
-            (door, done)
+            let permit = permits.acquire().await;
+            let outcomes = work.await;
+            drop(permit);
+            (door, outcomes)
         });
     }
-    let mut done = tasks.join_all().await;
-    done.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
-    done
+    let mut outcomes = tasks.join_all().await;
+    outcomes.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+    outcomes
 }

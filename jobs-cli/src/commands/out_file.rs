@@ -9,22 +9,22 @@ use anyhow::Context as _;
 use crate::failure::Failure;
 use crate::printer::Format;
 
-/// The format that `-o` asks for, else that of the file's extension, else `otherwise`.
+/// The format that `-o` asks for, else that of the file's extension, else `default`.
 pub(super) fn format(
     out: Option<&Path>,
-    asked: Format,
-    otherwise: Format,
+    requested: Format,
+    default: Format,
 ) -> Result<Format, Failure> {
     let extension = out.and_then(|path| path.extension()?.to_str());
-    match (asked, extension.map(str::to_ascii_lowercase).as_deref()) {
+    match (requested, extension.map(str::to_ascii_lowercase).as_deref()) {
         (Format::Table, Some("json")) => Ok(Format::Json),
         (Format::Table, Some("jsonl")) => Ok(Format::Jsonl),
         (Format::Table, Some("csv")) => Ok(Format::Csv),
-        (Format::Table, None | Some("txt")) => Ok(otherwise),
+        (Format::Table, None | Some("txt")) => Ok(default),
         (Format::Table, Some(other)) => Err(Failure::new(format!(
             "--out: unknown extension .{other}; expected .csv, .json or .jsonl, or -o csv|json|jsonl"
         ))),
-        (asked, _) => Ok(asked),
+        (requested, _) => Ok(requested),
     }
 }
 
@@ -46,8 +46,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_form_is_what_was_asked_for_else_what_the_file_is_called() {
-        for (out, asked, expected) in [
+    fn the_format_is_the_requested_one_else_that_of_the_file_name() {
+        for (out, requested, expected) in [
             (None, Format::Table, Format::Csv),
             (None, Format::Json, Format::Json),
             (Some("a.JSON"), Format::Table, Format::Json),
@@ -55,7 +55,7 @@ mod tests {
             (Some("a"), Format::Table, Format::Csv),
         ] {
             let out = out.map(Path::new);
-            assert_eq!(format(out, asked, Format::Csv).unwrap(), expected);
+            assert_eq!(format(out, requested, Format::Csv).unwrap(), expected);
         }
         assert!(format(Some(Path::new("a.xlsx")), Format::Table, Format::Csv).is_err());
     }

@@ -5,16 +5,16 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::printer::Printer;
 
 /// Up to this many doors are done before a bar could be read.
-const LONG: usize = 20;
+const MAX_WITHOUT_BAR: usize = 20;
 
 /// A bar on stderr; cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Progress(ProgressBar);
+pub(super) struct WorkProgress(ProgressBar);
 
-impl Progress {
-    /// A bar of `all` doors; hidden without a terminal, or for at most [`LONG`] doors.
+impl WorkProgress {
+    /// A bar of `all` doors; hidden without a terminal, or for at most [`MAX_WITHOUT_BAR`] doors.
     pub(super) fn new(printer: &Printer, what: &'static str, all: usize) -> Self {
-        if !printer.is_live() || all <= LONG {
+        if !printer.is_live() || all <= MAX_WITHOUT_BAR {
             return Self(ProgressBar::hidden());
         }
         let template = "{msg} [{bar:40.green}] {pos}/{len} doors, {eta} left";

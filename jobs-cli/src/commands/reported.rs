@@ -12,45 +12,46 @@ use crate::door::LockState;
 use crate::outcome::OutcomeRow;
 
 /// How long to wait for a report after the answer.
-const WITHIN: Duration = Duration::from_secs(2);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Poll interval for the twins.
-const LOOK_AGAIN: Duration = Duration::from_millis(150);
+const POLL_INTERVAL: Duration = Duration::from_millis(150);
 
 /// Above this number of doors there is no wait: reading all twins would take longer than the
 /// reports.
-const WAITED_FOR: usize = 50;
+const MAX_DOORS: usize = 50;
 
-/// Waits until the doors that have answered report the same state, at most [`WITHIN`]. A report
-/// that is missing or unreadable is no error: the command was carried out.
-pub(super) async fn as_answered(rows: &[OutcomeRow], hub: &HubClient) {
+/// Waits until the doors that have answered report the same state, at most [`REPORT_TIMEOUT`]. A
+/// report that is missing or unreadable is no error: the command was carried out.
+pub(super) async fn wait_for_rows(rows: &[OutcomeRow], hub: &HubClient) {
     let answered = rows.iter().filter(|row| row.method_status.is_some());
     let answers = answered.filter_map(|row| Some((row.door.parse().ok()?, row.state.clone())));
-    as_told(answers.collect(), hub).await;
+    wait_for_states(answers.collect(), hub).await;
 }
 
-/// Like [`as_answered`], for answered states.
-pub(super) async fn as_told(mut answers: Vec<(DeviceId, LockState)>, hub: &HubClient) {
+/// Like [`wait_for_rows`], for answered states.
+pub(super) async fn wait_for_states(mut answers: Vec<(DeviceId, LockState)>, hub: &HubClient) {
     answers.retain(|(_, answer)| !answer.lock_state.is_empty());
-    if answers.len() > WAITED_FOR {
+    if answers.len() > MAX_DOORS {
         return;
     }
-    let ends = Instant::now() + WITHIN;
-    let agreed = async {
+    let ends_at = Instant::now() + REPORT_TIMEOUT;
+    let all_reported = async {
         while !answers.is_empty() {
-            let read = many::each(answers, hub, |hub, door, answer: LockState| async move {
-                let twin = hub.twin(&door).await.ok()?;
-                (LockState::reported(&twin) != answer).then_some(answer)
-            });
+            let read =
+                many::for_each_door(answers, hub, |hub, door, answer: LockState| async move {
+                    let twin = hub.twin(&door).await.ok()?;
+                    (LockState::reported(&twin) != answer).then_some(answer)
+                });
             let read = read.await.into_iter();
             answers = read
                 .filter_map(|(door, answer)| Some((door, answer?)))
                 .collect();
             if !answers.is_empty() {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
     };
     // A timeout is no error: the next read shows the state.
-    let _ = tokio::time::timeout_at(ends, agreed).await;
+    let _ = tokio::time::timeout_at(ends_at, all_reported).await;
 }

@@ -28,7 +28,7 @@ pub(crate) async fn run(command: TwinCommand, session: &Session) -> anyhow::Resu
 
 async fn set(args: &SetArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let patch = patch(&args.desired, &args.tags)?;
-    acknowledge::warn_of(patch.desired.values(), &session.printer);
+    acknowledge::warn_of_misspelled_keys(patch.desired.values(), &session.printer);
     let id = door(&args.door)?;
     let twin = match session
         .hub
@@ -44,7 +44,7 @@ async fn set(args: &SetArgs, session: &Session) -> anyhow::Result<ExitStatus> {
         twin.device_id, twin.etag
     ));
     session.printer.document(&twin)?;
-    acknowledge::of_one(&twin, patch.desired.values(), args.deadline, session).await
+    acknowledge::wait_for_door(&twin, patch.desired.values(), args.deadline, session).await
 }
 
 /// Builds the patch from assignments.
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_json_when_they_can_be_and_dots_nest() {
+    fn values_are_parsed_as_json_and_dots_nest() {
         assert_eq!(
             desired(&[
                 "floor=3",

@@ -6,7 +6,7 @@ use std::fmt;
 use iothub_protocol::job::JobResponse;
 use iothub_protocol::twin::{ConnectionState, Twin};
 
-use super::cast::{Cast, Member, Part};
+use super::doors::{DemoDoor, DemoDoors, Scenario};
 use crate::door::LockState;
 use crate::outcome::{OutcomeRow, Progress};
 
@@ -27,8 +27,8 @@ impl fmt::Display for Problem {
 }
 
 /// Checks the hub's counts of the job.
-pub(super) fn check_statistics(cast: &Cast, job: &JobResponse, problems: &mut Vec<Problem>) {
-    let doors = cast.of_locked_floor().count() as u64;
+pub(super) fn check_statistics(demo: &DemoDoors, job: &JobResponse, problems: &mut Vec<Problem>) {
+    let doors = demo.of_locked_floor().count() as u64;
     let counts = job.device_job_statistics.unwrap_or_default();
     // All but the offline door answer, with whatever status.
     let expected = (doors, doors - 1, 1);
@@ -46,18 +46,18 @@ pub(super) fn check_statistics(cast: &Cast, job: &JobResponse, problems: &mut Ve
 }
 
 /// Checks the job's record of a door.
-pub(super) fn check_outcome(door: &Member, row: Option<&OutcomeRow>) -> Option<Problem> {
+pub(super) fn check_outcome(door: &DemoDoor, row: Option<&OutcomeRow>) -> Option<Problem> {
     let Some(row) = row else {
         return Some(Problem::new(format!(
             "{} has no record in the job",
             door.id
         )));
     };
-    let expected = match door.part {
-        Part::Offline => {
+    let expected = match door.scenario {
+        Scenario::Offline => {
             row.progress == Progress::Failed && row.outcome.starts_with("DeviceNotOnline")
         }
-        Part::Open => {
+        Scenario::Open => {
             row.method_status == Some(202)
                 && row.state.door_state == "open"
                 && row.state.secured == "unsecured"
@@ -73,7 +73,7 @@ pub(super) fn check_outcome(door: &Member, row: Option<&OutcomeRow>) -> Option<P
 }
 
 /// Checks what a door reports after the lock.
-pub(super) fn check_report(door: &Member, twins: &BTreeMap<String, Twin>) -> Option<Problem> {
+pub(super) fn check_report(door: &DemoDoor, twins: &BTreeMap<String, Twin>) -> Option<Problem> {
     let Some(twin) = twins.get(door.id.as_str()) else {
         return Some(Problem::new(format!("the hub has no twin of {}", door.id)));
     };
@@ -83,18 +83,18 @@ pub(super) fn check_report(door: &Member, twins: &BTreeMap<String, Twin>) -> Opt
         secured,
         proof,
     } = LockState::reported(twin);
-    let expected = match door.part {
-        Part::Locks => {
+    let expected = match door.scenario {
+        Scenario::Locks => {
             lock_state == "locked"
                 && door_state == "closed"
                 && secured == "secured"
                 && proof == "bond"
         }
-        Part::Open => door_state == "open" && secured == "unsecured",
-        Part::Bystander => lock_state == "unlocked" && door_state == "closed",
-        Part::Jams => lock_state == "jammed",
+        Scenario::Open => door_state == "open" && secured == "unsecured",
+        Scenario::Bystander => lock_state == "unlocked" && door_state == "closed",
+        Scenario::Jams => lock_state == "jammed",
         // Its last report is of no interest.
-        Part::Offline => twin.connection_state == ConnectionState::Disconnected,
+        Scenario::Offline => twin.connection_state == ConnectionState::Disconnected,
     };
     (!expected).then(|| {
         Problem::new(format!(

@@ -14,18 +14,18 @@ use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredentia
 use iothub_protocol::sas::SharedAccessKey;
 use tokio::task::JoinSet;
 
-use super::cast::Cast;
+use super::doors::DemoDoors;
 use crate::failure::Failure;
 
 /// Concurrent requests, and concurrent starts of agents.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT: usize = 16;
 
 /// Open files of a door: both ends of its connection, its event log, its lock file, and short-lived
 /// ones.
 const FILES_PER_DOOR: u64 = 6;
 
 /// Open files of the rest of the process.
-const FILES_BESIDE: u64 = 256;
+const OTHER_FILES: u64 = 256;
 
 /// Address of the hub for agents.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ pub(super) struct Fleet {
 
 /// Raises the limit of open files as far as this number of doors needs.
 pub(super) fn raise_descriptor_limit(doors: u32) -> anyhow::Result<()> {
-    let needed = u64::from(doors) * FILES_PER_DOOR + FILES_BESIDE;
+    let needed = u64::from(doors) * FILES_PER_DOOR + OTHER_FILES;
     let limit =
         rlimit::increase_nofile_limit(needed).context("cannot raise the limit of open files")?;
     if limit < needed {
@@ -59,15 +59,18 @@ pub(super) fn raise_descriptor_limit(doors: u32) -> anyhow::Result<()> {
 }
 
 /// Registers the doors, each with its own keys.
-pub(super) async fn register(hub: &HubClient, cast: &Cast) -> anyhow::Result<Vec<DeviceIdentity>> {
-    let ids = cast.doors.iter().map(|door| door.id.clone());
-    each(ids, |id| {
+pub(super) async fn register(
+    hub: &HubClient,
+    demo: &DemoDoors,
+) -> anyhow::Result<Vec<DeviceIdentity>> {
+    let ids = demo.doors.iter().map(|door| door.id.clone());
+    for_each(ids, |id| {
         let hub = hub.clone();
         async move {
-            let made = hub
+            let created = hub
                 .device_create(&NewDevice::with_generated_keys(id.clone()))
                 .await;
-            made.with_context(|| format!("cannot register {id}"))
+            created.with_context(|| format!("cannot register {id}"))
         }
     })
     .await
@@ -76,10 +79,10 @@ pub(super) async fn register(hub: &HubClient, cast: &Cast) -> anyhow::Result<Vec
 /// Reads the registered identities.
 pub(super) async fn identities(
     hub: &HubClient,
-    cast: &Cast,
+    demo: &DemoDoors,
 ) -> anyhow::Result<Vec<DeviceIdentity>> {
-    let ids = cast.doors.iter().map(|door| door.id.clone());
-    each(ids, |id| {
+    let ids = demo.doors.iter().map(|door| door.id.clone());
+    for_each(ids, |id| {
         let hub = hub.clone();
         async move { Ok(hub.device(&id).await?) }
     })
@@ -94,7 +97,7 @@ impl Fleet {
         folder: &Path,
     ) -> anyhow::Result<Self> {
         let shared = Shared::new().context("cannot start the agents' storage")?;
-        let started = each(identities.into_iter(), |identity| {
+        let started = for_each(identities.into_iter(), |identity| {
             let (shared, address) = (shared.clone(), address.clone());
             let folder = folder.join(identity.device_id.as_str());
             async move {
@@ -113,10 +116,11 @@ impl Fleet {
     }
 
     /// Operates the simulated hardware of a door.
-    pub(super) fn at(&self, id: &DeviceId, command: SimCommand) -> anyhow::Result<()> {
-        let hand = self.agents.get(id).and_then(RunningAgent::sim);
-        let hand: SimHandle = hand.with_context(|| format!("{id} is not simulated"))?;
-        hand.apply(command)
+    pub(super) fn operate(&self, id: &DeviceId, command: SimCommand) -> anyhow::Result<()> {
+        let simulator = self.agents.get(id).and_then(RunningAgent::sim);
+        let simulator: SimHandle = simulator.with_context(|| format!("{id} is not simulated"))?;
+        simulator
+            .apply(command)
             .with_context(|| format!("{id} does not accept this simulator command"))?;
         Ok(())
     }
@@ -167,8 +171,8 @@ fn config(
     Ok(config)
 }
 
-/// Runs `act` for each item, [`AT_ONCE`] at a time; the first error ends it.
-async fn each<T, R, F>(
+/// Runs `act` for each item, [`MAX_CONCURRENT`] at a time; the first error ends it.
+async fn for_each<T, R, F>(
     items: impl Iterator<Item = T>,
     act: impl Fn(T) -> F,
 ) -> anyhow::Result<Vec<R>>
@@ -179,7 +183,7 @@ where
     let mut under_way = JoinSet::new();
     let mut done = Vec::new();
     for item in items {
-        if under_way.len() >= AT_ONCE {
+        if under_way.len() >= MAX_CONCURRENT {
             if let Some(ended) = under_way.join_next().await {
                 done.push(ended??);
             }

@@ -6,13 +6,13 @@ use std::io;
 use iothub_protocol::twin::Twin;
 use serde::Serialize;
 
-use super::cast::{Cast, Member, Part};
+use super::doors::{DemoDoor, DemoDoors, Scenario};
 use crate::door::{LOCK_TITLES, LockState, reported_value};
 use crate::outcome::{OutcomeRow, Progress};
 use crate::printer::{Cell, Format, Printer, Row, Tone, plain};
 
 /// Up to this many doors are all printed.
-const SHOWN: usize = 60;
+const MAX_DOORS_SHOWN: usize = 60;
 
 /// Unremarkable doors that are printed of a large fleet.
 const SAMPLES: usize = 8;
@@ -59,32 +59,32 @@ impl Row for DemoRow {
 
 /// Prints the doors; of a large fleet as a table, only the remarkable ones and some samples.
 pub(super) fn print(
-    cast: &Cast,
+    demo: &DemoDoors,
     twins: &BTreeMap<String, Twin>,
     outcomes: &BTreeMap<&str, &OutcomeRow>,
     printer: &Printer,
 ) -> io::Result<()> {
-    let row = |door: &Member| {
+    let row = |door: &DemoDoor| {
         row(
             door,
             twins.get(door.id.as_str()),
             outcomes.get(door.id.as_str()).copied(),
         )
     };
-    if cast.doors.len() <= SHOWN || printer.format() != Format::Table {
-        let rows: Vec<DemoRow> = cast.doors.iter().map(row).collect();
+    if demo.doors.len() <= MAX_DOORS_SHOWN || printer.format() != Format::Table {
+        let rows: Vec<DemoRow> = demo.doors.iter().map(row).collect();
         return printer.rows(&rows);
     }
-    let mut plain_ones = 0;
+    let mut unremarkable = 0;
     let mut left_out = 0;
     let mut rows = Vec::new();
-    for door in cast.of_locked_floor() {
+    for door in demo.of_locked_floor() {
         let reached = outcomes
             .get(door.id.as_str())
             .is_some_and(|outcome| outcome.progress == Progress::Reached);
-        if door.part == Part::Locks && reached {
-            plain_ones += 1;
-            if plain_ones > SAMPLES {
+        if door.scenario == Scenario::Locks && reached {
+            unremarkable += 1;
+            if unremarkable > SAMPLES {
                 left_out += 1;
                 continue;
             }
@@ -94,12 +94,12 @@ pub(super) fn print(
     printer.rows(&rows)?;
     printer.say(format!(
         "and {left_out} more of this floor that are secured; {} doors of other floors (all of them: -o csv)",
-        cast.doors.len() - cast.of_locked_floor().count()
+        demo.doors.len() - demo.of_locked_floor().count()
     ));
     Ok(())
 }
 
-fn row(door: &Member, twin: Option<&Twin>, outcome: Option<&OutcomeRow>) -> DemoRow {
+fn row(door: &DemoDoor, twin: Option<&Twin>, outcome: Option<&OutcomeRow>) -> DemoRow {
     let reported = |name| {
         let value = twin.and_then(|twin| reported_value(&twin.properties.reported.values, name));
         value.map_or(String::new(), plain)

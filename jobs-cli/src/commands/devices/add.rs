@@ -32,7 +32,11 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
     let files = agent_files(args, session).await?;
     let mut desired = Vec::new();
     for (key, value) in [("building", &args.building), ("floor", &args.floor)] {
-        desired.extend(value.as_deref().map(|value| (key.to_owned(), place(value))));
+        desired.extend(
+            value
+                .as_deref()
+                .map(|value| (key.to_owned(), parse_place(value))),
+        );
     }
     let patch = twin::patch(&desired, &args.tags)?;
     for name in &names {
@@ -42,7 +46,7 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
         .iter()
         .map(|name| new_door(name, &patch))
         .collect::<anyhow::Result<_>>()?;
-    let said = |door: &DeviceId| format!("cannot add {door}");
+    let describe = |door: &DeviceId| format!("cannot add {door}");
     let interrupt = Interrupt::new();
     // The key is generated here, so that the files can be written before the door is registered.
     if let (Some(files), Some(item)) = (&files, items.first()) {
@@ -50,14 +54,14 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
         written
             .map_err(|error| Failure::new(format!("{}; nothing was changed", sentence(&error))))?;
     }
-    let made = registry::create_all(&items, said, &interrupt, session).await;
+    let created = registry::create_all(&items, describe, &interrupt, session).await;
     if let Some(files) = &files {
-        match &made {
+        match &created {
             Ok(()) => session.printer.say(files.to_string()),
-            Err(_) => files.take_back(),
+            Err(_) => files.remove_created(),
         }
     }
-    made?;
+    created?;
     let rows: Vec<AddedRow> = names.iter().map(|name| AddedRow::new(name, args)).collect();
     Ok(session.printer.rows(&rows)?)
 }
@@ -67,7 +71,7 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
 fn new_door(name: &DeviceId, patch: &TwinPatch) -> anyhow::Result<BulkItem> {
     let mut item = BulkItem::new(name.clone(), ImportMode::Create);
     item.status = Some(DeviceStatus::Enabled);
-    item.authentication = Some(keys::fresh_pair()?);
+    item.authentication = Some(keys::random_pair()?);
     for (values, patch) in [
         (&mut item.tags, &patch.tags),
         (&mut item.properties.desired, &patch.desired),
@@ -82,7 +86,7 @@ fn new_door(name: &DeviceId, patch: &TwinPatch) -> anyhow::Result<BulkItem> {
 fn names(texts: &[String]) -> anyhow::Result<Vec<DeviceId>> {
     let mut names: Vec<DeviceId> = Vec::new();
     for text in texts {
-        let name = name(text)?;
+        let name = parse_name(text)?;
         if names.contains(&name) {
             return Err(Failure::new(format!("NAME {text:?} is given twice")).into());
         }
@@ -92,12 +96,12 @@ fn names(texts: &[String]) -> anyhow::Result<Vec<DeviceId>> {
 }
 
 /// Parses the name of a new door.
-pub(super) fn name(text: &str) -> anyhow::Result<DeviceId> {
-    fitting(text).map_err(|message| Failure::new(format!("NAME {message}")).into())
+pub(super) fn parse_name(text: &str) -> anyhow::Result<DeviceId> {
+    parse_new_name(text).map_err(|message| Failure::new(format!("NAME {message}")).into())
 }
 
 /// Parses the name of a new door; the error has the value and what was expected.
-pub(super) fn fitting(text: &str) -> Result<DeviceId, String> {
+pub(super) fn parse_new_name(text: &str) -> Result<DeviceId, String> {
     let fits = (1..=MAX_NAME).contains(&text.len())
         && text
             .bytes()
@@ -149,7 +153,7 @@ async fn refuse_existing(hub: &HubClient, name: &DeviceId) -> anyhow::Result<()>
 }
 
 /// Parses a building or floor: a number stays a number, anything else is text.
-pub(super) fn place(text: &str) -> Value {
+pub(super) fn parse_place(text: &str) -> Value {
     match serde_json::from_str::<serde_json::Number>(text) {
         Ok(number) => Value::Number(number),
         Err(_) => Value::String(text.to_owned()),
@@ -196,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_none_or_given_twice_are_refused() {
+    fn invalid_and_duplicate_names_are_refused() {
         for (given, part) in [
             (vec!["a b"], "expected 1 to 64"),
             (vec![""], "expected 1 to 64"),
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_door_has_keys_of_its_own_and_nothing_that_is_null() {
+    fn a_new_door_has_its_own_keys_and_no_null_values() {
         let object = |value: Value| SectionPatch::Values(value.as_object().unwrap().clone());
         let patch = TwinPatch {
             etag: None,
@@ -223,14 +227,14 @@ mod tests {
         );
         assert_eq!(json!(one.tags), json!({"wing": "east"}));
         assert!(one.properties.desired.is_empty());
-        assert!(keys::primary(&one).is_some());
-        assert_ne!(keys::primary(&one), keys::primary(&other));
+        assert!(keys::primary_key(&one).is_some());
+        assert_ne!(keys::primary_key(&one), keys::primary_key(&other));
     }
 
     #[test]
     fn a_floor_is_a_number_when_it_looks_like_one() {
-        assert_eq!(place("3"), json!(3));
-        assert_eq!(place("03"), json!("03"));
-        assert_eq!(place("true"), json!("true"));
+        assert_eq!(parse_place("3"), json!(3));
+        assert_eq!(parse_place("03"), json!("03"));
+        assert_eq!(parse_place("true"), json!("true"));
     }
 }

@@ -30,11 +30,11 @@ pub(super) struct AgentFiles {
 impl AgentFiles {
     /// Files next to `config`, named after the door.
     pub(super) fn new(config: &Path, name: &str, host: HostName, ca: Option<String>) -> Self {
-        let beside = |suffix: &str| config.with_file_name(format!("{name}.{suffix}"));
+        let next_to_config = |suffix: &str| config.with_file_name(format!("{name}.{suffix}"));
         Self {
             config: config.to_owned(),
-            connection_string: beside("connection-string"),
-            ca_file: ca.as_ref().map(|_| beside("ca.pem")),
+            connection_string: next_to_config("connection-string"),
+            ca_file: ca.as_ref().map(|_| next_to_config("ca.pem")),
             name: name.to_owned(),
             host,
             ca,
@@ -74,14 +74,14 @@ impl AgentFiles {
 
     /// Writes the files for a door that is about to be registered.
     pub(super) fn write(&self, item: &BulkItem) -> anyhow::Result<()> {
-        let key = keys::primary(item).context("a new door has keys")?;
+        let key = keys::primary_key(item).context("a new door has keys")?;
         let connection_string = keys::connection_string(&self.host, &item.id, key)?;
         self.write_all(&connection_string)
-            .inspect_err(|_| self.take_back())
+            .inspect_err(|_| self.remove_created())
     }
 
     /// Removes the files, because the door was not registered.
-    pub(super) fn take_back(&self) {
+    pub(super) fn remove_created(&self) {
         for path in self.paths() {
             // `refuse_existing` made sure that this file is new.
             drop(fs::remove_file(path));

@@ -10,7 +10,7 @@ const MAX_BYTES: usize = 512 * 1024;
 
 /// Outcome for one door.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Became {
+pub(super) enum BulkOutcome {
     Done,
     /// Not done, with the reason.
     Refused(String),
@@ -21,70 +21,70 @@ pub(super) enum Became {
 }
 
 /// Splits the items into requests of allowed size.
-pub(super) fn calls(items: &[BulkItem]) -> Vec<&[BulkItem]> {
-    let mut calls = Vec::new();
+pub(super) fn requests(items: &[BulkItem]) -> Vec<&[BulkItem]> {
+    let mut requests = Vec::new();
     let (mut start, mut bytes) = (0, 0);
     for (at, item) in items.iter().enumerate() {
         // An item that cannot be encoded fails in the request itself.
         let length = serde_json::to_vec(item).map_or(0, |text| text.len());
         let is_full = at - start == HubClient::BULK_ITEMS || bytes + length > MAX_BYTES;
         if is_full && at > start {
-            calls.push(&items[start..at]);
+            requests.push(&items[start..at]);
             (start, bytes) = (at, 0);
         }
         bytes += length;
     }
     if start < items.len() {
-        calls.push(&items[start..]);
+        requests.push(&items[start..]);
     }
-    calls
+    requests
 }
 
 /// Sends one request; returns the outcome for each item, in the same order.
-pub(super) async fn call(hub: &HubClient, items: &[BulkItem]) -> Vec<Became> {
+pub(super) async fn send(hub: &HubClient, items: &[BulkItem]) -> Vec<BulkOutcome> {
     match hub.devices_bulk(items).await {
-        Ok(errors) => each(items, &errors),
+        Ok(errors) => outcomes_of(items, &errors),
         Err(error) => {
-            let (nothing_was_done, code) = (is_refusal(&error), error.code());
-            let said = sentence(&error.into());
-            let became = match nothing_was_done {
-                true => refused(code, said),
-                false => Became::Unknown(said),
+            let (nothing_was_done, code) = (is_certain_refusal(&error), error.code());
+            let text = sentence(&error.into());
+            let result = match nothing_was_done {
+                true => refused(code, text),
+                false => BulkOutcome::Unknown(text),
             };
-            vec![became; items.len()]
+            vec![result; items.len()]
         }
     }
 }
 
 /// The outcome for each item of a request that returned these errors.
-fn each(items: &[BulkItem], errors: &[BulkError]) -> Vec<Became> {
-    let is_of = |error: &BulkError, item: &BulkItem| {
+fn outcomes_of(items: &[BulkItem], errors: &[BulkError]) -> Vec<BulkOutcome> {
+    let names = |error: &BulkError, item: &BulkItem| {
         let named = error.device_id.as_deref();
         named == Some(item.id.as_str())
     };
-    let stray = errors
+    let unmatched = errors
         .iter()
-        .find(|error| !items.iter().any(|item| is_of(error, item)));
-    let without_error = match stray {
-        None => Became::Done,
-        Some(error) => Became::Unknown(error.text()),
+        .find(|error| !items.iter().any(|item| names(error, item)));
+    let without_error = match unmatched {
+        None => BulkOutcome::Done,
+        Some(error) => BulkOutcome::Unknown(error.text()),
     };
-    let became = |item: &BulkItem| match errors.iter().find(|error| is_of(error, item)) {
+    let result = |item: &BulkItem| match errors.iter().find(|error| names(error, item)) {
         Some(error) => refused(error.code(), error.text()),
         None => without_error.clone(),
     };
-    items.iter().map(became).collect()
+    items.iter().map(result).collect()
 }
 
-fn refused(code: Option<ErrorCode>, said: String) -> Became {
+fn refused(code: Option<ErrorCode>, text: String) -> BulkOutcome {
     match code {
-        Some(ErrorCode::DeviceAlreadyExists) => Became::Exists(said),
-        _ => Became::Refused(said),
+        Some(ErrorCode::DeviceAlreadyExists) => BulkOutcome::Exists(text),
+        _ => BulkOutcome::Refused(text),
     }
 }
 
 /// Whether an error proves that nothing was done.
-pub(super) fn is_refusal(error: &ClientError) -> bool {
+pub(super) fn is_certain_refusal(error: &ClientError) -> bool {
     match error {
         // Part may have been done; or all of it, after the hub had stopped waiting for it.
         ClientError::Refused(
@@ -109,12 +109,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_has_a_hundred_doors_at_most_and_is_no_longer_than_a_hub_takes() {
+    fn a_request_has_at_most_100_doors_and_512_kib() {
         let mut items: Vec<BulkItem> = (0..250)
             .map(|n| BulkItem::new(format!("door-{n}").parse().unwrap(), ImportMode::Create))
             .collect();
         let lengths = |items: &[BulkItem]| -> Vec<usize> {
-            calls(items).into_iter().map(<[_]>::len).collect()
+            requests(items).into_iter().map(<[_]>::len).collect()
         };
         assert_eq!(lengths(&items), [100, 100, 50]);
         assert_eq!(lengths(&[]), [0; 0]);
@@ -126,33 +126,33 @@ mod tests {
     }
 
     #[test]
-    fn only_what_an_answer_accounts_for_is_done() {
+    fn only_doors_that_the_response_covers_are_done() {
         let items = ["a", "b"].map(|id| BulkItem::new(id.parse().unwrap(), ImportMode::Create));
-        let of = |errors: serde_json::Value| -> Vec<Became> {
+        let of = |errors: serde_json::Value| -> Vec<BulkOutcome> {
             let errors: Vec<BulkError> = serde_json::from_value(errors).unwrap();
-            each(&items, &errors)
+            outcomes_of(&items, &errors)
         };
-        assert_eq!(of(json!([])), [Became::Done, Became::Done]);
+        assert_eq!(of(json!([])), [BulkOutcome::Done, BulkOutcome::Done]);
         let of_b = json!({"deviceId": "b", "errorCode": "ServerBusy"});
-        let refused = Became::Refused("ServerBusy".to_owned());
-        assert_eq!(of(json!([of_b])), [Became::Done, refused.clone()]);
-        for stray in [json!(null), json!("c")] {
-            let stray = json!({"deviceId": stray, "errorCode": 400_013});
+        let refused = BulkOutcome::Refused("ServerBusy".to_owned());
+        assert_eq!(of(json!([of_b])), [BulkOutcome::Done, refused.clone()]);
+        for unmatched in [json!(null), json!("c")] {
+            let unmatched = json!({"deviceId": unmatched, "errorCode": 400_013});
             assert_eq!(
-                of(json!([of_b, stray])),
-                [Became::Unknown("400013".to_owned()), refused.clone()]
+                of(json!([of_b, unmatched])),
+                [BulkOutcome::Unknown("400013".to_owned()), refused.clone()]
             );
         }
         for code in [json!("DeviceAlreadyExists"), json!(409_001)] {
-            let became = of(json!([{"deviceId": "a", "errorCode": code}]));
-            assert!(matches!(became[0], Became::Exists(_)), "{became:?}");
+            let result = of(json!([{"deviceId": "a", "errorCode": code}]));
+            assert!(matches!(result[0], BulkOutcome::Exists(_)), "{result:?}");
         }
     }
 
     #[test]
-    fn an_error_after_which_something_may_be_done_is_no_refusal() {
+    fn an_error_that_may_have_changed_something_is_no_refusal() {
         let refusal = |status: u16, code: Option<ErrorCode>| {
-            is_refusal(&ClientError::Refused(ErrorResponse {
+            is_certain_refusal(&ClientError::Refused(ErrorResponse {
                 status,
                 code,
                 name: None,

@@ -58,7 +58,7 @@ pub(super) async fn run(args: &EnrollArgs, session: &Session) -> anyhow::Result<
 
 impl<'a> Enrolment<'a> {
     async fn prepare(args: &'a EnrollArgs, session: &'a Session) -> anyhow::Result<Self> {
-        let door = add::name(&args.name)?;
+        let door = add::parse_name(&args.name)?;
         let host = &args.host;
         if host.is_empty() || host.starts_with('-') || host.contains(char::is_whitespace) {
             return Err(Failure::new(format!(
@@ -81,10 +81,10 @@ impl<'a> Enrolment<'a> {
         };
         let settings = match &args.config {
             Some(path) => {
-                let whence = settings::given(path);
+                let source = settings::config_name(path);
                 let text =
-                    fs::read_to_string(path).with_context(|| format!("cannot read {whence}"))?;
-                Some(settings::for_door(&text, &whence, door.as_str(), &access)?)
+                    fs::read_to_string(path).with_context(|| format!("cannot read {source}"))?;
+                Some(settings::for_door(&text, &source, door.as_str(), &access)?)
             }
             None => None,
         };
@@ -100,7 +100,7 @@ impl<'a> Enrolment<'a> {
 
     async fn carry_out(&self, ssh: &mut Ssh) -> anyhow::Result<Twin> {
         let mut steps = Steps::new(&self.session.printer);
-        let pi = self.look(ssh, &mut steps).await?;
+        let pi = self.inspect(ssh, &mut steps).await?;
         let package = self.package(&pi)?;
         let settings = self.settings(ssh, &pi).await?;
         let identity = self.register(&mut steps).await?;

@@ -5,9 +5,9 @@ use doorctl::Authentication;
 use iothub_protocol::DeviceId;
 use iothub_protocol::twin::{Thumbprints, Twin};
 
-use super::record::{Record, table};
+use super::record::{DoorRecord, table};
 use crate::cli::devices::file::ExportArgs;
-use crate::commands::progress::Progress;
+use crate::commands::progress::WorkProgress;
 use crate::commands::{many, out_file};
 use crate::failure::Failure;
 use crate::printer::{Format, write};
@@ -23,11 +23,11 @@ pub(super) async fn export(args: &ExportArgs, session: &Session) -> anyhow::Resu
         return Err(Failure::new(message).into());
     }
     let mut twins = match Target::from_args(&args.target)? {
-        Some(_) => many::all(&args.target, session).await?.1,
+        Some(_) => many::select(&args.target, session).await?.1,
         None => session.hub.query("SELECT * FROM devices").await?,
     };
     twins.sort_by(|a, b| a.device_id.cmp(&b.device_id));
-    let mut records: Vec<Record> = twins.into_iter().map(Record::from).collect();
+    let mut records: Vec<DoorRecord> = twins.into_iter().map(DoorRecord::from).collect();
     if args.with_keys {
         add_keys(&mut records, session).await?;
     }
@@ -51,13 +51,13 @@ pub(super) async fn export(args: &ExportArgs, session: &Session) -> anyhow::Resu
     Ok(())
 }
 
-async fn add_keys(records: &mut [Record], session: &Session) -> anyhow::Result<()> {
-    let progress = Progress::new(&session.printer, "reading keys", records.len());
+async fn add_keys(records: &mut [DoorRecord], session: &Session) -> anyhow::Result<()> {
+    let progress = WorkProgress::new(&session.printer, "reading keys", records.len());
     let names: Vec<(DeviceId, ())> = records
         .iter()
         .map(|record| (record.id.clone(), ()))
         .collect();
-    let read = many::each(names, &session.hub, |hub, door, ()| {
+    let read = many::for_each_door(names, &session.hub, |hub, door, ()| {
         let progress = progress.clone();
         async move {
             let identity = hub.device(&door).await;
@@ -99,7 +99,7 @@ async fn add_keys(records: &mut [Record], session: &Session) -> anyhow::Result<(
     Ok(())
 }
 
-fn lines(records: &[Record]) -> anyhow::Result<String> {
+fn lines(records: &[DoorRecord]) -> anyhow::Result<String> {
     let mut text = String::new();
     for record in records {
         text += &serde_json::to_string(record)?;
@@ -108,7 +108,7 @@ fn lines(records: &[Record]) -> anyhow::Result<String> {
     Ok(text)
 }
 
-impl From<Twin> for Record {
+impl From<Twin> for DoorRecord {
     fn from(twin: Twin) -> Self {
         let kind = match twin.authentication_type.as_str() {
             "" => "sas".to_owned(),

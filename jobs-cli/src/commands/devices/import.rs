@@ -10,14 +10,14 @@ use iothub_protocol::DeviceId;
 use iothub_protocol::twin::{Object, SectionPatch, TwinPatch, merge};
 use serde::Serialize;
 
-use super::bulk::{self, Became};
-use super::record::{self, Form, Record};
+use super::bulk::{self, BulkOutcome};
+use super::record::{self, DoorRecord, FilePurpose};
 use super::registry;
 use super::report::tally;
 use crate::cli::devices::file::ImportArgs;
-use crate::commands::interrupt::{Interrupt, NOT_ANY_MORE};
+use crate::commands::interrupt::{INTERRUPTED, Interrupt};
 use crate::commands::many;
-use crate::commands::progress::Progress;
+use crate::commands::progress::WorkProgress;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
 use crate::printer::{Cell, Row, Tone};
@@ -34,7 +34,7 @@ struct LineRow {
 }
 
 impl LineRow {
-    fn new(record: &Record, outcome: anyhow::Result<&'static str>) -> Self {
+    fn new(record: &DoorRecord, outcome: anyhow::Result<&'static str>) -> Self {
         Self {
             line: record.line,
             door: record.id.to_string(),
@@ -66,13 +66,13 @@ impl Row for LineRow {
 /// Creates the doors of a file, and with `--update` changes those that exist.
 pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let (text, name) = record::source(&args.file, "FILE")?;
-    let records = record::read(&text, &name, Form::Import)?;
+    let records = record::read(&text, &name, FilePurpose::Import)?;
     let names: Vec<DeviceId> = records.iter().map(|record| record.id.clone()).collect();
     let there = registry::existing(&names, &session.hub).await?;
     if !args.update {
         refuse_existing(&records, &there)?;
     }
-    let (old, new): (Vec<Record>, Vec<Record>) = records
+    let (old, new): (Vec<DoorRecord>, Vec<DoorRecord>) = records
         .into_iter()
         .partition(|record| there.contains(&record.id));
     let interrupt = Interrupt::new();
@@ -92,32 +92,32 @@ pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Resu
     }
     rows.sort_by_key(|row| row.line);
     session.printer.rows(&rows)?;
-    let mut said = tally(rows.iter().map(|row| row.outcome));
+    let mut text = tally(rows.iter().map(|row| row.outcome));
     if args.dry_run {
-        said.push_str("; nothing was changed");
+        text.push_str("; nothing was changed");
     }
-    session.printer.say(said);
+    session.printer.say(text);
     let failed = rows.iter().any(|row| row.error.is_some());
     if failed {
-        session.printer.say(again(&args.file));
+        session.printer.say(repeat_hint(&args.file));
     }
     Ok(match failed {
-        true if interrupt.came() => ExitStatus::Interrupted,
+        true if interrupt.is_pressed() => ExitStatus::Interrupted,
         true => ExitStatus::Incomplete,
         false => ExitStatus::Success,
     })
 }
 
 /// How to repeat the failed lines; `-` stands for standard input again.
-fn again(file: &Path) -> String {
+fn repeat_hint(file: &Path) -> String {
     format!(
         "to repeat the failed lines: doorctl devices import {} --update",
         file.display()
     )
 }
 
-fn refuse_existing(records: &[Record], there: &HashSet<DeviceId>) -> Result<(), Failure> {
-    match record::refuse_those_there(records, there) {
+fn refuse_existing(records: &[DoorRecord], there: &HashSet<DeviceId>) -> Result<(), Failure> {
+    match record::existing_doors_error(records, there) {
         None => Ok(()),
         Some(refused) => {
             Err(refused.next("to change them too: --update; to preview that: --update --dry-run"))
@@ -126,32 +126,32 @@ fn refuse_existing(records: &[Record], there: &HashSet<DeviceId>) -> Result<(), 
 }
 
 async fn create(
-    records: &[Record],
+    records: &[DoorRecord],
     interrupt: &Interrupt,
     rows: &mut Vec<LineRow>,
     session: &Session,
 ) -> anyhow::Result<()> {
     let items: Vec<BulkItem> = records
         .iter()
-        .map(Record::create)
+        .map(DoorRecord::create)
         .collect::<anyhow::Result<_>>()?;
-    let progress = Progress::new(&session.printer, "creating", items.len());
-    let mut became = Vec::new();
-    for call in bulk::calls(&items) {
-        if interrupt.came() {
+    let progress = WorkProgress::new(&session.printer, "creating", items.len());
+    let mut results = Vec::new();
+    for request in bulk::requests(&items) {
+        if interrupt.is_pressed() {
             break;
         }
-        became.extend(bulk::call(&session.hub, call).await);
-        progress.done(call.len());
+        results.extend(bulk::send(&session.hub, request).await);
+        progress.done(request.len());
     }
     progress.clear();
-    let mut became = became.into_iter();
+    let mut results = results.into_iter();
     for record in records {
-        let outcome = match became.next() {
-            Some(Became::Done) => Ok("created"),
-            Some(Became::Refused(why) | Became::Exists(why)) => Err(anyhow!(why)),
-            Some(Became::Unknown(why)) => Err(anyhow!("{why}; it may have been created")),
-            None => Err(anyhow!(NOT_ANY_MORE)),
+        let outcome = match results.next() {
+            Some(BulkOutcome::Done) => Ok("created"),
+            Some(BulkOutcome::Refused(why) | BulkOutcome::Exists(why)) => Err(anyhow!(why)),
+            Some(BulkOutcome::Unknown(why)) => Err(anyhow!("{why}; it may have been created")),
+            None => Err(anyhow!(INTERRUPTED)),
         };
         rows.push(LineRow::new(record, outcome));
     }
@@ -159,20 +159,20 @@ async fn create(
 }
 
 async fn update(
-    records: Vec<Record>,
+    records: Vec<DoorRecord>,
     interrupt: &Interrupt,
     rows: &mut Vec<LineRow>,
     session: &Session,
 ) {
-    let progress = Progress::new(&session.printer, "updating", records.len());
+    let progress = WorkProgress::new(&session.printer, "updating", records.len());
     let work = records
         .into_iter()
         .map(|record| (record.id.clone(), record));
-    let done = many::each(work, &session.hub, |hub, door, record| {
+    let done = many::for_each_door(work, &session.hub, |hub, door, record| {
         let (progress, interrupt) = (progress.clone(), interrupt.clone());
         async move {
-            let outcome = match interrupt.came() {
-                true => Err(anyhow!(NOT_ANY_MORE)),
+            let outcome = match interrupt.is_pressed() {
+                true => Err(anyhow!(INTERRUPTED)),
                 false => update_one(&hub, &door, &record).await,
             };
             progress.done(1);
@@ -187,7 +187,7 @@ async fn update(
 async fn update_one(
     hub: &HubClient,
     door: &DeviceId,
-    record: &Record,
+    record: &DoorRecord,
 ) -> anyhow::Result<&'static str> {
     let mut identity = hub.device(door).await?;
     let before = (
@@ -262,11 +262,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_advised_can_be_typed() {
+    fn the_hint_is_a_valid_command() {
         for file in ["-", "doors.csv"] {
-            let said = again(Path::new(file));
+            let text = repeat_hint(Path::new(file));
             let command = format!("doorctl devices import {file} --update");
-            assert!(said.ends_with(&command), "{said}");
+            assert!(text.ends_with(&command), "{text}");
         }
     }
 }

@@ -10,7 +10,7 @@ use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::{DeviceId, ErrorCode};
 use serde::Serialize;
 
-use super::bulk::is_refusal;
+use super::bulk::is_certain_refusal;
 use super::without_port;
 use crate::cli::devices::change::{RotateKeyArgs, WhichKey};
 use crate::exit_status::ExitStatus;
@@ -23,28 +23,28 @@ use crate::session::{Session, door, explain_door};
 const KEY_BYTES: usize = 32;
 
 /// The authentication type of doors with keys.
-const WITH_KEYS: &str = "sas";
+const SAS: &str = "sas";
 
 /// A random key, in base64.
-pub(super) fn fresh() -> anyhow::Result<String> {
+pub(super) fn random_key() -> anyhow::Result<String> {
     let key = SharedAccessKey::from_bytes(&rand::random::<[u8; KEY_BYTES]>())?;
     Ok(key.to_base64())
 }
 
 /// An authentication with two random keys.
-pub(super) fn fresh_pair() -> anyhow::Result<Authentication> {
+pub(super) fn random_pair() -> anyhow::Result<Authentication> {
     Ok(Authentication {
-        kind: WITH_KEYS.to_owned(),
+        kind: SAS.to_owned(),
         symmetric_key: Some(SymmetricKey {
-            primary_key: Some(fresh()?),
-            secondary_key: Some(fresh()?),
+            primary_key: Some(random_key()?),
+            secondary_key: Some(random_key()?),
         }),
         x509_thumbprint: None,
     })
 }
 
 /// The primary key of a door that is about to be created.
-pub(super) fn primary(item: &BulkItem) -> Option<&str> {
+pub(super) fn primary_key(item: &BulkItem) -> Option<&str> {
     let authentication = item.authentication.as_ref()?;
     authentication
         .symmetric_key
@@ -101,7 +101,7 @@ pub(super) async fn write_connection_string(
 
 /// The result of a rotation, as JSON.
 #[derive(Debug, Serialize)]
-struct Rotated<'a> {
+struct RotationReport<'a> {
     door: &'a DeviceId,
     key: &'static str,
     file: String,
@@ -117,7 +117,7 @@ pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::R
         Ok(identity) => identity,
         Err(error) => return Err(explain_door(session, &id, error).await),
     };
-    let key = renew(&mut identity, args.key)?;
+    let key = replace_keys(&mut identity, args.key)?;
     let text = connection_string(&without_port(session.hub.host_name())?, &id, &key)?;
     private_file::create(&args.out, &format!("{text}\n"))?;
     let changed = match session.hub.device_update(&identity).await {
@@ -125,18 +125,18 @@ pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::R
         Err(error) => {
             // This run created it; its key is invalid, or can be read from the hub.
             drop(fs::remove_file(&args.out));
-            return Err(not_rotated(
+            return Err(rotation_error(
                 &id,
                 args.key,
                 error.code(),
-                is_refusal(&error),
+                is_certain_refusal(&error),
                 error.into(),
             ));
         }
     };
-    tell(args, session);
+    report(args, session);
     if session.printer.format() != Format::Table {
-        session.printer.document(&Rotated {
+        session.printer.document(&RotationReport {
             door: &id,
             key: name(args.key),
             file: args.out.display().to_string(),
@@ -147,11 +147,11 @@ pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::R
 }
 
 /// Puts random keys into an identity; returns the one for the file.
-fn renew(identity: &mut DeviceIdentity, which: WhichKey) -> anyhow::Result<String> {
+fn replace_keys(identity: &mut DeviceIdentity, which: WhichKey) -> anyhow::Result<String> {
     let id = identity.device_id.clone();
     let authentication = identity.authentication.as_mut();
     let keys = authentication
-        .filter(|authentication| authentication.kind == WITH_KEYS)
+        .filter(|authentication| authentication.kind == SAS)
         .and_then(|authentication| authentication.symmetric_key.as_mut())
         .filter(|keys| keys.primary_key.is_some() && keys.secondary_key.is_some())
         .ok_or_else(|| {
@@ -162,19 +162,19 @@ fn renew(identity: &mut DeviceIdentity, which: WhichKey) -> anyhow::Result<Strin
                 "doors with certificates have none; otherwise use a policy that may write the registry",
             )
         })?;
-    let key = fresh()?;
+    let key = random_key()?;
     match which {
         WhichKey::Primary => keys.primary_key = Some(key.clone()),
         WhichKey::Secondary => keys.secondary_key = Some(key.clone()),
         WhichKey::Both => {
             keys.primary_key = Some(key.clone());
-            keys.secondary_key = Some(fresh()?);
+            keys.secondary_key = Some(random_key()?);
         }
     }
     Ok(key)
 }
 
-fn not_rotated(
+fn rotation_error(
     id: &DeviceId,
     which: WhichKey,
     code: Option<ErrorCode>,
@@ -205,23 +205,23 @@ fn not_rotated(
     .into()
 }
 
-fn tell(args: &RotateKeyArgs, session: &Session) {
+fn report(args: &RotateKeyArgs, session: &Session) {
     let (door, out) = (&args.door, args.out.display());
-    let said = |text: String| session.printer.say(text);
-    said(format!("wrote {out}; keep it secret"));
+    let say = |text: String| session.printer.say(text);
+    say(format!("wrote {out}; keep it secret"));
     match args.key {
         WhichKey::Secondary => {
-            said(format!(
+            say(format!(
                 "the old secondary key of {door} has stopped working: a door that used it must get {out} now; the primary key still works"
             ));
-            said(format!(
+            say(format!(
                 "when the door uses {out}: doorctl devices rotate-key {door} --key primary --out FILE"
             ));
         }
-        WhichKey::Primary => said(format!(
+        WhichKey::Primary => say(format!(
             "the old primary key of {door} has stopped working: a door that used it must get {out} now; the secondary key still works"
         )),
-        WhichKey::Both => said(format!(
+        WhichKey::Both => say(format!(
             "both old keys of {door} have stopped working: it is cut off until it gets {out}"
         )),
     }
@@ -251,14 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn the_key_that_is_not_meant_stays() {
+    fn the_other_key_stays() {
         for (which, primary_stays, secondary_stays) in [
             (WhichKey::Primary, false, true),
             (WhichKey::Secondary, true, false),
             (WhichKey::Both, false, false),
         ] {
             let mut identity = identity("sas");
-            let key = renew(&mut identity, which).unwrap();
+            let key = replace_keys(&mut identity, which).unwrap();
             let keys = identity.authentication.unwrap().symmetric_key.unwrap();
             let (primary, secondary) = (keys.primary_key.unwrap(), keys.secondary_key.unwrap());
             assert_eq!(
@@ -271,12 +271,12 @@ mod tests {
 
     #[test]
     fn a_door_with_a_certificate_has_no_key_to_rotate() {
-        let error = renew(&mut identity("selfSigned"), WhichKey::Both).unwrap_err();
+        let error = replace_keys(&mut identity("selfSigned"), WhichKey::Both).unwrap_err();
         assert!(error.to_string().contains("no keys of east"), "{error}");
     }
 
     #[test]
-    fn after_an_answer_that_was_lost_the_key_that_was_meant_is_asked_for() {
+    fn after_a_lost_response_the_hint_names_the_rotated_key() {
         let id = "east".parse().unwrap();
         for (which, command) in [
             (WhichKey::Primary, "connection-string east --out FILE"),
@@ -286,7 +286,7 @@ mod tests {
             ),
             (WhichKey::Both, "connection-string east --out FILE"),
         ] {
-            let error = not_rotated(&id, which, None, false, anyhow::anyhow!("lost"));
+            let error = rotation_error(&id, which, None, false, anyhow::anyhow!("lost"));
             let next = next_step(&error).unwrap();
             assert!(next.ends_with(command), "{next}");
         }

@@ -18,10 +18,10 @@ use crate::target::{Target, TwinPages};
 use column::Column;
 
 /// The default sort column.
-const BY_NAME: &str = "door";
+const DEFAULT_SORT: &str = "door";
 
 pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<()> {
-    let view = View::new(args)?;
+    let view = ListView::new(args)?;
     let target = Target::from_args(&args.target)?;
     let mut pages = TwinPages::of(target.as_ref());
     let names = target.iter().flat_map(|target| &target.names);
@@ -53,7 +53,7 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
             break;
         }
     }
-    waiting.sort_by(|(a, _), (b, _)| in_order(a, b, args.reverse));
+    waiting.sort_by(|(a, _), (b, _)| compare(a, b, args.reverse));
     if let Some(limit) = args.limit {
         more |= waiting.len() > limit;
         waiting.truncate(limit);
@@ -82,13 +82,13 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
 }
 
 /// The columns and the order of the output.
-struct View {
+struct ListView {
     columns: Option<Vec<Column>>,
     sort: Option<Column>,
     by: Column,
 }
 
-impl View {
+impl ListView {
     fn new(args: &ListArgs) -> anyhow::Result<Self> {
         let columns = args.columns.as_ref().map(|columns| {
             let columns = columns.iter().map(|text| Column::parse("--columns", text));
@@ -101,7 +101,7 @@ impl View {
         let sort = sort.transpose()?;
         let by = match (&sort, args.reverse) {
             (Some(column), _) => column.clone(),
-            (None, _) => Column::parse("--sort", BY_NAME)?,
+            (None, _) => Column::parse("--sort", DEFAULT_SORT)?,
         };
         Ok(Self {
             columns: columns.transpose()?,
@@ -146,21 +146,21 @@ impl View {
 
 /// Compares numbers by value, also in text form, and puts them before texts; empty values come last
 /// in either direction.
-fn in_order(a: &Value, b: &Value, reverse: bool) -> Ordering {
+fn compare(a: &Value, b: &Value, reverse: bool) -> Ordering {
     let number = |value: &Value| match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.parse().ok(),
         _ => None,
     };
     let is_empty = |value: &Value| value.is_null() || value.as_str() == Some("");
-    let turned = |order: Ordering| if reverse { order.reverse() } else { order };
+    let directed = |order: Ordering| if reverse { order.reverse() } else { order };
     match (is_empty(a), is_empty(b)) {
         (true, true) => return Ordering::Equal,
         (false, true) => return Ordering::Less,
         (true, false) => return Ordering::Greater,
         (false, false) => {}
     }
-    turned(match (number(a), number(b)) {
+    directed(match (number(a), number(b)) {
         (Some(a), Some(b)) => a.total_cmp(&b),
         (Some(_), None) => Ordering::Less,
         (None, Some(_)) => Ordering::Greater,
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_come_before_texts_and_nothing_comes_last() {
+    fn numbers_sort_before_texts_and_empty_values_last() {
         let mut values = [
             json!("b"),
             json!(null),
@@ -187,9 +187,9 @@ mod tests {
             json!(""),
             json!("a"),
         ];
-        values.sort_by(|a, b| in_order(a, b, false));
+        values.sort_by(|a, b| compare(a, b, false));
         assert_eq!(json!(values), json!([9, "10", "a", "b", null, ""]));
-        values.sort_by(|a, b| in_order(a, b, true));
+        values.sort_by(|a, b| compare(a, b, true));
         assert_eq!(json!(values), json!(["b", "a", "10", 9, null, ""]));
     }
 }

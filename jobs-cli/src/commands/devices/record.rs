@@ -21,13 +21,13 @@ use serde::Serialize;
 use super::keys;
 use crate::failure::Failure;
 
-pub(super) use table::Form;
+pub(super) use table::FilePurpose;
 
 /// Mistakes that are printed; the others are counted.
-const TOLD: usize = 20;
+const MAX_MISTAKES_SHOWN: usize = 20;
 
 /// Existing doors that are named; the others are counted.
-const NAMED: usize = 20;
+const MAX_DOORS_NAMED: usize = 20;
 
 /// Maximum length of a reason, in characters.
 const MAX_REASON: usize = 128;
@@ -38,7 +38,7 @@ const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 /// A door of a file; absent members are omitted.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Record {
+pub(super) struct DoorRecord {
     /// The line, or the index in a JSON array, from 1.
     #[serde(skip)]
     pub(super) line: u64,
@@ -57,13 +57,13 @@ pub(super) struct Record {
 
 /// A mistake in a file, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mistake {
+pub(super) struct FileMistake {
     line: u64,
     column: Option<String>,
     message: String,
 }
 
-impl Mistake {
+impl FileMistake {
     fn new(line: u64, column: Option<&str>, message: impl Into<String>) -> Self {
         Self {
             line,
@@ -73,7 +73,7 @@ impl Mistake {
     }
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for FileMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}", self.line)?;
         if let Some(column) = &self.column {
@@ -83,23 +83,28 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// The error for records whose doors are in `there`, with their lines; `None` without any.
-pub(super) fn refuse_those_there(records: &[Record], there: &HashSet<DeviceId>) -> Option<Failure> {
-    let there = records.iter().filter(|record| there.contains(&record.id));
-    let mut said: Vec<String> = there
+/// The error for records whose doors are in `existing`, with their lines; `None` without any.
+pub(super) fn existing_doors_error(
+    records: &[DoorRecord],
+    existing: &HashSet<DeviceId>,
+) -> Option<Failure> {
+    let existing = records
+        .iter()
+        .filter(|record| existing.contains(&record.id));
+    let mut doors: Vec<String> = existing
         .map(|record| format!("{} (line {})", record.id, record.line))
         .collect();
-    if said.is_empty() {
+    if doors.is_empty() {
         return None;
     }
-    let more = said.len().saturating_sub(NAMED);
-    said.truncate(NAMED);
+    let more = doors.len().saturating_sub(MAX_DOORS_NAMED);
+    doors.truncate(MAX_DOORS_NAMED);
     if more > 0 {
-        said.push(format!("and {more} more"));
+        doors.push(format!("and {more} more"));
     }
     Some(Failure::new(format!(
         "the hub already has doors of this file: {}; nothing was changed",
-        said.join(", ")
+        doors.join(", ")
     )))
 }
 
@@ -128,21 +133,25 @@ pub(super) fn source(path: &Path, flag: &str) -> anyhow::Result<(String, String)
 
 /// Reads all doors of a file, and finds every mistake before anything is changed. `name` is the
 /// file's name for messages.
-pub(super) fn read(text: &str, name: &str, form: Form) -> Result<Vec<Record>, Failure> {
+pub(super) fn read(
+    text: &str,
+    name: &str,
+    purpose: FilePurpose,
+) -> Result<Vec<DoorRecord>, Failure> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut mistakes = Vec::new();
-    let is_json = form == Form::Import && text.trim_start().starts_with(['{', '[']);
+    let is_json = purpose == FilePurpose::Import && text.trim_start().starts_with(['{', '[']);
     let records = match is_json {
         true => json::read(text, &mut mistakes),
-        false => table::read(text, form, &mut mistakes),
+        false => table::read(text, purpose, &mut mistakes),
     };
     for record in &records {
         record.check(&mut mistakes);
     }
-    twice(&records, &mut mistakes);
+    find_duplicates(&records, &mut mistakes);
     mistakes.sort_by_key(|mistake| mistake.line);
     if !mistakes.is_empty() {
-        return Err(refused(name, &mistakes));
+        return Err(mistakes_error(name, &mistakes));
     }
     if records.is_empty() {
         return Err(Failure::new(format!(
@@ -152,23 +161,23 @@ pub(super) fn read(text: &str, name: &str, form: Form) -> Result<Vec<Record>, Fa
     Ok(records)
 }
 
-fn refused(name: &str, mistakes: &[Mistake]) -> Failure {
+fn mistakes_error(name: &str, mistakes: &[FileMistake]) -> Failure {
     let counted = match mistakes.len() {
         1 => "a mistake".to_owned(),
         many => format!("{many} mistakes"),
     };
     let mut message = format!("{name} has {counted}; nothing was changed");
-    for mistake in mistakes.iter().take(TOLD) {
+    for mistake in mistakes.iter().take(MAX_MISTAKES_SHOWN) {
         message += &format!("\n  {mistake}");
     }
-    if mistakes.len() > TOLD {
-        message += &format!("\n  and {} more", mistakes.len() - TOLD);
+    if mistakes.len() > MAX_MISTAKES_SHOWN {
+        message += &format!("\n  and {} more", mistakes.len() - MAX_MISTAKES_SHOWN);
     }
     Failure::new(message)
 }
 
 /// Finds doors that occur twice.
-fn twice(records: &[Record], mistakes: &mut Vec<Mistake>) {
+fn find_duplicates(records: &[DoorRecord], mistakes: &mut Vec<FileMistake>) {
     let mut seen = std::collections::HashMap::new();
     for record in records {
         if let Some(first) = seen.insert(&record.id, record.line) {
@@ -176,12 +185,12 @@ fn twice(records: &[Record], mistakes: &mut Vec<Mistake>) {
                 "{:?} is on line {first} too; expected each door once",
                 record.id.as_str()
             );
-            mistakes.push(Mistake::new(record.line, Some("door"), message));
+            mistakes.push(FileMistake::new(record.line, Some("door"), message));
         }
     }
 }
 
-impl Record {
+impl DoorRecord {
     /// A door without any facts.
     pub(super) fn new(line: u64, id: DeviceId) -> Self {
         Self {
@@ -197,9 +206,9 @@ impl Record {
     }
 
     /// Finds values that the hub would refuse or change.
-    fn check(&self, mistakes: &mut Vec<Mistake>) {
+    fn check(&self, mistakes: &mut Vec<FileMistake>) {
         let mut wrong = |column: &str, message: String| {
-            mistakes.push(Mistake::new(self.line, Some(column), message));
+            mistakes.push(FileMistake::new(self.line, Some(column), message));
         };
         for (kind, values) in [
             (SectionKind::Tags, &self.tags),
@@ -232,7 +241,7 @@ impl Record {
     pub(super) fn create(&self) -> anyhow::Result<BulkItem> {
         let authentication = match &self.authentication {
             Some(given) if given.kind != "sas" || given.symmetric_key.is_some() => given.clone(),
-            _ => keys::fresh_pair()?,
+            _ => keys::random_pair()?,
         };
         let mut item = BulkItem::new(self.id.clone(), ImportMode::Create);
         item.status = Some(self.status.unwrap_or_default());

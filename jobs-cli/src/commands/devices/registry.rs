@@ -8,24 +8,24 @@ use doorctl::{Authentication, BulkItem, ClientError, DeviceIdentity, HubClient, 
 use iothub_protocol::{DeviceId, ErrorCode};
 use serde::Deserialize;
 
-use super::bulk::{self, Became};
+use super::bulk::{self, BulkOutcome};
 use crate::commands::interrupt::Interrupt;
 use crate::commands::many;
-use crate::commands::progress::Progress;
+use crate::commands::progress::WorkProgress;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::target::names_condition;
 
 /// Up to this many doors are looked up one by one: Azure's queries lag behind.
-const FEW: usize = 20;
+const MAX_SINGLE_LOOKUPS: usize = 20;
 
 /// Maximum length of the name list in a query, in characters; a hub accepts 8192 in total.
-const MAX_NAMES: usize = 7_000;
+const MAX_NAMES_LEN: usize = 7_000;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Named {
+struct DeviceRow {
     device_id: DeviceId,
 }
 
@@ -34,22 +34,23 @@ pub(super) async fn existing(
     names: &[DeviceId],
     hub: &HubClient,
 ) -> Result<HashSet<DeviceId>, ClientError> {
-    let mut there = HashSet::new();
-    if names.len() <= FEW {
+    let mut existing_doors = HashSet::new();
+    if names.len() <= MAX_SINGLE_LOOKUPS {
         let work = names.iter().map(|name| (name.clone(), ()));
-        let asked = many::each(
-            work,
-            hub,
-            |hub, name, ()| async move { hub.device(&name).await },
-        );
+        let asked =
+            many::for_each_door(
+                work,
+                hub,
+                |hub, name, ()| async move { hub.device(&name).await },
+            );
         for (name, answer) in asked.await {
             match answer {
-                Ok(_) => there.extend([name]),
+                Ok(_) => existing_doors.extend([name]),
                 Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => {}
                 Err(error) => return Err(error),
             }
         }
-        return Ok(there);
+        return Ok(existing_doors);
     }
     let mut rest = names;
     while !rest.is_empty() {
@@ -57,59 +58,64 @@ pub(super) async fn existing(
         let fits = |name: &&DeviceId| {
             // At worst each character is escaped; 4 more for quotes and separator.
             length += name.as_str().len() * 2 + 4;
-            length <= MAX_NAMES
+            length <= MAX_NAMES_LEN
         };
         let some = rest.iter().take_while(fits).count();
-        let (asked, left) = rest.split_at(some);
+        let (asked, remaining) = rest.split_at(some);
         let condition = names_condition(asked);
         let query = format!("SELECT deviceId FROM devices WHERE {condition}");
-        let found: Vec<Named> = hub.query(&query).await?;
-        there.extend(found.into_iter().map(|named| named.device_id));
-        rest = left;
+        let found: Vec<DeviceRow> = hub.query(&query).await?;
+        existing_doors.extend(found.into_iter().map(|named| named.device_id));
+        rest = remaining;
     }
-    Ok(there)
+    Ok(existing_doors)
 }
 
-/// Creates these doors. `said` describes an item in errors: `line 3, east`.
+/// Creates these doors. `describe` names an item in errors: `line 3, east`.
 ///
 /// # Errors
 ///
 /// When one cannot be created, or on Ctrl-C: then the created ones are removed again, or named.
 pub(super) async fn create_all(
     items: &[BulkItem],
-    said: impl Fn(&DeviceId) -> String,
+    describe: impl Fn(&DeviceId) -> String,
     interrupt: &Interrupt,
     session: &Session,
 ) -> anyhow::Result<()> {
-    let progress = Progress::new(&session.printer, "adding", items.len());
-    let mut made = Made::default();
-    for call in bulk::calls(items) {
-        if interrupt.came() {
+    let progress = WorkProgress::new(&session.printer, "adding", items.len());
+    let mut created = CreatedDoors::default();
+    for request in bulk::requests(items) {
+        if interrupt.is_pressed() {
             progress.clear();
-            let error = made.taken_back("interrupted", ExitStatus::Interrupted, interrupt, session);
+            let error = created.remove_and_explain(
+                "interrupted",
+                ExitStatus::Interrupted,
+                interrupt,
+                session,
+            );
             return Err(error.await);
         }
         let mut failed: Option<String> = None;
-        for (item, became) in call.iter().zip(bulk::call(&session.hub, call).await) {
-            let why = match became {
-                Became::Done => {
-                    made.surely.push(item);
+        for (item, result) in request.iter().zip(bulk::send(&session.hub, request).await) {
+            let why = match result {
+                BulkOutcome::Done => {
+                    created.certain.push(item);
                     continue;
                 }
-                Became::Refused(why) => why,
-                Became::Exists(why) | Became::Unknown(why) => {
-                    made.perhaps.push(item);
+                BulkOutcome::Refused(why) => why,
+                BulkOutcome::Exists(why) | BulkOutcome::Unknown(why) => {
+                    created.possible.push(item);
                     why
                 }
             };
-            failed.get_or_insert_with(|| format!("{}: {why}", said(&item.id)));
+            failed.get_or_insert_with(|| format!("{}: {why}", describe(&item.id)));
         }
         if let Some(message) = failed {
             progress.clear();
-            let error = made.taken_back(&message, ExitStatus::Error, interrupt, session);
+            let error = created.remove_and_explain(&message, ExitStatus::Error, interrupt, session);
             return Err(error.await);
         }
-        progress.done(call.len());
+        progress.done(request.len());
     }
     progress.clear();
     Ok(())
@@ -117,101 +123,101 @@ pub(super) async fn create_all(
 
 /// The created part of a list that must be created as a whole.
 #[derive(Default)]
-struct Made<'a> {
-    surely: Vec<&'a BulkItem>,
+struct CreatedDoors<'a> {
+    certain: Vec<&'a BulkItem>,
     /// No response, or one that the door exists.
-    perhaps: Vec<&'a BulkItem>,
+    possible: Vec<&'a BulkItem>,
 }
 
-impl Made<'_> {
+impl CreatedDoors<'_> {
     /// Removes what was created and returns the error, which names what could not be removed.
     /// Ctrl-C, pressed again if it was pressed before, ends the removal.
-    async fn taken_back(
+    async fn remove_and_explain(
         self,
         message: &str,
         status: ExitStatus,
         interrupt: &Interrupt,
         session: &Session,
     ) -> anyhow::Error {
-        let all = self.surely.iter().chain(&self.perhaps);
-        let mut left: BTreeSet<DeviceId> = all.map(|item| item.id.clone()).collect();
-        if !left.is_empty() {
-            let way_out = match interrupt.came() {
+        let all = self.certain.iter().chain(&self.possible);
+        let mut remaining: BTreeSet<DeviceId> = all.map(|item| item.id.clone()).collect();
+        if !remaining.is_empty() {
+            let hint = match interrupt.is_pressed() {
                 true => "Ctrl-C again aborts that",
                 false => "Ctrl-C twice aborts that",
             };
-            let said = format!("removing the created doors; {way_out}");
-            session.printer.say(said);
+            let progress_text = format!("removing the created doors; {hint}");
+            session.printer.say(progress_text);
         }
         let status = tokio::select! {
-            () = self.take_back(&mut left, session) => status,
-            () = interrupt.came_again() => ExitStatus::Interrupted,
+            () = self.remove(&mut remaining, session) => status,
+            () = interrupt.second_press() => ExitStatus::Interrupted,
         };
-        not_made(message, &left, status).into()
+        not_created_error(message, &remaining, status).into()
     }
 
-    /// Removes the doors; those that may still exist stay in `left`.
-    async fn take_back(self, left: &mut BTreeSet<DeviceId>, session: &Session) {
-        let mut ours = self.surely;
-        let progress = Progress::new(&session.printer, "checking", self.perhaps.len());
+    /// Removes the doors; those that may still exist stay in `remaining`.
+    async fn remove(self, remaining: &mut BTreeSet<DeviceId>, session: &Session) {
+        let mut ours = self.certain;
+        let progress = WorkProgress::new(&session.printer, "checking", self.possible.len());
         let work = self
-            .perhaps
+            .possible
             .iter()
             .map(|item| (item.id.clone(), (*item).clone()));
         // Do not wait for an unreachable hub a hundred times.
-        let is_away = Arc::new(AtomicBool::new(false));
-        let looked = many::each(work, &session.hub, |hub, door, item| {
-            let (is_away, progress) = (Arc::clone(&is_away), progress.clone());
+        let hub_unreachable = Arc::new(AtomicBool::new(false));
+        let looked = many::for_each_door(work, &session.hub, |hub, door, item| {
+            let (hub_unreachable, progress) = (Arc::clone(&hub_unreachable), progress.clone());
             async move {
-                let whose = match is_away.load(Ordering::Relaxed) {
-                    true => Whose::Unknown,
-                    false => whose(&hub.device(&door).await, &item, &is_away),
+                let owner_of = match hub_unreachable.load(Ordering::Relaxed) {
+                    true => Owner::Unknown,
+                    false => owner_of(&hub.device(&door).await, &item, &hub_unreachable),
                 };
                 progress.done(1);
-                whose
+                owner_of
             }
         });
-        let looked: BTreeMap<DeviceId, Whose> = looked.await.into_iter().collect();
+        let looked: BTreeMap<DeviceId, Owner> = looked.await.into_iter().collect();
         progress.clear();
-        for item in self.perhaps {
+        for item in self.possible {
             match looked.get(&item.id) {
-                Some(Whose::Ours) => ours.push(item),
-                Some(Whose::NotOurs) => {
-                    left.remove(&item.id);
+                Some(Owner::Ours) => ours.push(item),
+                Some(Owner::NotOurs) => {
+                    remaining.remove(&item.id);
                 }
-                Some(Whose::Unknown) | None => {}
+                Some(Owner::Unknown) | None => {}
             }
         }
         let remove = |item: &&BulkItem| BulkItem::new(item.id.clone(), ImportMode::Delete);
         let items: Vec<BulkItem> = ours.iter().map(remove).collect();
-        let progress = Progress::new(&session.printer, "removing", items.len());
-        for call in bulk::calls(&items) {
-            let became = bulk::call(&session.hub, call).await;
-            for (item, became) in call.iter().zip(&became) {
-                if *became == Became::Done {
-                    left.remove(&item.id);
+        let progress = WorkProgress::new(&session.printer, "removing", items.len());
+        for request in bulk::requests(&items) {
+            let result = bulk::send(&session.hub, request).await;
+            for (item, result) in request.iter().zip(&result) {
+                if *result == BulkOutcome::Done {
+                    remaining.remove(&item.id);
                 }
             }
-            if became
+            if result
                 .iter()
-                .all(|became| matches!(became, Became::Unknown(_)))
+                .all(|result| matches!(result, BulkOutcome::Unknown(_)))
             {
                 break;
             }
-            progress.done(call.len());
+            progress.done(request.len());
         }
         progress.clear();
     }
 }
 
 /// The error for a list that was not created.
-fn not_made(message: &str, left: &BTreeSet<DeviceId>, status: ExitStatus) -> Failure {
-    if left.is_empty() {
+fn not_created_error(message: &str, remaining: &BTreeSet<DeviceId>, status: ExitStatus) -> Failure {
+    if remaining.is_empty() {
         return Failure::new(format!("{message}; nothing was changed"))
             .next("doorctl devices list")
             .status(status);
     }
-    let names: Vec<&str> = left.iter().map(DeviceId::as_str).collect();
+    let names: Vec<&str> = remaining.iter().map(DeviceId::as_str).collect();
     Failure::new(format!(
         "{message}; these doors were created, or may have been, and were not removed: {}",
         names.join(", ")
@@ -222,7 +228,7 @@ fn not_made(message: &str, left: &BTreeSet<DeviceId>, status: ExitStatus) -> Fai
 
 /// Owner of a door with the name of one to be created.
 #[derive(Debug, PartialEq, Eq)]
-enum Whose {
+enum Owner {
     /// This run created it.
     Ours,
     /// There is none, or another client created it.
@@ -231,23 +237,23 @@ enum Whose {
     Unknown,
 }
 
-fn whose(
+fn owner_of(
     answer: &Result<DeviceIdentity, ClientError>,
     item: &BulkItem,
-    is_away: &AtomicBool,
-) -> Whose {
+    hub_unreachable: &AtomicBool,
+) -> Owner {
     match answer {
-        Ok(identity) if has_keys_of(identity, item) => Whose::Ours,
-        Ok(_) => Whose::NotOurs,
-        Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => Whose::NotOurs,
+        Ok(identity) if has_keys_of(identity, item) => Owner::Ours,
+        Ok(_) => Owner::NotOurs,
+        Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => Owner::NotOurs,
         Err(error) => {
             if matches!(
                 error,
                 ClientError::TimedOut { .. } | ClientError::Unreachable { .. }
             ) {
-                is_away.store(true, Ordering::Relaxed);
+                hub_unreachable.store(true, Ordering::Relaxed);
             }
-            Whose::Unknown
+            Owner::Unknown
         }
     }
 }
@@ -274,7 +280,7 @@ mod tests {
 
     fn item() -> BulkItem {
         let mut item = BulkItem::new("east".parse().unwrap(), ImportMode::Create);
-        item.authentication = Some(keys::fresh_pair().unwrap());
+        item.authentication = Some(keys::random_pair().unwrap());
         item
     }
 
@@ -287,21 +293,24 @@ mod tests {
     }
 
     #[test]
-    fn a_door_is_ours_when_its_keys_are_and_not_told_when_the_hub_is_away() {
+    fn a_door_is_ours_if_its_keys_match_and_unknown_if_the_hub_is_unreachable() {
         let (item, other) = (item(), self::item());
         let keys = |item: &BulkItem| item.authentication.clone().unwrap().symmetric_key;
         let timed_out = || ClientError::TimedOut {
             host: "hub".parse().unwrap(),
             after: Duration::from_secs(30),
         };
-        let is_away = AtomicBool::new(false);
-        let whose = |answer| whose(&answer, &item, &is_away);
-        assert_eq!(whose(Ok(identity(keys(&item).as_ref()))), Whose::Ours);
-        assert_eq!(whose(Ok(identity(keys(&other).as_ref()))), Whose::NotOurs);
-        assert_eq!(whose(Ok(identity(None))), Whose::NotOurs);
-        assert_eq!(whose(Err(ClientError::Bulk)), Whose::Unknown);
-        assert!(!is_away.load(Ordering::Relaxed));
-        assert_eq!(whose(Err(timed_out())), Whose::Unknown);
-        assert!(is_away.load(Ordering::Relaxed));
+        let hub_unreachable = AtomicBool::new(false);
+        let owner_of = |answer| owner_of(&answer, &item, &hub_unreachable);
+        assert_eq!(owner_of(Ok(identity(keys(&item).as_ref()))), Owner::Ours);
+        assert_eq!(
+            owner_of(Ok(identity(keys(&other).as_ref()))),
+            Owner::NotOurs
+        );
+        assert_eq!(owner_of(Ok(identity(None))), Owner::NotOurs);
+        assert_eq!(owner_of(Err(ClientError::Bulk)), Owner::Unknown);
+        assert!(!hub_unreachable.load(Ordering::Relaxed));
+        assert_eq!(owner_of(Err(timed_out())), Owner::Unknown);
+        assert!(hub_unreachable.load(Ordering::Relaxed));
     }
 }

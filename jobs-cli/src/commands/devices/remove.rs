@@ -4,22 +4,22 @@ use anyhow::anyhow;
 use doorctl::{BulkItem, ImportMode};
 use iothub_protocol::DeviceId;
 
-use super::bulk::{self, Became};
-use super::report::{Done, report};
+use super::bulk::{self, BulkOutcome};
+use super::report::{DoorOutcome, report};
 use crate::cli::devices::change::RemoveArgs;
-use crate::commands::confirm::confirm_for_good;
-use crate::commands::interrupt::{Interrupt, NOT_ANY_MORE};
+use crate::commands::confirm::confirm_irreversible;
+use crate::commands::interrupt::{INTERRUPTED, Interrupt};
 use crate::commands::many;
-use crate::commands::progress::Progress;
+use crate::commands::progress::WorkProgress;
 use crate::exit_status::ExitStatus;
 use crate::session::Session;
 
 /// Removes doors after the user has typed their name or number.
 pub(super) async fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let doors = many::exact(&args.target, session).await?;
+    let doors = many::select_exact(&args.target, session).await?;
     let doors: Vec<DeviceId> = doors.into_iter().map(|door| door.device_id).collect();
     if !doors.is_empty() {
-        confirm_for_good("remove", &doors, args.yes)?;
+        confirm_irreversible("remove", &doors, args.yes)?;
     }
     let (done, was_interrupted) = match &doors[..] {
         [door] => {
@@ -30,7 +30,7 @@ pub(super) async fn remove(args: &RemoveArgs, session: &Session) -> anyhow::Resu
         doors => {
             let interrupt = Interrupt::new();
             let done = remove_all(doors, &interrupt, session).await;
-            (done, interrupt.came())
+            (done, interrupt.is_pressed())
         }
     };
     let removed = done.iter().filter(|(_, outcome)| outcome.is_ok()).count();
@@ -58,28 +58,32 @@ fn consequence(removed: usize, all: usize) -> Option<&'static str> {
     }
 }
 
-async fn remove_all(doors: &[DeviceId], interrupt: &Interrupt, session: &Session) -> Vec<Done> {
+async fn remove_all(
+    doors: &[DeviceId],
+    interrupt: &Interrupt,
+    session: &Session,
+) -> Vec<DoorOutcome> {
     let item = |door: &DeviceId| BulkItem::new(door.clone(), ImportMode::Delete);
     let items: Vec<BulkItem> = doors.iter().map(item).collect();
-    let progress = Progress::new(&session.printer, "removing", items.len());
+    let progress = WorkProgress::new(&session.printer, "removing", items.len());
     let mut done = Vec::new();
-    for call in bulk::calls(&items) {
-        if interrupt.came() {
-            let left = call
+    for request in bulk::requests(&items) {
+        if interrupt.is_pressed() {
+            let left = request
                 .iter()
-                .map(|item| (item.id.clone(), Err(anyhow!(NOT_ANY_MORE))));
+                .map(|item| (item.id.clone(), Err(anyhow!(INTERRUPTED))));
             done.extend(left);
             continue;
         }
-        for (item, became) in call.iter().zip(bulk::call(&session.hub, call).await) {
-            let outcome = match became {
-                Became::Done => Ok("removed"),
-                Became::Refused(why) | Became::Exists(why) => Err(anyhow!(why)),
-                Became::Unknown(why) => Err(anyhow!("{why}; it may have been removed")),
+        for (item, result) in request.iter().zip(bulk::send(&session.hub, request).await) {
+            let outcome = match result {
+                BulkOutcome::Done => Ok("removed"),
+                BulkOutcome::Refused(why) | BulkOutcome::Exists(why) => Err(anyhow!(why)),
+                BulkOutcome::Unknown(why) => Err(anyhow!("{why}; it may have been removed")),
             };
             done.push((item.id.clone(), outcome));
         }
-        progress.done(call.len());
+        progress.done(request.len());
     }
     progress.clear();
     done
@@ -90,19 +94,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_of_what_was_removed_it_is_said_that_it_is_kept_out() {
-        for (removed, all, told) in [
+    fn the_consequence_covers_removed_doors_only() {
+        for (removed, all, part) in [
             (1, 1, Some("it can no longer connect")),
             (3, 3, Some("they can no longer connect")),
             (1, 3, Some("the removed doors can no longer connect")),
             (0, 3, None),
         ] {
-            let said = consequence(removed, all);
-            let is_as_told = match told {
-                Some(told) => said.is_some_and(|said| said.contains(told)),
-                None => said.is_none(),
+            let text = consequence(removed, all);
+            let is_expected = match part {
+                Some(part) => text.is_some_and(|text| text.contains(part)),
+                None => text.is_none(),
             };
-            assert!(is_as_told, "{removed} of {all}: {said:?}");
+            assert!(is_expected, "{removed} of {all}: {text:?}");
         }
     }
 }

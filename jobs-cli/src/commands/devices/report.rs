@@ -13,7 +13,7 @@ use crate::session::{Session, explain_door};
 const FAILED: &str = "failed";
 
 /// A door with its outcome or error.
-pub(super) type Done = (DeviceId, anyhow::Result<&'static str>);
+pub(super) type DoorOutcome = (DeviceId, anyhow::Result<&'static str>);
 
 /// A door with its outcome or error, as printed.
 #[derive(Debug, Serialize)]
@@ -47,7 +47,10 @@ impl Row for ReportRow {
 /// # Errors
 ///
 /// For a single door, its error is the error of the command.
-pub(super) async fn report(mut done: Vec<Done>, session: &Session) -> anyhow::Result<ExitStatus> {
+pub(super) async fn report(
+    mut done: Vec<DoorOutcome>,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
     if let [(_, Err(_))] = &done[..] {
         if let Some((door, Err(error))) = done.pop() {
             return Err(match error.downcast::<ClientError>() {
@@ -97,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_are_told_last() {
+    fn failures_are_counted_last() {
         assert_eq!(
             tally(["failed", "changed", "unchanged", "changed"].into_iter()),
             "2 changed, 1 unchanged, 1 failed"

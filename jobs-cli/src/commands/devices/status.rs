@@ -8,7 +8,7 @@ use super::report::report;
 use crate::cli::devices::change::StatusArgs;
 use crate::commands::confirm::confirm;
 use crate::commands::many;
-use crate::commands::progress::Progress;
+use crate::commands::progress::WorkProgress;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -33,17 +33,17 @@ pub(super) async fn set(
             return Err(Failure::new(message).into());
         }
     }
-    let doors = many::exact(&args.target, session).await?;
+    let doors = many::select_exact(&args.target, session).await?;
     let (verb, doing) = match status {
         DeviceStatus::Enabled => ("enable", "enabling"),
         DeviceStatus::Disabled => ("disable", "disabling"),
     };
     confirm(verb, doors.len(), args.confirm)?;
-    let progress = Progress::new(&session.printer, doing, doors.len());
+    let progress = WorkProgress::new(&session.printer, doing, doors.len());
     let work = doors
         .into_iter()
         .map(|door| (door.device_id, session.reason.clone()));
-    let done = many::each(work, &session.hub, |hub, door, reason| {
+    let done = many::for_each_door(work, &session.hub, |hub, door, reason| {
         let progress = progress.clone();
         async move {
             let outcome = set_one(&hub, &door, status, reason).await;

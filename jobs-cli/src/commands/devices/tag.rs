@@ -9,7 +9,7 @@ use crate::cli::devices::change::TagArgs;
 use crate::cli::target::TargetArgs;
 use crate::cli::twin::{tag_assignment, tag_key};
 use crate::commands::confirm::confirm;
-use crate::commands::progress::Progress;
+use crate::commands::progress::WorkProgress;
 use crate::commands::{many, twin};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -19,12 +19,12 @@ use crate::session::Session;
 pub(super) async fn tag(args: TagArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let (target, tags) = split(args)?;
     let (target, confirmed) = target;
-    let doors = many::exact(&target, session).await?;
+    let doors = many::select_exact(&target, session).await?;
     for door in &doors {
         fits(door, &tags)?;
     }
     confirm("change the tags of", doors.len(), confirmed)?;
-    let progress = Progress::new(&session.printer, "tagging", doors.len());
+    let progress = WorkProgress::new(&session.printer, "tagging", doors.len());
     let work = doors.into_iter().map(|door| {
         let changed = after(&door.tags, &tags) != door.tags;
         (
@@ -32,7 +32,7 @@ pub(super) async fn tag(args: TagArgs, session: &Session) -> anyhow::Result<Exit
             changed.then(|| TwinPatch::tags(tags.clone())),
         )
     });
-    let done = many::each(work, &session.hub, |hub, door, patch| {
+    let done = many::for_each_door(work, &session.hub, |hub, door, patch| {
         let progress = progress.clone();
         async move {
             let outcome = match patch {

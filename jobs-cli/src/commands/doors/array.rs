@@ -14,7 +14,7 @@ use crate::time;
 /// A slot in a door's answer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Entry {
+struct SlotEntry {
     slot: u8,
     want: String,
     #[serde(default)]
@@ -69,7 +69,7 @@ impl SlotRow {
         let Some(command) = &self.command_id else {
             return;
         };
-        let Some(call) = record.iter().find(|call| is_call_of(call, command)) else {
+        let Some(call) = record.iter().find(|call| gave_command(call, command)) else {
             return;
         };
         self.by += &format!(", policy {}", call.policy);
@@ -84,7 +84,7 @@ impl SlotRow {
 /// Whether a call gave this command: its detail is METHOD COMMAND, or TYPE METHOD COMMAND for a
 /// job. A hub of version 0.1 does not store the command, but a job's id equals it. A refused call
 /// gave none.
-fn is_call_of(call: &AuditEntry, command: &str) -> bool {
+fn gave_command(call: &AuditEntry, command: &str) -> bool {
     if call
         .status
         .is_some_and(|status| (400..500).contains(&status))
@@ -125,7 +125,7 @@ impl Row for SlotRow {
 
 /// The rows of a `getState` answer; `None` when the answer has no array.
 pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Vec<SlotRow>> {
-    let mut entries: Vec<Entry> = serde_json::from_value(answer.get("slots")?.clone()).ok()?;
+    let mut entries: Vec<SlotEntry> = serde_json::from_value(answer.get("slots")?.clone()).ok()?;
     entries.sort_by_key(|entry| entry.slot);
     let decides = entries.first().map(|entry| entry.slot);
     let mut rows: Vec<SlotRow> = entries
@@ -141,7 +141,7 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
             let source = entry.source.unwrap_or_default();
             SlotRow {
                 slot: Some(entry.slot),
-                name: name(entry.slot).to_owned(),
+                name: slot_name(entry.slot).to_owned(),
                 wants: entry.want,
                 by: match &entry.command_id {
                     Some(command) => format!("{source}: {command}"),
@@ -163,7 +163,7 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
         if !rows.iter().any(|row| row.slot == Some(slot)) {
             rows.push(SlotRow {
                 slot: Some(slot),
-                name: name(slot).to_owned(),
+                name: slot_name(slot).to_owned(),
                 wants: String::new(),
                 by: String::new(),
                 until: None,
@@ -197,7 +197,7 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
 
 /// The deciding slot and what it overrules: `slot 5 (lockdown) decides: locked; it overrules slot 8
 /// (operator hold: released)`.
-pub(super) fn because(rows: &[SlotRow]) -> String {
+pub(super) fn explain(rows: &[SlotRow]) -> String {
     let Some(decides) = rows.iter().find(|row| row.effect == Effect::Decides) else {
         return "the answer has no slots".to_owned();
     };
@@ -226,7 +226,7 @@ pub(super) fn because(rows: &[SlotRow]) -> String {
 }
 
 /// Name of a slot.
-pub(super) fn name(slot: u8) -> &'static str {
+pub(super) fn slot_name(slot: u8) -> &'static str {
     match Slot::try_from(slot) {
         Ok(Slot::FireRelease) => "fire release",
         Ok(Slot::RequestToExit) => "request to exit",
@@ -245,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    fn told(answer: &Value) -> (Vec<String>, String) {
+    fn printed(answer: &Value) -> (Vec<String>, String) {
         let now = "2026-11-23T22:00:00Z".parse().unwrap();
         let rows = rows(answer, &TimeZone::UTC, now).unwrap();
         let lines = rows
@@ -255,12 +255,12 @@ mod tests {
                 cells.join("|")
             })
             .collect();
-        (lines, because(&rows))
+        (lines, explain(&rows))
     }
 
     #[test]
-    fn the_lowest_slot_decides_and_the_rest_is_overruled() {
-        let (lines, because) = told(&json!({"relinquishDefault": "locked", "slots": [
+    fn the_lowest_slot_decides_and_overrules_the_others() {
+        let (lines, because) = printed(&json!({"relinquishDefault": "locked", "slots": [
             {"slot": 8, "want": "released", "source": "remote", "until": null, "commandId": null},
             {"slot": 5, "want": "locked", "source": "remote", "until": "2026-11-23T22:10:00Z", "commandId": "drill"},
         ]}));
@@ -284,8 +284,8 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_array_leaves_it_to_the_default() {
-        let (lines, because) = told(&json!({"relinquishDefault": "released", "slots": []}));
+    fn the_default_decides_when_the_array_is_empty() {
+        let (lines, because) = printed(&json!({"relinquishDefault": "released", "slots": []}));
         assert_eq!(
             lines.last().unwrap(),
             "|default|released|configuration||decides"
@@ -297,8 +297,8 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_of_a_newer_door_has_its_place() {
-        let (lines, because) = told(&json!({"relinquishDefault": "locked", "slots": [
+    fn an_unknown_slot_is_sorted_by_its_number() {
+        let (lines, because) = printed(&json!({"relinquishDefault": "locked", "slots": [
             {"slot": 12, "want": "released"}]}));
         assert_eq!(
             lines[7],
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_an_array_is_no_array() {
+    fn an_answer_without_slots_gives_no_rows() {
         let now = Timestamp::UNIX_EPOCH;
         for answer in [json!({}), json!({"slots": "none"}), json!(null)] {
             assert_eq!(rows(&answer, &TimeZone::UTC, now), None);

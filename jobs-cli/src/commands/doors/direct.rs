@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::commands::jobs::wait;
-use crate::commands::many::each;
+use crate::commands::many::for_each_door;
 use crate::commands::reported;
 use crate::exit_status::ExitStatus;
 use crate::outcome::{JobGoal, OutcomeRow, Tally, verdict};
@@ -20,28 +20,28 @@ use crate::session::{Session, explain_door};
 
 /// The wanted state of each door, and the deadline for it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Aim {
+pub(super) struct Goal {
     pub(super) wanted: JobGoal,
     pub(super) deadline: Option<Duration>,
 }
 
 /// The outcomes of direct calls, as JSON.
 #[derive(Debug, Serialize)]
-struct Report<'a> {
+struct DirectReport<'a> {
     tally: Tally,
     doors: &'a [OutcomeRow],
 }
 
 /// Calls these doors and prints their outcomes.
-pub(super) async fn directly(
+pub(super) async fn call_directly(
     doors: Vec<DeviceId>,
     id: &JobId,
     call: MethodRequest,
-    aim: Aim,
+    goal: Goal,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let ends = aim.deadline.map(|deadline| Instant::now() + deadline);
-    let called = call_each(doors, id, call, aim.wanted, session);
+    let ends_at = goal.deadline.map(|deadline| Instant::now() + deadline);
+    let called = call_each(doors, id, call, goal.wanted, session);
     let mut rows = tokio::select! {
         rows = called => rows?,
         _ = tokio::signal::ctrl_c() => {
@@ -50,22 +50,24 @@ pub(super) async fn directly(
         }
     };
     let mut in_time = true;
-    if let Some(ends) = ends {
+    if let Some(ends_at) = ends_at {
         in_time = tokio::select! {
-            there = wait::until_there(&session.hub, &mut rows, aim.wanted, ends) => there?,
+            reached = wait::wait_until_reached(&session.hub, &mut rows, goal.wanted, ends_at) => {
+                reached?
+            }
             _ = tokio::signal::ctrl_c() => return Ok(ExitStatus::Interrupted),
         };
     }
-    reported::as_answered(&rows, &session.hub).await;
+    reported::wait_for_rows(&rows, &session.hub).await;
     let tally = Tally::of(&rows);
     match session.printer.format() {
-        Format::Json => session.printer.document(&Report {
+        Format::Json => session.printer.document(&DirectReport {
             tally,
             doors: &rows,
         })?,
         _ => session.printer.rows(&rows)?,
     }
-    session.printer.say(tally.summary(aim.wanted));
+    session.printer.say(tally.summary(goal.wanted));
     Ok(match in_time {
         true => verdict(&rows),
         false => ExitStatus::Deadline,
@@ -80,10 +82,10 @@ async fn call_each(
     wanted: JobGoal,
     session: &Session,
 ) -> anyhow::Result<Vec<OutcomeRow>> {
-    let alone = doors.len() == 1;
+    let is_single = doors.len() == 1;
     let call = Arc::new(call);
     let doors = doors.into_iter().map(|door| (door, Arc::clone(&call)));
-    let answers = each(doors, &session.hub, |hub, door, call| async move {
+    let answers = for_each_door(doors, &session.hub, |hub, door, call| async move {
         hub.invoke(&door, &call).await
     })
     .await;
@@ -108,7 +110,7 @@ async fn call_each(
                 });
             }
             // For a single door, an error of the hub or the name is the error of the command.
-            Err(error) if alone && !is_the_doors(&error) => {
+            Err(error) if is_single && !concerns_door(&error) => {
                 return Err(explain_door(session, &door, error).await);
             }
             Err(error) => {
@@ -130,7 +132,7 @@ async fn call_each(
 }
 
 /// Whether the error concerns the door rather than the connection to the hub.
-fn is_the_doors(error: &ClientError) -> bool {
+fn concerns_door(error: &ClientError) -> bool {
     matches!(
         error.code(),
         Some(ErrorCode::DeviceNotOnline | ErrorCode::GatewayTimeout)

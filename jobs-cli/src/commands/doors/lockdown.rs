@@ -22,7 +22,7 @@ use iothub_protocol::{DeviceId, ErrorCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::send::{Call, Meant};
+use super::send::{DoorCall, SelectedDoors};
 use crate::cli::doors::{AllClearArgs, LockdownArgs};
 use crate::cli::target::TargetArgs;
 use crate::commands::confirm::confirm;
@@ -37,28 +37,34 @@ use crate::target::Target;
 const TAG: &str = "doorctlLockdown";
 
 /// Doors that are named in a line; the others are counted.
-const NAMED: usize = 20;
+const MAX_NAMES_SHOWN: usize = 20;
 
 /// Attempts when another client changes the twin meanwhile.
-const TRIES: usize = 5;
+const ATTEMPTS: usize = 5;
 
 /// `lockdown`. It asks for no confirmation: doors lock, people can leave, and all-clear reverts it.
 pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let (target, twins) = some(&args.target, session).await?;
+    let (target, twins) = select_doors(&args.target, session).await?;
     let now = session.hub.now().round(jiff::Unit::Second)?;
-    let assigned = change_each(&twins, session, move |twin| locked_down(twin, now));
+    let assigned = change_each(&twins, session, move |twin| lockdown_patch(twin, now));
     let Some(missed) = unless_interrupted(assigned, "lockdown", session).await else {
         return Ok(ExitStatus::Interrupted);
     };
-    let (let_out, others): (Vec<&Twin>, Vec<&Twin>) =
-        twins.iter().partition(|twin| was_let_out(twin));
-    tell_offline(&others, "; each locks down when it reconnects", session);
-    tell_offline(
-        &let_out,
+    let (released, others): (Vec<&Twin>, Vec<&Twin>) =
+        twins.iter().partition(|twin| was_released(twin));
+    warn_offline(&others, "; each locks down when it reconnects", session);
+    warn_offline(
+        &released,
         "; released from this lockdown by a command before, so that it does not lock down by itself when it reconnects",
         session,
     );
-    let call = Call::new("lockdown", Meant::of(target, &twins), &args.now, session).await?;
+    let call = DoorCall::new(
+        "lockdown",
+        SelectedDoors::of(target, &twins),
+        &args.now,
+        session,
+    )
+    .await?;
     let payload = SetMode {
         mode: Mode::Lockdown,
         header: call.header()?,
@@ -67,7 +73,7 @@ pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::
     let status = sent.context(
         "the mode is assigned and doors follow it by themselves, but calling them failed",
     )?;
-    Ok(with_missed(status, &missed, "lockdown", session))
+    Ok(add_missed(status, &missed, "lockdown", session))
 }
 
 /// `all-clear`.
@@ -75,40 +81,46 @@ pub(super) async fn all_clear(
     args: &AllClearArgs,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let (target, twins) = some(&args.target, session).await?;
+    let (target, twins) = select_doors(&args.target, session).await?;
     confirm("end the lockdown of", twins.len(), args.confirm)?;
-    let assigned = change_each(&twins, session, cleared);
+    let assigned = change_each(&twins, session, all_clear_patch);
     let Some(missed) = unless_interrupted(assigned, "all-clear", session).await else {
         return Ok(ExitStatus::Interrupted);
     };
-    tell_offline(
+    warn_offline(
         &twins.iter().collect::<Vec<_>>(),
         "; each is cleared when it reconnects",
         session,
     );
-    let call = Call::new("all-clear", Meant::of(target, &twins), &args.now, session).await?;
+    let call = DoorCall::new(
+        "all-clear",
+        SelectedDoors::of(target, &twins),
+        &args.now,
+        session,
+    )
+    .await?;
     let payload = Relinquish {
         slot: Some(Slot::Lockdown),
         header: call.header()?,
     };
     let sent = call.send("relinquish", &payload).await;
     let status = sent.context("the previous modes are assigned and doors follow them by themselves, but calling them failed")?;
-    Ok(with_missed(status, &missed, "all-clear", session))
+    Ok(add_missed(status, &missed, "all-clear", session))
 }
 
 /// The selected doors. None is an error even with `--allow-none`: a script that locks down no door
 /// did not get what it asked for.
-async fn some(args: &TargetArgs, session: &Session) -> anyhow::Result<(Target, Vec<Twin>)> {
-    let (target, twins) = many::found(args, session).await?;
+async fn select_doors(args: &TargetArgs, session: &Session) -> anyhow::Result<(Target, Vec<Twin>)> {
+    let (target, twins) = many::select_allowing_none(args, session).await?;
     match twins.is_empty() {
-        true => Err(many::nobody().status(ExitStatus::Incomplete).into()),
+        true => Err(many::no_door_error().status(ExitStatus::Incomplete).into()),
         false => Ok((target, twins)),
     }
 }
 
 /// Whether a door has followed its assigned lockdown and was taken out of it by a later command.
 /// Reading the same desired mode again has no effect, so that only a call locks it down again.
-fn was_let_out(twin: &Twin) -> bool {
+fn was_released(twin: &Twin) -> bool {
     let reported = &twin.properties.reported.values;
     is_lockdown(twin.properties.desired.values.get("mode"))
         && is_lockdown(reported_value(reported, "mode"))
@@ -116,27 +128,27 @@ fn was_let_out(twin: &Twin) -> bool {
 }
 
 /// The patch that starts a lockdown; `None` when it is assigned already.
-fn locked_down(twin: &Twin, now: Timestamp) -> Option<TwinPatch> {
+fn lockdown_patch(twin: &Twin, now: Timestamp) -> Option<TwinPatch> {
     let assigned = twin.properties.desired.values.get("mode");
     if is_lockdown(assigned) {
         return None;
     }
     // A null mode also replaces the mode of an older tag.
-    let kept = json!({"since": now, "mode": assigned});
-    Some(patch(Some(json!(Mode::Lockdown)), Some(kept)))
+    let previous = json!({"since": now, "mode": assigned});
+    Some(patch(Some(json!(Mode::Lockdown)), Some(previous)))
 }
 
 /// The patch that ends a lockdown; `None` when there is none.
-fn cleared(twin: &Twin) -> Option<TwinPatch> {
-    let kept = twin.tags.get(TAG);
-    let forget = kept.map(|_| Value::Null);
+fn all_clear_patch(twin: &Twin) -> Option<TwinPatch> {
+    let previous = twin.tags.get(TAG);
+    let clear_tag = previous.map(|_| Value::Null);
     match is_lockdown(twin.properties.desired.values.get("mode")) {
         true => {
-            let before = kept.and_then(|kept| kept.get("mode"));
-            Some(patch(Some(before.cloned().unwrap_or_default()), forget))
+            let before = previous.and_then(|previous| previous.get("mode"));
+            Some(patch(Some(before.cloned().unwrap_or_default()), clear_tag))
         }
         // Another mode was assigned since: it stays.
-        false => forget.map(|forget| patch(None, Some(forget))),
+        false => clear_tag.map(|clear_tag| patch(None, Some(clear_tag))),
     }
 }
 
@@ -183,7 +195,7 @@ async fn change_each(
     let read = twins
         .iter()
         .map(|twin| (twin.device_id.clone(), twin.clone()));
-    let done = many::each(read, &session.hub, |hub, door, twin| {
+    let done = many::for_each_door(read, &session.hub, |hub, door, twin| {
         change_one(hub, door, twin, change.clone())
     })
     .await;
@@ -210,15 +222,17 @@ async fn change_one(
     mut twin: Twin,
     change: impl Fn(&Twin) -> Option<TwinPatch> + Send,
 ) -> Result<bool, ClientError> {
-    let mut tries = 0;
+    let mut attempts = 0;
     loop {
         let Some(patch) = change(&twin) else {
             return Ok(false);
         };
-        tries += 1;
+        attempts += 1;
         match hub.twin_patch(&door, &patch, Some(&twin.etag)).await {
             Ok(_) => return Ok(true),
-            Err(error) if error.code() == Some(ErrorCode::PreconditionFailed) && tries < TRIES => {
+            Err(error)
+                if error.code() == Some(ErrorCode::PreconditionFailed) && attempts < ATTEMPTS =>
+            {
                 twin = hub.twin(&door).await?;
             }
             Err(error) => return Err(error),
@@ -226,7 +240,7 @@ async fn change_one(
     }
 }
 
-fn tell_offline(twins: &[&Twin], what: &str, session: &Session) {
+fn warn_offline(twins: &[&Twin], what: &str, session: &Session) {
     let offline: Vec<&str> = twins
         .iter()
         .filter(|twin| twin.connection_state == ConnectionState::Disconnected)
@@ -235,15 +249,15 @@ fn tell_offline(twins: &[&Twin], what: &str, session: &Session) {
     if !offline.is_empty() {
         session
             .printer
-            .warn(format!("offline{what}: {}", named(offline)));
+            .warn(format!("offline{what}: {}", join_names(offline)));
     }
 }
 
-/// The first [`NAMED`] names, and how many there are beyond.
-fn named(mut names: Vec<&str>) -> String {
+/// The first [`MAX_NAMES_SHOWN`] names, and how many there are beyond.
+fn join_names(mut names: Vec<&str>) -> String {
     names.sort_unstable();
-    let more = names.len().saturating_sub(NAMED);
-    names.truncate(NAMED);
+    let more = names.len().saturating_sub(MAX_NAMES_SHOWN);
+    names.truncate(MAX_NAMES_SHOWN);
     match more {
         0 => names.join(", "),
         more => format!("{} and {more} more", names.join(", ")),
@@ -251,7 +265,7 @@ fn named(mut names: Vec<&str>) -> String {
 }
 
 /// Adds the doors whose twins could not be changed: they count as failed whatever they answered.
-fn with_missed(
+fn add_missed(
     status: ExitStatus,
     missed: &[(DeviceId, ClientError)],
     verb: &str,
@@ -286,26 +300,26 @@ mod tests {
         serde_json::from_value(document).unwrap()
     }
 
-    fn told(patch: Option<TwinPatch>) -> Value {
+    fn to_json(patch: Option<TwinPatch>) -> Value {
         serde_json::to_value(patch).unwrap()
     }
 
     fn lockdown_of(mode: Option<&Value>, tag: Option<&Value>) -> Value {
         let now = "2026-11-23T22:00:00Z".parse().unwrap();
-        told(locked_down(&twin(mode, tag), now))
+        to_json(lockdown_patch(&twin(mode, tag), now))
     }
 
     #[test]
-    fn a_lockdown_keeps_what_was_assigned_in_the_same_patch() {
+    fn a_lockdown_stores_the_previous_mode_in_the_same_patch() {
         let lockdown = json!("lockdown");
-        for (before, kept) in [
+        for (before, previous) in [
             (None, json!(null)),
             (Some(json!("passage")), json!("passage")),
         ] {
             assert_eq!(
                 lockdown_of(before.as_ref(), None),
                 json!({
-                    "tags": {"doorctlLockdown": {"since": "2026-11-23T22:00:00Z", "mode": kept}},
+                    "tags": {"doorctlLockdown": {"since": "2026-11-23T22:00:00Z", "mode": previous}},
                     "properties": {"desired": {"mode": "lockdown"}},
                 })
             );
@@ -316,17 +330,18 @@ mod tests {
         }
         // A leftover tag does not describe the current mode.
         let left_over = json!({"since": "x", "mode": "secure"});
-        let kept = &lockdown_of(None, Some(&left_over))["tags"][TAG];
+        let previous = &lockdown_of(None, Some(&left_over))["tags"][TAG];
         assert_eq!(
-            kept,
+            previous,
             &json!({"since": "2026-11-23T22:00:00Z", "mode": null})
         );
     }
 
     #[test]
-    fn an_all_clear_assigns_what_was_before_and_forgets_it() {
+    fn an_all_clear_restores_the_previous_mode_and_removes_the_tag() {
         let lockdown = json!("lockdown");
-        let of = |mode: Option<&Value>, tag: Option<&Value>| told(cleared(&twin(mode, tag)));
+        let of =
+            |mode: Option<&Value>, tag: Option<&Value>| to_json(all_clear_patch(&twin(mode, tag)));
         for (tag, before) in [
             (json!({"since": "x", "mode": "passage"}), json!("passage")),
             (json!({"since": "x"}), json!(null)),
@@ -351,10 +366,10 @@ mod tests {
     }
 
     #[test]
-    fn many_names_end_in_their_number() {
-        assert_eq!(named(vec!["b", "a"]), "a, b");
+    fn a_long_list_of_names_ends_with_the_count_of_the_others() {
+        assert_eq!(join_names(vec!["b", "a"]), "a, b");
         let names: Vec<String> = (0..22).map(|n| format!("d{n:02}")).collect();
-        let text = named(names.iter().map(String::as_str).collect());
+        let text = join_names(names.iter().map(String::as_str).collect());
         assert!(text.ends_with("d19 and 2 more"), "{text}");
     }
 }

@@ -7,7 +7,7 @@ use door_core::Slot;
 use door_core::contract::{LockDoor, Mode, Pulse, Relinquish, SetMode, UnlockDoor};
 use jiff::{SignedDuration, Timestamp};
 
-use super::send::{Call, Meant};
+use super::send::{DoorCall, SelectedDoors};
 use crate::cli::doors::{
     EndArgs, LockNowArgs, ModeArgs, ModeName, PulseKind, RelinquishArgs, UnlockNowArgs,
 };
@@ -18,10 +18,10 @@ use crate::session::Session;
 use crate::time::{self, TimeForm};
 
 pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let end = End::parse(&args.end, args.confirm.yes, session).await?;
-    let meant = Meant::find(&args.target, session).await?;
-    confirm("lock", meant.count(), args.confirm)?;
-    let call = Call::new("lock", meant, &args.now, session).await?;
+    let end = CommandEnd::parse(&args.end, args.confirm.yes, session).await?;
+    let selected = SelectedDoors::find(&args.target, session).await?;
+    confirm("lock", selected.count(), args.confirm)?;
+    let call = DoorCall::new("lock", selected, &args.now, session).await?;
     let payload = LockDoor {
         lock_time: end.map(|end| end.length),
         until: end.and_then(|end| end.until),
@@ -31,10 +31,10 @@ pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Resul
 }
 
 pub(super) async fn unlock(args: &UnlockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let end = End::parse(&args.end, args.confirm.yes, session).await?;
-    let meant = Meant::find(&args.target, session).await?;
-    confirm("unlock", meant.count(), args.confirm)?;
-    let call = Call::new("unlock", meant, &args.now, session).await?;
+    let end = CommandEnd::parse(&args.end, args.confirm.yes, session).await?;
+    let selected = SelectedDoors::find(&args.target, session).await?;
+    confirm("unlock", selected.count(), args.confirm)?;
+    let call = DoorCall::new("unlock", selected, &args.now, session).await?;
     let payload = UnlockDoor {
         unlock_time: end.map(|end| end.length),
         until: end.and_then(|end| end.until),
@@ -61,9 +61,9 @@ pub(super) async fn relinquish(
         .map(Slot::try_from)
         .transpose()
         .map_err(|error| Failure::new(format!("--slot: {error}")))?;
-    let meant = Meant::find(&args.target, session).await?;
-    confirm("relinquish", meant.count(), args.confirm)?;
-    let call = Call::new("relinquish", meant, &args.now, session).await?;
+    let selected = SelectedDoors::find(&args.target, session).await?;
+    confirm("relinquish", selected.count(), args.confirm)?;
+    let call = DoorCall::new("relinquish", selected, &args.now, session).await?;
     let payload = Relinquish {
         slot,
         header: call.header()?,
@@ -80,11 +80,15 @@ pub(super) async fn mode(args: &ModeArgs, session: &Session) -> anyhow::Result<E
         ModeName::Lockdown => Mode::Lockdown,
         ModeName::Maintenance => Mode::Maintenance,
     };
-    let meant = Meant::find(&args.target, session).await?;
+    let selected = SelectedDoors::find(&args.target, session).await?;
     if mode != Mode::Lockdown {
-        confirm(&format!("set mode {mode} at"), meant.count(), args.confirm)?;
+        confirm(
+            &format!("set mode {mode} at"),
+            selected.count(),
+            args.confirm,
+        )?;
     }
-    let call = Call::new(mode.as_str(), meant, &args.now, session).await?;
+    let call = DoorCall::new(mode.as_str(), selected, &args.now, session).await?;
     let payload = SetMode {
         mode,
         header: call.header()?,
@@ -94,23 +98,23 @@ pub(super) async fn mode(args: &ModeArgs, session: &Session) -> anyhow::Result<E
 
 /// The end of the requested state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct End {
+struct CommandEnd {
     /// Counted from when each door acts; sent with an instant too, for doors without a clock.
     length: Duration,
     /// Set when the end was given as a time.
     until: Option<Timestamp>,
 }
 
-impl End {
+impl CommandEnd {
     /// Parses and echoes `--for` or `--until`; `None` without either.
     async fn parse(args: &EndArgs, yes: bool, session: &Session) -> anyhow::Result<Option<Self>> {
         let Some(text) = &args.until else {
             return Ok(args.length.map(|length| {
-                let told = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
-                let told = time::roughly(told);
+                let for_text = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
+                let for_text = time::roughly(for_text);
                 session
                     .printer
-                    .say(format!("for {told} from when each door acts"));
+                    .say(format!("for {for_text} from when each door acts"));
                 Self {
                     length,
                     until: None,

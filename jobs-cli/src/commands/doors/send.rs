@@ -12,14 +12,14 @@ use iothub_protocol::twin::{ConnectionState, Twin};
 use iothub_protocol::{DeviceId, ErrorCode, JobId};
 use serde::Serialize;
 
-use super::direct::{Aim, directly};
+use super::direct::{Goal, call_directly};
 use crate::cli::doors::NowArgs;
 use crate::cli::jobs::ScheduleArgs;
 use crate::cli::target::TargetArgs;
 use crate::commands::invoke;
-use crate::commands::jobs::create::{self, Plan};
+use crate::commands::jobs::create::{self, JobDraft};
 use crate::commands::jobs::wait;
-use crate::commands::many::nobody;
+use crate::commands::many::no_door_error;
 use crate::exit_status::ExitStatus;
 use crate::outcome::JobGoal;
 use crate::session::Session;
@@ -30,12 +30,12 @@ const MAX_EXECUTION: Duration = Duration::from_secs(5 * 60);
 
 /// The selected doors, as they are now.
 #[derive(Debug)]
-pub(super) struct Meant {
+pub(super) struct SelectedDoors {
     target: Target,
     found: Selection,
 }
 
-impl Meant {
+impl SelectedDoors {
     /// Looks up the doors.
     ///
     /// # Errors
@@ -49,8 +49,8 @@ impl Meant {
         }
         target.refuse_empty_places(found.count, session).await?;
         match (found.count, target.allows_none()) {
-            (0, true) => Err(nobody().status(ExitStatus::Incomplete).into()),
-            (0, false) => Err(nobody().into()),
+            (0, true) => Err(no_door_error().status(ExitStatus::Incomplete).into()),
+            (0, false) => Err(no_door_error().into()),
             _ => Ok(Self { target, found }),
         }
     }
@@ -74,18 +74,18 @@ impl Meant {
 }
 
 /// A call that is about to be made.
-pub(super) struct Call<'a> {
-    plan: Plan,
-    meant: Meant,
+pub(super) struct DoorCall<'a> {
+    draft: JobDraft,
+    selected: SelectedDoors,
     now: &'a NowArgs,
     session: &'a Session,
 }
 
-impl<'a> Call<'a> {
+impl<'a> DoorCall<'a> {
     /// Prepares a call; `what` is the first word of its id.
     pub(super) async fn new(
         what: &str,
-        meant: Meant,
+        selected: SelectedDoors,
         now: &'a NowArgs,
         session: &'a Session,
     ) -> anyhow::Result<Self> {
@@ -96,8 +96,8 @@ impl<'a> Call<'a> {
             watch: true,
         };
         Ok(Self {
-            plan: Plan::new(what, meant.target.clone(), &schedule, session).await?,
-            meant,
+            draft: JobDraft::new(what, selected.target.clone(), &schedule, session).await?,
+            selected,
             now,
             session,
         })
@@ -105,7 +105,7 @@ impl<'a> Call<'a> {
 
     /// Command id and validity for the payload.
     pub(super) fn header(&self) -> anyhow::Result<CommandHeader> {
-        self.plan.header()
+        self.draft.header()
     }
 
     /// Calls the doors, waits for them, and prints the outcomes.
@@ -115,8 +115,8 @@ impl<'a> Call<'a> {
         payload: &impl Serialize,
     ) -> anyhow::Result<ExitStatus> {
         let Self {
-            plan,
-            meant,
+            draft,
+            selected,
             now,
             session,
         } = self;
@@ -128,26 +128,26 @@ impl<'a> Call<'a> {
             now.response_timeout,
         )?;
         invoke::warn_without_end(&call, &session.printer);
-        let aim = Aim {
+        let goal = Goal {
             wanted: JobGoal::of_call(Some(&call), now.accept_unproven),
             deadline: now.deadline,
         };
-        if let Some(door) = meant.found.only {
-            return directly(vec![door], plan.id(), call, aim, session).await;
+        if let Some(door) = selected.found.only {
+            return call_directly(vec![door], draft.id(), call, goal, session).await;
         }
-        let several = meant.target.parts().len() > 1;
+        let several = selected.target.parts().len() > 1;
         // Where one job runs at a time, the first would be created and the rest refused.
-        let instead = match several && !session.hub.is_door_hub().await? {
+        let reason = match several && !session.hub.is_door_hub().await? {
             true => "too many names for one job, and this hub runs one job at a time",
-            false => match plan.submit(JobAction::Method(call.clone()), session).await {
+            false => match draft.submit(JobAction::Method(call.clone()), session).await {
                 Ok((jobs, _)) => {
                     let ids: Vec<JobId> = jobs.into_iter().map(|job| job.job_id).collect();
-                    session.printer.say(calling(&ids, meant.count()));
+                    session.printer.say(calling_text(&ids, selected.count()));
                     return wait::watch_all(
                         &ids,
-                        aim.deadline,
+                        goal.deadline,
                         Duration::ZERO,
-                        aim.wanted,
+                        goal.wanted,
                         session,
                     )
                     .await;
@@ -160,14 +160,14 @@ impl<'a> Call<'a> {
         };
         session
             .printer
-            .say(format!("{instead}: calling each door directly"));
-        let doors = meant.names(session).await?;
-        directly(doors, plan.id(), call, aim, session).await
+            .say(format!("{reason}: calling each door directly"));
+        let doors = selected.names(session).await?;
+        call_directly(doors, draft.id(), call, goal, session).await
     }
 }
 
 /// Reports the created jobs and how many doors they call.
-fn calling(ids: &[JobId], doors: usize) -> String {
+fn calling_text(ids: &[JobId], doors: usize) -> String {
     match ids {
         [id] => format!("job {id} calls {doors} doors"),
         ids => {

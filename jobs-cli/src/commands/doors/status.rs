@@ -16,40 +16,40 @@ use crate::session::Session;
 use crate::target::Target;
 
 /// Pending or refused desired properties that are printed; the others are counted.
-const WISHES_TOLD: usize = 20;
+const MAX_DESIRED_SHOWN: usize = 20;
 
 pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let twins = match Target::from_args(&args.target)? {
-        Some(_) => many::all(&args.target, session).await?.1,
+        Some(_) => many::select(&args.target, session).await?.1,
         None => session.hub.query("SELECT * FROM devices").await?,
     };
-    let survey = Survey::of(&twins);
+    let summary = DoorsSummary::of(&twins);
     let printer = &session.printer;
     match printer.format() {
-        Format::Json => printer.document(&survey)?,
+        Format::Json => printer.document(&summary)?,
         Format::Table => {
-            let mut rows = survey.places.clone();
+            let mut rows = summary.places.clone();
             rows.push(PlaceRow {
                 building: "all".to_owned(),
                 floor: String::new(),
-                counts: survey.total,
+                counts: summary.total,
             });
             printer.rows(&rows)?;
         }
         // A total among the lines would be counted twice by scripts.
-        Format::Jsonl | Format::Csv => printer.rows(&survey.places)?,
+        Format::Jsonl | Format::Csv => printer.rows(&summary.places)?,
     }
-    for alarm in &survey.alarms {
-        printer.say(printable(&alarm.said()));
+    for alarm in &summary.alarms {
+        printer.say(printable(&alarm.text()));
     }
-    for wish in survey.desired.iter().take(WISHES_TOLD) {
+    for wish in summary.desired.iter().take(MAX_DESIRED_SHOWN) {
         printer.say(printable(&format!(
             "desired of {}: {}",
             wish.door,
             wish.wish.describe()
         )));
     }
-    let more = survey.desired.len().saturating_sub(WISHES_TOLD);
+    let more = summary.desired.len().saturating_sub(MAX_DESIRED_SHOWN);
     if more > 0 {
         printer.say(format!(
             "{more} more desired properties are refused or not applied yet: doorctl status -o json"
@@ -58,10 +58,10 @@ pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Resu
     if twins.is_empty() {
         printer.say("no door: doorctl devices add NAME");
     }
-    let nobody_is_secured = args.expect_secured && twins.is_empty();
-    Ok(match nobody_is_secured {
+    let none_secured = args.expect_secured && twins.is_empty();
+    Ok(match none_secured {
         true => ExitStatus::Incomplete,
-        false => survey.total.verdict(args.expect_secured),
+        false => summary.total.verdict(args.expect_secured),
     })
 }
 
@@ -99,8 +99,8 @@ impl Counts {
     }
 
     fn verdict(&self, expect_secured: bool) -> ExitStatus {
-        let well = self.offline + self.unknown + self.alarms == 0;
-        match well && (!expect_secured || self.secured == self.doors) {
+        let is_well = self.offline + self.unknown + self.alarms == 0;
+        match is_well && (!expect_secured || self.secured == self.doors) {
             true => ExitStatus::Success,
             false => ExitStatus::Incomplete,
         }
@@ -163,7 +163,7 @@ struct AlarmRow {
 }
 
 impl AlarmRow {
-    fn said(&self) -> String {
+    fn text(&self) -> String {
         let mut text = format!("alarm: {} at {}", self.alarm, self.door);
         for (what, value) in [("building", &self.building), ("floor", &self.floor)] {
             if !value.is_empty() {
@@ -190,7 +190,7 @@ struct WishRow {
 
 /// The states of all doors, by place.
 #[derive(Debug, Serialize)]
-struct Survey {
+struct DoorsSummary {
     places: Vec<PlaceRow>,
     total: Counts,
     alarms: Vec<AlarmRow>,
@@ -198,9 +198,9 @@ struct Survey {
     desired: Vec<WishRow>,
 }
 
-impl Survey {
+impl DoorsSummary {
     fn of(twins: &[Twin]) -> Self {
-        let mut places: BTreeMap<(Place, Place), Counts> = BTreeMap::new();
+        let mut places: BTreeMap<(PlaceName, PlaceName), Counts> = BTreeMap::new();
         let mut total = Counts::default();
         let mut raised = Vec::new();
         let mut desired = Vec::new();
@@ -220,7 +220,7 @@ impl Survey {
                     connection_state: row.connection_state,
                 });
             }
-            let place = (Place(row.building), Place(row.floor));
+            let place = (PlaceName(row.building), PlaceName(row.floor));
             places.entry(place).or_default().add(twin);
             total.add(twin);
         }
@@ -252,9 +252,9 @@ fn alarms(twin: &Twin) -> impl Iterator<Item = (&str, String)> {
 
 /// Name of a building or floor; sorts numbers by value, then words, then the empty name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place(String);
+struct PlaceName(String);
 
-impl Place {
+impl PlaceName {
     fn number(&self) -> Option<f64> {
         self.0
             .parse()
@@ -263,7 +263,7 @@ impl Place {
     }
 }
 
-impl Ord for Place {
+impl Ord for PlaceName {
     fn cmp(&self, other: &Self) -> Ordering {
         let by_number = match (self.number(), other.number()) {
             (Some(a), Some(b)) => a.total_cmp(&b),
@@ -275,7 +275,7 @@ impl Ord for Place {
     }
 }
 
-impl PartialOrd for Place {
+impl PartialOrd for PlaceName {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_door_is_counted_once_and_an_offline_one_only_as_that() {
+    fn each_door_has_one_state_and_an_offline_door_is_only_offline() {
         let secured = json!({"secured": "secured", "mode": "lockdown"});
         let raised = json!({"secured": "unsecured", "mode": "normal", "alarms": {
             "forcedOpen": {"since": "2026-11-23T22:00:00Z"}, "heldOpen": {"since": null}}});
@@ -310,7 +310,7 @@ mod tests {
             twin("c", ("43", "3"), "Connected", &raised),
             twin("d", ("43", "3"), "Connected", &json!("no door")),
         ];
-        let survey = Survey::of(&twins);
+        let summary = DoorsSummary::of(&twins);
         let expected = Counts {
             doors: 4,
             secured: 1,
@@ -320,9 +320,9 @@ mod tests {
             lockdown: 2,
             alarms: 1,
         };
-        assert_eq!((survey.total, survey.places.len()), (expected, 1));
-        assert_eq!(survey.places[0].counts, expected);
-        let said: Vec<String> = survey.alarms.iter().map(AlarmRow::said).collect();
+        assert_eq!((summary.total, summary.places.len()), (expected, 1));
+        assert_eq!(summary.places[0].counts, expected);
+        let said: Vec<String> = summary.alarms.iter().map(AlarmRow::text).collect();
         assert_eq!(
             said,
             [
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn floors_come_in_the_order_of_a_lift() {
+    fn floors_sort_by_number_then_by_name() {
         let secured = json!({"secured": "secured"});
         let place = |building, floor| twin("d", (building, floor), "Connected", &secured);
         let twins = [
@@ -345,7 +345,7 @@ mod tests {
             place("9", "1"),
             place("annex", "1"),
         ];
-        let rows = Survey::of(&twins).places;
+        let rows = DoorsSummary::of(&twins).places;
         let order: Vec<String> = rows
             .iter()
             .map(|row| format!("{}/{}", row.building, row.floor))
@@ -357,19 +357,28 @@ mod tests {
     }
 
     #[test]
-    fn a_script_hears_of_what_is_amiss_and_of_open_doors_when_it_asks() {
-        let well = Counts {
+    fn problems_fail_status_and_unsecured_doors_fail_it_on_request() {
+        let is_well = Counts {
             doors: 2,
             secured: 1,
             unsecured: 1,
             ..Counts::default()
         };
-        assert_eq!(well.verdict(false), ExitStatus::Success);
-        assert_eq!(well.verdict(true), ExitStatus::Incomplete);
+        assert_eq!(is_well.verdict(false), ExitStatus::Success);
+        assert_eq!(is_well.verdict(true), ExitStatus::Incomplete);
         for problem in [
-            Counts { offline: 1, ..well },
-            Counts { unknown: 1, ..well },
-            Counts { alarms: 1, ..well },
+            Counts {
+                offline: 1,
+                ..is_well
+            },
+            Counts {
+                unknown: 1,
+                ..is_well
+            },
+            Counts {
+                alarms: 1,
+                ..is_well
+            },
         ] {
             assert_eq!(
                 problem.verdict(false),

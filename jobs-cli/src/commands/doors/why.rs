@@ -18,12 +18,12 @@ use crate::session::{Session, door, explain_door};
 use crate::time;
 
 /// Audit entries that are read, from the newest.
-const CALLS_READ: usize = 1_000;
+const MAX_AUDIT_ENTRIES: usize = 1_000;
 
 pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = door(name)?;
     let call = MethodRequest::new("getState".parse()?);
-    let (told, status) = match session.hub.invoke(&id, &call).await {
+    let (report, status) = match session.hub.invoke(&id, &call).await {
         Ok(result) => {
             let body: Value = result
                 .payload
@@ -31,21 +31,21 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
                 .and_then(|payload| serde_json::from_str(payload.get()).ok())
                 .unwrap_or_default();
             let mut rows = array::rows(&body, &session.zone, session.hub.now())
-                .ok_or_else(|| no_array(&id, result.status))?;
+                .ok_or_else(|| no_array_error(&id, result.status))?;
             name_policies(&id, &mut rows, session).await;
-            let mut told = Told::answered(&id, &body, rows);
+            let mut report = DoorReport::answered(&id, &body, rows);
             // The door has answered, so an error here must not fail the command.
-            told.desired = session
+            report.desired = session
                 .hub
                 .twin(&id)
                 .await
                 .map_or(Vec::new(), |twin| unapplied(&twin));
-            (told, ExitStatus::Success)
+            (report, ExitStatus::Success)
         }
         Err(error) if error.code() == Some(ErrorCode::DeviceNotOnline) => {
             let twin = session.hub.twin(&id).await?;
             (
-                Told::reported(&twin, session, session.hub.now()),
+                DoorReport::reported(&twin, session, session.hub.now()),
                 ExitStatus::Incomplete,
             )
         }
@@ -54,15 +54,15 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
     let printer = &session.printer;
     match printer.format() {
         Format::Table => {
-            let mut text = told.said() + "\n";
-            if !told.slots.is_empty() {
+            let mut text = report.said() + "\n";
+            if !report.slots.is_empty() {
                 text.push('\n');
-                text += &printer.table(&SlotRow::titles(), told.slots.iter().map(SlotRow::cells));
+                text += &printer.table(&SlotRow::titles(), report.slots.iter().map(SlotRow::cells));
             }
             crate::printer::write(&text)?;
         }
-        Format::Csv => printer.rows(&told.slots)?,
-        Format::Json | Format::Jsonl => printer.document(&told)?,
+        Format::Csv => printer.rows(&report.slots)?,
+        Format::Json | Format::Jsonl => printer.document(&report)?,
     }
     if status != ExitStatus::Success {
         printer.say(format!("{id} is offline: this is its last report"));
@@ -76,17 +76,20 @@ async fn name_policies(id: &DeviceId, rows: &mut [SlotRow], session: &Session) {
     if rows.iter().all(|row| row.command_id.is_none()) {
         return;
     }
-    let calls_of_door = AuditRequest {
+    let request = AuditRequest {
         target: Some(id.to_string()),
         ..AuditRequest::default()
     };
-    let record = session.hub.door_hub_audit(&calls_of_door, CALLS_READ).await;
+    let record = session
+        .hub
+        .door_hub_audit(&request, MAX_AUDIT_ENTRIES)
+        .await;
     for row in rows {
         row.name_policy(record.as_deref().unwrap_or_default());
     }
 }
 
-fn no_array(id: &DeviceId, status: i32) -> Failure {
+fn no_array_error(id: &DeviceId, status: i32) -> Failure {
     Failure::new(format!(
         "{id} answered getState with status {status} and without `slots`: it is not a doorfleet door"
     ))
@@ -96,7 +99,7 @@ fn no_array(id: &DeviceId, status: i32) -> Failure {
 /// What is known about a door, as JSON.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Told {
+struct DoorReport {
     door: String,
     online: bool,
     /// Time of the report, for an offline door.
@@ -121,27 +124,27 @@ struct Told {
     age: String,
 }
 
-impl Told {
+impl DoorReport {
     fn answered(id: &DeviceId, body: &Value, slots: Vec<SlotRow>) -> Self {
         let decides = slots.iter().find(|row| row.effect == Effect::Decides);
         Self {
             online: true,
             decides: decides.and_then(|row| row.slot),
-            because: array::because(&slots),
+            because: array::explain(&slots),
             slots,
             ..Self::of(id, Some(body))
         }
     }
 
     fn reported(twin: &Twin, session: &Session, now: Timestamp) -> Self {
-        let told = Self {
+        let report = Self {
             desired: unapplied(twin),
             ..Self::of(&twin.device_id, reported_door(twin))
         };
         let Some(door) = reported_door(twin) else {
             return Self {
                 because: "it has never reported".to_owned(),
-                ..told
+                ..report
             };
         };
         let holder = door.get("heldBy").filter(|holder| holder.is_object());
@@ -150,7 +153,7 @@ impl Told {
             .and_then(|slot| u8::try_from(slot).ok());
         let until = holder.and_then(|holder| holder.get("until")?.as_str()?.parse().ok());
         let because = match slot {
-            Some(slot) => format!("slot {slot} ({}) decided{}", array::name(slot), {
+            Some(slot) => format!("slot {slot} ({}) decided{}", array::slot_name(slot), {
                 until.map_or(String::new(), |until: Timestamp| {
                     format!(
                         ", until {}",
@@ -173,7 +176,7 @@ impl Told {
                     time::describe(&at.to_zoned(session.zone.clone()))
                 )
             }),
-            ..told
+            ..report
         }
     }
 
@@ -239,16 +242,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_door_answers_makes_no_line_of_its_own() {
+    fn texts_of_a_door_add_no_lines_to_the_output() {
         let id = "east".parse().unwrap();
         let body = json!({"lockState": "locked\n\u{1b}[1A", "mode": "normal", "alarms": {"forced\nOpen": {}}});
-        let told = Told {
+        let report = DoorReport {
             online: true,
             because: "slot 5 decides: loc\rked".to_owned(),
-            ..Told::of(&id, Some(&body))
+            ..DoorReport::of(&id, Some(&body))
         };
         assert_eq!(
-            told.said(),
+            report.said(),
             "east is locked\\n\\u{1b}[1A, door ,  (proof: ), mode normal\nalarms: forced\\nOpen\nslot 5 decides: loc\\rked"
         );
     }

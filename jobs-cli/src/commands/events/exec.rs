@@ -15,24 +15,24 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::form;
+use super::describe;
 use crate::printer::Printer;
 
 /// Events that may wait for their command. At the limit no more are read; the hub keeps them.
-const WAITING: usize = 64;
+const QUEUE_CAPACITY: usize = 64;
 
 pub(super) struct Commands {
     events: Option<mpsc::Sender<HubEvent>>,
     runner: JoinHandle<()>,
-    progress: Arc<Progress>,
+    progress: Arc<RunnerProgress>,
 }
 
 /// No event was queued yet; not a valid event id.
-const NONE: i64 = -1;
+const NO_EVENT: i64 = -1;
 
 /// Progress of the runner.
 #[derive(Debug)]
-struct Progress {
+struct RunnerProgress {
     /// The last event whose command ended, successfully or not; at first the one before the first
     /// queued event.
     done: AtomicI64,
@@ -42,9 +42,9 @@ struct Progress {
 impl Commands {
     /// Starts the runner; each run of `command` may take `limit`.
     pub(super) fn new(command: &str, limit: Duration, printer: &Printer) -> Self {
-        let (events, waiting) = mpsc::channel(WAITING);
-        let progress = Arc::new(Progress {
-            done: AtomicI64::new(NONE),
+        let (events, waiting) = mpsc::channel(QUEUE_CAPACITY);
+        let progress = Arc::new(RunnerProgress {
+            done: AtomicI64::new(NO_EVENT),
             failed: AtomicUsize::new(0),
         });
         let runner = Runner {
@@ -61,14 +61,14 @@ impl Commands {
     }
 
     /// Queues an event; waits while the queue is full.
-    pub(super) async fn hand_over(&self, event: &HubEvent) {
+    pub(super) async fn queue(&self, event: &HubEvent) {
         if let Some(events) = &self.events {
             let (relaxed, before) = (Ordering::Relaxed, event.id - 1);
             // Fails for every event but the first, as intended.
             let _ = self
                 .progress
                 .done
-                .compare_exchange(NONE, before, relaxed, relaxed);
+                .compare_exchange(NO_EVENT, before, relaxed, relaxed);
             // The receiver lives as long as this sender.
             drop(events.send(event.clone()).await);
         }
@@ -85,7 +85,7 @@ impl Commands {
     /// ended, or the one before the first; `None` when no event was queued.
     pub(super) fn stop(self) -> Option<i64> {
         self.runner.abort();
-        Some(self.progress.done.load(Ordering::Relaxed)).filter(|id| *id != NONE)
+        Some(self.progress.done.load(Ordering::Relaxed)).filter(|id| *id != NO_EVENT)
     }
 
     pub(super) fn failed(self) -> usize {
@@ -97,7 +97,7 @@ struct Runner {
     command: String,
     limit: Duration,
     printer: Printer,
-    progress: Arc<Progress>,
+    progress: Arc<RunnerProgress>,
 }
 
 impl Runner {
@@ -120,7 +120,7 @@ impl Runner {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("the command cannot be started: {error}"))?;
-        let group = Group::of(&child);
+        let group = ProcessGroup::of(&child);
         let input = child.stdin.take();
         let document = format!("{}\n", event.document);
         let written = async move {
@@ -132,7 +132,7 @@ impl Runner {
         let ended = async { tokio::join!(child.wait(), written).0 };
         match tokio::time::timeout(self.limit, ended).await {
             Ok(Ok(status)) => {
-                group.forget();
+                group.disarm();
                 match status.success() {
                     true => Ok(()),
                     false => Err(format!("the command ended with {status}")),
@@ -174,22 +174,22 @@ fn environment(event: &HubEvent) -> [(&'static str, String); 7] {
             "DOORCTL_EVENT_JOB",
             text(event.job_id.as_deref().unwrap_or_default()),
         ),
-        ("DOORCTL_EVENT_EVENT", text(form::name(event))),
+        ("DOORCTL_EVENT_EVENT", text(describe::name(event))),
         (
             "DOORCTL_EVENT_ALARM",
-            text(form::alarm(event).unwrap_or_default()),
+            text(describe::alarm(event).unwrap_or_default()),
         ),
         ("DOORCTL_EVENT_TIME", event.time.to_string()),
     ]
 }
 
 /// The process group of the shell, killed on drop unless the shell has ended by itself.
-struct Group {
+struct ProcessGroup {
     #[cfg(unix)]
     leader: Option<rustix::process::Pid>,
 }
 
-impl Group {
+impl ProcessGroup {
     #[cfg(unix)]
     fn of(child: &Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
@@ -204,12 +204,12 @@ impl Group {
     }
 
     /// Keeps background processes of a shell that has ended: they were started on purpose.
-    fn forget(self) {
+    fn disarm(self) {
         std::mem::forget(self);
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         #[cfg(unix)]
         if let Some(leader) = self.leader {

@@ -7,23 +7,23 @@ use doorctl::{ClientError, EventRequest, EventStream, EventStreamItem};
 use iothub_protocol::ErrorCode;
 use rand::Rng as _;
 
-use crate::commands::jobs::follow::passes;
+use crate::commands::jobs::follow::is_temporary;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::{Session, explain_rights};
 
 /// Upper bound of the first wait; doubled each time. The wait is a random part of it.
-const FIRST: Duration = Duration::from_millis(250);
+const FIRST_WAIT: Duration = Duration::from_millis(250);
 
 /// Upper bound of every wait.
-const LONGEST: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// A stream that lived this long resets the wait.
-const GOOD: Duration = Duration::from_secs(30);
+const STABLE_AFTER: Duration = Duration::from_secs(30);
 
 /// Consecutive attempts to get the rest of the recorded events without `--follow`: about ten
 /// seconds.
-const BREAKS: u32 = 6;
+const MAX_BREAKS: u32 = 6;
 
 pub(super) struct Feed<'a> {
     session: &'a Session,
@@ -35,7 +35,7 @@ pub(super) struct Feed<'a> {
     /// Waits since the last event.
     breaks: u32,
     /// Whether the hub was reported as unreachable.
-    away: bool,
+    unreachable: bool,
     /// The last handled event, or the one to start after.
     seen: Option<i64>,
 }
@@ -48,9 +48,9 @@ impl<'a> Feed<'a> {
             request,
             stream: None,
             opened: None,
-            ceiling: FIRST,
+            ceiling: FIRST_WAIT,
             breaks: 0,
-            away: false,
+            unreachable: false,
             seen: None,
         }
     }
@@ -72,35 +72,35 @@ impl<'a> Feed<'a> {
                     Ok(stream) => self.open(stream),
                     // Only the first connection fails at once: later the hub may just be
                     // restarting.
-                    Err(error) if self.opened.is_some() && self.is_worth(&error) => {
-                        self.pause(Some(&error)).await;
+                    Err(error) if self.opened.is_some() && self.may_retry(&error) => {
+                        self.back_off(Some(&error)).await;
                     }
-                    Err(error) => return Err(explain(error)),
+                    Err(error) => return Err(explained(error)),
                 }
                 continue;
             };
             match stream.next().await {
                 Ok(Some(news)) => {
-                    self.ceiling = FIRST;
+                    self.ceiling = FIRST_WAIT;
                     self.breaks = 0;
                     self.request.after = news.id().or(self.request.after);
                     return Ok(news);
                 }
-                Ok(None) if self.may_ask_again() => self.pause(None).await,
-                Ok(None) => return Err(cut_short()),
-                Err(error) if self.is_worth(&error) => self.pause(Some(&error)).await,
+                Ok(None) if self.may_reconnect() => self.back_off(None).await,
+                Ok(None) => return Err(cut_short_error()),
+                Err(error) if self.may_retry(&error) => self.back_off(Some(&error)).await,
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
     /// Whether to retry after this error.
-    fn is_worth(&self, error: &ClientError) -> bool {
-        passes(error) && self.may_ask_again()
+    fn may_retry(&self, error: &ClientError) -> bool {
+        is_temporary(error) && self.may_reconnect()
     }
 
-    fn may_ask_again(&self) -> bool {
-        self.request.follow || self.breaks < BREAKS
+    fn may_reconnect(&self) -> bool {
+        self.request.follow || self.breaks < MAX_BREAKS
     }
 
     fn open(&mut self, stream: EventStream) {
@@ -114,7 +114,7 @@ impl<'a> Feed<'a> {
                 self.session.hub.host_name()
             ));
         }
-        if self.away {
+        if self.unreachable {
             printer.say("the hub is reachable again");
         }
         if first && self.request.after.is_none() && self.request.since.is_none() {
@@ -122,39 +122,42 @@ impl<'a> Feed<'a> {
             // so that no event is missed.
             self.request.since = stream.begun();
         }
-        self.away = false;
+        self.unreachable = false;
         self.opened = Some(Instant::now());
         self.stream = Some(stream);
     }
 
     /// Waits before the next request, longer each time.
-    async fn pause(&mut self, error: Option<&ClientError>) {
+    async fn back_off(&mut self, error: Option<&ClientError>) {
         self.stream = None;
         self.breaks = self.breaks.saturating_add(1);
-        if self.opened.is_some_and(|opened| opened.elapsed() >= GOOD) {
-            self.ceiling = FIRST;
+        if self
+            .opened
+            .is_some_and(|opened| opened.elapsed() >= STABLE_AFTER)
+        {
+            self.ceiling = FIRST_WAIT;
         }
         let wait = self.ceiling.mul_f64(rand::rng().random_range(0.5..=1.0));
-        if let Some(error) = error.filter(|_| !self.away) {
-            self.away = true;
+        if let Some(error) = error.filter(|_| !self.unreachable) {
+            self.unreachable = true;
             self.session
                 .printer
                 .say(format!("{error}; retrying until it is reachable again"));
         }
-        self.ceiling = LONGEST.min(self.ceiling * 2);
+        self.ceiling = MAX_WAIT.min(self.ceiling * 2);
         tokio::time::sleep(wait).await;
     }
 }
 
 /// The error for recorded events that could not be read to the end.
-fn cut_short() -> anyhow::Error {
+fn cut_short_error() -> anyhow::Error {
     Failure::new("the hub repeatedly ended its response before all events were sent")
         .next("check the hub's log; an older hub does not mark the end of its events: upgrade it")
         .into()
 }
 
 /// The error of an events request.
-fn explain(error: ClientError) -> anyhow::Error {
+fn explained(error: ClientError) -> anyhow::Error {
     match error.code() {
         Some(ErrorCode::ArgumentInvalid) => Failure::new(error.to_string())
             .next("start with a time: doorctl events --since 1h")

@@ -6,7 +6,7 @@ use doorctl::HubEvent;
 use iothub_protocol::DeviceId;
 use iothub_protocol::twin::Twin;
 
-use super::form;
+use super::describe;
 use crate::cli::record::EventsArgs;
 use crate::cli::target::TargetArgs;
 use crate::failure::Failure;
@@ -15,7 +15,7 @@ use crate::suggest;
 use crate::target::Target;
 
 /// Names of the hub's own events, and their kinds.
-const OF_HUB: [(&str, &str); 13] = [
+const HUB_EVENTS: [(&str, &str); 13] = [
     ("deviceConnected", "connection"),
     ("deviceDisconnected", "connection"),
     ("updateTwin", "twin"),
@@ -32,7 +32,7 @@ const OF_HUB: [(&str, &str); 13] = [
 ];
 
 /// Names of door-agent's events, and of the alarms in them.
-const OF_DOORS: &[&str] = &[
+const DOOR_EVENTS: &[&str] = &[
     "lockState",
     "doorState",
     "requestToExit",
@@ -81,7 +81,7 @@ impl Filter {
     /// Builds the filter from the flags; looks up doors and places.
     pub(super) async fn new(args: &EventsArgs, session: &Session) -> anyhow::Result<Self> {
         for name in &args.events {
-            if let Some(warning) = doubt(name) {
+            if let Some(warning) = unknown_name_warning(name) {
                 session.printer.warn(warning);
             }
         }
@@ -119,13 +119,13 @@ impl Filter {
             door.is_some_and(|door| doors.contains(door))
         };
         let named = |name: &String| {
-            name.eq_ignore_ascii_case(form::name(event))
-                || form::alarm(event).is_some_and(|alarm| name.eq_ignore_ascii_case(alarm))
+            name.eq_ignore_ascii_case(describe::name(event))
+                || describe::alarm(event).is_some_and(|alarm| name.eq_ignore_ascii_case(alarm))
         };
         self.doors.as_ref().is_none_or(of_door)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
             && (self.events.is_empty() || self.events.iter().any(named))
-            && (!self.alarms || ["alarmRaised", "alarmCleared"].contains(&form::name(event)))
+            && (!self.alarms || ["alarmRaised", "alarmCleared"].contains(&describe::name(event)))
             && (self.repeated || !event.repeated)
     }
 }
@@ -170,15 +170,20 @@ async fn doors(args: &EventsArgs, session: &Session) -> anyhow::Result<Option<BT
 }
 
 fn kind_of(name: &str) -> &'static str {
-    let of_hub = OF_HUB
+    let of_hub = HUB_EVENTS
         .iter()
         .find(|(known, _)| known.eq_ignore_ascii_case(name));
     of_hub.map_or("telemetry", |(_, kind)| kind)
 }
 
 /// A warning for an unknown event name, which may be right: other devices have their own names.
-fn doubt(name: &str) -> Option<String> {
-    let known = || OF_DOORS.iter().copied().chain(OF_HUB.map(|(name, _)| name));
+fn unknown_name_warning(name: &str) -> Option<String> {
+    let known = || {
+        DOOR_EVENTS
+            .iter()
+            .copied()
+            .chain(HUB_EVENTS.map(|(name, _)| name))
+    };
     if known().any(|known| known.eq_ignore_ascii_case(name)) {
         return None;
     }
@@ -200,7 +205,7 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn told(kind: &str, alarm: &str) -> HubEvent {
+    fn telemetry(kind: &str, alarm: &str) -> HubEvent {
         event(json!({
             "id": 1, "kind": "telemetry", "time": "2026-11-23T21:00:00Z", "deviceId": "east",
             "body": {"kind": kind, "alarm": alarm},
@@ -208,24 +213,24 @@ mod tests {
     }
 
     #[test]
-    fn names_and_alarms_are_both_looked_at() {
+    fn the_event_filter_matches_names_and_alarms() {
         let filter = Filter {
             events: vec!["forcedopen".to_owned(), "alarmCleared".to_owned()],
             ..Filter::default()
         };
-        assert!(filter.admits(&told("alarmRaised", "forcedOpen")));
-        assert!(filter.admits(&told("alarmCleared", "heldOpen")));
-        assert!(!filter.admits(&told("alarmRaised", "heldOpen")));
+        assert!(filter.admits(&telemetry("alarmRaised", "forcedOpen")));
+        assert!(filter.admits(&telemetry("alarmCleared", "heldOpen")));
+        assert!(!filter.admits(&telemetry("alarmRaised", "heldOpen")));
         let alarms = Filter {
             alarms: true,
             ..Filter::default()
         };
-        assert!(!alarms.admits(&told("preAlarm", "heldOpen")));
+        assert!(!alarms.admits(&telemetry("preAlarm", "heldOpen")));
         assert_eq!(alarms.kinds(), ["telemetry"]);
     }
 
     #[test]
-    fn the_hub_is_asked_for_no_more_than_can_be_shown() {
+    fn only_kinds_that_may_be_shown_are_requested() {
         let kinds = |events: &[&str]| {
             let events = events.iter().map(|name| (*name).to_owned()).collect();
             let filter = Filter {
@@ -240,27 +245,31 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_before_and_what_is_of_others_is_left_out() {
-        let mut again = told("doorState", "");
+    fn repeated_events_and_events_of_other_doors_are_filtered_out() {
+        let mut again = telemetry("doorState", "");
         again.repeated = true;
         assert!(!Filter::default().admits(&again));
         let west = Filter {
             doors: Some(BTreeSet::from(["west".to_owned()])),
             ..Filter::default()
         };
-        assert!(!west.admits(&told("doorState", "")));
+        assert!(!west.admits(&telemetry("doorState", "")));
         assert_eq!(west.only_door().unwrap().as_str(), "west");
     }
 
     #[test]
-    fn a_slip_of_the_fingers_is_told() {
+    fn an_unknown_event_name_gives_a_warning_with_a_suggestion() {
         for alarm in Alarm::ALL {
-            assert_eq!(doubt(alarm.as_str()), None);
+            assert_eq!(unknown_name_warning(alarm.as_str()), None);
         }
         assert_eq!(
-            doubt("forcedOpne").unwrap(),
+            unknown_name_warning("forcedOpne").unwrap(),
             "--event: neither door-agent nor door-hub has an event `forcedOpne`; did you mean `forcedOpen`?"
         );
-        assert!(doubt("sneezed").unwrap().ends_with("`sneezed`"));
+        assert!(
+            unknown_name_warning("sneezed")
+                .unwrap()
+                .ends_with("`sneezed`")
+        );
     }
 }

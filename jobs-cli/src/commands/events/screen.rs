@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::form;
+use super::describe;
 use crate::printer::{self, Cell, Format, Printer, Row, printable};
 use crate::session::Session;
 use crate::time::on_clock;
@@ -15,18 +15,18 @@ use crate::time::on_clock;
 const COLUMNS: [(&str, usize); 3] = [("time", 19), ("door", 12), ("event", 13)];
 
 /// Maximum length of an event's name, in characters: devices choose it.
-const NAME: usize = 40;
+const MAX_NAME_LEN: usize = 40;
 
 /// Maximum width of a column; a longer text shifts the rest of its own line only.
-const WIDEST: usize = NAME + "...".len();
+const MAX_WIDTH: usize = MAX_NAME_LEN + "...".len();
 
 pub(super) struct Screen {
     printer: Printer,
     zone: TimeZone,
-    /// Widths so far, up to [`WIDEST`].
+    /// Widths so far, up to [`MAX_WIDTH`].
     widths: [usize; COLUMNS.len()],
     /// Whether the titles of CSV are printed.
-    begun: bool,
+    titles_printed: bool,
 }
 
 impl Screen {
@@ -35,7 +35,7 @@ impl Screen {
             printer: session.printer.clone(),
             zone: session.zone.clone(),
             widths: COLUMNS.map(|(_, width)| width),
-            begun: false,
+            titles_printed: false,
         }
     }
 
@@ -48,9 +48,13 @@ impl Screen {
             }
             Format::Csv => {
                 let text = printer::render(Format::Csv, &[EventRow::new(event, &self.zone)])?;
-                let behind_titles = text.split_once('\n').map_or("", |(_, line)| line);
-                printer::write(if self.begun { behind_titles } else { &text })?;
-                self.begun = true;
+                let without_titles = text.split_once('\n').map_or("", |(_, line)| line);
+                printer::write(if self.titles_printed {
+                    without_titles
+                } else {
+                    &text
+                })?;
+                self.titles_printed = true;
             }
             Format::Json => printer::write(&printer::document(&document(event)?)?)?,
             Format::Jsonl => printer::write(&format!("{}\n", event.document))?,
@@ -59,7 +63,7 @@ impl Screen {
     }
 
     /// Prints all events at once; `left_out` is set when there were more.
-    pub(super) fn all(&self, events: &[HubEvent], left_out: bool) -> anyhow::Result<()> {
+    pub(super) fn show_all(&self, events: &[HubEvent], left_out: bool) -> anyhow::Result<()> {
         match self.printer.format() {
             Format::Table if events.is_empty() => {}
             Format::Table => {
@@ -102,7 +106,7 @@ impl Screen {
     }
 
     /// Warns of events that the hub has deleted.
-    pub(super) fn lost(&self, from: i64, to: i64) {
+    pub(super) fn warn_of_lost(&self, from: i64, to: i64) {
         let which = match from == to {
             true => format!("event {from} is"),
             false => format!("events {from} to {to} are"),
@@ -117,7 +121,7 @@ impl Screen {
         for (index, cell) in cells.iter().enumerate() {
             let width = self.widths.get_mut(index);
             let width = width.map_or(0, |width| {
-                *width = (*width).max(cell.text.chars().count().min(WIDEST));
+                *width = (*width).max(cell.text.chars().count().min(MAX_WIDTH));
                 *width
             });
             line += &self.printer.padded(cell, width);
@@ -130,8 +134,11 @@ impl Screen {
         [
             on_clock(&event.time.to_zoned(self.zone.clone())).into(),
             printable(event.device_id.as_deref().unwrap_or("-")).into(),
-            Cell::toned(form::shortened(form::name(event), NAME), form::tone(event)),
-            form::details(event, &self.zone).into(),
+            Cell::toned(
+                describe::shortened(describe::name(event), MAX_NAME_LEN),
+                describe::tone(event),
+            ),
+            describe::details(event, &self.zone).into(),
         ]
     }
 }
@@ -172,9 +179,9 @@ impl EventRow {
             kind: event.kind.clone(),
             door: event.device_id.clone().unwrap_or_default(),
             job: event.job_id.clone().unwrap_or_default(),
-            event: printable(form::name(event)),
-            alarm: printable(form::alarm(event).unwrap_or_default()),
-            details: form::details(event, zone),
+            event: printable(describe::name(event)),
+            alarm: printable(describe::alarm(event).unwrap_or_default()),
+            details: describe::details(event, zone),
             repeated: event.repeated,
         }
     }
@@ -213,7 +220,7 @@ mod tests {
             printer: Printer::new(Format::Table, true),
             zone: TimeZone::UTC,
             widths: COLUMNS.map(|(_, width)| width),
-            begun: false,
+            titles_printed: false,
         }
     }
 
@@ -225,11 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_device_calls_its_event_widens_no_screen() {
+    fn a_long_event_name_does_not_widen_the_column() {
         let mut screen = screen();
         // A width is 16 bits at most.
         let long = screen.line(&event("east", &"x".repeat(70_000)));
-        let shortened = format!("{}...", "x".repeat(NAME));
+        let shortened = format!("{}...", "x".repeat(MAX_NAME_LEN));
         assert_eq!(
             long,
             format!("2026-11-23 21:00:00  east          {shortened}  a=1\n")
@@ -237,11 +244,14 @@ mod tests {
         let door = "d".repeat(128);
         assert!(screen.line(&event(&door, "x")).contains(&door));
         let next = screen.line(&event("east", "alarmRaised"));
-        assert_eq!(next.find("a=1"), Some(19 + 2 + WIDEST + 2 + WIDEST + 2));
+        assert_eq!(
+            next.find("a=1"),
+            Some(19 + 2 + MAX_WIDTH + 2 + MAX_WIDTH + 2)
+        );
     }
 
     #[test]
-    fn what_a_device_wrote_moves_no_cursor_in_csv_either() {
+    fn control_characters_are_escaped_in_csv() {
         let document = json!({
             "id": 7, "kind": "telemetry", "time": "2026-11-23T21:00:00Z", "deviceId": "east",
             "body": {"kind": "\u{1b}[2Jx", "alarm": "\u{7}y", "a": "\u{1b}[1A"},
@@ -256,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_value_can_hold_is_printed_as_it_came() {
+    fn documents_that_no_value_can_represent_are_printed_unchanged() {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         for body in [deep.as_str(), "1e999", r#"{"a":"\ud800"}"#, r#"{"a":1}"#] {
             let line = format!(

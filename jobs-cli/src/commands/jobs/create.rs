@@ -1,6 +1,6 @@
 //! Creates jobs: selects the doors, the action and the time, and echoes them before and after.
 
-mod plan;
+mod draft;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -28,20 +28,20 @@ use crate::session::{Session, unknown_door};
 use crate::target::Target;
 use crate::time::{self, TimeArg, TimeArgError};
 
-pub(in crate::commands) use plan::Plan;
+pub(in crate::commands) use draft::JobDraft;
 #[cfg(all(unix, feature = "demo"))]
-pub(in crate::commands) use plan::numbered;
+pub(in crate::commands) use draft::numbered_ids;
 
 /// A job that is about to be created: doors, time, action, and whether to ask for confirmation.
-pub(super) struct Prepared {
-    pub(super) plan: Plan,
+pub(super) struct PreparedJob {
+    pub(super) draft: JobDraft,
     pub(super) action: JobAction,
     /// `lock`, `unlock`, the method, `twin` or `tags`.
     pub(super) what: String,
     /// The start as typed.
-    pub(super) at_given: String,
+    pub(super) start_text: String,
     /// The value of `--id`.
-    pub(super) id_given: Option<String>,
+    pub(super) explicit_id: Option<String>,
     /// Length of the action, when it has an end.
     pub(super) length: Option<Duration>,
     /// The end, when it was given as a time.
@@ -50,7 +50,7 @@ pub(super) struct Prepared {
 }
 
 /// Parses and checks the arguments; the only request to the hub is for its clock.
-pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Result<Prepared> {
+pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Result<PreparedJob> {
     let (what, target, schedule, confirm, end) = match work {
         WorkCommand::Lock(args) => (
             "lock",
@@ -84,20 +84,20 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
     if let Some(calls) = calls {
         invoke::checked_response_timeout(calls.connect_timeout, calls.response_timeout)?;
     }
-    let mut plan = Plan::new(what, Target::required(target)?, schedule, session).await?;
+    let mut draft = JobDraft::new(what, Target::required(target)?, schedule, session).await?;
     let end = match end {
-        Some(end) => End::parse(end, &plan, session)?,
-        None => End::default(),
+        Some(end) => ActionEnd::parse(end, &draft, session)?,
+        None => ActionEnd::default(),
     };
     let action = match work {
-        WorkCommand::Lock(args) => lock(args, &end, &plan)?,
-        WorkCommand::Unlock(args) => unlock(args, &end, &plan)?,
-        WorkCommand::Method(args) => method(args, &plan)?,
+        WorkCommand::Lock(args) => lock(args, &end, &draft)?,
+        WorkCommand::Unlock(args) => unlock(args, &end, &draft)?,
+        WorkCommand::Method(args) => method(args, &draft)?,
         WorkCommand::Twin(args) => {
-            plan.acknowledged_within = args.deadline;
+            draft.acknowledged_within = args.deadline;
             let action = twin(&args.desired, &args.tags)?;
             if let JobAction::UpdateTwin(patch) = &action {
-                acknowledge::warn_of(patch.desired.values(), &session.printer);
+                acknowledge::warn_of_misspelled_keys(patch.desired.values(), &session.printer);
             }
             action
         }
@@ -110,12 +110,12 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
     if let JobAction::Method(call) = &action {
         invoke::warn_without_end(call, &session.printer);
     }
-    Ok(Prepared {
-        plan,
+    Ok(PreparedJob {
+        draft,
         action,
         what: what.to_owned(),
-        at_given: schedule.at.trim().to_owned(),
-        id_given: schedule.id.clone(),
+        start_text: schedule.at.trim().to_owned(),
+        explicit_id: schedule.id.clone(),
         length: end.length,
         until: end.until,
         confirm,
@@ -124,24 +124,24 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
 
 /// Creates a job from the arguments.
 pub(super) async fn run(work: &WorkCommand, session: &Session) -> anyhow::Result<ExitStatus> {
-    prepare(work, session).await?.make(session).await
+    prepare(work, session).await?.create(session).await
 }
 
-impl Prepared {
+impl PreparedJob {
     /// Creates the job after the user has confirmed it.
-    pub(super) async fn make(self, session: &Session) -> anyhow::Result<ExitStatus> {
-        self.plan.refuse_parts_elsewhere(session).await?;
-        let doors = self.plan.preview(session).await?;
-        confirm_instant("--at", self.plan.at(), self.confirm.yes, session)?;
+    pub(super) async fn create(self, session: &Session) -> anyhow::Result<ExitStatus> {
+        self.draft.refuse_split_unless_door_hub(session).await?;
+        let doors = self.draft.preview(session).await?;
+        confirm_instant("--at", self.draft.at(), self.confirm.yes, session)?;
         if let Some(until) = &self.until {
             confirm_instant("--until", until, self.confirm.yes, session)?;
         }
-        confirm(&self.said(), doors, self.confirm)?;
-        self.plan.make(self.action, doors, session).await
+        confirm(&self.verb_phrase(), doors, self.confirm)?;
+        self.draft.create(self.action, doors, session).await
     }
 
     /// The verb phrase for prompts: `lock`, `call identify of`, `change the twins of`.
-    pub(super) fn said(&self) -> String {
+    pub(super) fn verb_phrase(&self) -> String {
         match (self.what.as_str(), &self.action) {
             ("lock" | "unlock", _) => self.what.clone(),
             ("tags", _) => "change the tags of".to_owned(),
@@ -153,36 +153,36 @@ impl Prepared {
 
 /// The end of the action of a job.
 #[derive(Debug, Clone, Default)]
-struct End {
+struct ActionEnd {
     /// Counted from the start.
     length: Option<Duration>,
     /// Set when the end was given as a time.
     until: Option<TimeArg>,
 }
 
-impl End {
+impl ActionEnd {
     /// Parses `--for`, or `--until`, which must be after the start of the job and is echoed.
-    fn parse(args: &EndArgs, plan: &Plan, session: &Session) -> anyhow::Result<Self> {
+    fn parse(args: &EndArgs, draft: &JobDraft, session: &Session) -> anyhow::Result<Self> {
         let Some(text) = &args.until else {
             return Ok(Self {
                 length: args.length,
                 until: None,
             });
         };
-        let start = &plan.at().when;
+        let start = &draft.at().when;
         let failure = |why: String| Failure::new(format!("--until {text:?}: {why}"));
-        let after_the_start =
+        let expected_after_start =
             || format!("expected a time after the start, {}", time::describe(start));
         let until = TimeArg::parse(text, start).map_err(|error| match error {
             TimeArgError::Past(when, _) => {
-                failure(format!("{when} is too early; {}", after_the_start()))
+                failure(format!("{when} is too early; {}", expected_after_start()))
             }
             error => failure(error.to_string()),
         })?;
-        let length = until.when.timestamp().duration_since(plan.start());
+        let length = until.when.timestamp().duration_since(draft.start());
         let seconds = u64::try_from(length.as_secs()).unwrap_or_default();
         let why = match Duration::from_secs(seconds) {
-            Duration::ZERO => after_the_start(),
+            Duration::ZERO => expected_after_start(),
             length if length > MAX => format!(
                 "it is more than 7 days after the start, {}; expected at most 7 days",
                 time::describe(start)
@@ -203,41 +203,41 @@ impl End {
     }
 
     /// The end as an instant: as given, or computed from a start that was given as a time.
-    fn instant(&self, plan: &Plan) -> anyhow::Result<Option<Timestamp>> {
+    fn instant(&self, draft: &JobDraft) -> anyhow::Result<Option<Timestamp>> {
         match &self.until {
             Some(until) => Ok(Some(until.when.timestamp().round(jiff::Unit::Second)?)),
-            None => plan.until(self.length),
+            None => draft.until(self.length),
         }
     }
 }
 
-fn lock(args: &LockArgs, end: &End, plan: &Plan) -> anyhow::Result<JobAction> {
+fn lock(args: &LockArgs, end: &ActionEnd, draft: &JobDraft) -> anyhow::Result<JobAction> {
     let payload = LockDoor {
         lock_time: end.length,
-        until: end.instant(plan)?,
-        header: plan.header()?,
+        until: end.instant(draft)?,
+        header: draft.header()?,
     };
     let call = door_call("lockDoor", &payload, &args.calls)?;
     Ok(JobAction::Method(call))
 }
 
-fn unlock(args: &LockArgs, end: &End, plan: &Plan) -> anyhow::Result<JobAction> {
+fn unlock(args: &LockArgs, end: &ActionEnd, draft: &JobDraft) -> anyhow::Result<JobAction> {
     let payload = UnlockDoor {
         unlock_time: end.length,
-        until: end.instant(plan)?,
+        until: end.instant(draft)?,
         pulse: None,
-        header: plan.header()?,
+        header: draft.header()?,
     };
     let call = door_call("unlockDoor", &payload, &args.calls)?;
     Ok(JobAction::Method(call))
 }
 
-fn method(args: &MethodArgs, plan: &Plan) -> anyhow::Result<JobAction> {
+fn method(args: &MethodArgs, draft: &JobDraft) -> anyhow::Result<JobAction> {
     let payload = match (&args.payload, args.method.as_str()) {
         (Some(text), _) => Some(invoke::payload(text)?),
         (None, "relinquish") => Some(raw(&Relinquish {
             slot: None,
-            header: plan.header()?,
+            header: draft.header()?,
         })?),
         (None, _) => None,
     };
@@ -284,9 +284,9 @@ pub(in crate::commands) async fn refuse_unknown(
 ) -> anyhow::Result<()> {
     let twins: Vec<Twin> = session.hub.query("SELECT * FROM devices").await?;
     let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
-    let shown: BTreeSet<&str> = known.iter().copied().collect();
+    let listed: BTreeSet<&str> = known.iter().copied().collect();
     for name in &target.names {
-        if shown.contains(name.as_str()) {
+        if listed.contains(name.as_str()) {
             continue;
         }
         match session.hub.twin(name).await {

@@ -13,30 +13,31 @@ use crate::outcome::{JobGoal, OutcomeRow};
 use crate::printer::printable;
 
 /// How long the hub may be unreachable before following gives up: long enough for a restart.
-const PATIENCE: Duration = Duration::from_secs(120);
+const MAX_HUB_ABSENCE: Duration = Duration::from_secs(120);
 
 /// Consecutive polls that are granted to something that may still appear: a new job, a status that
 /// this program knows, the last device records.
-pub(super) const FEW_POLLS: u32 = 5;
+pub(super) const GRACE_POLLS: u32 = 5;
 
-/// First reads of the doors that do not wait for [`Pace::doors`], so that missing doors show early.
+/// First reads of the doors that do not wait for [`PollIntervals::doors`], so that missing doors
+/// show early.
 const EARLY_READS: u32 = 3;
 
 /// A job that starts later than this is polled less often.
-const SOON: Duration = Duration::from_secs(15);
+const NEAR_START: Duration = Duration::from_secs(15);
 
 /// Poll intervals.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
+pub(crate) struct PollIntervals {
     /// Redraw of the view, and poll of a job that runs or is about to.
     pub(crate) tick: Duration,
-    /// Poll of a job whose start is further away than [`SOON`].
+    /// Poll of a job whose start is further away than [`NEAR_START`].
     pub(crate) far: Duration,
     /// Read of the doors, at least one page each; longer when a read takes long.
     pub(crate) doors: Duration,
 }
 
-impl Pace {
+impl PollIntervals {
     /// Fits Azure's limits (100 job operations and 20 queries a minute) with room for another
     /// client.
     pub(crate) const REMOTE: Self = Self {
@@ -48,7 +49,7 @@ impl Pace {
 
 /// A job that is over, with its doors sorted by name.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct FinishedJob {
     pub(crate) job: JobResponse,
     pub(crate) rows: Vec<OutcomeRow>,
 }
@@ -78,22 +79,24 @@ pub(crate) async fn follow(
     hub: &HubClient,
     id: &JobId,
     wanted: JobGoal,
-    pace: Pace,
+    intervals: PollIntervals,
     view: &mut View,
-) -> anyhow::Result<Ended> {
-    let mut doors = Doors::default();
+) -> anyhow::Result<FinishedJob> {
+    let mut doors = JobDoors::default();
     let mut job: Option<JobResponse> = None;
-    let mut asked: Option<Instant> = None;
+    let mut polled_at: Option<Instant> = None;
     let mut away_since: Option<Instant> = None;
     // Consecutive polls without a usable status.
-    let mut in_doubt = 0;
+    let mut unclear_polls = 0;
     let mut waited_for_records = 0;
     loop {
-        if asked.is_none_or(|asked| asked.elapsed() >= between(job.as_ref(), pace, hub.now())) {
-            asked = Some(Instant::now());
+        if polled_at.is_none_or(|polled_at| {
+            polled_at.elapsed() >= poll_interval(job.as_ref(), intervals, hub.now())
+        }) {
+            polled_at = Some(Instant::now());
             let answer = match hub.job(id).await {
                 Ok(answer) => doors
-                    .refresh(hub, &answer, wanted, pace)
+                    .refresh(hub, &answer, wanted, intervals)
                     .await
                     .map(|()| answer),
                 Err(error) => Err(error),
@@ -101,38 +104,38 @@ pub(crate) async fn follow(
             match answer {
                 Ok(answer) => {
                     away_since = None;
-                    in_doubt = match answer.status {
-                        JobStatus::Unknown => in_doubt + 1,
+                    unclear_polls = match answer.status {
+                        JobStatus::Unknown => unclear_polls + 1,
                         _ => 0,
                     };
-                    if in_doubt >= FEW_POLLS {
-                        return Err(strange(&answer).into());
+                    if unclear_polls >= GRACE_POLLS {
+                        return Err(unknown_status_error(&answer).into());
                     }
                     job = Some(answer);
                 }
                 Err(error) if error.code() == Some(ErrorCode::JobNotFound) => {
-                    in_doubt += 1;
-                    if in_doubt >= FEW_POLLS {
-                        return Err(gone(id, job.as_ref()).into());
+                    unclear_polls += 1;
+                    if unclear_polls >= GRACE_POLLS {
+                        return Err(job_missing_error(id, job.as_ref()).into());
                     }
                 }
-                Err(error) if passes(&error) => {
+                Err(error) if is_temporary(&error) => {
                     let since = *away_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > PATIENCE {
+                    if since.elapsed() > MAX_HUB_ABSENCE {
                         return Err(error.into());
                     }
-                    view.trouble(&error);
+                    view.show_error(&error);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         if let Some(answer) = &job {
             view.show(answer, &doors.rows, wanted, hub.now());
-            if answer.status.is_over() && away_since.is_none() && in_doubt == 0 {
+            if answer.status.is_over() && away_since.is_none() && unclear_polls == 0 {
                 // Azure's queries lag behind its jobs.
-                if !doors.are_behind(answer) || waited_for_records >= FEW_POLLS {
+                if !doors.lag_behind(answer) || waited_for_records >= GRACE_POLLS {
                     view.finish();
-                    return Ok(Ended {
+                    return Ok(FinishedJob {
                         job: answer.clone(),
                         rows: doors.rows,
                     });
@@ -140,12 +143,12 @@ pub(crate) async fn follow(
                 waited_for_records += 1;
             }
         }
-        tokio::time::sleep(pace.tick).await;
+        tokio::time::sleep(intervals.tick).await;
     }
 }
 
 /// The error for a job that the hub does not have; `seen` is its last known state.
-fn gone(id: &JobId, seen: Option<&JobResponse>) -> Failure {
+fn job_missing_error(id: &JobId, seen: Option<&JobResponse>) -> Failure {
     match seen {
         Some(seen) => Failure::new(format!(
             "job {id} no longer exists on the hub; its last status was {}",
@@ -157,7 +160,7 @@ fn gone(id: &JobId, seen: Option<&JobResponse>) -> Failure {
 }
 
 /// The error for a job with an unknown status, which may or may not be final.
-fn strange(job: &JobResponse) -> Failure {
+fn unknown_status_error(job: &JobResponse) -> Failure {
     let id = &job.job_id;
     let why = job.status_message.as_deref().unwrap_or_default();
     Failure::new(format!(
@@ -171,58 +174,61 @@ fn strange(job: &JobResponse) -> Failure {
 
 /// The doors as last read.
 #[derive(Default)]
-struct Doors {
+struct JobDoors {
     rows: Vec<OutcomeRow>,
-    read: Option<Instant>,
+    last_read: Option<Instant>,
     reads: u32,
-    took: Duration,
-    at: Option<DeviceJobStatistics>,
+    read_time: Duration,
+    counts: Option<DeviceJobStatistics>,
 }
 
-impl Doors {
+impl JobDoors {
     /// Re-reads the doors when a read is due and the counts have changed, and always at the end.
     async fn refresh(
         &mut self,
         hub: &HubClient,
         job: &JobResponse,
         wanted: JobGoal,
-        pace: Pace,
+        intervals: PollIntervals,
     ) -> Result<(), ClientError> {
-        let waited = self.read.map(|read| read.elapsed());
+        let waited = self.last_read.map(|last_read| last_read.elapsed());
         // Many doors are many pages: spend at most a fifth of the time on reading them.
         let due = self.reads < EARLY_READS
-            || waited.is_none_or(|waited| waited >= pace.doors.max(self.took * 4));
-        let moved = job.device_job_statistics.is_none() || job.device_job_statistics != self.at;
-        if job.status.is_over() || (job.status == JobStatus::Running && due && moved) {
-            let begun = Instant::now();
+            || waited.is_none_or(|waited| waited >= intervals.doors.max(self.read_time * 4));
+        let counts_changed =
+            job.device_job_statistics.is_none() || job.device_job_statistics != self.counts;
+        if job.status.is_over() || (job.status == JobStatus::Running && due && counts_changed) {
+            let started_at = Instant::now();
             self.rows = rows(hub, &job.job_id, wanted).await?;
-            self.took = begun.elapsed();
-            self.read = Some(begun);
+            self.read_time = started_at.elapsed();
+            self.last_read = Some(started_at);
             self.reads += 1;
-            self.at = job.device_job_statistics;
+            self.counts = job.device_job_statistics;
         }
         Ok(())
     }
 
     /// Whether the hub counts more doors than it returned records for.
-    fn are_behind(&self, job: &JobResponse) -> bool {
+    fn lag_behind(&self, job: &JobResponse) -> bool {
         let counts = job.device_job_statistics.unwrap_or_default();
         counts.device_count > self.rows.len() as u64
     }
 }
 
-fn between(job: Option<&JobResponse>, pace: Pace, now: Timestamp) -> Duration {
+fn poll_interval(job: Option<&JobResponse>, intervals: PollIntervals, now: Timestamp) -> Duration {
     let start = job.and_then(|job| job.start_time);
     let left = start.map(|start| start.duration_since(now).unsigned_abs());
     match (job.map(|job| job.status), left) {
-        (Some(JobStatus::Scheduled | JobStatus::Queued), Some(left)) if left > SOON => pace.far,
+        (Some(JobStatus::Scheduled | JobStatus::Queued), Some(left)) if left > NEAR_START => {
+            intervals.far
+        }
         // Polled at every tick.
         _ => Duration::ZERO,
     }
 }
 
 /// Whether the error may go away by itself soon.
-pub(crate) fn passes(error: &ClientError) -> bool {
+pub(crate) fn is_temporary(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => true,
         _ => matches!(error.status(), Some(429 | 500..=599)),

@@ -4,7 +4,7 @@
 mod conflict;
 mod digest;
 mod effect;
-mod kept;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use iothub_protocol::twin::{ConnectionState, Twin};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::create::{self, Prepared};
+use super::create::{self, PreparedJob};
 use crate::cli::jobs::WorkCommand;
 use crate::commands::many;
 use crate::door::{LOCK_TITLES, LockState};
@@ -22,12 +22,12 @@ use crate::printer::{Cell, Format, Row, Tone};
 use crate::session::Session;
 use crate::time::describe;
 use conflict::Conflict;
-use digest::{Content, LEAST, short, some_of};
+use digest::{MIN_DIGEST_LEN, PlanContent, first_names, short};
 
 /// A planned job, as `-o json` prints it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Report<'a> {
+struct PlanReport<'a> {
     digest: &'a str,
     what: &'a str,
     start: Timestamp,
@@ -49,55 +49,55 @@ struct PlanRow {
 }
 
 /// The doors that match now, and the digest of the plan.
-struct Seen {
+struct PlanSnapshot {
     twins: Vec<Twin>,
-    content: Content,
+    content: PlanContent,
     digest: String,
 }
 
 /// Prints what the job would do.
 pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     let prepared = create::prepare(work, session).await?;
-    let seen = look(&prepared, session).await?;
-    let names = seen.content.doors.iter().cloned().collect();
+    let snapshot = take_snapshot(&prepared, session).await?;
+    let names = snapshot.content.doors.iter().cloned().collect();
     let conflicts = conflict::conflicts(&prepared, &names, session).await?;
-    let rows = rows(&prepared, &seen.twins, &conflicts);
+    let rows = rows(&prepared, &snapshot.twins, &conflicts);
     let offline = rows
         .iter()
         .filter(|row| row.connection_state == ConnectionState::Disconnected)
         .count();
-    kept::keep(&seen.content, &seen.digest);
+    store::save(&snapshot.content, &snapshot.digest);
     let printer = &session.printer;
     match printer.format() {
-        Format::Json => printer.document(&Report {
-            digest: short(&seen.digest),
+        Format::Json => printer.document(&PlanReport {
+            digest: short(&snapshot.digest),
             what: &prepared.what,
-            start: prepared.plan.start(),
-            condition: &prepared.plan.target().condition,
+            start: prepared.draft.start(),
+            condition: &prepared.draft.target().condition,
             offline,
             doors: &rows,
             conflicts: &conflicts,
         })?,
         _ => printer.rows(&rows)?,
     }
-    tell_conflicts(&conflicts, session);
+    warn_of_conflicts(&conflicts, session);
     let offline = match offline {
         0 => String::new(),
         offline => format!(", {offline} of them offline"),
     };
     printer.say(format!(
         "this would {} {}{offline}; no job was created",
-        prepared.said(),
+        prepared.verb_phrase(),
         doors(rows.len()),
     ));
-    let at = prepared.plan.at();
+    let at = prepared.draft.at();
     printer.say(format!("starts {}", at.echo(session.hub.now())));
     if let Some(note) = &at.note {
         printer.say(format!("note: {note}"));
     }
     printer.say(format!(
         "plan {0}; to create the job: doorctl jobs apply --plan {0} with the same arguments",
-        short(&seen.digest)
+        short(&snapshot.digest)
     ));
     Ok(ExitStatus::Success)
 }
@@ -110,31 +110,31 @@ pub(super) async fn apply(
 ) -> anyhow::Result<ExitStatus> {
     let given = given.trim().to_ascii_lowercase();
     let is_digest = given.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !(LEAST..=64).contains(&given.len()) || !is_digest {
+    if !(MIN_DIGEST_LEN..=64).contains(&given.len()) || !is_digest {
         return Err(Failure::new(format!(
-            "invalid --plan {given:?}: expected {LEAST} to 64 hexadecimal digits, as `jobs plan` prints them"
+            "invalid --plan {given:?}: expected {MIN_DIGEST_LEN} to 64 hexadecimal digits, as `jobs plan` prints them"
         ))
         .next("doorctl jobs plan, with the same arguments")
         .into());
     }
     let prepared = create::prepare(work, session).await?;
-    let seen = look(&prepared, session).await?;
-    if !seen.digest.starts_with(&given) {
-        return Err(refused(&given, &seen).into());
+    let snapshot = take_snapshot(&prepared, session).await?;
+    if !snapshot.digest.starts_with(&given) {
+        return Err(outdated_error(&given, &snapshot).into());
     }
-    let names: BTreeSet<String> = seen.content.doors.iter().cloned().collect();
+    let names: BTreeSet<String> = snapshot.content.doors.iter().cloned().collect();
     let conflicts = conflict::conflicts(&prepared, &names, session).await?;
-    tell_conflicts(&conflicts, session);
-    prepared.make(session).await
+    warn_of_conflicts(&conflicts, session);
+    prepared.create(session).await
 }
 
-fn refused(given: &str, seen: &Seen) -> Failure {
-    let changed = match kept::find(given) {
-        Some(before) => seen.content.differences(&before).join("; "),
+fn outdated_error(given: &str, snapshot: &PlanSnapshot) -> Failure {
+    let changed = match store::find(given) {
+        Some(before) => snapshot.content.differences(&before).join("; "),
         None => format!(
             "the plan is {} now, for {}; plan {given} is not stored on this machine",
-            short(&seen.digest),
-            doors(seen.content.doors.len())
+            short(&snapshot.digest),
+            doors(snapshot.content.doors.len())
         ),
     };
     Failure::new(format!(
@@ -144,22 +144,22 @@ fn refused(given: &str, seen: &Seen) -> Failure {
     .status(ExitStatus::Refused)
 }
 
-async fn look(prepared: &Prepared, session: &Session) -> anyhow::Result<Seen> {
-    prepared.plan.refuse_parts_elsewhere(session).await?;
-    let target = prepared.plan.target();
-    let mut twins = many::read(target, session).await?;
+async fn take_snapshot(prepared: &PreparedJob, session: &Session) -> anyhow::Result<PlanSnapshot> {
+    prepared.draft.refuse_split_unless_door_hub(session).await?;
+    let target = prepared.draft.target();
+    let mut twins = many::read_target(target, session).await?;
     target.refuse_empty_places(twins.len(), session).await?;
     twins.sort_by(|a, b| a.device_id.as_str().cmp(b.device_id.as_str()));
     let names = twins.iter().map(|twin| twin.device_id.to_string());
-    let content = Content::new(prepared, session.hub.host_name().as_str(), names.collect());
-    Ok(Seen {
+    let content = PlanContent::new(prepared, session.hub.host_name().as_str(), names.collect());
+    Ok(PlanSnapshot {
         digest: content.digest(),
         twins,
         content,
     })
 }
 
-fn rows(prepared: &Prepared, twins: &[Twin], conflicts: &[Conflict]) -> Vec<PlanRow> {
+fn rows(prepared: &PreparedJob, twins: &[Twin], conflicts: &[Conflict]) -> Vec<PlanRow> {
     let mut by_door: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for conflict in conflicts {
         for door in &conflict.doors {
@@ -176,7 +176,7 @@ fn rows(prepared: &Prepared, twins: &[Twin], conflicts: &[Conflict]) -> Vec<Plan
     twins.iter().map(row).collect()
 }
 
-fn tell_conflicts(conflicts: &[Conflict], session: &Session) {
+fn warn_of_conflicts(conflicts: &[Conflict], session: &Session) {
     for conflict in conflicts {
         session.printer.warn(format!(
             "job {} ({}) also uses {} of these doors, from {}: {}",
@@ -184,7 +184,7 @@ fn tell_conflicts(conflicts: &[Conflict], session: &Session) {
             conflict.what,
             conflict.doors.len(),
             describe(&conflict.start.to_zoned(session.zone.clone())),
-            some_of(&conflict.doors)
+            first_names(&conflict.doors)
         ));
     }
 }

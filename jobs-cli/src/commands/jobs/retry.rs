@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::create::Plan;
+use super::create::JobDraft;
 use super::{explain_job, follow, id, wait};
 use crate::cli::jobs::RetryArgs;
 use crate::cli::target::TargetArgs;
@@ -53,10 +53,10 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         .status(ExitStatus::Refused)
         .into());
     }
-    acknowledge::as_it_stands(&job, &mut rows, session).await?;
-    let doors = left(&mut rows, wanted, session).await?;
-    let any_reached = rows.iter().any(|row| row.progress == Progress::Reached);
-    if doors.is_empty() && !any_reached {
+    acknowledge::read_once(&job, &mut rows, session).await?;
+    let doors = remaining_doors(&mut rows, wanted, session).await?;
+    let some_reached = rows.iter().any(|row| row.progress == Progress::Reached);
+    if doors.is_empty() && !some_reached {
         session.printer.say(format!(
             "all doors of job {id} were removed, and none was {}: nothing to do",
             wanted.reached()
@@ -74,20 +74,20 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         doors,
         ..TargetArgs::default()
     })?;
-    let plan = Plan::new("retry", target, &args.schedule, session).await?;
-    let action = again(&job, &plan, args, session)?;
+    let draft = JobDraft::new("retry", target, &args.schedule, session).await?;
+    let action = repeated_action(&job, &draft, args, session)?;
     if let JobAction::Method(call) = &action {
         invoke::warn_without_end(call, &session.printer);
     }
-    plan.refuse_parts_elsewhere(session).await?;
-    let doors = plan.preview(session).await?;
-    confirm_instant("--at", plan.at(), args.yes, session)?;
-    plan.make(action, doors, session).await
+    draft.refuse_split_unless_door_hub(session).await?;
+    let doors = draft.preview(session).await?;
+    confirm_instant("--at", draft.at(), args.yes, session)?;
+    draft.create(action, doors, session).await
 }
 
 /// The doors that have not reached the wanted state, also by what they report now. Warns of doors
 /// that were removed.
-async fn left(
+async fn remaining_doors(
     rows: &mut [OutcomeRow],
     wanted: JobGoal,
     session: &Session,
@@ -111,7 +111,7 @@ async fn left(
                     row.progress == Progress::Accepted && row.door == twin.device_id.as_str()
                 });
             if accepted {
-                wait::arrive(rows, twin, wanted);
+                wait::mark_reached(rows, twin, wanted);
             }
         }
     }
@@ -130,9 +130,9 @@ async fn left(
 }
 
 /// The action of the job, adapted to the new start.
-fn again(
+fn repeated_action(
     job: &JobResponse,
-    plan: &Plan,
+    draft: &JobDraft,
     args: &RetryArgs,
     session: &Session,
 ) -> anyhow::Result<JobAction> {
@@ -148,19 +148,19 @@ fn again(
         ))
         .into());
     };
-    let call = accepted(call)?;
+    let call = with_valid_timeouts(call)?;
     let Some(payload) = call.payload() else {
         return Ok(JobAction::Method(call));
     };
     let mut payload: Value = serde_json::from_str(payload.get()).context("the job's payload")?;
-    let end = ends(&payload).or_else(|| latest_end(job, &payload));
-    if let Some(until) = end.filter(|until| *until <= plan.start()) {
+    let end = explicit_end(&payload).or_else(|| latest_end(job, &payload));
+    if let Some(until) = end.filter(|until| *until <= draft.start()) {
         let until = time::describe(&until.to_zoned(session.zone.clone()));
-        return Err(too_late(&job.job_id, &until).into());
+        return Err(too_late_error(&job.job_id, &until).into());
     }
-    freshen(&mut payload, plan.after(args.schedule.max_execution)?);
+    extend_validity(&mut payload, draft.start_plus(args.schedule.max_execution)?);
     if let Some(reason) = &session.reason {
-        give_reason(call.method_name().as_str(), &mut payload, reason);
+        insert_reason(call.method_name().as_str(), &mut payload, reason);
     }
     let call: MethodRequest = call.with_payload(RawValue::from_string(payload.to_string())?);
     Ok(JobAction::Method(call))
@@ -168,12 +168,12 @@ fn again(
 
 /// The call with timeouts that a hub accepts: doorctl 0.1 created jobs whose connect timeout
 /// exceeds the response timeout.
-fn accepted(call: &MethodRequest) -> anyhow::Result<MethodRequest> {
+fn with_valid_timeouts(call: &MethodRequest) -> anyhow::Result<MethodRequest> {
     let response = call.response_timeout().max(call.connect_timeout());
     Ok(call.clone().with_response_timeout(response)?)
 }
 
-fn too_late(job: &JobId, until: &str) -> Failure {
+fn too_late_error(job: &JobId, until: &str) -> Failure {
     Failure::new(format!(
         "the action of job {job} ends at {until}, before a retry would start"
     ))
@@ -182,7 +182,7 @@ fn too_late(job: &JobId, until: &str) -> Failure {
 }
 
 /// When the action of a payload ends, when it names an instant.
-fn ends(payload: &Value) -> Option<Timestamp> {
+fn explicit_end(payload: &Value) -> Option<Timestamp> {
     payload.get("until")?.as_str()?.parse().ok()
 }
 
@@ -199,14 +199,14 @@ fn latest_end(job: &JobResponse, payload: &Value) -> Option<Timestamp> {
 }
 
 /// Extends the validity; command, id and end stay the same.
-fn freshen(payload: &mut Value, not_after: Timestamp) {
+fn extend_validity(payload: &mut Value, not_after: Timestamp) {
     if let Some(old) = payload.get_mut("notAfter") {
         *old = Value::String(not_after.to_string());
     }
 }
 
 /// Puts the reason into the payload of a method that accepts one; other payloads stay unchanged.
-fn give_reason(method: &str, payload: &mut Value, reason: &str) {
+fn insert_reason(method: &str, payload: &mut Value, reason: &str) {
     if let ("lockDoor" | "unlockDoor" | "relinquish" | "setMode", Value::Object(members)) =
         (method, payload)
     {
@@ -223,15 +223,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_retry_has_the_name_and_the_end_of_the_first_and_its_own_time_limit() {
+    fn a_retry_keeps_id_and_end_and_extends_the_validity() {
         let mut payload = json!({"lockTime": "10m", "until": "2026-11-23T22:10:00Z", "commandId": "tonight", "notAfter": "2026-11-23T22:05:00Z"});
-        freshen(&mut payload, "2026-11-23T22:12:00Z".parse().unwrap());
+        extend_validity(&mut payload, "2026-11-23T22:12:00Z".parse().unwrap());
         let expected = json!({"lockTime": "10m", "until": "2026-11-23T22:10:00Z", "commandId": "tonight", "notAfter": "2026-11-23T22:12:00Z"});
         assert_eq!(payload, expected);
     }
 
     #[test]
-    fn a_retry_gives_its_reason_to_methods_that_take_one() {
+    fn a_retry_adds_its_reason_to_methods_that_accept_one() {
         for (method, payload, expected) in [
             ("lockDoor", json!({}), json!({"reason": "drill"})),
             (
@@ -251,7 +251,7 @@ mod tests {
             ("other", json!({}), json!({})),
         ] {
             let mut given = payload;
-            give_reason(method, &mut given, "drill");
+            insert_reason(method, &mut given, "drill");
             assert_eq!(given, expected, "{method}");
         }
     }
@@ -265,18 +265,18 @@ mod tests {
                 .with_connect_timeout(Duration::from_secs(connect))
                 .and_then(|call| call.with_response_timeout(Duration::from_secs(response)))
                 .unwrap();
-            let again = accepted(&call).unwrap();
-            assert_eq!(again.response_timeout().as_secs(), expected);
-            assert_eq!(again.connect_timeout().as_secs(), connect);
+            let repeated = with_valid_timeouts(&call).unwrap();
+            assert_eq!(repeated.response_timeout().as_secs(), expected);
+            assert_eq!(repeated.connect_timeout().as_secs(), connect);
         }
     }
 
     #[test]
-    fn a_payload_of_somebody_else_stays_as_it_is() {
+    fn an_unknown_payload_stays_unchanged() {
         for payload in [json!({"speed": 3}), json!("text"), json!([1]), json!(null)] {
-            let mut again = payload.clone();
-            freshen(&mut again, "2026-11-23T22:12:00Z".parse().unwrap());
-            assert_eq!((again, ends(&payload)), (payload, None));
+            let mut repeated = payload.clone();
+            extend_validity(&mut repeated, "2026-11-23T22:12:00Z".parse().unwrap());
+            assert_eq!((repeated, explicit_end(&payload)), (payload, None));
         }
     }
 }

@@ -18,14 +18,14 @@ pub(super) async fn stop(id: &JobId, session: &Session) -> anyhow::Result<ExitSt
         .await?;
     let error = match session.hub.door_hub_job_stop(id).await {
         Ok(job) => {
-            let said = match job.status {
+            let text = match job.status {
                 JobStatus::Running => format!(
                     "job {id} makes no more calls; answers to calls already sent are still recorded: \
                      doorctl jobs watch {id}"
                 ),
                 status => format!("job {id} is {status}: no door will be called by it"),
             };
-            session.printer.say(said);
+            session.printer.say(text);
             session.printer.document(&job)?;
             return Ok(ExitStatus::Success);
         }
@@ -35,11 +35,11 @@ pub(super) async fn stop(id: &JobId, session: &Session) -> anyhow::Result<ExitSt
         return Err(explain_job(session, id, error).await);
     }
     let status = session.hub.job(id).await?.status;
-    Err(refused(id, status).into())
+    Err(refusal_error(id, status).into())
 }
 
 /// The error for a hub that refused to stop the job.
-fn refused(id: &JobId, status: JobStatus) -> Failure {
+fn refusal_error(id: &JobId, status: JobStatus) -> Failure {
     let failure = match status.is_over() {
         true => Failure::new(format!("job {id} is {status}: there is nothing to stop"))
             .next(format!("doorctl jobs show {id}; to undo a lock that was carried out: doorctl jobs method relinquish")),
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hub_that_cannot_stop_what_runs_is_not_door_hub() {
+    fn a_hub_that_cannot_stop_a_running_job_is_not_door_hub() {
         let id: JobId = "tonight".parse().unwrap();
         for (status, expected) in [
             (
@@ -67,7 +67,7 @@ mod tests {
                 "job tonight is completed: there is nothing to stop",
             ),
         ] {
-            assert_eq!(refused(&id, status).to_string(), expected);
+            assert_eq!(refusal_error(&id, status).to_string(), expected);
         }
     }
 }

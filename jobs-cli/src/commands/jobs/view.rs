@@ -13,25 +13,25 @@ use crate::printer::{Printer, printable};
 use crate::time;
 
 /// Template while there is nothing to count.
-const WORDS: &str = "{msg}";
+const MESSAGE_ONLY: &str = "{msg}";
 
 /// Template with a progress bar below the message.
-const BAR: &str = "{msg}\n[{bar:40.green}] {pos}/{len} doors";
+const MESSAGE_AND_BAR: &str = "{msg}\n[{bar:40.green}] {pos}/{len} doors";
 
 /// Failed doors that are printed one by one; the table at the end lists the others.
-const TOLD: usize = 20;
+const MAX_FAILURES_SHOWN: usize = 20;
 
 /// Waiting doors that are printed by name; the others are counted.
-const AWAITED: usize = 3;
+const MAX_NAMES_SHOWN: usize = 3;
 
 #[derive(Debug)]
 pub(crate) struct View {
     printer: Printer,
     zone: TimeZone,
     bar: Option<ProgressBar>,
-    said: String,
+    last_line: String,
     told: BTreeSet<String>,
-    in_trouble: bool,
+    error_shown: bool,
 }
 
 impl View {
@@ -39,7 +39,7 @@ impl View {
     pub(crate) fn new(printer: &Printer, zone: &TimeZone) -> Self {
         let bar = printer.is_live().then(|| {
             ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
-                .with_style(style(WORDS))
+                .with_style(style(MESSAGE_ONLY))
         });
         Self {
             bar,
@@ -53,9 +53,9 @@ impl View {
             printer: printer.clone(),
             zone: zone.clone(),
             bar: None,
-            said: String::new(),
+            last_line: String::new(),
             told: BTreeSet::new(),
-            in_trouble: false,
+            error_shown: false,
         }
     }
 
@@ -67,17 +67,17 @@ impl View {
         wanted: JobGoal,
         now: Timestamp,
     ) {
-        self.in_trouble = false;
-        self.tell(rows);
+        self.error_shown = false;
+        self.show_failures(rows);
         let tally = Tally::of(rows);
         let (done, all) = counts(job, tally);
-        let start = job.start_time.filter(|_| is_ahead(job.status));
+        let start = job.start_time.filter(|_| is_before_start(job.status));
         let state = match start {
             // A countdown changes every second, which suits a terminal only.
             Some(start) if self.bar.is_some() => format!("starts {}", time::countdown(start, now)),
             Some(_) => "waits for its start".to_owned(),
             None if job.status == JobStatus::Running && tally.waiting > 0 => {
-                waits(job, rows, tally, &self.zone)
+                waiting_text(job, rows, tally, &self.zone)
             }
             None if all > 0 && !rows.is_empty() => {
                 format!("{}: {}", job.status, tally.summary(wanted))
@@ -88,29 +88,29 @@ impl View {
             Some(bar) => {
                 bar.set_message(format!("{}  {state}", job.job_id));
                 if start.is_none() && bar.length() != Some(all) {
-                    bar.set_style(style(BAR));
+                    bar.set_style(style(MESSAGE_AND_BAR));
                     bar.set_length(all);
                 }
                 bar.set_position(done);
             }
             None => {
-                let waits = job.status == JobStatus::Running && tally.waiting > 0;
-                let line = match start.is_some() || all == 0 || waits {
+                let waiting_text = job.status == JobStatus::Running && tally.waiting > 0;
+                let line = match start.is_some() || all == 0 || waiting_text {
                     true => format!("{}  {state}", job.job_id),
                     false => format!("{}  {done} of {all} doors done, {state}", job.job_id),
                 };
-                if line != self.said {
+                if line != self.last_line {
                     self.printer.say(&line);
-                    self.said = line;
+                    self.last_line = line;
                 }
             }
         }
     }
 
     /// Reports an error of the hub, once until it answers again.
-    pub(crate) fn trouble(&mut self, error: &ClientError) {
-        if !self.in_trouble {
-            self.in_trouble = true;
+    pub(crate) fn show_error(&mut self, error: &ClientError) {
+        if !self.error_shown {
+            self.error_shown = true;
             self.line(&format!("{error}; the job continues on the hub, retrying"));
         }
     }
@@ -123,10 +123,10 @@ impl View {
     }
 
     /// Prints the doors that failed, each once.
-    fn tell(&mut self, rows: &[OutcomeRow]) {
-        let news = rows.iter().filter(|row| row.progress == Progress::Failed);
-        for row in news {
-            if self.told.len() < TOLD && self.told.insert(row.door.clone()) {
+    fn show_failures(&mut self, rows: &[OutcomeRow]) {
+        let failures = rows.iter().filter(|row| row.progress == Progress::Failed);
+        for row in failures {
+            if self.told.len() < MAX_FAILURES_SHOWN && self.told.insert(row.door.clone()) {
                 self.line(&format!("  {}: {}", row.door, printable(&row.outcome)));
             }
         }
@@ -146,7 +146,7 @@ fn style(template: &str) -> ProgressStyle {
     style.progress_chars("=> ")
 }
 
-fn is_ahead(status: JobStatus) -> bool {
+fn is_before_start(status: JobStatus) -> bool {
     matches!(
         status,
         JobStatus::Queued | JobStatus::Scheduled | JobStatus::Enqueued
@@ -154,10 +154,10 @@ fn is_ahead(status: JobStatus) -> bool {
 }
 
 /// `999 of 1,000 done; waiting until 12:46:51 for door-0003; Ctrl-C leaves the job running`.
-fn waits(job: &JobResponse, rows: &[OutcomeRow], tally: Tally, zone: &TimeZone) -> String {
-    let awaited = || rows.iter().filter(|row| row.progress == Progress::Waiting);
-    let mut names: Vec<&str> = awaited()
-        .take(AWAITED)
+fn waiting_text(job: &JobResponse, rows: &[OutcomeRow], tally: Tally, zone: &TimeZone) -> String {
+    let waiting_rows = || rows.iter().filter(|row| row.progress == Progress::Waiting);
+    let mut names: Vec<&str> = waiting_rows()
+        .take(MAX_NAMES_SHOWN)
         .map(|row| row.door.as_str())
         .collect();
     let more = format!("{} more", grouped(tally.waiting - names.len()));
@@ -169,7 +169,7 @@ fn waits(job: &JobResponse, rows: &[OutcomeRow], tally: Tally, zone: &TimeZone) 
         Some((last, names)) => format!("{} and {last}", names.join(", ")),
         None => String::new(),
     };
-    let until = awaited().filter_map(|row| gives_up(job, row)).max();
+    let until = waiting_rows().filter_map(|row| timeout_of(job, row)).max();
     let until = until.map_or(String::new(), |until| {
         format!("until {} ", until.to_zoned(zone.clone()).strftime("%T"))
     });
@@ -182,7 +182,7 @@ fn waits(job: &JobResponse, rows: &[OutcomeRow], tally: Tally, zone: &TimeZone) 
 
 /// When the hub gives up on a door that does not connect or answer: at the end of the job at the
 /// latest.
-fn gives_up(job: &JobResponse, row: &OutcomeRow) -> Option<Timestamp> {
+fn timeout_of(job: &JobResponse, row: &OutcomeRow) -> Option<Timestamp> {
     let start = job.start_time.or(job.created_time)?;
     let after = |seconds: u64| {
         let seconds = SignedDuration::from_secs(i64::try_from(seconds).ok()?);
@@ -235,7 +235,7 @@ mod tests {
     /// Doors done, doors that are waiting (for a connection, or for an answer), timeouts in
     /// seconds, and the expected line.
     #[test]
-    fn whoever_watches_is_told_at_once_which_doors_are_missing_and_until_when() {
+    fn names_the_missing_doors_and_their_deadline() {
         let wanted = JobGoal::Answered;
         for (done, absent, sent, (connect, response, limit), told) in [
             (
@@ -313,7 +313,7 @@ mod tests {
             rows.extend((0..done).map(|n| row(format!("d-{n:04}"), "completed")));
             rows.extend((0..absent).map(|n| row(format!("w-{n:04}"), "pending")));
             rows.extend((0..sent).map(|n| row(format!("w-{n:04}"), "running")));
-            let line = waits(&job, &rows, Tally::of(&rows), &TimeZone::UTC);
+            let line = waiting_text(&job, &rows, Tally::of(&rows), &TimeZone::UTC);
             assert_eq!(line, format!("{told}; Ctrl-C leaves the job running"));
         }
     }

@@ -8,7 +8,7 @@ use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, JobId};
 use tokio::time::Instant;
 
-use super::follow::{self, Ended, FEW_POLLS, Pace};
+use super::follow::{self, FinishedJob, GRACE_POLLS, PollIntervals};
 use super::view::View;
 use super::{explain_job, print_report, print_reports};
 use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
@@ -20,7 +20,7 @@ use crate::session::Session;
 use crate::target;
 
 /// Poll interval for doors that accepted; Azure allows 20 queries a minute.
-const LOOK_AGAIN: Duration = Duration::from_secs(4);
+const POLL_INTERVAL: Duration = Duration::from_secs(4);
 
 /// Names in one query: well below the hub's limit.
 pub(super) const NAMES_IN_QUERY: usize = 50;
@@ -48,15 +48,15 @@ pub(in crate::commands) async fn watch_all(
     wanted: JobGoal,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let ends = deadline.map(|deadline| Instant::now() + deadline);
+    let ends_at = deadline.map(|deadline| Instant::now() + deadline);
     let printer = &session.printer;
-    let mut ended: Vec<Ended> = Vec::new();
+    let mut finished: Vec<FinishedJob> = Vec::new();
     for id in ids {
         let mut view = View::new(printer, &session.zone);
-        let followed = follow::follow(&session.hub, id, wanted, Pace::REMOTE, &mut view);
-        ended.push(tokio::select! {
-            ended = followed => ended?,
-            () = until(ends) => {
+        let followed = follow::follow(&session.hub, id, wanted, PollIntervals::REMOTE, &mut view);
+        finished.push(tokio::select! {
+            finished = followed => finished?,
+            () = sleep_until_deadline(ends_at) => {
                 drop(view);
                 let seconds = deadline.unwrap_or_default().as_secs();
                 printer.warn(format!("job {id} is not over, and the deadline of {seconds} s has passed"));
@@ -69,8 +69,8 @@ pub(in crate::commands) async fn watch_all(
         });
     }
     let mut in_time = true;
-    if let Some(ends) = ends {
-        let rows = ended.iter().flat_map(|ended| &ended.rows);
+    if let Some(ends_at) = ends_at {
+        let rows = finished.iter().flat_map(|finished| &finished.rows);
         let accepted = rows
             .filter(|row| row.progress == Progress::Accepted)
             .count();
@@ -79,40 +79,40 @@ pub(in crate::commands) async fn watch_all(
                 "{accepted} accepted but not done yet: waiting for them"
             ));
         }
-        for Ended { rows, .. } in &mut ended {
+        for FinishedJob { rows, .. } in &mut finished {
             in_time &= tokio::select! {
-                there = until_there(&session.hub, rows, wanted, ends) => there?,
+                reached = wait_until_reached(&session.hub, rows, wanted, ends_at) => reached?,
                 _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
             };
         }
     }
-    for Ended { rows, .. } in &ended {
-        reported::as_answered(rows, &session.hub).await;
+    for FinishedJob { rows, .. } in &finished {
+        reported::wait_for_rows(rows, &session.hub).await;
     }
     if wanted == JobGoal::Changed {
-        let ends = ends.unwrap_or_else(|| Instant::now() + within);
+        let ends_at = ends_at.unwrap_or_else(|| Instant::now() + within);
         tokio::select! {
-            answered = acknowledge::of_jobs(&mut ended, ends, session) => answered?,
+            answered = acknowledge::wait_for_jobs(&mut finished, ends_at, session) => answered?,
             _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
         }
-        let rows = || ended.iter().flat_map(|ended| &ended.rows);
+        let rows = || finished.iter().flat_map(|finished| &finished.rows);
         let any = |progress| rows().any(|row| row.progress == progress);
         in_time = any(Progress::Failed) || !any(Progress::Accepted);
     }
-    match &ended[..] {
-        [Ended { job, rows }] => print_report(job, rows, wanted, printer)?,
+    match &finished[..] {
+        [FinishedJob { job, rows }] => print_report(job, rows, wanted, printer)?,
         several => print_reports(several, wanted, printer)?,
     }
     if !in_time {
         return Ok(ExitStatus::Deadline);
     }
-    let completed = |ended: &Ended| ended.job.status == JobStatus::Completed;
-    if !ended.iter().all(completed) {
+    let completed = |finished: &FinishedJob| finished.job.status == JobStatus::Completed;
+    if !finished.iter().all(completed) {
         return Ok(ExitStatus::Incomplete);
     }
-    let reached_nobody = ended.iter().filter(|ended| ended.rows.is_empty());
-    let ids: Vec<&str> = reached_nobody
-        .map(|ended| ended.job.job_id.as_str())
+    let without_doors = finished.iter().filter(|finished| finished.rows.is_empty());
+    let ids: Vec<&str> = without_doors
+        .map(|finished| finished.job.job_id.as_str())
         .collect();
     if !ids.is_empty() {
         printer.warn(format!(
@@ -121,14 +121,17 @@ pub(in crate::commands) async fn watch_all(
         ));
         return Ok(ExitStatus::Incomplete);
     }
-    let rows: Vec<OutcomeRow> = ended.into_iter().flat_map(|ended| ended.rows).collect();
+    let rows: Vec<OutcomeRow> = finished
+        .into_iter()
+        .flat_map(|finished| finished.rows)
+        .collect();
     Ok(outcome::verdict(&rows))
 }
 
-/// Resolves at `ends`; pends forever without one.
-async fn until(ends: Option<Instant>) {
-    match ends {
-        Some(ends) => tokio::time::sleep_until(ends).await,
+/// Resolves at `ends_at`; pends forever without one.
+async fn sleep_until_deadline(ends_at: Option<Instant>) {
+    match ends_at {
+        Some(ends_at) => tokio::time::sleep_until(ends_at).await,
         None => std::future::pending().await,
     }
 }
@@ -155,20 +158,20 @@ async fn wanted(id: &JobId, accept_unproven: bool, session: &Session) -> anyhow:
         match session.hub.job(id).await {
             Ok(job) => return Ok(JobGoal::of(&job, accept_unproven)),
             // Azure may return this for a job that was created a moment ago.
-            Err(ClientError::NoSuchJob(_)) if polls < FEW_POLLS => polls += 1,
+            Err(ClientError::NoSuchJob(_)) if polls < GRACE_POLLS => polls += 1,
             Err(error) => return Err(explain_job(session, id, error).await),
         }
-        tokio::time::sleep(Pace::REMOTE.tick).await;
+        tokio::time::sleep(PollIntervals::REMOTE.tick).await;
     }
 }
 
 /// Polls the reported state of the doors that accepted, until all have reached the wanted state
-/// (`true`) or `ends` has passed (`false`).
-pub(in crate::commands) async fn until_there(
+/// (`true`) or `ends_at` has passed (`false`).
+pub(in crate::commands) async fn wait_until_reached(
     hub: &HubClient,
     rows: &mut [OutcomeRow],
     wanted: JobGoal,
-    ends: Instant,
+    ends_at: Instant,
 ) -> Result<bool, ClientError> {
     loop {
         let waiting: Vec<DeviceId> = rows
@@ -180,15 +183,15 @@ pub(in crate::commands) async fn until_there(
             return Ok(true);
         }
         for twin in &twins_of(hub, &waiting).await? {
-            arrive(rows, twin, wanted);
+            mark_reached(rows, twin, wanted);
         }
         if rows.iter().all(|row| row.progress != Progress::Accepted) {
             return Ok(true);
         }
-        if Instant::now() >= ends {
+        if Instant::now() >= ends_at {
             return Ok(false);
         }
-        tokio::time::sleep_until(ends.min(Instant::now() + LOOK_AGAIN)).await;
+        tokio::time::sleep_until(ends_at.min(Instant::now() + POLL_INTERVAL)).await;
     }
 }
 
@@ -207,7 +210,7 @@ pub(in crate::commands) async fn twins_of(
 }
 
 /// Marks the door of `twin` as reached when it reports the wanted state.
-pub(super) fn arrive(rows: &mut [OutcomeRow], twin: &Twin, wanted: JobGoal) {
+pub(super) fn mark_reached(rows: &mut [OutcomeRow], twin: &Twin, wanted: JobGoal) {
     let state = LockState::reported(twin);
     if !wanted.is_reached_by(&state) {
         return;

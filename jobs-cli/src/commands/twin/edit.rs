@@ -17,12 +17,12 @@ use crate::failure::{Failure, sentence};
 use crate::printer::{Format, Printer, print_message, print_styled_message, printable};
 use crate::session::{Session, door, explain_door};
 
-use draft::{Change, Draft};
+use draft::{TwinChange, TwinDraft};
 use editor::EditedFile;
 
 /// Opens a twin in an editor, and writes the changes.
 pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    if !is_somebody_there() && !args.yes {
+    if !has_terminal() && !args.yes {
         return Err(Failure::new(
             "twin edit asks before it writes, and there is no terminal; nothing was changed",
         )
@@ -35,7 +35,7 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
         Ok(twin) => twin,
         Err(error) => return Err(explain_door(session, &id, error).await),
     };
-    let draft = Draft::of(&twin);
+    let draft = TwinDraft::of(&twin);
     let file = EditedFile::new(&id, &draft.text()?)?;
     let written = match edit_and_write(&twin, &draft, &file, args, session).await {
         Ok(Some(written)) => written,
@@ -43,14 +43,14 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
             session.printer.say(format!("{id}: nothing was changed"));
             return Ok(ExitStatus::Success);
         }
-        Err(error) => return Err(file.kept(error)),
+        Err(error) => return Err(file.keep_if_changed(error)),
     };
-    tell(&written, &session.printer)?;
+    print(&written, &session.printer)?;
     let patch = written.patch.desired.values();
-    acknowledge::of_one(&written.twin, patch, args.deadline, session).await
+    acknowledge::wait_for_door(&written.twin, patch, args.deadline, session).await
 }
 
-struct Written {
+struct WrittenTwin {
     twin: Twin,
     patch: TwinPatch,
 }
@@ -58,11 +58,11 @@ struct Written {
 /// Runs the editor and writes the changes, if any. Its errors do not name the file.
 async fn edit_and_write(
     twin: &Twin,
-    draft: &Draft,
+    draft: &TwinDraft,
     file: &EditedFile,
     args: &EditArgs,
     session: &Session,
-) -> anyhow::Result<Option<Written>> {
+) -> anyhow::Result<Option<WrittenTwin>> {
     let id = &twin.device_id;
     let change = loop {
         file.edit().await?;
@@ -71,9 +71,9 @@ async fn edit_and_write(
             Ok(None) => return Ok(None),
             Err(mistake) => mistake,
         };
-        if is_somebody_there() {
+        if has_terminal() {
             print_message(&format!("{mistake}. Edit it again? [Y/n]"));
-            if editor::answer().await.is_none_or(|answer| answer) {
+            if editor::read_answer().await.is_none_or(|answer| answer) {
                 continue;
             }
         }
@@ -81,14 +81,14 @@ async fn edit_and_write(
             .next(format!("doorctl twin edit {id}"))
             .into());
     };
-    acknowledge::warn_of(change.patch.desired.values(), &session.printer);
-    let diff = shown(change.diff.trim_end(), Printer::stderr_has_colours());
+    acknowledge::warn_of_misspelled_keys(change.patch.desired.values(), &session.printer);
+    let diff = printable_diff(change.diff.trim_end(), Printer::stderr_has_colours());
     if args.yes {
         session.printer.say_styled(&diff);
     } else {
         print_styled_message(&diff);
         print_message(&format!("Write this to the twin of {id}? [y/N]"));
-        if editor::answer().await != Some(true) {
+        if editor::read_answer().await != Some(true) {
             return Err(Failure::new("nothing was changed")
                 .next(format!("doorctl twin edit {id}, and answer y"))
                 .status(ExitStatus::Refused)
@@ -98,12 +98,12 @@ async fn edit_and_write(
     write(twin, &change, session).await.map(Some)
 }
 
-fn is_somebody_there() -> bool {
+fn has_terminal() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// The diff for a terminal; in colours, removed lines are red and added lines green.
-fn shown(diff: &str, in_colours: bool) -> String {
+fn printable_diff(diff: &str, in_colours: bool) -> String {
     let line = |line: &str| {
         let line = printable(line);
         match line.as_bytes().first() {
@@ -117,11 +117,11 @@ fn shown(diff: &str, in_colours: bool) -> String {
 }
 
 /// Writes a change, unless the twin was changed since it was read.
-async fn write(twin: &Twin, change: &Change, session: &Session) -> anyhow::Result<Written> {
+async fn write(twin: &Twin, change: &TwinChange, session: &Session) -> anyhow::Result<WrittenTwin> {
     let id = &twin.device_id;
     let written = session.hub.twin_patch(id, &change.patch, Some(&twin.etag));
     match written.await {
-        Ok(twin) => Ok(Written {
+        Ok(twin) => Ok(WrittenTwin {
             twin,
             patch: change.patch.clone(),
         }),
@@ -143,7 +143,7 @@ async fn write(twin: &Twin, change: &Change, session: &Session) -> anyhow::Resul
     }
 }
 
-fn tell(written: &Written, printer: &Printer) -> anyhow::Result<()> {
+fn print(written: &WrittenTwin, printer: &Printer) -> anyhow::Result<()> {
     let twin = &written.twin;
     let version = twin.properties.desired.version;
     printer.say(format!(
@@ -161,14 +161,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_diff_has_no_colours_but_its_own() {
+    fn control_characters_of_values_are_escaped_in_the_diff() {
         let diff = "-  \"a\": \"\u{9b}2J\"\n+  \"a\": \"\u{7f}\"\n   \u{202e}";
         assert_eq!(
-            shown(diff, false),
+            printable_diff(diff, false),
             "-  \"a\": \"\\u{9b}2J\"\n+  \"a\": \"\\u{7f}\"\n   \\u{202e}"
         );
         assert_eq!(
-            shown(diff, true),
+            printable_diff(diff, true),
             "\u{1b}[31m-  \"a\": \"\\u{9b}2J\"\u{1b}[0m\n\u{1b}[32m+  \"a\": \"\\u{7f}\"\u{1b}[0m\n   \\u{202e}"
         );
     }

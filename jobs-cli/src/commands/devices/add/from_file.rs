@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::keys_folder::KeysFolder;
 use crate::cli::devices::file::AddArgs;
-use crate::commands::devices::record::{self, Form, Record};
+use crate::commands::devices::record::{self, DoorRecord, FilePurpose};
 use crate::commands::devices::{registry, without_port};
 use crate::commands::interrupt::Interrupt;
 use crate::printer::{Cell, Row};
@@ -17,11 +17,11 @@ use crate::session::Session;
 
 pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyhow::Result<()> {
     let (text, name) = record::source(path, "--from")?;
-    let records = record::read(&text, &name, Form::Add)?;
+    let records = record::read(&text, &name, FilePurpose::Add)?;
     refuse_existing(&records, session).await?;
     let items: Vec<BulkItem> = records
         .iter()
-        .map(Record::create)
+        .map(DoorRecord::create)
         .collect::<anyhow::Result<_>>()?;
     let host = without_port(session.hub.host_name())?;
     let mut folder = match &args.keys_folder {
@@ -31,19 +31,19 @@ pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyho
     if !args.dry_run {
         let interrupt = Interrupt::new();
         if let Some(folder) = &mut folder {
-            folder.write(&items, || interrupt.came())?;
+            folder.write(&items, || interrupt.is_pressed())?;
         }
         let lines: HashMap<&DeviceId, u64> = records
             .iter()
             .map(|record| (&record.id, record.line))
             .collect();
-        let said =
+        let describe =
             |door: &DeviceId| format!("{name} line {}, {door}", lines.get(door).unwrap_or(&0));
-        let made = registry::create_all(&items, said, &interrupt, session).await;
-        if let (Err(_), Some(folder)) = (&made, &folder) {
-            folder.take_back();
+        let created = registry::create_all(&items, describe, &interrupt, session).await;
+        if let (Err(_), Some(folder)) = (&created, &folder) {
+            folder.remove_created();
         }
-        made?;
+        created?;
     }
     let outcome = if args.dry_run { "to be added" } else { "added" };
     let rows: Vec<LineRow> = records
@@ -69,10 +69,10 @@ pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyho
     Ok(())
 }
 
-async fn refuse_existing(records: &[Record], session: &Session) -> anyhow::Result<()> {
+async fn refuse_existing(records: &[DoorRecord], session: &Session) -> anyhow::Result<()> {
     let names: Vec<DeviceId> = records.iter().map(|record| record.id.clone()).collect();
     let there = registry::existing(&names, &session.hub).await?;
-    match record::refuse_those_there(records, &there) {
+    match record::existing_doors_error(records, &there) {
         None => Ok(()),
         Some(refused) => Err(refused
             .next("remove them from the file, or update them: doorctl devices import FILE --update")
@@ -91,7 +91,7 @@ struct LineRow {
 }
 
 impl LineRow {
-    fn new(record: &Record, outcome: &'static str) -> Self {
+    fn new(record: &DoorRecord, outcome: &'static str) -> Self {
         Self {
             line: record.line,
             door: record.id.to_string(),

@@ -17,8 +17,8 @@ use crate::private_file;
 pub(super) struct KeysFolder {
     path: PathBuf,
     host: HostName,
-    made_folder: bool,
-    made: Vec<PathBuf>,
+    created_folder: bool,
+    created: Vec<PathBuf>,
 }
 
 impl KeysFolder {
@@ -27,8 +27,8 @@ impl KeysFolder {
         let folder = Self {
             path: path.to_owned(),
             host,
-            made_folder: false,
-            made: Vec::new(),
+            created_folder: false,
+            created: Vec::new(),
         };
         if !path.exists() {
             return Ok(folder);
@@ -42,18 +42,18 @@ impl KeysFolder {
         if !path.is_dir() {
             return Err(refused("not a folder").into());
         }
-        if let Some(mode) = too_open(path)? {
+        if let Some(mode) = open_mode(path)? {
             return Err(refused(&format!(
                 "accessible by others (mode {mode:04o}), expected mode 0700"
             ))
             .next(format!("chmod 700 {}", path.display()))
             .into());
         }
-        let there = items
+        let existing = items
             .iter()
             .map(|item| folder.file(item))
             .find(|file| file.exists());
-        match there {
+        match existing {
             Some(file) => {
                 let file = file.display();
                 Err(refused(&format!("{file} exists and is not overwritten")).into())
@@ -66,15 +66,16 @@ impl KeysFolder {
         self.path.join(format!("{}.connection-string", item.id))
     }
 
-    /// Writes the files; after an error or when `is_to_end` returns true, none of them is left.
+    /// Writes the files; after an error or when `is_interrupted` returns true, none of them is
+    /// left.
     pub(super) fn write(
         &mut self,
         items: &[BulkItem],
-        is_to_end: impl Fn() -> bool,
+        is_interrupted: impl Fn() -> bool,
     ) -> anyhow::Result<()> {
-        let written = self.write_all(items, is_to_end);
+        let written = self.write_all(items, is_interrupted);
         if written.is_err() {
-            self.take_back();
+            self.remove_created();
         }
         written
     }
@@ -82,38 +83,38 @@ impl KeysFolder {
     fn write_all(
         &mut self,
         items: &[BulkItem],
-        is_to_end: impl Fn() -> bool,
+        is_interrupted: impl Fn() -> bool,
     ) -> anyhow::Result<()> {
         if !self.path.exists() {
             let mut builder = fs::DirBuilder::new();
             #[cfg(unix)]
             std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-            let made = builder.create(&self.path);
-            made.with_context(|| format!("--keys-folder {}", self.path.display()))?;
-            self.made_folder = true;
+            let created = builder.create(&self.path);
+            created.with_context(|| format!("--keys-folder {}", self.path.display()))?;
+            self.created_folder = true;
         }
         for item in items {
-            if is_to_end() {
+            if is_interrupted() {
                 return Err(Failure::new("interrupted; nothing was changed")
                     .status(ExitStatus::Interrupted)
                     .into());
             }
-            let key = keys::primary(item).context("a new door has keys")?;
+            let key = keys::primary_key(item).context("a new door has keys")?;
             let text = keys::connection_string(&self.host, &item.id, key)?;
             let file = self.file(item);
             private_file::create(&file, &format!("{text}\n"))?;
-            self.made.push(file);
+            self.created.push(file);
         }
         Ok(())
     }
 
     /// Removes what was created here.
-    pub(super) fn take_back(&self) {
-        for file in &self.made {
+    pub(super) fn remove_created(&self) {
+        for file in &self.created {
             // `check` and `create` made sure that this file is new.
             drop(fs::remove_file(file));
         }
-        if self.made_folder {
+        if self.created_folder {
             drop(fs::remove_dir(&self.path));
         }
     }
@@ -127,7 +128,7 @@ impl fmt::Display for KeysFolder {
 
 /// The permission bits, when they give others access.
 #[cfg(unix)]
-fn too_open(path: &Path) -> anyhow::Result<Option<u32>> {
+fn open_mode(path: &Path) -> anyhow::Result<Option<u32>> {
     use std::os::unix::fs::PermissionsExt as _;
     let metadata =
         fs::metadata(path).with_context(|| format!("--keys-folder {}", path.display()))?;
@@ -140,7 +141,7 @@ fn too_open(path: &Path) -> anyhow::Result<Option<u32>> {
     clippy::unnecessary_wraps,
     reason = "permissions are checked on Unix only"
 )]
-fn too_open(_: &Path) -> anyhow::Result<Option<u32>> {
+fn open_mode(_: &Path) -> anyhow::Result<Option<u32>> {
     Ok(None)
 }
 
@@ -155,24 +156,24 @@ mod tests {
     fn items() -> Vec<BulkItem> {
         let item = |name: &str| {
             let mut item = BulkItem::new(name.parse().unwrap(), ImportMode::Create);
-            item.authentication = Some(keys::fresh_pair().unwrap());
+            item.authentication = Some(keys::random_pair().unwrap());
             item
         };
         ["a", "b", "c"].map(item).into()
     }
 
     #[test]
-    fn nothing_is_left_when_somebody_ends_it_between_two_files() {
+    fn an_interruption_between_two_files_leaves_none() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("keys");
         let items = items();
         let folder = || KeysFolder::check(&path, &items, "hub".parse().unwrap()).unwrap();
-        let asked = Cell::new(0);
-        let is_to_end = || {
-            asked.set(asked.get() + 1);
-            asked.get() == 3
+        let calls = Cell::new(0);
+        let is_interrupted = || {
+            calls.set(calls.get() + 1);
+            calls.get() == 3
         };
-        let error = folder().write(&items, is_to_end).unwrap_err();
+        let error = folder().write(&items, is_interrupted).unwrap_err();
         assert_eq!(error.to_string(), "interrupted; nothing was changed");
         assert!(!path.exists());
         folder().write(&items, || false).unwrap();

@@ -19,7 +19,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 
 /// Poll interval for the door's report.
-const ASK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Enrolment<'_> {
     /// Returns the door's identity; registers the door when it is new.
@@ -32,10 +32,10 @@ impl Enrolment<'_> {
             }
             Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => {
                 let new = NewDevice::with_generated_keys(self.door.clone());
-                let made = hub.device_create(&new).await;
-                let made = made.with_context(|| format!("cannot register {}", self.door))?;
+                let created = hub.device_create(&new).await;
+                let created = created.with_context(|| format!("cannot register {}", self.door))?;
                 steps.done("registered", format!("{} is registered now", self.door));
-                made
+                created
             }
             Err(error) => return Err(error.into()),
         };
@@ -62,7 +62,7 @@ impl Enrolment<'_> {
             ("floor", &self.args.floor),
         ] {
             let Some(text) = text else { continue };
-            let wanted = add::place(text);
+            let wanted = add::parse_place(text);
             said.push(format!("{key} {text}"));
             if twin.properties.desired.values.get(key) != Some(&wanted) {
                 desired.push((key.to_owned(), wanted));
@@ -118,13 +118,13 @@ impl Enrolment<'_> {
         seen: Option<u64>,
         steps: &mut Steps<'_>,
     ) -> anyhow::Result<Twin> {
-        let ends = Instant::now() + self.args.deadline;
+        let ends_at = Instant::now() + self.args.deadline;
         loop {
             let twin = self.session.hub.twin(&self.door).await?;
             let reported = &twin.properties.reported;
-            let anew = seen.is_none_or(|seen| reported.version > seen);
+            let is_new_report = seen.is_none_or(|seen| reported.version > seen);
             if twin.connection_state == ConnectionState::Connected
-                && anew
+                && is_new_report
                 && reported.values.contains_key("door")
             {
                 steps.done(
@@ -133,7 +133,7 @@ impl Enrolment<'_> {
                 );
                 return Ok(twin);
             }
-            if Instant::now() >= ends {
+            if Instant::now() >= ends_at {
                 let lacks = match twin.connection_state {
                     ConnectionState::Connected => "is connected but has not reported",
                     ConnectionState::Disconnected => "is not connected to the hub",
@@ -141,7 +141,7 @@ impl Enrolment<'_> {
                 let said = ssh
                     .run(&Script::status(self.name()), None)
                     .await
-                    .map(|ran| ran.last_words());
+                    .map(|ran| ran.last_lines());
                 return Err(Failure::new(format!(
                     "{} {lacks} after {} s; status on {}:\n  {}",
                     self.door,
@@ -157,7 +157,7 @@ impl Enrolment<'_> {
                 .status(ExitStatus::Deadline)
                 .into());
             }
-            tokio::time::sleep(ASK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }

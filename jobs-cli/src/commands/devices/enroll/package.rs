@@ -13,7 +13,7 @@ use crate::failure::Failure;
 const FOLDERS: [&str; 2] = ["target/packages", "."];
 
 /// How to get a package.
-pub(super) const MAKE_ONE: &str = "build one with deploy/packages.sh door-agent:ARCHITECTURE (into target/packages), or pass --package FILE";
+pub(super) const HOW_TO_BUILD: &str = "build one with deploy/packages.sh door-agent:ARCHITECTURE (into target/packages), or pass --package FILE";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Package {
@@ -28,16 +28,19 @@ impl Package {
     fn at(path: &Path) -> Self {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let mut parts = name.split('_');
-        let (ours, version, architecture) = (
+        let (is_agent, version, architecture) = (
             parts.next() == Some("door-agent"),
             parts.next(),
             parts.next(),
         );
-        let said = |part: Option<&str>| part.filter(|_| ours).map(|part| part.replace("%3a", ":"));
+        let field = |part: Option<&str>| {
+            part.filter(|_| is_agent)
+                .map(|part| part.replace("%3a", ":"))
+        };
         Self {
             path: path.to_owned(),
-            version: said(version),
-            architecture: said(architecture),
+            version: field(version),
+            architecture: field(architecture),
         }
     }
 
@@ -96,9 +99,9 @@ fn newest(folder: &Path, architecture: &str) -> std::io::Result<Option<PathBuf>>
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
-        let ours = path.extension().is_some_and(|extension| extension == "deb")
+        let is_agent = path.extension().is_some_and(|extension| extension == "deb")
             && Package::at(&path).architecture.as_deref() == Some(architecture);
-        if !ours {
+        if !is_agent {
             continue;
         }
         let made = entry.metadata()?.modified()?;
@@ -114,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_package_says_version_and_architecture() {
+    fn version_and_architecture_are_read_from_the_file_name() {
         let package = Package::at(Path::new("target/packages/door-agent_0.1.0-1_arm64.deb"));
         assert_eq!(package.version.as_deref(), Some("0.1.0-1"));
         assert_eq!(package.architecture.as_deref(), Some("arm64"));
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_for_the_architecture_is_found_and_another_is_refused() {
+    fn only_a_package_of_the_right_architecture_is_accepted() {
         let folder = tempfile::tempdir().unwrap();
         for name in [
             "door-agent_0.1.0-1_arm64.deb",

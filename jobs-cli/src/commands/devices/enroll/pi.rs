@@ -4,7 +4,7 @@ use super::Enrolment;
 use super::package::{self, Package};
 use super::script::Script;
 use super::settings;
-use super::ssh::{Ran, Ssh, tail};
+use super::ssh::{ScriptOutput, Ssh, tail};
 use super::steps::Steps;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -22,12 +22,12 @@ pub(super) struct Pi {
 
 impl Enrolment<'_> {
     /// Inspects the Pi, and refuses one that cannot run a door.
-    pub(super) async fn look(&self, ssh: &mut Ssh, steps: &mut Steps<'_>) -> anyhow::Result<Pi> {
-        let script = Script::look(self.name());
-        let ran = ssh.run(&script, None).await?;
-        let known = |key| ran.value(key).filter(|value| !value.is_empty());
+    pub(super) async fn inspect(&self, ssh: &mut Ssh, steps: &mut Steps<'_>) -> anyhow::Result<Pi> {
+        let script = Script::inspect(self.name());
+        let result = ssh.run(&script, None).await?;
+        let known = |key| result.value(key).filter(|value| !value.is_empty());
         let refused = |said: &str| ssh.failure(script.step, said);
-        let machine = known("machine").ok_or_else(|| refused(&ran.last_words()))?;
+        let machine = known("machine").ok_or_else(|| refused(&result.last_lines()))?;
         let architecture = known("architecture").ok_or_else(|| {
             refused("it has no dpkg, expected Raspberry Pi OS or Debian")
                 .next("install Raspberry Pi OS (64-bit) on it")
@@ -64,14 +64,17 @@ impl Enrolment<'_> {
             has_settings: known("config").is_some(),
             runs: known("service") == Some("active"),
         };
-        let by = if sudo { "root by sudo" } else { "root" };
+        let access = if sudo { "root by sudo" } else { "root" };
         let has = match &pi.installed {
             Some(version) => format!("door-agent {version}"),
             None => "no door-agent yet".to_owned(),
         };
         steps.done(
             "pi",
-            format!("{} is {machine} ({architecture}), {by}, {has}", ssh.host()),
+            format!(
+                "{} is {machine} ({architecture}), {access}, {has}",
+                ssh.host()
+            ),
         );
         if sudo {
             ssh.use_sudo();
@@ -89,7 +92,7 @@ impl Enrolment<'_> {
                 "no package of door-agent for {} in target/packages or here, and none is installed on {}",
                 pi.architecture, self.args.host
             ))
-            .next(package::MAKE_ONE)
+            .next(package::HOW_TO_BUILD)
             .into()),
             (Some(package), None) => Ok(Some(package)),
         }
@@ -106,14 +109,14 @@ impl Enrolment<'_> {
                 "no --config was given, and {} has no {path} yet",
                 ssh.host()
             ))
-            .next(settings::WRITE_SOME)
+            .next(settings::HOW_TO_WRITE)
             .into());
         }
-        let there = ssh.done(&Script::read(self.name()), None).await?;
-        let whence = format!("{path} on {}", ssh.host());
+        let there = ssh.run_checked(&Script::read(self.name()), None).await?;
+        let source = format!("{path} on {}", ssh.host());
         settings::for_door(
             &format!("{}\n", there.stdout),
-            &whence,
+            &source,
             self.name(),
             &self.access,
         )
@@ -135,15 +138,15 @@ impl Enrolment<'_> {
             return Ok(());
         };
         let bytes = package.read()?;
-        let ran = ssh.done(&Script::install(), Some(&bytes)).await?;
-        let version = ran.value("version").unwrap_or("of unknown version");
+        let result = ssh.run_checked(&Script::install(), Some(&bytes)).await?;
+        let version = result.value("version").unwrap_or("of unknown version");
         let from = package.path.display();
         steps.done(
             "package",
             format!("door-agent {version} is installed from {from}"),
         );
         // Forward the messages of the package itself.
-        for line in ran
+        for line in result
             .stdout
             .lines()
             .filter(|line| line.starts_with("door-agent: "))
@@ -185,7 +188,7 @@ impl Enrolment<'_> {
         ];
         files.extend(self.session.ca.as_deref().map(|ca| ("ca.pem", ca)));
         for (suffix, text) in files {
-            ssh.done(&Script::stage(name, suffix), Some(text.as_bytes()))
+            ssh.run_checked(&Script::stage(name, suffix), Some(text.as_bytes()))
                 .await?;
         }
         let checked = ssh.run(&Script::check(name), None).await?;
@@ -200,7 +203,7 @@ impl Enrolment<'_> {
         {
             self.session.printer.say(format!("          {line}"));
         }
-        let placed = ssh.done(&Script::place(name), None).await?;
+        let placed = ssh.run_checked(&Script::place(name), None).await?;
         let what = [
             ("config", "toml"),
             ("key", "connection-string"),
@@ -224,14 +227,14 @@ impl Enrolment<'_> {
         Ok(())
     }
 
-    fn check_failed(&self, ssh: &Ssh, checked: &Ran) -> Failure {
+    fn check_failed(&self, ssh: &Ssh, checked: &ScriptOutput) -> Failure {
         let wrong: Vec<&str> = checked
             .stdout
             .lines()
             .filter(|line| line.starts_with("WRONG"))
             .collect();
         let said = match wrong.is_empty() {
-            true => checked.last_words(),
+            true => checked.last_lines(),
             false => tail(&wrong.join("\n")),
         };
         let next = match said.contains("WRONG  hub") && self.args.hub_host.is_none() {
@@ -251,7 +254,7 @@ impl Enrolment<'_> {
     /// Returns whether the door was started or restarted.
     pub(super) async fn start(&self, ssh: &Ssh, steps: &mut Steps<'_>) -> anyhow::Result<bool> {
         let name = self.name();
-        let started = ssh.done(&Script::start(name), None).await?;
+        let started = ssh.run_checked(&Script::start(name), None).await?;
         match started.value("state") {
             Some("running") => {
                 steps.done(
@@ -270,7 +273,7 @@ impl Enrolment<'_> {
             .run(&Script::restart(name, self.args.force), None)
             .await?;
         if !restarted.succeeded {
-            let (host, said) = (ssh.host(), restarted.last_words());
+            let (host, said) = (ssh.host(), restarted.last_lines());
             let log = format!("ssh {host} journalctl -u door-agent@{name}");
             return Err(match restarted.value("door") {
                 Some("alone") => Failure::new(format!(

@@ -10,7 +10,7 @@ use super::ssh::Ssh;
 
 /// A step that would be run.
 #[derive(Debug, Serialize)]
-struct Planned {
+struct PlannedStep {
     step: String,
     command: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,9 +33,9 @@ pub(super) fn print(enrolment: &Enrolment<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn plan(enrolment: &Enrolment<'_>) -> Vec<Planned> {
+fn plan(enrolment: &Enrolment<'_>) -> Vec<PlannedStep> {
     let (args, name) = (enrolment.args, enrolment.name());
-    let remote = |script: &Script, step: &str, input: Option<String>| Planned {
+    let remote = |script: &Script, step: &str, input: Option<String>| PlannedStep {
         step: step.to_owned(),
         command: ssh_line(enrolment, script, input.as_deref()),
         script: Some(script.text().to_owned()),
@@ -48,7 +48,7 @@ fn plan(enrolment: &Enrolment<'_>) -> Vec<Planned> {
         set += &format!(" {}", quoted(&format!("{flag}={value}")));
     }
     let mut plan = vec![remote(
-        &Script::look(name),
+        &Script::inspect(name),
         "inspect the Pi: machine, root, installed files",
         None,
     )];
@@ -59,13 +59,13 @@ fn plan(enrolment: &Enrolment<'_>) -> Vec<Planned> {
             None,
         ));
     }
-    plan.push(Planned {
+    plan.push(PlannedStep {
         step: "register the door, unless the hub has it already".to_owned(),
         command: add,
         script: None,
     });
     if args.building.is_some() || args.floor.is_some() {
-        plan.push(Planned {
+        plan.push(PlannedStep {
             step: "assign building and floor, when the door exists and they differ".to_owned(),
             command: set,
             script: None,
@@ -118,7 +118,7 @@ fn plan(enrolment: &Enrolment<'_>) -> Vec<Planned> {
         "restart it, only when it runs with replaced files or a replaced program",
         None,
     ));
-    plan.push(Planned {
+    plan.push(PlannedStep {
         step: format!(
             "wait for its report, at most {} s, and print its state",
             args.deadline.as_secs()
@@ -132,7 +132,7 @@ fn plan(enrolment: &Enrolment<'_>) -> Vec<Planned> {
 /// The ssh command line, with `$script` in place of the script.
 fn ssh_line(enrolment: &Enrolment<'_>, script: &Script, input: Option<&str>) -> String {
     let mut line = "ssh".to_owned();
-    for option in Ssh::given(enrolment.args) {
+    for option in Ssh::own_options(enrolment.args) {
         line += &format!(" {}", quoted(&option.to_string_lossy()));
     }
     let host = &enrolment.args.host;

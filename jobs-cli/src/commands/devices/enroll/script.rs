@@ -10,7 +10,7 @@ pub(super) struct Script {
 }
 
 /// Prints the facts about the Pi as lines of key=value.
-const LOOK: &str = r#"
+const INSPECT: &str = r#"
 echo "machine=$(uname -m)"
 echo "architecture=$(dpkg --print-architecture 2>/dev/null)"
 as=
@@ -140,8 +140,8 @@ impl Script {
         }
     }
 
-    pub(super) fn look(door: &str) -> Self {
-        Self::new("inspecting the Pi", false, LOOK, &[door])
+    pub(super) fn inspect(door: &str) -> Self {
+        Self::new("inspecting the Pi", false, INSPECT, &[door])
     }
 
     pub(super) fn read(door: &str) -> Self {
@@ -238,13 +238,17 @@ mod tests {
     }
 
     #[test]
-    fn scripts_that_need_root_get_it_by_sudo_and_the_others_do_not() {
+    fn only_scripts_that_need_root_use_sudo() {
         let read = Script::read("lobby-east");
         assert_eq!(
             read.remote_command(true),
             r#"sudo -n sh -c 'cat "/etc/door-agent/$1.toml"' enroll lobby-east"#
         );
         assert!(read.remote_command(false).starts_with("sh -c "));
-        assert!(Script::look("a").remote_command(true).starts_with("sh -c "));
+        assert!(
+            Script::inspect("a")
+                .remote_command(true)
+                .starts_with("sh -c ")
+        );
     }
 }

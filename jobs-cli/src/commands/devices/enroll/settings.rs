@@ -19,19 +19,19 @@ pub(super) struct HubAccess {
 const MQTT_PORT: u16 = 8883;
 
 /// How to write settings.
-pub(super) const WRITE_SOME: &str = "write the door's wiring like deploy/examples/lobby-east.toml, which explains every key; \
+pub(super) const HOW_TO_WRITE: &str = "write the door's wiring like deploy/examples/lobby-east.toml, which explains every key; \
      check it with `door-agent check --config FILE`; then pass --config FILE";
 
 /// The settings of door `name`, made from `text`; fails when they cannot be a door's.
 pub(super) fn for_door(
     text: &str,
-    whence: &str,
+    source: &str,
     name: &str,
     hub: &HubAccess,
 ) -> anyhow::Result<String> {
     let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
         // The Display of this error includes the line.
-        Failure::new(format!("{whence}: {}", error.to_string().trim_end())).next(WRITE_SOME)
+        Failure::new(format!("{source}: {}", error.to_string().trim_end())).next(HOW_TO_WRITE)
     })?;
     for section in ["strike", "board"] {
         if document
@@ -39,9 +39,9 @@ pub(super) fn for_door(
             .is_none_or(|item| !item.is_table_like())
         {
             return Err(Failure::new(format!(
-                "{whence} has no section [{section}], expected the door's wiring"
+                "{source} has no section [{section}], expected the door's wiring"
             ))
-            .next(WRITE_SOME)
+            .next(HOW_TO_WRITE)
             .into());
         }
     }
@@ -49,7 +49,7 @@ pub(super) fn for_door(
         .entry("hub")
         .or_insert_with(|| Item::Table(Table::new()));
     let section = section.as_table_like_mut().ok_or_else(|| {
-        Failure::new(format!("{whence}: `hub` is not a section, expected [hub]")).next(WRITE_SOME)
+        Failure::new(format!("{source}: `hub` is not a section, expected [hub]")).next(HOW_TO_WRITE)
     })?;
     set(
         section,
@@ -72,18 +72,18 @@ fn set<T: Into<toml_edit::Value>>(section: &mut dyn TableLike, key: &str, wanted
     let wanted = wanted.into();
     let bare = |value: &toml_edit::Value| value.clone().decorated("", "").to_string();
     match section.get_mut(key).and_then(Item::as_value_mut) {
-        Some(there) if bare(there) == bare(&wanted) => {}
-        Some(there) => {
-            let decor = there.decor().clone();
-            *there = wanted;
-            *there.decor_mut() = decor;
+        Some(present) if bare(present) == bare(&wanted) => {}
+        Some(present) => {
+            let decor = present.decor().clone();
+            *present = wanted;
+            *present.decor_mut() = decor;
         }
         None => drop(section.insert(key, value(wanted))),
     }
 }
 
 /// Name of the given file in errors.
-pub(super) fn given(path: &Path) -> String {
+pub(super) fn config_name(path: &Path) -> String {
     format!("--config {}", path.display())
 }
 
@@ -108,7 +108,7 @@ kind = \"raspberry-pi\"
     }
 
     #[test]
-    fn only_the_hub_is_set_and_comments_stay() {
+    fn only_hub_keys_change_and_comments_stay() {
         let set = for_door(WRITTEN, "x", "bins", &hub(true, 8883)).unwrap();
         assert_eq!(
             set,
@@ -136,7 +136,7 @@ kind = \"raspberry-pi\"
     }
 
     #[test]
-    fn the_example_can_be_enrolled_as_it_is() {
+    fn the_example_settings_can_be_enrolled() {
         let example = include_str!("../../../../../deploy/examples/lobby-east.toml");
         let set = for_door(example, "x", "lobby-east", &hub(true, 18883)).unwrap();
         let (before, after): (Vec<&str>, Vec<&str>) =
@@ -149,7 +149,7 @@ kind = \"raspberry-pi\"
     }
 
     #[test]
-    fn what_cannot_be_a_door_is_refused_with_its_place() {
+    fn invalid_settings_are_refused_with_their_place() {
         for (text, part) in [
             ("[strike]\nkind = \n", "line 2"),
             ("[strike]\n", "no section [board]"),

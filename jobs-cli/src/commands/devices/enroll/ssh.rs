@@ -20,7 +20,7 @@ const SSH_FAILED: i32 = 255;
 const STEP_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// Lines of the Pi's output that go into an error.
-const LINES_TOLD: usize = 12;
+const MAX_OUTPUT_LINES: usize = 12;
 
 #[derive(Debug)]
 pub(super) struct Ssh {
@@ -34,7 +34,7 @@ pub(super) struct Ssh {
 
 /// The result of a script.
 #[derive(Debug)]
-pub(super) struct Ran {
+pub(super) struct ScriptOutput {
     /// Whether its exit status was 0.
     pub(super) succeeded: bool,
     pub(super) stdout: String,
@@ -44,7 +44,7 @@ pub(super) struct Ran {
 impl Ssh {
     /// Sets the options from the flags, without connecting.
     pub(super) fn new(args: &EnrollArgs) -> anyhow::Result<Self> {
-        let mut options = Self::given(args);
+        let mut options = Self::own_options(args);
         let mut socket = None;
         let mut master = None;
         if cfg!(unix) {
@@ -75,7 +75,7 @@ impl Ssh {
     }
 
     /// The options without those of the shared connection.
-    pub(super) fn given(args: &EnrollArgs) -> Vec<OsString> {
+    pub(super) fn own_options(args: &EnrollArgs) -> Vec<OsString> {
         let mut options: Vec<OsString> = Vec::new();
         if let Some(port) = args.ssh_port {
             options.extend(["-p".into(), port.to_string().into()]);
@@ -97,7 +97,11 @@ impl Ssh {
     }
 
     /// Runs a script with `input` as its standard input.
-    pub(super) async fn run(&self, script: &Script, input: Option<&[u8]>) -> anyhow::Result<Ran> {
+    pub(super) async fn run(
+        &self,
+        script: &Script,
+        input: Option<&[u8]>,
+    ) -> anyhow::Result<ScriptOutput> {
         let mut command = Command::new("ssh");
         command
             .args(&self.options)
@@ -120,7 +124,7 @@ impl Ssh {
             .next(format!("check on the Pi: ssh {}", self.host))
         })??;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
-        let ran = Ran {
+        let result = ScriptOutput {
             succeeded: output.status.success(),
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
@@ -129,7 +133,7 @@ impl Ssh {
             return Err(self
                 .failure(
                     script.step,
-                    &format!("ssh cannot reach it: {}", ran.last_words()),
+                    &format!("ssh cannot reach it: {}", result.last_lines()),
                 )
                 .next(format!(
                     "check that this works without a password: {} true",
@@ -137,16 +141,20 @@ impl Ssh {
                 ))
                 .into());
         }
-        Ok(ran)
+        Ok(result)
     }
 
     /// Runs a script; fails unless its exit status is 0.
-    pub(super) async fn done(&self, script: &Script, input: Option<&[u8]>) -> anyhow::Result<Ran> {
-        let ran = self.run(script, input).await?;
-        match ran.succeeded {
-            true => Ok(ran),
+    pub(super) async fn run_checked(
+        &self,
+        script: &Script,
+        input: Option<&[u8]>,
+    ) -> anyhow::Result<ScriptOutput> {
+        let result = self.run(script, input).await?;
+        match result.succeeded {
+            true => Ok(result),
             false => Err(self
-                .failure(script.step, &ran.last_words())
+                .failure(script.step, &result.last_lines())
                 .next(format!(
                     "check on the Pi: {}; then repeat this command",
                     self.by_hand()
@@ -156,8 +164,8 @@ impl Ssh {
     }
 
     /// The error of a step on the Pi.
-    pub(super) fn failure(&self, step: &str, said: &str) -> Failure {
-        Failure::new(format!("{step} on {}: {said}", self.host))
+    pub(super) fn failure(&self, step: &str, text: &str) -> Failure {
+        Failure::new(format!("{step} on {}: {text}", self.host))
     }
 
     /// The ssh command line for use by hand.
@@ -214,7 +222,7 @@ async fn finish(command: &mut Command, input: Option<&[u8]>) -> anyhow::Result<O
     output.context("cannot run ssh")
 }
 
-impl Ran {
+impl ScriptOutput {
     /// The value of a line `key=value` that the script printed.
     pub(super) fn value(&self, key: &str) -> Option<&str> {
         let values = self.stdout.lines().filter_map(|line| line.split_once('='));
@@ -223,15 +231,15 @@ impl Ran {
     }
 
     /// The end of the output: of standard error, else of standard output.
-    pub(super) fn last_words(&self) -> String {
-        let said = match self.stderr.trim() {
+    pub(super) fn last_lines(&self) -> String {
+        let text = match self.stderr.trim() {
             "" => self.stdout.trim(),
-            said => said,
+            text => text,
         };
-        match said {
+        match text {
             "" => "it failed without output".to_owned(),
             // The message gets its own `error: `.
-            said => tail(said.strip_prefix("error: ").unwrap_or(said)),
+            text => tail(text.strip_prefix("error: ").unwrap_or(text)),
         }
     }
 }
@@ -243,6 +251,6 @@ pub(super) fn tail(text: &str) -> String {
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
         .collect();
-    let from = lines.len().saturating_sub(LINES_TOLD);
+    let from = lines.len().saturating_sub(MAX_OUTPUT_LINES);
     lines.get(from..).unwrap_or_default().join("\n  ")
 }

@@ -7,7 +7,7 @@ use crate::printer::Printer;
 #[derive(Debug)]
 pub(super) struct Steps<'a> {
     printer: &'a Printer,
-    begun: Instant,
+    step_started: Instant,
 }
 
 impl<'a> Steps<'a> {
@@ -15,16 +15,16 @@ impl<'a> Steps<'a> {
     pub(super) fn new(printer: &'a Printer) -> Self {
         Self {
             printer,
-            begun: Instant::now(),
+            step_started: Instant::now(),
         }
     }
 
     /// Prints a finished step and starts the clock of the next.
     pub(super) fn done(&mut self, step: &str, what: impl AsRef<str>) {
         let now = Instant::now();
-        let took = now - std::mem::replace(&mut self.begun, now);
-        let took = took.as_secs_f64();
+        let duration = now - std::mem::replace(&mut self.step_started, now);
+        let duration = duration.as_secs_f64();
         self.printer
-            .say(format!("{took:6.1} s  {step:<10}  {}", what.as_ref()));
+            .say(format!("{duration:6.1} s  {step:<10}  {}", what.as_ref()));
     }
 }

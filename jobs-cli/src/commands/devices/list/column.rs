@@ -9,7 +9,7 @@ use crate::printer::{Cell, Row as _, plain};
 use crate::suggest;
 
 /// Columns from the twin, in addition to those of [`DoorRow`].
-const OF_TWIN: [&str; 8] = [
+const TWIN_COLUMNS: [&str; 8] = [
     "status",
     "statusReason",
     "authenticationType",
@@ -21,16 +21,16 @@ const OF_TWIN: [&str; 8] = [
 ];
 
 /// First parts of a path; the long forms are those of the query language.
-const SECTIONS: [(&str, Section); 5] = [
-    ("tags", Section::Tags),
-    ("desired", Section::Desired),
-    ("properties.desired", Section::Desired),
-    ("reported", Section::Reported),
-    ("properties.reported", Section::Reported),
+const SECTIONS: [(&str, TwinSection); 5] = [
+    ("tags", TwinSection::Tags),
+    ("desired", TwinSection::Desired),
+    ("properties.desired", TwinSection::Desired),
+    ("reported", TwinSection::Reported),
+    ("properties.reported", TwinSection::Reported),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Section {
+enum TwinSection {
     Tags,
     Desired,
     Reported,
@@ -39,17 +39,17 @@ enum Section {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Column {
     title: String,
-    source: Source,
+    source: ColumnSource,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
+enum ColumnSource {
     /// The index of a cell of [`DoorRow`].
     Door(usize),
     /// A member of the twin.
     Twin,
     /// A member of a section.
-    Path(Section, Vec<String>),
+    Path(TwinSection, Vec<String>),
 }
 
 impl Column {
@@ -57,11 +57,11 @@ impl Column {
     pub(super) fn parse(flag: &str, text: &str) -> Result<Self, Failure> {
         let text = text.trim();
         let source = if let Some(at) = DoorRow::titles().iter().position(|title| *title == text) {
-            Source::Door(at)
-        } else if OF_TWIN.contains(&text) {
-            Source::Twin
+            ColumnSource::Door(at)
+        } else if TWIN_COLUMNS.contains(&text) {
+            ColumnSource::Twin
         } else {
-            path(text).ok_or_else(|| unknown(flag, text))?
+            path(text).ok_or_else(|| unknown_column(flag, text))?
         };
         Ok(Self {
             title: text.to_owned(),
@@ -78,17 +78,17 @@ impl Column {
     pub(super) fn value(&self, twin: &Twin, row: &DoorRow) -> anyhow::Result<Value> {
         let member = |whole: Value| whole.get(&self.title).cloned().unwrap_or_default();
         Ok(match &self.source {
-            Source::Door(_) => member(serde_json::to_value(row)?),
-            Source::Twin => match self.title.as_str() {
+            ColumnSource::Door(_) => member(serde_json::to_value(row)?),
+            ColumnSource::Twin => match self.title.as_str() {
                 "version" => Value::from(twin.version),
                 "etag" => Value::from(twin.etag.as_str()),
                 _ => member(serde_json::to_value(twin)?),
             },
-            Source::Path(section, path) => {
+            ColumnSource::Path(section, path) => {
                 let section: &Object = match section {
-                    Section::Tags => &twin.tags,
-                    Section::Desired => &twin.properties.desired.values,
-                    Section::Reported => &twin.properties.reported.values,
+                    TwinSection::Tags => &twin.tags,
+                    TwinSection::Desired => &twin.properties.desired.values,
+                    TwinSection::Reported => &twin.properties.reported.values,
                 };
                 let (first, rest) = path.split_first().unzip();
                 let start = first.and_then(|first| section.get(first));
@@ -104,13 +104,13 @@ impl Column {
     /// The value as a cell, with the tone of the standard column.
     pub(super) fn cell(&self, value: &Value, row: &DoorRow) -> Cell {
         match self.source {
-            Source::Door(at) => row.cells().swap_remove(at),
-            Source::Twin | Source::Path(..) => Cell::from(plain(value)),
+            ColumnSource::Door(at) => row.cells().swap_remove(at),
+            ColumnSource::Twin | ColumnSource::Path(..) => Cell::from(plain(value)),
         }
     }
 }
 
-fn path(text: &str) -> Option<Source> {
+fn path(text: &str) -> Option<ColumnSource> {
     let inner = text.strip_prefix("properties.");
     let inner = inner.filter(|inner| !inner.starts_with("tags"));
     SECTIONS.iter().find_map(|(start, section)| {
@@ -121,22 +121,22 @@ fn path(text: &str) -> Option<Source> {
         let path: Vec<String> = rest.split('.').map(str::to_owned).collect();
         path.iter()
             .all(|name| !name.is_empty())
-            .then_some(Source::Path(*section, path))
+            .then_some(ColumnSource::Path(*section, path))
     })
 }
 
-fn unknown(flag: &str, text: &str) -> Failure {
+fn unknown_column(flag: &str, text: &str) -> Failure {
     let mut known = DoorRow::titles();
-    known.extend(OF_TWIN);
+    known.extend(TWIN_COLUMNS);
     let section = text.trim_end_matches('.');
-    let meant = match suggest::closest(text, known.iter().copied()) {
+    let suggestion = match suggest::closest(text, known.iter().copied()) {
         _ if SECTIONS.iter().any(|(start, _)| *start == section) => {
             format!("; expected a key after it, such as {section}.KEY")
         }
-        Some(meant) => format!("; did you mean `{meant}`?"),
+        Some(suggestion) => format!("; did you mean `{suggestion}`?"),
         None => String::new(),
     };
-    Failure::new(format!("{flag}: unknown column {text:?}{meant}")).next(format!(
+    Failure::new(format!("{flag}: unknown column {text:?}{suggestion}")).next(format!(
         "expected {}, or a path: tags.KEY, desired.KEY, reported.KEY",
         known.join(", ")
     ))
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_paths_find_what_a_door_has() {
+    fn columns_are_found_by_name_or_path() {
         let twin: Twin = serde_json::from_value(json!({
             "deviceId": "east", "etag": "AAAAAAAAAAE=", "version": 4, "status": "disabled", "tags": {"wing": "east", "a": {"b": [1]}},
             "properties": {
@@ -178,15 +178,18 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_in_a_name_is_answered_with_what_was_meant() {
-        for (text, meant) in [
+    fn an_unknown_column_gets_a_suggestion() {
+        for (text, suggestion) in [
             ("flor", "; did you mean `floor`?"),
             ("tags", "; expected a key after it, such as tags.KEY"),
             ("tags.", "; expected a key after it, such as tags.KEY"),
             ("tags.a..b", ""),
         ] {
             let error = Column::parse("--sort", text).unwrap_err().to_string();
-            assert_eq!(error, format!("--sort: unknown column {text:?}{meant}"));
+            assert_eq!(
+                error,
+                format!("--sort: unknown column {text:?}{suggestion}")
+            );
         }
     }
 }

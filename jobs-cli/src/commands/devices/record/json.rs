@@ -5,11 +5,11 @@ use iothub_protocol::twin::{Capabilities, DeviceStatus, Object};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Mistake, Record};
+use super::{DoorRecord, FileMistake};
 use crate::suggest;
 
 /// Members that an export writes.
-const OURS: [&str; 7] = [
+const EXPORTED_MEMBERS: [&str; 7] = [
     "id",
     "status",
     "statusReason",
@@ -20,7 +20,7 @@ const OURS: [&str; 7] = [
 ];
 
 /// Ignored members of an Azure export: set by the hub, or without meaning for doors.
-const PASSED_OVER: [&str; 5] = [
+const IGNORED_MEMBERS: [&str; 5] = [
     "eTag",
     "twinETag",
     "importMode",
@@ -29,10 +29,10 @@ const PASSED_OVER: [&str; 5] = [
 ];
 
 /// Members of a section that the hub maintains.
-const OF_THE_HUB: [&str; 2] = ["$metadata", "$version"];
+const HUB_MEMBERS: [&str; 2] = ["$metadata", "$version"];
 
 /// Reads the doors; mistakes are appended to `mistakes`.
-pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Record> {
+pub(super) fn read(text: &str, mistakes: &mut Vec<FileMistake>) -> Vec<DoorRecord> {
     let mut values: Vec<(u64, Value)> = Vec::new();
     if text.trim_start().starts_with('[') {
         match serde_json::from_str::<Vec<Value>>(text) {
@@ -59,31 +59,33 @@ pub(super) fn read(text: &str, mistakes: &mut Vec<Mistake>) -> Vec<Record> {
 }
 
 /// Gives the place but not the text, which may contain a key.
-fn not_json(line: u64, error: &serde_json::Error) -> Mistake {
+fn not_json(line: u64, error: &serde_json::Error) -> FileMistake {
     let column = error.column();
-    Mistake::new(
+    FileMistake::new(
         line,
         None,
         format!("not JSON at column {column}; expected a door a line, or an array of doors"),
     )
 }
 
-fn record(line: u64, value: Value) -> Result<Record, Mistake> {
-    let wrong = |member: &str, message: String| Mistake::new(line, Some(member), message);
+fn record(line: u64, value: Value) -> Result<DoorRecord, FileMistake> {
+    let wrong = |member: &str, message: String| FileMistake::new(line, Some(member), message);
     let Value::Object(mut members) = value else {
-        return Err(Mistake::new(
+        return Err(FileMistake::new(
             line,
             None,
             "not an object; expected a door such as {\"id\":\"lobby-east\"}",
         ));
     };
-    if let Some(stray) = members
-        .keys()
-        .find(|name| !OURS.iter().chain(&PASSED_OVER).any(|known| known == name))
-    {
-        let meant = suggest::closest(stray, OURS);
+    if let Some(unknown) = members.keys().find(|name| {
+        !EXPORTED_MEMBERS
+            .iter()
+            .chain(&IGNORED_MEMBERS)
+            .any(|known| known == name)
+    }) {
+        let meant = suggest::closest(unknown, EXPORTED_MEMBERS);
         let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-        return Err(wrong(stray, format!("unknown member{meant}")));
+        return Err(wrong(unknown, format!("unknown member{meant}")));
     }
     let id = match members.get("id").and_then(Value::as_str) {
         Some(text) => text
@@ -97,7 +99,7 @@ fn record(line: u64, value: Value) -> Result<Record, Mistake> {
         }
     };
     let mut take = |name: &str| members.remove(name).filter(|value| !value.is_null());
-    let mut record = Record::new(line, id);
+    let mut record = DoorRecord::new(line, id);
     record.status = member(
         line,
         "status",
@@ -129,10 +131,10 @@ fn record(line: u64, value: Value) -> Result<Record, Mistake> {
             section(line, "properties.desired", properties.remove("desired"))?;
         // The door will report these again.
         properties.remove("reported");
-        if let Some(stray) = properties.keys().next() {
+        if let Some(unknown) = properties.keys().next() {
             return Err(wrong(
                 "properties",
-                format!("has {stray:?}; expected `desired`"),
+                format!("has {unknown:?}; expected `desired`"),
             ));
         }
     }
@@ -144,15 +146,15 @@ fn member<T: DeserializeOwned>(
     name: &str,
     value: Option<Value>,
     expected: &str,
-) -> Result<Option<T>, Mistake> {
+) -> Result<Option<T>, FileMistake> {
     let value = value.map(serde_json::from_value).transpose();
     // The parser's error would repeat the value, which may be a key.
-    value.map_err(|_| Mistake::new(line, Some(name), format!("expected {expected}")))
+    value.map_err(|_| FileMistake::new(line, Some(name), format!("expected {expected}")))
 }
 
-fn section(line: u64, name: &str, value: Option<Value>) -> Result<Object, Mistake> {
+fn section(line: u64, name: &str, value: Option<Value>) -> Result<Object, FileMistake> {
     let mut values: Object = member(line, name, value, "an object")?.unwrap_or_default();
-    values.retain(|name, _| !OF_THE_HUB.contains(&name.as_str()));
+    values.retain(|name, _| !HUB_MEMBERS.contains(&name.as_str()));
     Ok(values)
 }
 
@@ -172,12 +174,12 @@ fn without_empty(mut authentication: Authentication) -> Authentication {
 mod tests {
     use serde_json::json;
 
-    use super::super::{Form, read};
+    use super::super::{FilePurpose, read};
 
     #[test]
     fn a_line_of_an_azure_export_is_read() {
         let text = r#"{"id":"east","eTag":"MQ==","importMode":"create","status":"disabled","statusReason":"x","authentication":{"type":"sas","symmetricKey":{"primaryKey":"MDEyMzQ1Njc4OWFiY2RlZg==","secondaryKey":"MDEyMzQ1Njc4OWFiY2RlZg=="},"x509Thumbprint":{"primaryThumbprint":null,"secondaryThumbprint":null}},"twinETag":"AAAAAAAAAAE=","tags":{"wing":"east"},"properties":{"desired":{"floor":3,"$metadata":{},"$version":4},"reported":{"$version":1}},"capabilities":{"iotEdge":false}}"#;
-        let records = read(text, "f", Form::Import).unwrap();
+        let records = read(text, "f", FilePurpose::Import).unwrap();
         assert_eq!(
             serde_json::to_value(&records[0]).unwrap(),
             json!({
@@ -187,11 +189,11 @@ mod tests {
             })
         );
         let array = format!("[{text}]");
-        assert_eq!(read(&array, "f", Form::Import).unwrap(), records);
+        assert_eq!(read(&array, "f", FilePurpose::Import).unwrap(), records);
     }
 
     #[test]
-    fn mistakes_are_told_with_their_lines_and_without_keys() {
+    fn mistakes_have_line_numbers_and_contain_no_keys() {
         let text = [
             r#"{"id":"east","tag":{}}"#,
             r#"{"id":"a b"}"#,
@@ -201,7 +203,7 @@ mod tests {
             r#"{"id":"south","tags":{"a":null}}"#,
             r#"{"id":"south","properties":{"desires":1}}"#,
         ];
-        let error = read(&text.join("\n"), "doors.jsonl", Form::Import)
+        let error = read(&text.join("\n"), "doors.jsonl", FilePurpose::Import)
             .unwrap_err()
             .to_string();
         insta::assert_snapshot!(error);

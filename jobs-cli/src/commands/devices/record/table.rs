@@ -8,7 +8,7 @@ use iothub_protocol::twin::{DeviceStatus, Object, Thumbprints};
 use serde_json::Value;
 
 use super::super::add;
-use super::{Mistake, Record};
+use super::{DoorRecord, FileMistake};
 use crate::cli::twin::scalar;
 use crate::commands::twin;
 use crate::suggest;
@@ -17,7 +17,7 @@ pub(in crate::commands::devices) use write::write;
 
 /// The purpose of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::commands::devices) enum Form {
+pub(in crate::commands::devices) enum FilePurpose {
     /// New doors, whose names follow doorctl's rules.
     Add,
     /// Doors with the columns of an export.
@@ -25,10 +25,10 @@ pub(in crate::commands::devices) enum Form {
 }
 
 /// Columns of every purpose.
-const PLACE: [&str; 3] = ["door", "building", "floor"];
+const PLACE_COLUMNS: [&str; 3] = ["door", "building", "floor"];
 
 /// Additional columns of an import.
-const IDENTITY: [&str; 7] = [
+const IDENTITY_COLUMNS: [&str; 7] = [
     "status",
     "statusReason",
     "authenticationType",
@@ -39,10 +39,18 @@ const IDENTITY: [&str; 7] = [
 ];
 
 /// Reads the doors; mistakes are appended to `mistakes`.
-pub(super) fn read(text: &str, form: Form, mistakes: &mut Vec<Mistake>) -> Vec<Record> {
+pub(super) fn read(
+    text: &str,
+    purpose: FilePurpose,
+    mistakes: &mut Vec<FileMistake>,
+) -> Vec<DoorRecord> {
     // The reader would take everything after the quote for one cell.
-    if let Some(line) = quotes::astray(text, delimiter(text)) {
-        mistakes.push(Mistake::new(line, None, "a quote is opened and not closed"));
+    if let Some(line) = quotes::unclosed_quote_line(text, delimiter(text)) {
+        mistakes.push(FileMistake::new(
+            line,
+            None,
+            "a quote is opened and not closed",
+        ));
         return Vec::new();
     }
     let mut reader = csv::ReaderBuilder::new()
@@ -55,7 +63,7 @@ pub(super) fn read(text: &str, form: Form, mistakes: &mut Vec<Mistake>) -> Vec<R
     let header = match lines.next() {
         Some(Ok(header)) => header,
         _ => {
-            mistakes.push(Mistake::new(
+            mistakes.push(FileMistake::new(
                 1,
                 None,
                 "empty; expected a header such as door,building,floor",
@@ -65,47 +73,47 @@ pub(super) fn read(text: &str, form: Form, mistakes: &mut Vec<Mistake>) -> Vec<R
     };
     let columns: Vec<String> = header.iter().map(str::to_owned).collect();
     let before = mistakes.len();
-    check_columns(&columns, form, mistakes);
+    check_columns(&columns, purpose, mistakes);
     if mistakes.len() > before {
         return Vec::new();
     }
     let mut records = Vec::new();
-    let mut at = At::new(text);
+    let mut line_counter = LineCounter::new(text);
     for fields in lines {
         let fields = match fields {
             Ok(fields) => fields,
             // Unreachable so far: the text is UTF-8, and the reader is flexible about fields.
             Err(error) => {
-                mistakes.push(Mistake::new(0, None, error.to_string()));
+                mistakes.push(FileMistake::new(0, None, error.to_string()));
                 continue;
             }
         };
-        let line = at.line(fields.position());
+        let line = line_counter.line(fields.position());
         if fields.len() != columns.len() {
             let message = format!(
                 "{} fields; expected {}, as the header has",
                 fields.len(),
                 columns.len()
             );
-            mistakes.push(Mistake::new(line, None, message));
+            mistakes.push(FileMistake::new(line, None, message));
             continue;
         }
         let cells = columns.iter().map(String::as_str).zip(&fields);
         let cells: Vec<(&str, &str)> = cells.filter(|(_, cell)| !cell.is_empty()).collect();
-        records.extend(record(line, &cells, form, mistakes));
+        records.extend(record(line, &cells, purpose, mistakes));
     }
     records
 }
 
 /// The line of a record. The reader's own count places the start of a record before the line feed
 /// that ends the previous one.
-struct At<'a> {
+struct LineCounter<'a> {
     text: &'a [u8],
     byte: usize,
     line: u64,
 }
 
-impl<'a> At<'a> {
+impl<'a> LineCounter<'a> {
     fn new(text: &'a str) -> Self {
         Self {
             text: text.as_bytes(),
@@ -137,19 +145,19 @@ fn delimiter(text: &str) -> u8 {
     }
 }
 
-fn check_columns(columns: &[String], form: Form, mistakes: &mut Vec<Mistake>) {
+fn check_columns(columns: &[String], purpose: FilePurpose, mistakes: &mut Vec<FileMistake>) {
     if !columns.iter().any(|column| column == "door") {
         // Without a header, the first line is data, maybe keys: it must not be printed.
-        mistakes.push(Mistake::new(
+        mistakes.push(FileMistake::new(
             1,
             None,
             "no column `door`; expected a header with it, such as door,building,floor",
         ));
         return;
     }
-    let named: Vec<&str> = match form {
-        Form::Add => PLACE.to_vec(),
-        Form::Import => PLACE.into_iter().chain(IDENTITY).collect(),
+    let named: Vec<&str> = match purpose {
+        FilePurpose::Add => PLACE_COLUMNS.to_vec(),
+        FilePurpose::Import => PLACE_COLUMNS.into_iter().chain(IDENTITY_COLUMNS).collect(),
     };
     for (at, column) in columns.iter().enumerate() {
         let path = ["tags.", "desired."]
@@ -157,7 +165,7 @@ fn check_columns(columns: &[String], form: Form, mistakes: &mut Vec<Mistake>) {
             .find_map(|start| column.strip_prefix(start));
         let is_path = path.is_some_and(|path| !path.split('.').any(str::is_empty));
         if columns[..at].contains(column) {
-            mistakes.push(Mistake::new(1, Some(column), "duplicate column"));
+            mistakes.push(FileMistake::new(1, Some(column), "duplicate column"));
         } else if !is_path && !named.contains(&column.as_str()) {
             let meant = suggest::closest(column, named.iter().copied());
             let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
@@ -165,7 +173,7 @@ fn check_columns(columns: &[String], form: Form, mistakes: &mut Vec<Mistake>) {
             let message = format!(
                 "unknown column {column:?}; expected {known}, tags.KEY or desired.KEY{meant}"
             );
-            mistakes.push(Mistake::new(1, None, message));
+            mistakes.push(FileMistake::new(1, None, message));
         }
     }
 }
@@ -173,12 +181,12 @@ fn check_columns(columns: &[String], form: Form, mistakes: &mut Vec<Mistake>) {
 fn record(
     line: u64,
     cells: &[(&str, &str)],
-    form: Form,
-    mistakes: &mut Vec<Mistake>,
-) -> Option<Record> {
+    purpose: FilePurpose,
+    mistakes: &mut Vec<FileMistake>,
+) -> Option<DoorRecord> {
     let before = mistakes.len();
     let mut wrong = |column: &str, message: String| {
-        mistakes.push(Mistake::new(line, Some(column), message));
+        mistakes.push(FileMistake::new(line, Some(column), message));
     };
     let cell = |name: &str| {
         cells
@@ -186,10 +194,10 @@ fn record(
             .find(|(column, _)| *column == name)
             .map(|(_, cell)| *cell)
     };
-    let id = match (cell("door"), form) {
+    let id = match (cell("door"), purpose) {
         (None, _) => Err("empty; expected the name of the door".to_owned()),
-        (Some(name), Form::Add) => add::fitting(name),
-        (Some(name), Form::Import) => name.parse().map_err(|error| format!("{error}")),
+        (Some(name), FilePurpose::Add) => add::parse_new_name(name),
+        (Some(name), FilePurpose::Import) => name.parse().map_err(|error| format!("{error}")),
     };
     let (mut tags, mut desired) = (Vec::new(), Vec::new());
     for (column, cell) in cells {
@@ -198,7 +206,7 @@ fn record(
         } else if let Some(path) = column.strip_prefix("desired.") {
             desired.push((path.to_owned(), scalar(cell)));
         } else if ["building", "floor"].contains(column) {
-            desired.push(((*column).to_owned(), add::place(cell)));
+            desired.push(((*column).to_owned(), add::parse_place(cell)));
         }
     }
     let mut section = |name: &str, values: &[(String, Value)]| -> Object {
@@ -234,7 +242,7 @@ fn record(
         return None;
     }
     let owned = |name: &str| cell(name).map(str::to_owned);
-    let mut record = Record::new(line, id);
+    let mut record = DoorRecord::new(line, id);
     record.status = status;
     record.status_reason = owned("statusReason");
     record.authentication = authentication(&owned);
@@ -277,10 +285,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_nest_and_empty_cells_say_nothing() {
+    fn columns_nest_and_empty_cells_are_ignored() {
         let text = "door,building,floor,tags.wing,tags.access.group,desired.settings.strikeTime\n\
                     east,43,3,east,staff,5\nwest, 43 ,mezzanine,,,\n";
-        let records = read(text, "f", Form::Add).unwrap();
+        let records = read(text, "f", FilePurpose::Add).unwrap();
         assert_eq!(
             records[0].tags,
             *json!({"wing": "east", "access": {"group": "staff"}})
@@ -297,12 +305,12 @@ mod tests {
         );
         assert_eq!((records[1].line, records[1].tags.len()), (3, 0));
         let semicolons = text.replace(',', ";");
-        assert_eq!(read(&semicolons, "f", Form::Add).unwrap(), records);
+        assert_eq!(read(&semicolons, "f", FilePurpose::Add).unwrap(), records);
         assert_eq!(
             read(
                 &format!("\u{feff}{}", text.replace('\n', "\r\n")),
                 "f",
-                Form::Add
+                FilePurpose::Add
             )
             .unwrap(),
             records
@@ -310,23 +318,35 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_line_and_column() {
+    fn every_mistake_has_line_and_column() {
         let text = "door,floor,tags.wing,tags.wing.a\na b,3,,\neast,3\neast,3,x,y\nwest,1,null,\n,1,,\nnorth,1,,\nnorth,2,,\n";
-        insta::assert_snapshot!(read(text, "doors.csv", Form::Add).unwrap_err().to_string());
         insta::assert_snapshot!(
-            read("door,flor,status,floor,floor\n", "doors.csv", Form::Add)
+            read(text, "doors.csv", FilePurpose::Add)
                 .unwrap_err()
                 .to_string()
         );
-        insta::assert_snapshot!(read("", "doors.csv", Form::Add).unwrap_err().to_string());
         insta::assert_snapshot!(
-            read("door\n", "doors.csv", Form::Add)
+            read(
+                "door,flor,status,floor,floor\n",
+                "doors.csv",
+                FilePurpose::Add
+            )
+            .unwrap_err()
+            .to_string()
+        );
+        insta::assert_snapshot!(
+            read("", "doors.csv", FilePurpose::Add)
+                .unwrap_err()
+                .to_string()
+        );
+        insta::assert_snapshot!(
+            read("door\n", "doors.csv", FilePurpose::Add)
                 .unwrap_err()
                 .to_string()
         );
         let text = "door,status,primaryKey\neast,on,\nwest,,c2VjcmV0\n";
         insta::assert_snapshot!(
-            read(text, "doors.csv", Form::Import)
+            read(text, "doors.csv", FilePurpose::Import)
                 .unwrap_err()
                 .to_string()
         );
@@ -335,7 +355,7 @@ mod tests {
     #[test]
     fn a_file_without_its_header_is_not_quoted() {
         let text = "east,enabled,c2VjcmV0\nwest,enabled,c2VjcmV0\n";
-        let error = read(text, "doors.csv", Form::Import)
+        let error = read(text, "doors.csv", FilePurpose::Import)
             .unwrap_err()
             .to_string();
         assert!(error.contains("line 1: no column `door`;"), "{error}");
@@ -343,9 +363,11 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_not_closed_swallows_no_door() {
+    fn an_unclosed_quote_is_a_mistake() {
         let text = "door,tags.note\neast,\"here\nwest,there\n";
-        let error = read(text, "doors.csv", Form::Add).unwrap_err().to_string();
+        let error = read(text, "doors.csv", FilePurpose::Add)
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "doors.csv has a mistake; nothing was changed\n  line 2: a quote is opened and not closed"
@@ -353,8 +375,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back_the_same() {
-        let mut record = Record::new(2, "east".parse().unwrap());
+    fn written_csv_is_read_back_unchanged() {
+        let mut record = DoorRecord::new(2, "east".parse().unwrap());
         record.status = Some(DeviceStatus::Disabled);
         record.status_reason = Some("stolen, \"maybe\"".to_owned());
         record.tags = json!({"a": "3", "b": 3, "c": "", "d": " x ", "e": {}, "f": [1, "x"], "g": {"h": true, "i": "null"}, "j": "x,\"y\"\nz"})
@@ -364,6 +386,6 @@ mod tests {
             .unwrap()
             .clone();
         let text = write(std::slice::from_ref(&record), false).unwrap();
-        assert_eq!(read(&text, "f", Form::Import).unwrap(), [record]);
+        assert_eq!(read(&text, "f", FilePurpose::Import).unwrap(), [record]);
     }
 }

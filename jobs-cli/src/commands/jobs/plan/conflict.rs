@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::commands::jobs::create::Prepared;
+use crate::commands::jobs::create::PreparedJob;
 use crate::failure::sentence;
 use crate::session::Session;
 
@@ -28,7 +28,7 @@ pub(super) struct Conflict {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Named {
+struct DeviceRow {
     device_id: DeviceId,
 }
 
@@ -40,7 +40,7 @@ struct Span {
 }
 
 impl Span {
-    fn meets(self, other: Self) -> bool {
+    fn overlaps(self, other: Self) -> bool {
         self.start < other.end && other.start < self.end
     }
 
@@ -64,19 +64,21 @@ impl Span {
 
 /// The jobs that overlap with `prepared` and share some of `doors`, sorted by start.
 pub(super) async fn conflicts(
-    prepared: &Prepared,
+    prepared: &PreparedJob,
     doors: &BTreeSet<String>,
     session: &Session,
 ) -> anyhow::Result<Vec<Conflict>> {
     let now = session.hub.now();
-    let runs = prepared.plan.after(prepared.plan.max_execution())?;
-    let holds = prepared.length.map(|length| prepared.plan.after(length));
+    let runs = prepared.draft.start_plus(prepared.draft.max_execution())?;
+    let holds = prepared
+        .length
+        .map(|length| prepared.draft.start_plus(length));
     let own = Span {
-        start: prepared.plan.start(),
+        start: prepared.draft.start(),
         end: runs.max(holds.transpose()?.unwrap_or(runs)),
     };
     let mut jobs = session.hub.jobs(None).await?;
-    jobs.retain(|job| !job.status.is_over() && Span::of(job, now).meets(own));
+    jobs.retain(|job| !job.status.is_over() && Span::of(job, now).overlaps(own));
     jobs.sort_by_key(|job| job.start_time);
     let mut found = Vec::new();
     for job in jobs {
@@ -85,8 +87,8 @@ pub(super) async fn conflicts(
             "*" => "SELECT deviceId FROM devices".to_owned(),
             condition => format!("SELECT deviceId FROM devices WHERE {condition}"),
         };
-        let named: Vec<Named> = match session.hub.query(&query).await {
-            Ok(named) => named,
+        let listed: Vec<DeviceRow> = match session.hub.query(&query).await {
+            Ok(listed) => listed,
             // An invalid condition: that job will fail by itself.
             Err(error) if error.status() == Some(400) => {
                 let why = sentence(&error.into());
@@ -98,9 +100,9 @@ pub(super) async fn conflicts(
             }
             Err(error) => return Err(error.into()),
         };
-        let shared: BTreeSet<String> = named
+        let shared: BTreeSet<String> = listed
             .into_iter()
-            .map(|named| named.device_id.to_string())
+            .map(|listed| listed.device_id.to_string())
             .filter(|name| doors.contains(name))
             .collect();
         if !shared.is_empty() {
@@ -133,16 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn spans_that_only_touch_do_not_meet() {
+    fn adjacent_spans_do_not_overlap() {
         let own = span("22:00", "22:10");
-        assert!(own.meets(span("22:09", "23:00")));
-        assert!(own.meets(span("21:00", "23:00")));
-        assert!(!own.meets(span("22:10", "23:00")));
-        assert!(!own.meets(span("21:00", "22:00")));
+        assert!(own.overlaps(span("22:09", "23:00")));
+        assert!(own.overlaps(span("21:00", "23:00")));
+        assert!(!own.overlaps(span("22:10", "23:00")));
+        assert!(!own.overlaps(span("21:00", "22:00")));
     }
 
     #[test]
-    fn a_job_has_to_do_with_its_doors_until_what_it_asks_for_ends() {
+    fn the_span_of_a_job_lasts_until_its_action_ends() {
         let job = |payload: &str| -> JobResponse {
             let job = json!({
                 "jobId": "a", "type": "scheduleDeviceMethod", "status": "scheduled", "queryCondition": "*",

@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::commands::jobs::create::Prepared;
+use crate::commands::jobs::create::PreparedJob;
 use crate::time::TimeForm;
 
 /// Characters of a digest that are printed.
-const SHOWN: usize = 12;
+const SHOWN_DIGEST_LEN: usize = 12;
 
 /// Minimum length of a digest on the command line.
-pub(super) const LEAST: usize = 8;
+pub(super) const MIN_DIGEST_LEN: usize = 8;
 
 /// Members of a payload that depend on the time of the run.
-const MOMENTARY: [&str; 4] = ["commandId", "notAfter", "until", "reason"];
+const VOLATILE_MEMBERS: [&str; 4] = ["commandId", "notAfter", "until", "reason"];
 
 /// The input of a digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Content {
+pub(super) struct PlanContent {
     hub: String,
     /// `lock`, `twin` ...
     what: String,
@@ -41,14 +41,14 @@ pub(super) struct Content {
     pub(super) doors: Vec<String>,
 }
 
-impl Content {
+impl PlanContent {
     /// The content of a plan for these doors.
-    pub(super) fn new(prepared: &Prepared, hub: &str, doors: Vec<String>) -> Self {
-        let given = &prepared.at_given;
-        let moves = given.eq_ignore_ascii_case("now") || given.starts_with('+');
-        let at = match moves {
+    pub(super) fn new(prepared: &PreparedJob, hub: &str, doors: Vec<String>) -> Self {
+        let given = &prepared.start_text;
+        let is_relative = given.eq_ignore_ascii_case("now") || given.starts_with('+');
+        let at = match is_relative {
             true => given.clone(),
-            false => prepared.plan.start().to_string(),
+            false => prepared.draft.start().to_string(),
         };
         Self {
             hub: hub.to_owned(),
@@ -57,14 +57,14 @@ impl Content {
                 // The length then depends on the time of the run, unless it was given by itself
                 // (`+8h`).
                 Some(until) if until.given == TimeForm::Instant => {
-                    until_then(lasting(&prepared.action), until.when.timestamp())
+                    with_end(stable_action(&prepared.action), until.when.timestamp())
                 }
-                _ => lasting(&prepared.action),
+                _ => stable_action(&prepared.action),
             },
-            condition: prepared.plan.target().condition.clone(),
+            condition: prepared.draft.target().condition.clone(),
             at,
-            id: prepared.id_given.clone(),
-            max_execution_in_seconds: prepared.plan.max_execution().as_secs(),
+            id: prepared.explicit_id.clone(),
+            max_execution_in_seconds: prepared.draft.max_execution().as_secs(),
             doors,
         }
     }
@@ -83,7 +83,7 @@ impl Content {
 
     /// Describes what differs in `self` from the older `before`.
     pub(super) fn differences(&self, before: &Self) -> Vec<String> {
-        let mut told = Vec::new();
+        let mut texts = Vec::new();
         let missing = |from: &[String], of: &[String]| -> Vec<String> {
             let missing = of.iter().filter(|door| !from.contains(door));
             missing.cloned().collect()
@@ -93,7 +93,7 @@ impl Content {
             (missing(&self.doors, &before.doors), "left"),
         ] {
             if !doors.is_empty() {
-                told.push(format!("{word}: {}", some_of(&doors)));
+                texts.push(format!("{word}: {}", first_names(&doors)));
             }
         }
         for (name, now, then) in [
@@ -103,49 +103,49 @@ impl Content {
             ("start", &self.at, &before.at),
         ] {
             if now != then {
-                told.push(format!("{name} changed from {then} to {now}"));
+                texts.push(format!("{name} changed from {then} to {now}"));
             }
         }
         if self.action != before.action {
             let (now, then) = (&self.action, &before.action);
-            told.push(format!("payload changed from {then} to {now}"));
+            texts.push(format!("payload changed from {then} to {now}"));
         }
         if self.id != before.id {
-            told.push("--id changed".to_owned());
+            texts.push("--id changed".to_owned());
         }
         if self.max_execution_in_seconds != before.max_execution_in_seconds {
-            told.push("--max-execution changed".to_owned());
+            texts.push("--max-execution changed".to_owned());
         }
-        told
+        texts
     }
 }
 
 /// The part of a digest that is printed.
 pub(super) fn short(digest: &str) -> &str {
-    digest.get(..SHOWN).unwrap_or(digest)
+    digest.get(..SHOWN_DIGEST_LEN).unwrap_or(digest)
 }
 
 /// The first ten names, and how many more there are.
-pub(super) fn some_of(names: &[String]) -> String {
-    const NAMED: usize = 10;
+pub(super) fn first_names(names: &[String]) -> String {
+    const MAX_NAMES_SHOWN: usize = 10;
     let mut text = names
         .iter()
-        .take(NAMED)
+        .take(MAX_NAMES_SHOWN)
         .cloned()
         .collect::<Vec<_>>()
         .join(", ");
-    if names.len() > NAMED {
-        text += &format!(" and {} more", names.len() - NAMED);
+    if names.len() > MAX_NAMES_SHOWN {
+        text += &format!(" and {} more", names.len() - MAX_NAMES_SHOWN);
     }
     text
 }
 
-fn lasting(action: &JobAction) -> Value {
+fn stable_action(action: &JobAction) -> Value {
     match action {
         JobAction::Method(call) => {
             let mut call = json!(call);
             if let Some(Value::Object(payload)) = call.get_mut("payload") {
-                payload.retain(|name, _| !MOMENTARY.contains(&name.as_str()));
+                payload.retain(|name, _| !VOLATILE_MEMBERS.contains(&name.as_str()));
             }
             call
         }
@@ -154,7 +154,7 @@ fn lasting(action: &JobAction) -> Value {
 }
 
 /// The action with its end in place of its length.
-fn until_then(mut action: Value, until: Timestamp) -> Value {
+fn with_end(mut action: Value, until: Timestamp) -> Value {
     if let Some(Value::Object(payload)) = action.get_mut("payload") {
         payload.retain(|name, _| !["lockTime", "unlockTime"].contains(&name.as_str()));
         payload.insert("until".to_owned(), json!(until));
@@ -166,8 +166,8 @@ fn until_then(mut action: Value, until: Timestamp) -> Value {
 mod tests {
     use super::*;
 
-    fn content(doors: &[&str]) -> Content {
-        Content {
+    fn content(doors: &[&str]) -> PlanContent {
+        PlanContent {
             hub: "localhost".to_owned(),
             what: "lock".to_owned(),
             action: json!({"methodName": "lockDoor"}),
@@ -180,11 +180,11 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_that_of_what_is_asked_for_and_of_the_doors() {
+    fn the_digest_depends_on_the_arguments_and_the_doors() {
         let before = content(&["a", "b"]);
         assert_eq!(before.digest(), content(&["a", "b"]).digest());
         assert_eq!(before.digest().len(), 64);
-        assert_eq!(short(&before.digest()).len(), SHOWN);
+        assert_eq!(short(&before.digest()).len(), SHOWN_DIGEST_LEN);
         let mut other = before.clone();
         other.max_execution_in_seconds = 60;
         for changed in [content(&["a"]), content(&["a", "b", "c"]), other] {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_named() {
+    fn differences_name_what_changed() {
         let mut now = content(&["b", "c"]);
         now.what = "unlock".to_owned();
         assert_eq!(
@@ -202,15 +202,18 @@ mod tests {
         );
         assert_eq!(now.differences(&now), [""; 0]);
         let many: Vec<String> = (0..12).map(|n| n.to_string()).collect();
-        assert_eq!(some_of(&many), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more");
+        assert_eq!(
+            first_names(&many),
+            "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
+        );
     }
 
     #[test]
-    fn what_is_made_anew_each_time_is_no_part_of_it() {
+    fn values_that_differ_on_every_run_are_not_in_the_digest() {
         let call = |payload: &str| {
             let payload = serde_json::value::RawValue::from_string(payload.to_owned()).unwrap();
             let call = iothub_protocol::method::MethodRequest::new("lockDoor".parse().unwrap());
-            lasting(&JobAction::Method(call.with_payload(payload)))
+            stable_action(&JobAction::Method(call.with_payload(payload)))
         };
         let first = call(
             r#"{"lockTime":"10m","until":"2026-11-23T22:10:00Z","commandId":"a","notAfter":"2026-11-23T22:05:00Z"}"#,

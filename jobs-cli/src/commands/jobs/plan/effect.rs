@@ -31,13 +31,13 @@ pub(super) fn effect(action: &JobAction, twin: &Twin) -> String {
         JobAction::Method(call) => call,
     };
     let state = LockState::reported(twin);
-    let told = match call.method_name().as_str() {
+    let text = match call.method_name().as_str() {
         "lockDoor" => locks(&state),
         "unlockDoor" => unlocks(&state, &mode(twin)),
         method => format!("is called: {method}"),
     };
     match (twin.connection_state, call.connect_timeout()) {
-        (ConnectionState::Connected, _) => told,
+        (ConnectionState::Connected, _) => text,
         (ConnectionState::Disconnected, Duration::ZERO) => "fails while offline".to_owned(),
         (ConnectionState::Disconnected, wait) => {
             let wait = jiff::SignedDuration::try_from(wait).unwrap_or_default();
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_judged_by_what_the_door_reported() {
+    fn the_effect_of_a_call_follows_from_the_reported_state() {
         let door = |lock: &str, door: &str| json!({"lockState": lock, "doorState": door});
         for (method, door, expected) in [
             ("lockDoor", door("unlocked", "closed"), "locks"),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_a_twin_is_told_by_what_is_different() {
+    fn the_effect_of_a_twin_change_lists_the_differences() {
         let texts = |texts: &[&str]| -> Vec<(String, Value)> {
             texts.iter().map(|text| assignment(text).unwrap()).collect()
         };

@@ -12,14 +12,14 @@ const CONTEXT: usize = 3;
 
 /// The editable part of a twin.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct TwinDraft {
     tags: Object,
     desired: Object,
 }
 
 /// The changes of an edited text.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(super) struct TwinChange {
     /// Minimal; null for removed members.
     pub(super) patch: TwinPatch,
     /// For people.
@@ -28,15 +28,15 @@ pub(super) struct Change {
 
 /// Why an edited text is invalid.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mistake(String);
+pub(super) struct EditMistake(String);
 
-impl fmt::Display for Mistake {
+impl fmt::Display for EditMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Draft {
+impl TwinDraft {
     pub(super) fn of(twin: &Twin) -> Self {
         Self {
             tags: twin.tags.clone(),
@@ -49,7 +49,7 @@ impl Draft {
     }
 
     /// The changes of an edited text, if any.
-    pub(super) fn change(&self, edited: &[u8]) -> Result<Option<Change>, Mistake> {
+    pub(super) fn change(&self, edited: &[u8]) -> Result<Option<TwinChange>, EditMistake> {
         let (tags, desired) = read(edited)?;
         let patch = TwinPatch {
             etag: None,
@@ -65,9 +65,9 @@ impl Draft {
         );
         let texts = text(&self.tags, &self.desired)
             .and_then(|before| Ok((before, text(&new_tags, &new_desired)?)));
-        let (before, after) = texts.map_err(|error| Mistake(error.to_string()))?;
+        let (before, after) = texts.map_err(|error| EditMistake(error.to_string()))?;
         let diff = TextDiff::from_lines(&before, &after);
-        Ok(Some(Change {
+        Ok(Some(TwinChange {
             diff: diff.unified_diff().context_radius(CONTEXT).to_string(),
             patch,
         }))
@@ -88,36 +88,40 @@ fn after(present: &Object, patch: &SectionPatch) -> Object {
 }
 
 /// Parses an edited text.
-fn read(edited: &[u8]) -> Result<(Object, Object), Mistake> {
+fn read(edited: &[u8]) -> Result<(Object, Object), EditMistake> {
     let edited = std::str::from_utf8(edited).map_err(|error| {
         let valid = &edited[..error.valid_up_to()];
         let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
-        Mistake(format!("line {line}: not UTF-8"))
+        EditMistake(format!("line {line}: not UTF-8"))
     })?;
     let value: Value = serde_json::from_str(edited).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let what = error.to_string();
         let what = what.split(" at line ").next().unwrap_or_default();
-        Mistake(format!("line {line}, column {column}: not JSON: {what}"))
+        EditMistake(format!("line {line}, column {column}: not JSON: {what}"))
     })?;
     let expected = "expected {\"tags\": {..}, \"desired\": {..}}";
     let Value::Object(mut members) = value else {
-        return Err(Mistake(format!("not an object; {expected}")));
+        return Err(EditMistake(format!("not an object; {expected}")));
     };
     let mut section = |name: &str| match members.remove(name) {
         Some(Value::Object(values)) => Ok(values),
-        Some(_) => Err(Mistake(format!("`{name}` is not an object; {expected}"))),
-        None => Err(Mistake(format!("`{name}` is missing; {expected}"))),
+        Some(_) => Err(EditMistake(format!(
+            "`{name}` is not an object; {expected}"
+        ))),
+        None => Err(EditMistake(format!("`{name}` is missing; {expected}"))),
     };
     let both = (section("tags")?, section("desired")?);
     match members.keys().next() {
-        Some(stray) => Err(Mistake(format!("unknown member `{stray}`; {expected}"))),
+        Some(unknown) => Err(EditMistake(format!(
+            "unknown member `{unknown}`; {expected}"
+        ))),
         None => Ok(both),
     }
 }
 
 /// The patch of a section, checked against the limits.
-fn section(kind: SectionKind, old: &Object, new: &Object) -> Result<SectionPatch, Mistake> {
+fn section(kind: SectionKind, old: &Object, new: &Object) -> Result<SectionPatch, EditMistake> {
     let patch = difference(old, new);
     if patch.is_empty() {
         return Ok(SectionPatch::Absent);
@@ -125,7 +129,7 @@ fn section(kind: SectionKind, old: &Object, new: &Object) -> Result<SectionPatch
     let patched = SectionPatch::Values(patch.clone());
     check_patch(kind, &patch)
         .and_then(|()| check_growth(kind, old, &after(old, &patched)))
-        .map_err(|error| Mistake(error.to_string()))?;
+        .map_err(|error| EditMistake(error.to_string()))?;
     Ok(patched)
 }
 
@@ -160,22 +164,22 @@ fn difference(old: &Object, new: &Object) -> Object {
 mod tests {
     use super::*;
 
-    fn draft() -> Draft {
+    fn draft() -> TwinDraft {
         let object = |value: Value| value.as_object().unwrap().clone();
-        Draft {
+        TwinDraft {
             tags: object(json!({"wing": "east", "access": {"group": "staff", "level": 2}})),
             desired: object(json!({"floor": 3, "list": [1, 2]})),
         }
     }
 
-    fn changed(tags: &Value, desired: &Value) -> Result<Option<Value>, Mistake> {
+    fn changed(tags: &Value, desired: &Value) -> Result<Option<Value>, EditMistake> {
         let edited = json!({"desired": desired, "tags": tags}).to_string();
         let change = draft().change(edited.as_bytes())?;
         Ok(change.map(|change| serde_json::to_value(change.patch).unwrap()))
     }
 
     #[test]
-    fn only_what_was_changed_is_sent() {
+    fn only_changes_are_sent() {
         let same = json!({"wing": "east", "access": {"level": 2, "group": "staff"}});
         let floor = json!({"floor": 3, "list": [1, 2]});
         assert_eq!(changed(&same, &floor), Ok(None));
@@ -212,8 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_sent_is_told_with_its_place() {
-        for (edited, told) in [
+    fn an_invalid_text_is_reported_with_its_position() {
+        for (edited, message) in [
             (
                 "{\"tags\": {},\n  desired}",
                 "line 2, column 3: not JSON: key must be a string",
@@ -232,7 +236,7 @@ mod tests {
             ),
         ] {
             let mistake = draft().change(edited.as_bytes()).unwrap_err().to_string();
-            assert!(mistake.starts_with(told), "{mistake}");
+            assert!(mistake.starts_with(message), "{mistake}");
         }
         let latin = b"{\"tags\": {},\n \"desired\": {\"name\": \"caf\xe9\"}}";
         let mistake = draft().change(latin).unwrap_err().to_string();

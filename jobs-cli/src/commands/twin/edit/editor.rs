@@ -71,21 +71,21 @@ impl EditedFile {
 
     /// Handles an error after editing: keeps the file if it was changed, and adds its path to the
     /// error.
-    pub(super) fn kept(self, error: anyhow::Error) -> anyhow::Error {
-        let is_as_made = self
+    pub(super) fn keep_if_changed(self, error: anyhow::Error) -> anyhow::Error {
+        let is_unchanged = self
             .read()
             .is_ok_and(|bytes| bytes == self.original.as_bytes());
-        if is_as_made || !self.path.exists() {
+        if is_unchanged || !self.path.exists() {
             return error;
         }
         let name = self.path.display().to_string();
-        let place = match self.path.keep() {
+        let note = match self.path.keep() {
             Ok(_) => format!("your text is in {name}"),
             Err(error) => format!("your text cannot be kept in {name}: {error}"),
         };
         match error.downcast::<Failure>() {
-            Ok(failure) => failure.and(&place).into(),
-            Err(error) => Failure::new(format!("{}; {place}", sentence(&error))).into(),
+            Ok(failure) => failure.and(&note).into(),
+            Err(error) => Failure::new(format!("{}; {note}", sentence(&error))).into(),
         }
     }
 }
@@ -132,7 +132,7 @@ async fn run(editor: &str, file: &Path) -> io::Result<ExitStatus> {
 
 /// The answer to a question: yes, no, or `None` for Enter alone. Ctrl-C, the end of input and
 /// unreadable input mean no.
-pub(super) async fn answer() -> Option<bool> {
+pub(super) async fn read_answer() -> Option<bool> {
     // On its own thread: after the editor, Ctrl-C no longer ends this program by itself.
     let typed = tokio::task::spawn_blocking(|| {
         let mut typed = Vec::new();
@@ -143,10 +143,10 @@ pub(super) async fn answer() -> Option<bool> {
         typed = typed => typed.ok().and_then(Result::ok).unwrap_or_default(),
         _ = tokio::signal::ctrl_c() => return Some(false),
     };
-    meaning(&typed)
+    parse_answer(&typed)
 }
 
-fn meaning(typed: &[u8]) -> Option<bool> {
+fn parse_answer(typed: &[u8]) -> Option<bool> {
     let word = String::from_utf8_lossy(typed);
     match word.trim().to_ascii_lowercase().as_str() {
         "" if !typed.is_empty() => None,
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_stays_whatever_bytes_it_is_and_whatever_went_wrong() {
+    fn an_edited_file_is_kept_after_any_error_with_any_bytes() {
         for error in [
             Failure::new("no").status(ExitStatus::Refused).into(),
             anyhow::Error::from(io::Error::other("no")),
@@ -179,7 +179,7 @@ mod tests {
             let status = report(&error);
             let file = file(Some(b"{\xff}"));
             let path = file.path.to_path_buf();
-            let error = file.kept(error);
+            let error = file.keep_if_changed(error);
             assert_eq!(
                 error.to_string(),
                 format!("no; your text is in {}", path.display())
@@ -191,18 +191,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_as_it_was_made_or_gone_is_not_told_of() {
+    fn an_unchanged_or_missing_file_is_not_mentioned() {
         for now in [Some(&b"{}\n"[..]), None] {
             let file = file(now);
             let path = file.path.to_path_buf();
-            assert_eq!(file.kept(Failure::new("no").into()).to_string(), "no");
+            assert_eq!(
+                file.keep_if_changed(Failure::new("no").into()).to_string(),
+                "no"
+            );
             assert!(!path.exists());
         }
     }
 
     #[test]
-    fn only_a_clear_yes_is_one() {
-        for (typed, meant) in [
+    fn only_yes_or_y_means_yes() {
+        for (typed, expected) in [
             (&b"y\n"[..], Some(true)),
             (b" YES \n", Some(true)),
             (b"\n", None),
@@ -210,7 +213,7 @@ mod tests {
             (b"n\n", Some(false)),
             (b"\xff\n", Some(false)),
         ] {
-            assert_eq!(meaning(typed), meant, "{typed:?}");
+            assert_eq!(parse_answer(typed), expected, "{typed:?}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 /// Position of the next byte.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum Position {
     /// At the start of a cell, the only place where a quote opens.
     Start,
     /// In a cell without quotes.
@@ -16,26 +16,26 @@ enum Place {
 
 /// The line of the first quote that is never closed, or closed inside of a cell: then the closing
 /// quote is probably missing before.
-pub(super) fn astray(text: &str, delimiter: u8) -> Option<u64> {
-    let mut place = Place::Start;
+pub(super) fn unclosed_quote_line(text: &str, delimiter: u8) -> Option<u64> {
+    let mut position = Position::Start;
     let mut line = 1;
     for byte in text.bytes() {
         let ends_cell = byte == delimiter || matches!(byte, b'\r' | b'\n');
-        place = match (place, byte) {
-            (Place::Start, b'"') => Place::Quoted { since: line },
-            (Place::Quoted { since }, b'"') => Place::Closed { since },
-            (Place::Quoted { since }, _) => Place::Quoted { since },
-            (Place::Closed { since }, b'"') => Place::Quoted { since },
-            (_, _) if ends_cell => Place::Start,
-            (Place::Closed { since }, b' ' | b'\t') => Place::Closed { since },
-            (Place::Closed { since }, _) => return Some(since),
-            (Place::Start | Place::Plain, _) => Place::Plain,
+        position = match (position, byte) {
+            (Position::Start, b'"') => Position::Quoted { since: line },
+            (Position::Quoted { since }, b'"') => Position::Closed { since },
+            (Position::Quoted { since }, _) => Position::Quoted { since },
+            (Position::Closed { since }, b'"') => Position::Quoted { since },
+            (_, _) if ends_cell => Position::Start,
+            (Position::Closed { since }, b' ' | b'\t') => Position::Closed { since },
+            (Position::Closed { since }, _) => return Some(since),
+            (Position::Start | Position::Plain, _) => Position::Plain,
         };
         line += u64::from(byte == b'\n');
     }
-    match place {
-        Place::Quoted { since } => Some(since),
-        Place::Start | Place::Plain | Place::Closed { .. } => None,
+    match position {
+        Position::Quoted { since } => Some(since),
+        Position::Start | Position::Plain | Position::Closed { .. } => None,
     }
 }
 
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quote_that_is_not_closed_has_a_line() {
+    fn an_unclosed_quote_is_found_with_its_line() {
         for (text, expected) in [
             ("door,floor\neast,\"3\nwest,4\n", Some(2)),
             ("door\n\"east\n", Some(2)),
@@ -58,8 +58,8 @@ mod tests {
             ("door,note\neast,\"\"\nwest,\"x\"", None),
             ("", None),
         ] {
-            assert_eq!(astray(text, b','), expected, "{text:?}");
+            assert_eq!(unclosed_quote_line(text, b','), expected, "{text:?}");
         }
-        assert_eq!(astray("a;b\n\"1,\";2\n", b';'), None);
+        assert_eq!(unclosed_quote_line("a;b\n\"1,\";2\n", b';'), None);
     }
 }

@@ -6,13 +6,13 @@ use std::io;
 use iothub_protocol::twin::Object;
 use serde_json::Value;
 
-use super::super::Record;
+use super::super::DoorRecord;
 use crate::cli::twin::scalar;
 use crate::commands::devices::status;
 
 /// Writes doors as CSV.
 pub(in crate::commands::devices) fn write(
-    records: &[Record],
+    records: &[DoorRecord],
     with_keys: bool,
 ) -> io::Result<String> {
     let mut titles: Vec<String> = ["door", "status", "statusReason", "authenticationType"]
@@ -49,7 +49,7 @@ pub(in crate::commands::devices) fn write(
     String::from_utf8(bytes).map_err(io::Error::other)
 }
 
-fn fields(record: &Record, with_keys: bool) -> Vec<(String, String)> {
+fn fields(record: &DoorRecord, with_keys: bool) -> Vec<(String, String)> {
     let mut fields = vec![("door".to_owned(), record.id.to_string())];
     let mut field = |title: &str, value: Option<String>| {
         fields.extend(value.map(|value| (title.to_owned(), value)));

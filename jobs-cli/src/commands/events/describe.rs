@@ -11,13 +11,13 @@ use crate::printer::{Tone, plain, printable};
 use crate::time::on_clock;
 
 /// Maximum length of details, in characters.
-const DETAILS: usize = 240;
+const MAX_DETAILS_LEN: usize = 240;
 
 /// An event that arrives this much later than it happened waited for a connection.
-const LATE: SignedDuration = SignedDuration::from_secs(60);
+const LATE_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 /// Members of a door's message that are printed in other columns, or do not interest people.
-const TOLD_ELSEWHERE: [&str; 8] = [
+const OMITTED_MEMBERS: [&str; 8] = [
     "seq", "boot", "at", "clock", "kind", "door", "building", "floor",
 ];
 
@@ -60,13 +60,13 @@ pub(super) fn details(event: &HubEvent, zone: &TimeZone) -> String {
     if event.repeated {
         text = format!("{text} (again)").trim_start().to_owned();
     }
-    shortened(&text, DETAILS)
+    shortened(&text, MAX_DETAILS_LEN)
 }
 
-/// A text of another party on one line, of at most `most` characters.
-pub(super) fn shortened(text: &str, most: usize) -> String {
+/// A text of another party on one line, of at most `max_len` characters.
+pub(super) fn shortened(text: &str, max_len: usize) -> String {
     let text = printable(text);
-    match text.char_indices().nth(most) {
+    match text.char_indices().nth(max_len) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }
@@ -91,11 +91,11 @@ fn message(event: &HubEvent, zone: &TimeZone) -> String {
     }
     let mut parts: Vec<String> = Vec::new();
     for (key, value) in body {
-        if TOLD_ELSEWHERE.contains(&key.as_str()) {
+        if OMITTED_MEMBERS.contains(&key.as_str()) {
             continue;
         }
-        let names_itself = key == name(event) || key == "alarm";
-        parts.push(match names_itself {
+        let is_bare = key == name(event) || key == "alarm";
+        parts.push(match is_bare {
             true => plain(value),
             false => format!("{key}={}", plain(value)),
         });
@@ -116,8 +116,8 @@ fn happened(body: &Object) -> Option<Timestamp> {
     at.parse().ok().filter(|_| trusted)
 }
 
-fn is_late(taken_in: Timestamp, happened: Timestamp) -> bool {
-    taken_in.duration_since(happened) >= LATE
+fn is_late(received: Timestamp, happened: Timestamp) -> bool {
+    received.duration_since(happened) >= LATE_AFTER
 }
 
 fn bytes(base64: &str) -> usize {
@@ -168,22 +168,22 @@ fn job(event: &HubEvent) -> String {
         let counts = body?.get("deviceJobStatistics")?;
         counts.get(name)?.as_u64()
     };
-    let mut told = format!(
+    let mut line = format!(
         "{} {}",
         event.job_id.as_deref().unwrap_or_default(),
         text("status").unwrap_or_default()
     );
     if let Some(all) = count("deviceCount") {
-        told += &format!(
+        line += &format!(
             ": {} succeeded, {} failed of {all}",
             count("succeededCount").unwrap_or_default(),
             count("failedCount").unwrap_or_default(),
         );
     }
     if let Some(reason) = text("failureReason") {
-        told += &format!(": {reason}");
+        line += &format!(": {reason}");
     }
-    told
+    line
 }
 
 #[cfg(test)]
@@ -201,14 +201,14 @@ mod tests {
         serde_json::from_value(document).unwrap()
     }
 
-    fn told(kind: &str, more: Value) -> String {
+    fn described(kind: &str, more: Value) -> String {
         let event = event(kind, more);
         let details = details(&event, &TimeZone::UTC);
         format!("{} {details}", name(&event))
     }
 
     #[test]
-    fn each_kind_is_told_in_its_words() {
+    fn each_event_kind_has_its_description() {
         for (kind, more, expected) in [
             (
                 "telemetry",
@@ -264,21 +264,24 @@ mod tests {
                 "createDeviceIdentity ",
             ),
         ] {
-            assert_eq!(told(kind, more), expected);
+            assert_eq!(described(kind, more), expected);
         }
     }
 
     #[test]
-    fn what_a_device_wrote_moves_no_cursor_and_fills_no_screen() {
-        let wild = told(
+    fn texts_of_a_device_are_escaped_and_shortened() {
+        let wild = described(
             "telemetry",
             json!({"body": {"kind": "x", "text": "\u{1b}[2J\n"}}),
         );
         assert_eq!(wild, "x text=\\u{1b}[2J\\n");
-        let long = told(
+        let long = described(
             "telemetry",
             json!({"body": {"kind": "x", "text": "ä".repeat(1_000)}}),
         );
-        assert_eq!(long.chars().count(), "x ".len() + DETAILS + "...".len());
+        assert_eq!(
+            long.chars().count(),
+            "x ".len() + MAX_DETAILS_LEN + "...".len()
+        );
     }
 }

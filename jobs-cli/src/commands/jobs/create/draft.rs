@@ -1,7 +1,7 @@
 //! A job before it is created, and its creation: as one job, or as several when one condition
 //! cannot hold all door names.
 
-mod not_made;
+mod create_error;
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ use crate::printer::Format;
 use crate::session::Session;
 use crate::target::{MAX_CONDITION, Target};
 use crate::time::{TimeArg, TimeForm};
-use not_made::{NOTHING_CHANGED, NotMade, is_of, may_have_worked};
+use create_error::{CreateError, NOTHING_CHANGED, matches_request, may_have_been_created};
 
 /// Characters of generated ids: easy to tell apart when read aloud.
 const ID_ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstuvwxyz";
 
 /// The doors, the time and the id of a job that is about to be created.
-pub(in crate::commands) struct Plan {
+pub(in crate::commands) struct JobDraft {
     id: JobId,
     target: Target,
     at: TimeArg,
@@ -41,7 +41,7 @@ pub(in crate::commands) struct Plan {
     pub(in crate::commands::jobs) acknowledged_within: Duration,
 }
 
-impl Plan {
+impl JobDraft {
     pub(in crate::commands) async fn new(
         what: &str,
         target: Target,
@@ -56,7 +56,7 @@ impl Plan {
         let at = session.at("--at", &schedule.at).await?;
         let id = match id {
             Some(id) => id,
-            None => made_up_id(what, &at)?,
+            None => generated_id(what, &at)?,
         };
         Ok(Self {
             id,
@@ -79,7 +79,7 @@ impl Plan {
     }
 
     /// Whether the job starts on creation. Then no start time is sent: the hub decides.
-    fn is_at_once(&self) -> bool {
+    fn starts_at_once(&self) -> bool {
         self.at.given == TimeForm::Now
     }
 
@@ -89,12 +89,12 @@ impl Plan {
         &self,
         length: Option<Duration>,
     ) -> anyhow::Result<Option<Timestamp>> {
-        let length = length.filter(|_| !self.is_at_once());
-        length.map(|length| self.after(length)).transpose()
+        let length = length.filter(|_| !self.starts_at_once());
+        length.map(|length| self.start_plus(length)).transpose()
     }
 
     /// The time at `length` after the start.
-    pub(in crate::commands) fn after(&self, length: Duration) -> anyhow::Result<Timestamp> {
+    pub(in crate::commands) fn start_plus(&self, length: Duration) -> anyhow::Result<Timestamp> {
         Ok(self
             .start()
             .checked_add(length)?
@@ -111,28 +111,31 @@ impl Plan {
             .context("the job's id as a command id")?;
         Ok(CommandHeader {
             command_id: Some(command_id),
-            not_after: Some(self.after(self.max_execution)?),
+            not_after: Some(self.start_plus(self.max_execution)?),
             reason: self.reason.clone(),
         })
     }
 
     /// Creates the job or jobs, reports them, and follows them with `--watch`.
-    pub(in crate::commands::jobs) async fn make(
+    pub(in crate::commands::jobs) async fn create(
         self,
         action: JobAction,
         doors: usize,
         session: &Session,
     ) -> anyhow::Result<ExitStatus> {
-        let matching = matching(doors);
+        let matching_text = matching_text(doors);
         let printer = &session.printer;
         let (jobs, wanted) = self.submit(action, session).await?;
         match &jobs[..] {
-            [job] => printer.say(format!("job {} is {}: {matching}", job.job_id, job.status)),
+            [job] => printer.say(format!(
+                "job {} is {}: {matching_text}",
+                job.job_id, job.status
+            )),
             jobs => {
                 for job in jobs {
                     printer.say(format!("job {} is {}", job.job_id, job.status));
                 }
-                printer.say(&matching);
+                printer.say(&matching_text);
             }
         }
         printer.say(format!("starts {}", self.at.echo(session.hub.now())));
@@ -168,7 +171,7 @@ impl Plan {
         action: JobAction,
         session: &Session,
     ) -> anyhow::Result<(Vec<JobResponse>, JobGoal)> {
-        let ids = numbered(&self.id, self.target.parts().len())?;
+        let ids = numbered_ids(&self.id, self.target.parts().len())?;
         if ids.len() > 1 {
             session.printer.say(format!(
                 "{} names do not fit into one condition: they are split over {} jobs",
@@ -180,10 +183,10 @@ impl Plan {
         let mut wanted = JobGoal::Answered;
         for (id, condition) in ids.iter().zip(self.target.parts()) {
             let submitted = self.submit_part(id, condition, action.clone(), session);
-            let (job, wants) = submitted
+            let (job, part_wanted) = submitted
                 .await
-                .map_err(|not_made| not_made.told(id, &jobs))?;
-            wanted = wants;
+                .map_err(|create_error| create_error.into_error(id, &jobs))?;
+            wanted = part_wanted;
             jobs.push(job);
         }
         Ok((jobs, wanted))
@@ -195,41 +198,42 @@ impl Plan {
         condition: &str,
         action: JobAction,
         session: &Session,
-    ) -> Result<(JobResponse, JobGoal), NotMade> {
+    ) -> Result<(JobResponse, JobGoal), CreateError> {
         let request = JobRequest {
             job_id: Some(id.clone()),
             action,
             query_condition: condition.to_owned(),
-            start_time: (!self.is_at_once()).then(|| self.start()),
+            start_time: (!self.starts_at_once()).then(|| self.start()),
             max_execution_time: self.max_execution,
         };
         let wanted = JobGoal::of_request(&request);
         match session.hub.job_create(id, &request).await {
             Ok(job) => Ok((job, wanted)),
             Err(error) if error.code() == Some(ErrorCode::JobAlreadyExists) => {
-                let taken = Failure::new(format!(
+                let exists_error = Failure::new(format!(
                     "--id: the hub has a job called {id} already{NOTHING_CHANGED}"
                 ));
-                let taken = taken.next("choose another --id, or omit it to generate one");
-                Err(NotMade::Surely(taken.into()))
+                let exists_error =
+                    exists_error.next("choose another --id, or omit it to generate one");
+                Err(CreateError::NotCreated(exists_error.into()))
             }
-            Err(error) if may_have_worked(&error) => match session.hub.job(id).await {
-                Ok(job) if is_of(&job, &request) => Ok((job, wanted)),
+            Err(error) if may_have_been_created(&error) => match session.hub.job(id).await {
+                Ok(job) if matches_request(&job, &request) => Ok((job, wanted)),
                 // A request that timed out may still reach the hub.
                 Err(answer)
                     if answer.code() == Some(ErrorCode::JobNotFound)
                         && !matches!(error, ClientError::TimedOut { .. }) =>
                 {
-                    Err(NotMade::Surely(error.into()))
+                    Err(CreateError::NotCreated(error.into()))
                 }
-                _ => Err(NotMade::Perhaps(error.into())),
+                _ => Err(CreateError::Unclear(error.into())),
             },
-            Err(error) => Err(NotMade::Surely(error.into())),
+            Err(error) => Err(CreateError::NotCreated(error.into())),
         }
     }
 
     /// Refuses a list of doors that needs several jobs on a hub that runs one job at a time.
-    pub(in crate::commands::jobs) async fn refuse_parts_elsewhere(
+    pub(in crate::commands::jobs) async fn refuse_split_unless_door_hub(
         &self,
         session: &Session,
     ) -> anyhow::Result<()> {
@@ -277,7 +281,7 @@ impl Plan {
 }
 
 /// The ids of `jobs` jobs that belong together: `<id>-1`, `<id>-2`; of a single job `<id>`.
-pub(in crate::commands) fn numbered(id: &JobId, jobs: usize) -> anyhow::Result<Vec<JobId>> {
+pub(in crate::commands) fn numbered_ids(id: &JobId, jobs: usize) -> anyhow::Result<Vec<JobId>> {
     if jobs == 1 {
         return Ok(vec![id.clone()]);
     }
@@ -289,7 +293,7 @@ pub(in crate::commands) fn numbered(id: &JobId, jobs: usize) -> anyhow::Result<V
     each.collect()
 }
 
-fn matching(doors: usize) -> String {
+fn matching_text(doors: usize) -> String {
     match doors {
         0 => "no door matches now".to_owned(),
         1 => "1 door matches now".to_owned(),
@@ -298,7 +302,7 @@ fn matching(doors: usize) -> String {
 }
 
 /// `lock-20261123-220000-x7k2`.
-fn made_up_id(what: &str, at: &TimeArg) -> anyhow::Result<JobId> {
+fn generated_id(what: &str, at: &TimeArg) -> anyhow::Result<JobId> {
     let mut random = rand::rng();
     let suffix: String = (0..4)
         .map(|_| char::from(ID_ALPHABET[random.random_range(0..ID_ALPHABET.len())]))
@@ -322,7 +326,8 @@ mod tests {
     #[test]
     fn jobs_that_belong_together_are_numbered() {
         let ids = |id: &str, jobs| -> Result<Vec<String>, String> {
-            let ids = numbered(&id.parse().unwrap(), jobs).map_err(|error| error.to_string())?;
+            let ids =
+                numbered_ids(&id.parse().unwrap(), jobs).map_err(|error| error.to_string())?;
             Ok(ids.iter().map(ToString::to_string).collect())
         };
         assert_eq!(ids("night", 1).unwrap(), ["night"]);
@@ -335,17 +340,17 @@ mod tests {
     }
 
     #[test]
-    fn a_made_up_id_says_what_and_when() {
+    fn a_generated_id_contains_the_action_and_the_start() {
         let now = "2026-11-23T21:15:00+01:00[Europe/Berlin]".parse().unwrap();
         let at = TimeArg::parse("22:00", &now).unwrap();
-        let id = made_up_id("lock", &at).unwrap();
+        let id = generated_id("lock", &at).unwrap();
         assert!(id.as_str().starts_with("lock-20261123-220000-"), "{id}");
         assert_eq!(id.as_str().len(), 25);
         for (what, start) in [
             ("comp*set_point", "compsetpoint-"),
             ("lockDoor", "lockdoor-"),
         ] {
-            let id = made_up_id(what, &at).unwrap();
+            let id = generated_id(what, &at).unwrap();
             assert!(id.as_str().starts_with(start), "{id}");
         }
     }

@@ -12,11 +12,11 @@ use doorctl::{ClientOptions, HubClient};
 use iothub_protocol::twin::{ConnectionState, Twin};
 use jiff::tz::TimeZone;
 
-use super::cast::Cast;
 use super::check::Problem;
+use super::doors::DemoDoors;
 use super::fleet::{self, Address, Fleet};
 use crate::cli::Global;
-use crate::commands::jobs::follow::Pace;
+use crate::commands::jobs::follow::PollIntervals;
 use crate::commands::jobs::view::View;
 use crate::config::{Context, Contexts};
 use crate::exit_status::ExitStatus;
@@ -24,19 +24,19 @@ use crate::failure::Failure;
 use crate::printer::Printer;
 
 /// Timeout of each wait of the demo.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Poll interval.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Shorter than [`Pace::REMOTE`], because this hub has no rate limits.
-pub(super) const PACE: Pace = Pace {
+/// Shorter than [`PollIntervals::REMOTE`], because this hub has no rate limits.
+pub(super) const POLL_INTERVALS: PollIntervals = PollIntervals {
     tick: Duration::from_millis(100),
     far: Duration::from_millis(500),
     doors: Duration::from_millis(300),
 };
 
-pub(super) struct Stage {
+pub(super) struct Environment {
     /// The operator's connection to the hub.
     pub(super) client: HubClient,
     pub(super) fleet: Fleet,
@@ -45,19 +45,19 @@ pub(super) struct Stage {
     pub(super) config_file: PathBuf,
     verbose: bool,
     hub: RunningHub,
-    begun: Instant,
+    started: Instant,
 }
 
-impl Stage {
+impl Environment {
     /// Starts the hub, registers the doors and starts their agents.
-    pub(super) async fn set(
-        cast: &Cast,
+    pub(super) async fn start(
+        demo: &DemoDoors,
         global: &Global,
         folder: &Path,
         printer: &Printer,
         verbose: bool,
     ) -> anyhow::Result<Self> {
-        let count = cast.doors.len();
+        let count = demo.doors.len();
         printer.say(format!(
             "doorfleet demo: one hub and {count} doors on this machine. Only the locks are simulated;\n\
              hub, agents, MQTT over TLS, keys and jobs are the real ones.\n"
@@ -88,8 +88,8 @@ impl Stage {
             folder.display()
         ));
 
-        let begun = Instant::now();
-        let identities = fleet::register(&client, cast).await?;
+        let started = Instant::now();
+        let identities = fleet::register(&client, demo).await?;
         let fleet = Fleet::start(identities, &address, &folder.join("doors")).await?;
         Ok(Self {
             client,
@@ -98,32 +98,34 @@ impl Stage {
             config_file,
             verbose,
             hub,
-            begun,
+            started,
         })
     }
 
     /// Waits until the hub counts all doors as connected.
-    pub(super) async fn until_connected(&self, cast: &Cast) -> anyhow::Result<()> {
-        let count = cast.doors.len();
+    pub(super) async fn until_connected(&self, demo: &DemoDoors) -> anyhow::Result<()> {
+        let count = demo.doors.len();
         loop {
             let connected = self.client.statistics().await?.connected_device_count;
             if usize::try_from(connected) == Ok(count) {
                 self.printer.say(format!(
                     "doors    {count} registered, each with a key of its own; {count} agents connected, after {:.1} s",
-                    self.begun.elapsed().as_secs_f32()
+                    self.started.elapsed().as_secs_f32()
                 ));
                 return Ok(());
             }
-            if self.begun.elapsed() > PATIENCE {
-                return Err(late(&format!("{connected} of {count} doors are connected")).into());
+            if self.started.elapsed() > WAIT_TIMEOUT {
+                return Err(
+                    timeout_error(&format!("{connected} of {count} doors are connected")).into(),
+                );
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// Checks the states and keys of all identities.
-    pub(super) async fn check_identities(&self, cast: &Cast) -> anyhow::Result<Vec<Problem>> {
-        let identities = fleet::identities(&self.client, cast).await?;
+    pub(super) async fn check_identities(&self, demo: &DemoDoors) -> anyhow::Result<Vec<Problem>> {
+        let identities = fleet::identities(&self.client, demo).await?;
         let mut keys = HashSet::new();
         let mut problems = Vec::new();
         for identity in &identities {
@@ -139,10 +141,10 @@ impl Stage {
                 .and_then(|authentication| authentication.symmetric_key.as_ref());
             keys.extend(pair.and_then(|pair| pair.primary_key.clone()));
         }
-        if keys.len() != cast.doors.len() {
+        if keys.len() != demo.doors.len() {
             let message = format!(
                 "{} doors have {} different keys",
-                cast.doors.len(),
+                demo.doors.len(),
                 keys.len()
             );
             problems.push(Problem::new(message));
@@ -178,26 +180,26 @@ impl Stage {
         &self,
         what: &str,
         query: &str,
-        patience: Duration,
+        timeout: Duration,
         wanted: impl Fn(&BTreeMap<String, Twin>) -> bool,
     ) -> anyhow::Result<BTreeMap<String, Twin>> {
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             let asked = Instant::now();
             let twins = self.find(query).await?;
             if wanted(&twins) {
                 return Ok(twins);
             }
-            if begun.elapsed() > patience {
-                return Err(late(what).into());
+            if started.elapsed() > timeout {
+                return Err(timeout_error(what).into());
             }
             // A large fleet takes a while to read: spend at most half of the time on polling.
-            tokio::time::sleep(LOOK.max(asked.elapsed())).await;
+            tokio::time::sleep(POLL_INTERVAL.max(asked.elapsed())).await;
         }
     }
 
     /// Stops doors and hub.
-    pub(super) async fn strike(self) {
+    pub(super) async fn shut_down(self) {
         self.fleet.stop().await;
         self.hub.shutdown().await;
     }
@@ -215,7 +217,7 @@ fn contexts(connection_string: String, ca: String) -> Contexts {
     }
 }
 
-fn late(what: &str) -> Failure {
+fn timeout_error(what: &str) -> Failure {
     Failure::new(format!("timed out waiting for: {what}"))
         .next("run it again with --verbose; on a busy machine with fewer --doors")
         .status(ExitStatus::Deadline)

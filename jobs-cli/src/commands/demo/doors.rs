@@ -13,16 +13,16 @@ pub(super) const FLOORS: u64 = 4;
 pub(super) const LOCKED_FLOOR: u64 = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct DemoDoor {
     pub(super) id: DeviceId,
     /// The floor that it will be assigned to.
     pub(super) floor: u64,
-    pub(super) part: Part,
+    pub(super) scenario: Scenario,
 }
 
 /// What happens to a door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum Scenario {
     /// Nothing: it is on another floor.
     Bystander,
     Locks,
@@ -36,45 +36,48 @@ pub(super) enum Part {
 
 /// All doors of the demo.
 #[derive(Debug)]
-pub(super) struct Cast {
+pub(super) struct DemoDoors {
     /// Sorted by name.
-    pub(super) doors: Vec<Member>,
+    pub(super) doors: Vec<DemoDoor>,
 }
 
-impl Cast {
+impl DemoDoors {
     /// `count` doors, spread over the floors. On the locked floor one goes offline, one is open,
     /// and those of `faults` have their fault.
     pub(super) fn new(count: u32, faults: &[Fault]) -> anyhow::Result<Self> {
         let mut doors = Vec::new();
         for number in 1..=u64::from(count) {
             let floor = 1 + (number - 1) % FLOORS;
-            doors.push(Member {
+            doors.push(DemoDoor {
                 id: format!("door-{number:04}").parse()?,
                 floor,
-                part: match floor {
-                    LOCKED_FLOOR => Part::Locks,
-                    _ => Part::Bystander,
+                scenario: match floor {
+                    LOCKED_FLOOR => Scenario::Locks,
+                    _ => Scenario::Bystander,
                 },
             });
         }
-        let mut cast = Self { doors };
+        let mut demo = Self { doors };
         for fault in faults {
             let FaultKind::Jam = fault.kind;
-            cast.find(&fault.door)?.part = Part::Jams;
+            demo.find(&fault.door)?.scenario = Scenario::Jams;
         }
-        for part in [Part::Offline, Part::Open] {
-            let free = cast.doors.iter_mut().find(|door| door.part == Part::Locks);
+        for scenario in [Scenario::Offline, Scenario::Open] {
+            let free = demo
+                .doors
+                .iter_mut()
+                .find(|door| door.scenario == Scenario::Locks);
             free.ok_or_else(|| {
                 Failure::new("--fault: too few doors of floor 3 are left to lock")
                     .next("more doors: --doors N")
             })?
-            .part = part;
+            .scenario = scenario;
         }
-        Ok(cast)
+        Ok(demo)
     }
 
     /// Finds a door of the locked floor.
-    fn find(&mut self, name: &str) -> Result<&mut Member, Failure> {
+    fn find(&mut self, name: &str) -> Result<&mut DemoDoor, Failure> {
         let candidates: Vec<String> = self
             .of_locked_floor()
             .map(|door| door.id.to_string())
@@ -95,13 +98,13 @@ impl Cast {
         }
     }
 
-    pub(super) fn of_locked_floor(&self) -> impl Iterator<Item = &Member> {
+    pub(super) fn of_locked_floor(&self) -> impl Iterator<Item = &DemoDoor> {
         self.doors.iter().filter(|door| door.floor == LOCKED_FLOOR)
     }
 
     /// The first door with this part.
-    pub(super) fn first(&self, part: Part) -> Option<&Member> {
-        self.doors.iter().find(|door| door.part == part)
+    pub(super) fn first(&self, scenario: Scenario) -> Option<&DemoDoor> {
+        self.doors.iter().find(|door| door.scenario == scenario)
     }
 }
 
@@ -117,30 +120,32 @@ mod tests {
     }
 
     #[test]
-    fn parts_fall_to_doors_of_the_locked_floor_that_are_free() {
-        let cast = Cast::new(24, &[jam("door-0003")]).unwrap();
-        let name = |part| cast.first(part).unwrap().id.to_string();
-        assert_eq!(name(Part::Jams), "door-0003");
+    fn scenarios_go_to_free_doors_of_the_locked_floor() {
+        let demo = DemoDoors::new(24, &[jam("door-0003")]).unwrap();
+        let name = |scenario| demo.first(scenario).unwrap().id.to_string();
+        assert_eq!(name(Scenario::Jams), "door-0003");
         assert_eq!(
-            (name(Part::Offline), name(Part::Open)),
+            (name(Scenario::Offline), name(Scenario::Open)),
             ("door-0007".to_owned(), "door-0011".to_owned())
         );
-        assert_eq!(cast.of_locked_floor().count(), 6);
+        assert_eq!(demo.of_locked_floor().count(), 6);
         assert_eq!(
-            cast.doors
+            demo.doors
                 .iter()
-                .filter(|door| door.part == Part::Bystander)
+                .filter(|door| door.scenario == Scenario::Bystander)
                 .count(),
             18
         );
     }
 
     #[test]
-    fn a_fault_of_a_door_that_is_not_locked_is_refused() {
-        let error = Cast::new(24, &[jam("door-0005")]).unwrap_err().to_string();
+    fn a_fault_outside_of_the_locked_floor_is_refused() {
+        let error = DemoDoors::new(24, &[jam("door-0005")])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("door-0005 is on floor 1"), "{error}");
         assert!(
-            Cast::new(24, &[jam("door-0099")])
+            DemoDoors::new(24, &[jam("door-0099")])
                 .unwrap_err()
                 .to_string()
                 .contains("no door-0099")

@@ -14,19 +14,19 @@ use jiff::tz::TimeZone;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde_json::{Value, json};
 
-use super::cast::{BUILDING, Cast, FLOORS, LOCKED_FLOOR, Member, Part};
 use super::check::{Problem, check_outcome, check_report, check_statistics};
-use super::stage::{PACE, PATIENCE, Stage};
+use super::doors::{BUILDING, DemoDoor, DemoDoors, FLOORS, LOCKED_FLOOR, Scenario};
+use super::environment::{Environment, POLL_INTERVALS, WAIT_TIMEOUT};
 use super::table;
-use crate::commands::jobs::create::numbered;
-use crate::commands::jobs::follow::{self, Ended};
+use crate::commands::jobs::create::numbered_ids;
+use crate::commands::jobs::follow::{self, FinishedJob};
 use crate::commands::jobs::summary;
 use crate::door::{LockState, reported_value};
 use crate::outcome::{JobGoal, OutcomeRow, Progress};
 use crate::target;
 
 /// How far in the future jobs are scheduled.
-const AHEAD: Duration = Duration::from_secs(4);
+const START_DELAY: Duration = Duration::from_secs(4);
 
 /// How long the doors are locked.
 const LOCK_TIME: Duration = Duration::from_secs(15);
@@ -44,27 +44,30 @@ const MAX_EXECUTION: Duration = Duration::from_secs(60);
 const REPORT_WITHIN: Duration = Duration::from_secs(4);
 
 /// Runs all steps. Returns the failed checks; an error means that the demo could not continue.
-pub(super) async fn play(cast: &Cast, stage: &Stage) -> anyhow::Result<Vec<Problem>> {
-    stage.until_connected(cast).await?;
-    let mut problems = stage.check_identities(cast).await?;
-    assign_places(cast, stage, &mut problems).await?;
-    set_the_scene(cast, stage).await?;
-    let locked = lock(cast, stage, &mut problems).await?;
-    close_the_open_door(cast, stage).await?;
-    relinquish(cast, stage, locked, &mut problems).await?;
+pub(super) async fn run(
+    demo: &DemoDoors,
+    environment: &Environment,
+) -> anyhow::Result<Vec<Problem>> {
+    environment.until_connected(demo).await?;
+    let mut problems = environment.check_identities(demo).await?;
+    assign_places(demo, environment, &mut problems).await?;
+    prepare_doors(demo, environment).await?;
+    let locked = lock(demo, environment, &mut problems).await?;
+    close_the_open_door(demo, environment).await?;
+    relinquish(demo, environment, locked, &mut problems).await?;
     Ok(problems)
 }
 
 /// The tutorial's first kind of job: a scheduled change of desired properties of many doors.
 async fn assign_places(
-    cast: &Cast,
-    stage: &Stage,
+    demo: &DemoDoors,
+    environment: &Environment,
     problems: &mut Vec<Problem>,
 ) -> anyhow::Result<()> {
-    let start = whole_second(stage, AHEAD)?;
+    let start = whole_second(environment, START_DELAY)?;
     let mut jobs = Vec::new();
     for floor in 1..=FLOORS {
-        let doors: Vec<_> = cast
+        let doors: Vec<_> = demo
             .doors
             .iter()
             .filter(|door| door.floor == floor)
@@ -72,7 +75,7 @@ async fn assign_places(
             .collect();
         let parts = target::split_names(&doors, &[]).context("a floor has no doors")?;
         let id: JobId = format!("floor-{floor}").parse()?;
-        for (id, condition) in numbered(&id, parts.len())?.into_iter().zip(parts) {
+        for (id, condition) in numbered_ids(&id, parts.len())?.into_iter().zip(parts) {
             let desired: Object = [("building", json!(BUILDING)), ("floor", json!(floor))]
                 .into_iter()
                 .map(|(key, value)| (key.to_owned(), value))
@@ -81,19 +84,32 @@ async fn assign_places(
                 etag: Some("*".to_owned()),
                 ..TwinPatch::desired(desired)
             };
-            schedule(stage, &id, JobAction::UpdateTwin(patch), condition, start).await?;
+            schedule(
+                environment,
+                &id,
+                JobAction::UpdateTwin(patch),
+                condition,
+                start,
+            )
+            .await?;
             jobs.push(id);
         }
     }
-    stage.printer.say(format!(
+    environment.printer.say(format!(
         "places   {} twin jobs are scheduled for {}: building {BUILDING}, floors 1 to {FLOORS}",
         jobs.len(),
         clock(start)
     ));
     let mut changed = 0;
     for id in &jobs {
-        let Ended { job, rows } =
-            follow::follow(&stage.client, id, JobGoal::Changed, PACE, &mut stage.view()).await?;
+        let FinishedJob { job, rows } = follow::follow(
+            &environment.client,
+            id,
+            JobGoal::Changed,
+            POLL_INTERVALS,
+            &mut environment.view(),
+        )
+        .await?;
         changed += rows
             .iter()
             .filter(|row| row.progress == Progress::Reached)
@@ -102,92 +118,92 @@ async fn assign_places(
             problems.push(Problem::new(summary(&job, &rows, JobGoal::Changed)));
         }
     }
-    if changed != cast.doors.len() {
+    if changed != demo.doors.len() {
         problems.push(Problem::new(format!(
             "the twin jobs changed {changed} of {} doors",
-            cast.doors.len()
+            demo.doors.len()
         )));
     }
     let everywhere =
         format!("SELECT * FROM devices WHERE properties.reported.building.value = {BUILDING}");
-    let at_home =
-        |twins: &BTreeMap<String, Twin>| cast.doors.iter().all(|door| reports_floor(twins, door));
-    stage
+    let all_report_floor =
+        |twins: &BTreeMap<String, Twin>| demo.doors.iter().all(|door| reports_floor(twins, door));
+    environment
         .until(
             "every door reports its building and floor",
             &everywhere,
-            PATIENCE,
-            at_home,
+            WAIT_TIMEOUT,
+            all_report_floor,
         )
         .await?;
-    stage.printer.say(format!(
+    environment.printer.say(format!(
         "places   {} of {} doors applied them and report them\n",
-        cast.doors.len(),
-        cast.doors.len()
+        demo.doors.len(),
+        demo.doors.len()
     ));
     Ok(())
 }
 
 /// Starts from unlocked doors; opens one, disconnects one, and applies the faults.
-async fn set_the_scene(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
+async fn prepare_doors(demo: &DemoDoors, environment: &Environment) -> anyhow::Result<()> {
     let released = |twins: &BTreeMap<String, Twin>| {
-        cast.doors.iter().all(|door| {
+        demo.doors.iter().all(|door| {
             twins
                 .get(door.id.as_str())
                 .is_some_and(|twin| LockState::reported(twin).lock_state == "unlocked")
         })
     };
-    stage
+    environment
         .until(
             "every door reports to be released",
             "SELECT * FROM devices",
-            PATIENCE,
+            WAIT_TIMEOUT,
             released,
         )
         .await?;
-    stage
+    environment
         .printer
         .say("scene    all doors stand released, as in office hours");
-    for door in &cast.doors {
-        match door.part {
-            Part::Offline => {
-                stage.fleet.unplug(&door.id);
-                stage
+    for door in &demo.doors {
+        match door.scenario {
+            Scenario::Offline => {
+                environment.fleet.unplug(&door.id);
+                environment
                     .printer
                     .say(format!("         {} loses its cable", door.id));
             }
-            Part::Open => {
-                stage.fleet.at(&door.id, SimCommand::Open)?;
-                stage
+            Scenario::Open => {
+                environment.fleet.operate(&door.id, SimCommand::Open)?;
+                environment
                     .printer
                     .say(format!("         {} stands open", door.id));
             }
-            Part::Jams => {
-                stage.fleet.at(&door.id, SimCommand::Jam)?;
-                stage.printer.say(format!(
+            Scenario::Jams => {
+                environment.fleet.operate(&door.id, SimCommand::Jam)?;
+                environment.printer.say(format!(
                     "         {} has a bolt that does not move",
                     door.id
                 ));
             }
-            Part::Locks | Part::Bystander => {}
+            Scenario::Locks | Scenario::Bystander => {}
         }
     }
     let seen = |twins: &BTreeMap<String, Twin>| {
-        cast.of_locked_floor()
-            .all(|door| match (door.part, twins.get(door.id.as_str())) {
+        demo.of_locked_floor()
+            .all(|door| match (door.scenario, twins.get(door.id.as_str())) {
                 (_, None) => false,
-                (Part::Offline, Some(twin)) => {
+                (Scenario::Offline, Some(twin)) => {
                     twin.connection_state == ConnectionState::Disconnected
                 }
-                (Part::Open, Some(twin)) => LockState::reported(twin).door_state == "open",
+                (Scenario::Open, Some(twin)) => LockState::reported(twin).door_state == "open",
                 (_, Some(_)) => true,
             })
     };
-    stage
+    environment
         .until(
             "the hub knows that one door is offline and one open",
             &on_floor(),
-            PATIENCE,
+            WAIT_TIMEOUT,
             seen,
         )
         .await?;
@@ -197,11 +213,11 @@ async fn set_the_scene(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
 /// The tutorial's second kind of job: a method call on the doors that a query over reported
 /// properties finds.
 async fn lock(
-    cast: &Cast,
-    stage: &Stage,
+    demo: &DemoDoors,
+    environment: &Environment,
     problems: &mut Vec<Problem>,
 ) -> anyhow::Result<Timestamp> {
-    let start = whole_second(stage, AHEAD)?;
+    let start = whole_second(environment, START_DELAY)?;
     let until = start.checked_add(LOCK_TIME)?;
     let id: JobId = "lock-floor-3".parse()?;
     let payload = LockDoor {
@@ -218,14 +234,14 @@ async fn lock(
         .with_response_timeout(RESPONSE_TIMEOUT)?
         .with_payload(serde_json::value::to_raw_value(&payload)?);
     schedule(
-        stage,
+        environment,
         &id,
         JobAction::Method(call),
         floor_condition(),
         start,
     )
     .await?;
-    stage.printer.say(format!(
+    environment.printer.say(format!(
         "\nlock     job {id} is scheduled for {}: lockDoor, lockTime {}, on the doors where\n         {}",
         clock(start),
         duration::to_text(LOCK_TIME),
@@ -234,27 +250,33 @@ async fn lock(
     let wanted = JobGoal::Secured {
         accept_unproven: false,
     };
-    let Ended { job, rows } =
-        follow::follow(&stage.client, &id, wanted, PACE, &mut stage.view()).await?;
+    let FinishedJob { job, rows } = follow::follow(
+        &environment.client,
+        &id,
+        wanted,
+        POLL_INTERVALS,
+        &mut environment.view(),
+    )
+    .await?;
     if job.status != JobStatus::Completed {
         problems.push(Problem::new(summary(&job, &rows, wanted)));
     }
-    check_statistics(cast, &job, problems);
+    check_statistics(demo, &job, problems);
     let outcomes: BTreeMap<&str, &OutcomeRow> =
         rows.iter().map(|row| (row.door.as_str(), row)).collect();
     problems.extend(
-        cast.of_locked_floor()
+        demo.of_locked_floor()
             .filter_map(|door| check_outcome(door, outcomes.get(door.id.as_str()).copied())),
     );
 
     // The doors report after they have answered; the table shows the reports.
     let settled = |twins: &BTreeMap<String, Twin>| {
-        cast.of_locked_floor()
+        demo.of_locked_floor()
             .all(|door| check_report(door, twins).is_none())
     };
     // A timeout is reported door by door below.
     drop(
-        stage
+        environment
             .until(
                 "the doors report to be secured",
                 &on_floor(),
@@ -263,13 +285,13 @@ async fn lock(
             )
             .await,
     );
-    let twins = stage.twins().await?;
-    table::print(cast, &twins, &outcomes, &stage.printer)?;
-    stage
+    let twins = environment.twins().await?;
+    table::print(demo, &twins, &outcomes, &environment.printer)?;
+    environment
         .printer
         .say(format!("\n{}", summary(&job, &rows, wanted)));
     problems.extend(
-        cast.doors
+        demo.doors
             .iter()
             .filter_map(|door| check_report(door, &twins)),
     );
@@ -277,9 +299,9 @@ async fn lock(
 }
 
 /// Closes the open door, whose bolt waits for that.
-async fn close_the_open_door(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
-    let door = cast.first(Part::Open).context("no door is open")?;
-    stage.fleet.at(&door.id, SimCommand::Close)?;
+async fn close_the_open_door(demo: &DemoDoors, environment: &Environment) -> anyhow::Result<()> {
+    let door = demo.first(Scenario::Open).context("no door is open")?;
+    environment.fleet.operate(&door.id, SimCommand::Close)?;
     let secured = |twins: &BTreeMap<String, Twin>| {
         let state = twins
             .get(door.id.as_str())
@@ -288,10 +310,10 @@ async fn close_the_open_door(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
         state.secured == "secured" && state.proof == "bond"
     };
     let what = format!("{} is closed and reports to be secured", door.id);
-    stage
-        .until(&what, &on_floor(), PATIENCE.min(LOCK_TIME), secured)
+    environment
+        .until(&what, &on_floor(), WAIT_TIMEOUT.min(LOCK_TIME), secured)
         .await?;
-    stage.printer.say(format!(
+    environment.printer.say(format!(
         "close    {} was accepted while open; now closed, it bolts: secured, proof bond",
         door.id
     ));
@@ -300,19 +322,19 @@ async fn close_the_open_door(cast: &Cast, stage: &Stage) -> anyhow::Result<()> {
 
 /// Waits until the lock ends and the doors return to their default.
 async fn relinquish(
-    cast: &Cast,
-    stage: &Stage,
+    demo: &DemoDoors,
+    environment: &Environment,
     until: Timestamp,
     problems: &mut Vec<Problem>,
 ) -> anyhow::Result<()> {
-    stage
+    environment
         .printer
         .say(format!("wait     the lock ends at {}", clock(until)));
-    let left = until.duration_since(stage.client.now());
+    let left = until.duration_since(environment.client.now());
     tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
-    let online: Vec<&Member> = cast
+    let online: Vec<&DemoDoor> = demo
         .of_locked_floor()
-        .filter(|door| matches!(door.part, Part::Locks | Part::Open))
+        .filter(|door| matches!(door.scenario, Scenario::Locks | Scenario::Open))
         .collect();
     let released = |twins: &BTreeMap<String, Twin>| {
         online.iter().all(|door| {
@@ -321,23 +343,23 @@ async fn relinquish(
                 .is_some_and(|twin| LockState::reported(twin).lock_state == "unlocked")
         })
     };
-    stage
+    environment
         .until(
             "the doors relinquish and report to be released",
             &on_floor(),
-            PATIENCE,
+            WAIT_TIMEOUT,
             released,
         )
         .await?;
-    stage.printer.say(format!(
+    environment.printer.say(format!(
         "over     {} doors of floor {LOCKED_FLOOR} relinquished and stand released again",
         online.len()
     ));
-    let twins = stage.twins().await?;
-    for door in cast
+    let twins = environment.twins().await?;
+    for door in demo
         .doors
         .iter()
-        .filter(|door| door.part == Part::Bystander)
+        .filter(|door| door.scenario == Scenario::Bystander)
     {
         problems.extend(check_report(door, &twins));
     }
@@ -345,7 +367,7 @@ async fn relinquish(
 }
 
 async fn schedule(
-    stage: &Stage,
+    environment: &Environment,
     id: &JobId,
     action: JobAction,
     condition: String,
@@ -358,7 +380,7 @@ async fn schedule(
         start_time: Some(start),
         max_execution_time: MAX_EXECUTION,
     };
-    stage
+    environment
         .client
         .job_create(id, &request)
         .await
@@ -366,7 +388,7 @@ async fn schedule(
     Ok(())
 }
 
-fn reports_floor(twins: &BTreeMap<String, Twin>, door: &Member) -> bool {
+fn reports_floor(twins: &BTreeMap<String, Twin>, door: &DemoDoor) -> bool {
     let twin = twins.get(door.id.as_str());
     let floor = twin.and_then(|twin| reported_value(&twin.properties.reported.values, "floor"));
     floor.and_then(Value::as_u64) == Some(door.floor)
@@ -384,11 +406,11 @@ fn on_floor() -> String {
 }
 
 /// Now plus `ahead`, rounded up to a whole second.
-fn whole_second(stage: &Stage, ahead: Duration) -> anyhow::Result<Timestamp> {
+fn whole_second(environment: &Environment, ahead: Duration) -> anyhow::Result<Timestamp> {
     let round = TimestampRound::new()
         .smallest(Unit::Second)
         .mode(RoundMode::Ceil);
-    Ok(stage.client.now().checked_add(ahead)?.round(round)?)
+    Ok(environment.client.now().checked_add(ahead)?.round(round)?)
 }
 
 /// A time of day in this machine's zone.

@@ -12,34 +12,34 @@ pub(super) const NOTHING_CHANGED: &str = "; nothing was changed";
 
 /// Why a job was not created.
 #[derive(Debug)]
-pub(super) enum NotMade {
+pub(super) enum CreateError {
     /// It was certainly not created.
-    Surely(anyhow::Error),
+    NotCreated(anyhow::Error),
     /// The hub did not confirm it: it may exist.
-    Perhaps(anyhow::Error),
+    Unclear(anyhow::Error),
 }
 
-impl NotMade {
-    /// The error for job `id`, when the jobs in `made` exist already.
-    pub(super) fn told(self, id: &JobId, made: &[JobResponse]) -> anyhow::Error {
-        let (error, perhaps) = match self {
-            Self::Surely(error) if made.is_empty() => return error,
-            Self::Surely(error) => (error, None),
-            Self::Perhaps(error) => (error, Some(id)),
+impl CreateError {
+    /// The error for job `id`, when the jobs in `created` exist already.
+    pub(super) fn into_error(self, id: &JobId, created: &[JobResponse]) -> anyhow::Error {
+        let (error, unclear_id) = match self {
+            Self::NotCreated(error) if created.is_empty() => return error,
+            Self::NotCreated(error) => (error, None),
+            Self::Unclear(error) => (error, Some(id)),
         };
-        let made: Vec<&str> = made.iter().map(|job| job.job_id.as_str()).collect();
+        let created: Vec<&str> = created.iter().map(|job| job.job_id.as_str()).collect();
         let why = sentence(&error);
         let mut text = why.trim_end_matches(NOTHING_CHANGED).to_owned();
-        if let Some(id) = perhaps {
+        if let Some(id) = unclear_id {
             text += &format!("; job {id} may have been created");
         }
-        if !made.is_empty() {
-            text += &format!("; created before it: {}", made.join(", "));
+        if !created.is_empty() {
+            text += &format!("; created before it: {}", created.join(", "));
         }
-        let all = made.iter().copied().chain(perhaps.map(JobId::as_str));
+        let all = created.iter().copied().chain(unclear_id.map(JobId::as_str));
         let stop: Vec<String> = all.map(|id| format!("doorctl jobs stop {id}")).collect();
         let stop = stop.join("; ");
-        let next = match made.is_empty() {
+        let next = match created.is_empty() {
             true => format!("check: doorctl jobs show {id}; to stop it: {stop}"),
             false => format!(
                 "stop the created jobs: {stop}; or create the rest with the remaining doors"
@@ -50,7 +50,7 @@ impl NotMade {
 }
 
 /// Whether the hub may have created the job although the request failed.
-pub(super) fn may_have_worked(error: &ClientError) -> bool {
+pub(super) fn may_have_been_created(error: &ClientError) -> bool {
     match error {
         ClientError::TimedOut { .. } | ClientError::UnexpectedBody { .. } => true,
         ClientError::Unreachable { connected, .. } => *connected,
@@ -59,7 +59,7 @@ pub(super) fn may_have_worked(error: &ClientError) -> bool {
 }
 
 /// Whether `job` is the requested one, as far as the hub shows it.
-pub(super) fn is_of(job: &JobResponse, request: &JobRequest) -> bool {
+pub(super) fn matches_request(job: &JobResponse, request: &JobRequest) -> bool {
     let shown = job.query_condition.as_ref();
     shown.is_none_or(|condition| *condition == request.query_condition)
         && job.job_type == request.action.job_type()
