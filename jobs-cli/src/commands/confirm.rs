@@ -66,7 +66,8 @@ pub(crate) fn confirm_instant(
     let terminal = io::stdin().is_terminal();
     read_expected(&question, "yes", terminal, &mut io::stdin().lock()).map_err(|why| {
         Failure::new(format!(
-            "this machine's clock is {off}, and {flag} is an instant ({when} by the hub's clock), {why}; nothing was changed"
+            "this machine's clock is {off}, and {flag} is an instant ({when} by the hub's clock), \
+             {why}; nothing was changed"
         ))
         .next("set this machine's clock, or pass --yes if that instant is right")
         .status(ExitStatus::Refused)
@@ -89,7 +90,10 @@ fn ask(
             "this would {what} {doors} doors, more than {}, {why}; nothing was changed",
             args.confirm_above
         ))
-        .next("type the number of doors when asked, or pass --yes; --confirm-above DOORS moves the limit")
+        .next(
+            "type the number of doors when asked, or pass --yes; --confirm-above DOORS moves \
+             the limit",
+        )
         .status(ExitStatus::Refused)
     };
     let question = format!("This will {what} {doors} doors. Type their number to continue:");
@@ -173,7 +177,8 @@ mod tests {
             assert_eq!(
                 refused,
                 format!(
-                    "this would unlock 21 doors, more than 20, and {part} was typed; nothing was changed"
+                    "this would unlock 21 doors, more than 20, and {part} was typed; nothing was \
+                     changed"
                 )
             );
         }

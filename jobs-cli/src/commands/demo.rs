@@ -89,10 +89,12 @@ async fn run_steps(
     // Outside the select below: a half-started stage could not be stopped.
     let environment = Environment::start(demo, global, folder, printer, args.verbose).await?;
     let result = tokio::select! {
-        problems = steps::run(demo, &environment) => problems.map(|problems| match problems.is_empty() {
-            true => DemoEnd::Passed,
-            false => DemoEnd::Failed(problems),
-        }),
+        problems = steps::run(demo, &environment) => {
+            problems.map(|problems| match problems.is_empty() {
+                true => DemoEnd::Passed,
+                false => DemoEnd::Failed(problems),
+            })
+        }
         () = interrupted.cancelled() => Ok(DemoEnd::Interrupted),
     };
     if let Ok(DemoEnd::Passed) = result {

@@ -110,11 +110,14 @@ mod tests {
             section
         };
         let twin: Twin = serde_json::from_value(json!({
-            "deviceId": "east", "etag": "AAAAAAAAAAE=", "version": 4, "connectionState": "Connected",
+            "deviceId": "east", "etag": "AAAAAAAAAAE=", "version": 4,
+            "connectionState": "Connected",
             "tags": {"note": "\u{9b}2J"},
             "properties": {
                 "desired": section(json!({})),
-                "reported": section(json!({"door": {"lockState": "jammed\nsecured   secured\u{1b}[2A"}})),
+                "reported": section(json!({
+                    "door": {"lockState": "jammed\nsecured   secured\u{1b}[2A"},
+                })),
             },
         }))
         .unwrap();

@@ -121,7 +121,8 @@ pub(crate) fn checked_response_timeout(
              a hub refuses that, because the response timeout limits the whole call"
         ))
         .next(format!(
-            "--response-timeout {connect}, or leave --response-timeout out: it follows --connect-timeout"
+            "--response-timeout {connect}, or leave --response-timeout out: it follows \
+             --connect-timeout"
         ))
         .into());
     }
@@ -140,7 +141,10 @@ pub(crate) fn payload(text: &str) -> anyhow::Result<Box<RawValue>> {
     };
     RawValue::from_string(text.trim().to_owned()).map_err(|error| {
         Failure::new(format!("{source} is not JSON: {error}"))
-            .next("quote it for your shell, as in --payload '{\"lockTime\":\"10m\"}', or use --payload @FILE")
+            .next(
+                "quote it for your shell, as in --payload '{\"lockTime\":\"10m\"}', or use \
+                 --payload @FILE",
+            )
             .into()
     })
 }

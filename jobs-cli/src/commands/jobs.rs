@@ -184,12 +184,15 @@ async fn cancel(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = id(job)?;
     match session.hub.job_cancel(&id).await {
         Ok(job) => cancelled(job, session).await,
-        Err(error) if error.code() == Some(ErrorCode::OperationNotAllowedInCurrentState) => {
-            Err(Failure::new(format!("job {id} cannot be cancelled: {error}"))
-                .next(format!("doorctl jobs show {id}; to undo a lock that was carried out: doorctl jobs method relinquish"))
+        Err(error) if error.code() == Some(ErrorCode::OperationNotAllowedInCurrentState) => Err(
+            Failure::new(format!("job {id} cannot be cancelled: {error}"))
+                .next(format!(
+                    "doorctl jobs show {id}; to undo a lock that was carried out: \
+                     doorctl jobs method relinquish"
+                ))
                 .status(ExitStatus::Refused)
-                .into())
-        }
+                .into(),
+        ),
         Err(error) => Err(explain_job(session, &id, error).await),
     }
 }

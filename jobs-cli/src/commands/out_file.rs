@@ -22,7 +22,8 @@ pub(super) fn format(
         (Format::Table, Some("csv")) => Ok(Format::Csv),
         (Format::Table, None | Some("txt")) => Ok(default),
         (Format::Table, Some(other)) => Err(Failure::new(format!(
-            "--out: unknown extension .{other}; expected .csv, .json or .jsonl, or -o csv|json|jsonl"
+            "--out: unknown extension .{other}; expected .csv, .json or .jsonl, or -o \
+             csv|json|jsonl"
         ))),
         (requested, _) => Ok(requested),
     }

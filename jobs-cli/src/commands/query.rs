@@ -163,7 +163,8 @@ impl<'a> Answer<'a> {
                 stream.finish()?;
                 if !strays.is_empty() && self.printer.format() == Format::Csv {
                     self.printer.warn(format!(
-                        "the output has no column for {}, which the first page did not have; -o jsonl has all",
+                        "the output has no column for {}, which the first page did not have; -o \
+                         jsonl has all",
                         strays.join(", ")
                     ));
                 }

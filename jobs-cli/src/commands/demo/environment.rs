@@ -59,7 +59,8 @@ impl Environment {
     ) -> anyhow::Result<Self> {
         let count = demo.doors.len();
         printer.say(format!(
-            "doorfleet demo: one hub and {count} doors on this machine. Only the locks are simulated;\n\
+            "doorfleet demo: one hub and {count} doors on this machine. \
+             Only the locks are simulated;\n\
              hub, agents, MQTT over TLS, keys and jobs are the real ones.\n"
         ));
         let hub = Hub::start(HubConfig::loopback(folder.join("hub")))
@@ -109,7 +110,8 @@ impl Environment {
             let connected = self.client.statistics().await?.connected_device_count;
             if usize::try_from(connected) == Ok(count) {
                 self.printer.say(format!(
-                    "doors    {count} registered, each with a key of its own; {count} agents connected, after {:.1} s",
+                    "doors    {count} registered, each with a key of its own; {count} agents \
+                     connected, after {:.1} s",
                     self.started.elapsed().as_secs_f32()
                 ));
                 return Ok(());

@@ -242,7 +242,8 @@ async fn lock(
     )
     .await?;
     environment.printer.say(format!(
-        "\nlock     job {id} is scheduled for {}: lockDoor, lockTime {}, on the doors where\n         {}",
+        "\nlock     job {id} is scheduled for {}: lockDoor, lockTime {}, \
+         on the doors where\n         {}",
         clock(start),
         duration::to_text(LOCK_TIME),
         floor_condition()
@@ -397,7 +398,8 @@ fn reports_floor(twins: &BTreeMap<String, Twin>, door: &DemoDoor) -> bool {
 /// Selects the doors of the floor by their reported properties.
 fn floor_condition() -> String {
     format!(
-        "properties.reported.building.value = {BUILDING} AND properties.reported.floor.value = {LOCKED_FLOOR}"
+        "properties.reported.building.value = {BUILDING} AND properties.reported.floor.value = \
+         {LOCKED_FLOOR}"
     )
 }
 

@@ -93,7 +93,8 @@ pub(super) fn print(
     }
     printer.rows(&rows)?;
     printer.say(format!(
-        "and {left_out} more of this floor that are secured; {} doors of other floors (all of them: -o csv)",
+        "and {left_out} more of this floor that are secured; {} doors of other floors (all of \
+         them: -o csv)",
         demo.doors.len() - demo.of_locked_floor().count()
     ));
     Ok(())

@@ -126,9 +126,15 @@ fn hub_host(args: &EnrollArgs, session: &Session) -> anyhow::Result<HostName> {
         let here = host.host().eq_ignore_ascii_case("localhost")
             || address.is_ok_and(|address| address.is_loopback());
         if here {
-            return Err(Failure::new(format!("the context reaches the hub as {host}, which on the Pi is the Pi itself"))
-                .next("pass the name by which the Pi reaches it: --hub-host NAME-OR-ADDRESS (one of the hub's `name` and `aliases`)")
-                .into());
+            return Err(Failure::new(format!(
+                "the context reaches the hub as {host}, which on the \
+                 Pi is the Pi itself"
+            ))
+            .next(
+                "pass the name by which the Pi reaches it: --hub-host NAME-OR-ADDRESS (one \
+                 of the hub's `name` and `aliases`)",
+            )
+            .into());
         }
         return Ok(host);
     };

@@ -159,7 +159,8 @@ fn replace_keys(identity: &mut DeviceIdentity, which: WhichKey) -> anyhow::Resul
                 "the hub returned no keys of {id}; nothing was changed"
             ))
             .next(
-                "doors with certificates have none; otherwise use a policy that may write the registry",
+                "doors with certificates have none; otherwise use a policy that may write the \
+                 registry",
             )
         })?;
     let key = random_key()?;
@@ -212,14 +213,17 @@ fn report(args: &RotateKeyArgs, session: &Session) {
     match args.key {
         WhichKey::Secondary => {
             say(format!(
-                "the old secondary key of {door} has stopped working: a door that used it must get {out} now; the primary key still works"
+                "the old secondary key of {door} has stopped working: a door that used it must \
+                 get {out} now; the primary key still works"
             ));
             say(format!(
-                "when the door uses {out}: doorctl devices rotate-key {door} --key primary --out FILE"
+                "when the door uses {out}: doorctl devices rotate-key {door} --key primary --out \
+                 FILE"
             ));
         }
         WhichKey::Primary => say(format!(
-            "the old primary key of {door} has stopped working: a door that used it must get {out} now; the secondary key still works"
+            "the old primary key of {door} has stopped working: a door that used it must get \
+             {out} now; the secondary key still works"
         )),
         WhichKey::Both => say(format!(
             "both old keys of {door} have stopped working: it is cut off until it gets {out}"
@@ -245,7 +249,10 @@ mod tests {
     fn identity(kind: &str) -> DeviceIdentity {
         serde_json::from_value(json!({
             "deviceId": "east", "connectionState": "Disconnected", "status": "enabled",
-            "authentication": {"type": kind, "symmetricKey": {"primaryKey": "b25l", "secondaryKey": "dHdv"}},
+            "authentication": {
+                "type": kind,
+                "symmetricKey": {"primaryKey": "b25l", "secondaryKey": "dHdv"},
+            },
         }))
         .unwrap()
     }

@@ -53,7 +53,8 @@ fn consequence(removed: usize, all: usize) -> Option<&'static str> {
             Some("they can no longer connect; their agents keep running with their last commands")
         }
         _ => Some(
-            "the removed doors can no longer connect; their agents keep running with their last commands",
+            "the removed doors can no longer connect; their agents keep running with their last \
+             commands",
         ),
     }
 }

@@ -262,7 +262,8 @@ mod tests {
     fn the_lowest_slot_decides_and_overrules_the_others() {
         let (lines, because) = printed(&json!({"relinquishDefault": "locked", "slots": [
             {"slot": 8, "want": "released", "source": "remote", "until": null, "commandId": null},
-            {"slot": 5, "want": "locked", "source": "remote", "until": "2026-11-23T22:10:00Z", "commandId": "drill"},
+            {"slot": 5, "want": "locked", "source": "remote", "until": "2026-11-23T22:10:00Z",
+                "commandId": "drill"},
         ]}));
         assert_eq!(
             lines,
@@ -279,7 +280,8 @@ mod tests {
         );
         assert_eq!(
             because,
-            "slot 5 (lockdown) decides: locked, until Mon 2026-11-23 22:10:00 UTC, in 10 min; it overrules slot 8 (operator hold: released)"
+            "slot 5 (lockdown) decides: locked, until Mon 2026-11-23 22:10:00 UTC, in 10 min; it \
+             overrules slot 8 (operator hold: released)"
         );
     }
 
@@ -309,17 +311,16 @@ mod tests {
 
     #[test]
     fn a_slot_names_the_policy_whose_command_filled_it() {
-        let call = |operation: &str,
-                    target: &str,
-                    detail: &str,
-                    reason: Option<&str>|
-         -> AuditEntry {
-            serde_json::from_value(json!({
-                "id": 1, "time": "2026-11-23T21:00:00Z", "policy": "night-guard", "peer": "127.0.0.1:1",
-                "operation": operation, "target": target, "detail": detail, "status": 200, "reason": reason,
-            }))
-            .unwrap()
-        };
+        let call =
+            |operation: &str, target: &str, detail: &str, reason: Option<&str>| -> AuditEntry {
+                serde_json::from_value(json!({
+                    "id": 1, "time": "2026-11-23T21:00:00Z", "policy": "night-guard",
+                    "peer": "127.0.0.1:1",
+                    "operation": operation, "target": target, "detail": detail, "status": 200,
+                    "reason": reason,
+                }))
+                .unwrap()
+            };
         for (call, by) in [
             (
                 call("method.invoke", "east", "lockDoor drill", None),
@@ -380,7 +381,8 @@ mod tests {
             ),
         ] {
             let answer = json!({"relinquishDefault": "locked", "slots": [
-                {"slot": 8, "want": "locked", "source": "remote", "until": null, "commandId": "drill"}]});
+                {"slot": 8, "want": "locked", "source": "remote", "until": null,
+                    "commandId": "drill"}]});
             let mut rows = rows(&answer, &TimeZone::UTC, Timestamp::UNIX_EPOCH).unwrap();
             for row in &mut rows {
                 row.name_policy(std::slice::from_ref(&call));

@@ -45,7 +45,9 @@ pub(super) async fn call_directly(
     let mut rows = tokio::select! {
         rows = called => rows?,
         _ = tokio::signal::ctrl_c() => {
-            session.printer.say("stopped waiting; doors that were called may still act: doorctl status");
+            session.printer.say(
+                "stopped waiting; doors that were called may still act: doorctl status",
+            );
             return Ok(ExitStatus::Interrupted);
         }
     };

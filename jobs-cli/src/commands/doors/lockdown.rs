@@ -55,7 +55,8 @@ pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::
     warn_offline(&others, "; each locks down when it reconnects", session);
     warn_offline(
         &released,
-        "; released from this lockdown by a command before, so that it does not lock down by itself when it reconnects",
+        "; released from this lockdown by a command before, so that it does not lock down by \
+         itself when it reconnects",
         session,
     );
     let call = DoorCall::new(
@@ -104,7 +105,10 @@ pub(super) async fn all_clear(
         header: call.header()?,
     };
     let sent = call.send("relinquish", &payload).await;
-    let status = sent.context("the previous modes are assigned and doors follow them by themselves, but calling them failed")?;
+    let status = sent.context(
+        "the previous modes are assigned and doors follow them by \
+         themselves, but calling them failed",
+    )?;
     Ok(add_missed(status, &missed, "all-clear", session))
 }
 
@@ -179,7 +183,8 @@ async fn unless_interrupted<T>(
         done = assigned => Some(done),
         _ = tokio::signal::ctrl_c() => {
             session.printer.say(format!(
-                "stopped halfway: doors with the new mode follow it, the others are unchanged; to do the rest: doorctl {verb} with the same doors"
+                "stopped halfway: doors with the new mode follow it, the others are unchanged; to \
+                 do the rest: doorctl {verb} with the same doors"
             ));
             None
         }
@@ -289,7 +294,10 @@ mod tests {
     fn twin(mode: Option<&Value>, tag: Option<&Value>) -> Twin {
         let mut document = json!({
             "deviceId": "east", "etag": "AAAAAAAAAAE=", "version": 4, "tags": {"wing": "east"},
-            "properties": {"desired": {"$metadata": {}, "$version": 1}, "reported": {"$metadata": {}, "$version": 1}},
+            "properties": {
+                "desired": {"$metadata": {}, "$version": 1},
+                "reported": {"$metadata": {}, "$version": 1},
+            },
         });
         if let Some(mode) = mode {
             document["properties"]["desired"]["mode"] = mode.clone();
@@ -319,7 +327,9 @@ mod tests {
             assert_eq!(
                 lockdown_of(before.as_ref(), None),
                 json!({
-                    "tags": {"doorctlLockdown": {"since": "2026-11-23T22:00:00Z", "mode": previous}},
+                    "tags": {
+                        "doorctlLockdown": {"since": "2026-11-23T22:00:00Z", "mode": previous},
+                    },
                     "properties": {"desired": {"mode": "lockdown"}},
                 })
             );
@@ -348,7 +358,10 @@ mod tests {
         ] {
             assert_eq!(
                 of(Some(&lockdown), Some(&tag)),
-                json!({"tags": {"doorctlLockdown": null}, "properties": {"desired": {"mode": before}}})
+                json!({
+                    "tags": {"doorctlLockdown": null},
+                    "properties": {"desired": {"mode": before}},
+                })
             );
         }
         assert_eq!(

@@ -292,7 +292,9 @@ mod tests {
         serde_json::from_value(json!({
             "deviceId": name, "etag": "AAAAAAAAAAE=", "version": 4, "connectionState": connection,
             "properties": {
-                "desired": {"building": place.0, "floor": place.1, "$metadata": meta, "$version": 1},
+                "desired": {
+                    "building": place.0, "floor": place.1, "$metadata": meta, "$version": 1,
+                },
                 "reported": {"door": door, "$metadata": meta, "$version": 1},
             },
         }))

@@ -91,7 +91,8 @@ async fn name_policies(id: &DeviceId, rows: &mut [SlotRow], session: &Session) {
 
 fn no_array_error(id: &DeviceId, status: i32) -> Failure {
     Failure::new(format!(
-        "{id} answered getState with status {status} and without `slots`: it is not a doorfleet door"
+        "{id} answered getState with status {status} and without `slots`: it is not a doorfleet \
+         door"
     ))
     .next(format!("doorctl invoke {id} getState"))
 }
@@ -244,7 +245,8 @@ mod tests {
     #[test]
     fn texts_of_a_door_add_no_lines_to_the_output() {
         let id = "east".parse().unwrap();
-        let body = json!({"lockState": "locked\n\u{1b}[1A", "mode": "normal", "alarms": {"forced\nOpen": {}}});
+        let body = json!({"lockState": "locked\n\u{1b}[1A", "mode": "normal",
+            "alarms": {"forced\nOpen": {}}});
         let report = DoorReport {
             online: true,
             because: "slot 5 decides: loc\rked".to_owned(),
@@ -252,7 +254,8 @@ mod tests {
         };
         assert_eq!(
             report.said(),
-            "east is locked\\n\\u{1b}[1A, door ,  (proof: ), mode normal\nalarms: forced\\nOpen\nslot 5 decides: loc\\rked"
+            "east is locked\\n\\u{1b}[1A, door ,  (proof: ), mode normal\nalarms: \
+             forced\\nOpen\nslot 5 decides: loc\\rked"
         );
     }
 }

@@ -212,17 +212,21 @@ mod tests {
         for (kind, more, expected) in [
             (
                 "telemetry",
-                json!({"body": {"seq": 1, "boot": "b", "at": "2026-11-23T20:59:59Z", "clock": "synchronized", "kind": "alarmRaised", "door": "east", "floor": 3, "alarm": "forcedOpen"}}),
+                json!({"body": {"seq": 1, "boot": "b", "at": "2026-11-23T20:59:59Z",
+                    "clock": "synchronized", "kind": "alarmRaised", "door": "east", "floor": 3,
+                    "alarm": "forcedOpen"}}),
                 "alarmRaised forcedOpen",
             ),
             (
                 "telemetry",
-                json!({"body": {"kind": "lockState", "lockState": "locked", "secured": "secured", "proof": "bond", "source": "remote"}}),
+                json!({"body": {"kind": "lockState", "lockState": "locked", "secured": "secured",
+                    "proof": "bond", "source": "remote"}}),
                 "lockState locked secured=secured proof=bond source=remote",
             ),
             (
                 "telemetry",
-                json!({"repeated": true, "body": {"at": "2026-11-23T19:00:00Z", "clock": "synchronized", "kind": "doorState", "doorState": "open"}}),
+                json!({"repeated": true, "body": {"at": "2026-11-23T19:00:00Z",
+                    "clock": "synchronized", "kind": "doorState", "doorState": "open"}}),
                 "doorState open (happened 2026-11-23 19:00:00) (again)",
             ),
             (
@@ -243,19 +247,37 @@ mod tests {
             ),
             (
                 "connection",
-                json!({"properties": {"opType": "deviceDisconnected"}, "body": {"reason": "no word for 90 s"}}),
+                json!({"properties": {"opType": "deviceDisconnected"},
+                    "body": {"reason": "no word for 90 s"}}),
                 "deviceDisconnected no word for 90 s",
             ),
             (
                 "twin",
-                json!({"properties": {"opType": "updateTwin"}, "body": {"version": 3, "tags": {"wing": "east", "old": null},
-                    "properties": {"desired": {"floor": 3, "$version": 4, "$metadata": {"floor": {}}}, "reported": {"door": {"lockState": "locked"}}}}}),
-                "updateTwin tags wing=east old=null; desired floor=3; reported door.lockState=locked",
+                json!({
+                    "properties": {"opType": "updateTwin"},
+                    "body": {
+                        "version": 3,
+                        "tags": {"wing": "east", "old": null},
+                        "properties": {
+                            "desired": {"floor": 3, "$version": 4, "$metadata": {"floor": {}}},
+                            "reported": {"door": {"lockState": "locked"}},
+                        },
+                    },
+                }),
+                "updateTwin tags wing=east old=null; desired floor=3; reported \
+                 door.lockState=locked",
             ),
             (
                 "job",
-                json!({"jobId": "night", "properties": {"opType": "jobRunning"}, "body": {"status": "running",
-                    "deviceJobStatistics": {"deviceCount": 3, "succeededCount": 1, "failedCount": 0}}}),
+                json!({
+                    "jobId": "night",
+                    "properties": {"opType": "jobRunning"},
+                    "body": {
+                        "status": "running",
+                        "deviceJobStatistics":
+                            {"deviceCount": 3, "succeededCount": 1, "failedCount": 0},
+                    },
+                }),
                 "jobRunning night running: 1 succeeded, 0 failed of 3",
             ),
             (

@@ -264,7 +264,8 @@ mod tests {
         }
         assert_eq!(
             unknown_name_warning("forcedOpne").unwrap(),
-            "--event: neither door-agent nor door-hub has an event `forcedOpne`; did you mean `forcedOpen`?"
+            "--event: neither door-agent nor door-hub has an event `forcedOpne`; did you mean \
+             `forcedOpen`?"
         );
         assert!(
             unknown_name_warning("sneezed")

@@ -226,7 +226,8 @@ mod tests {
 
     fn event(door: &str, name: &str) -> HubEvent {
         let document = json!({
-            "id": 7, "kind": "telemetry", "time": "2026-11-23T21:00:00Z", "deviceId": door, "body": {"kind": name, "a": 1},
+            "id": 7, "kind": "telemetry", "time": "2026-11-23T21:00:00Z", "deviceId": door,
+            "body": {"kind": name, "a": 1},
         });
         serde_json::from_value(document).unwrap()
     }

@@ -112,7 +112,8 @@ pub(super) async fn apply(
     let is_digest = given.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !(MIN_DIGEST_LEN..=64).contains(&given.len()) || !is_digest {
         return Err(Failure::new(format!(
-            "invalid --plan {given:?}: expected {MIN_DIGEST_LEN} to 64 hexadecimal digits, as `jobs plan` prints them"
+            "invalid --plan {given:?}: expected {MIN_DIGEST_LEN} to 64 hexadecimal digits, as \
+             `jobs plan` prints them"
         ))
         .next("doorctl jobs plan, with the same arguments")
         .into());

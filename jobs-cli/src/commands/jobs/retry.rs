@@ -224,9 +224,11 @@ mod tests {
 
     #[test]
     fn a_retry_keeps_id_and_end_and_extends_the_validity() {
-        let mut payload = json!({"lockTime": "10m", "until": "2026-11-23T22:10:00Z", "commandId": "tonight", "notAfter": "2026-11-23T22:05:00Z"});
+        let mut payload = json!({"lockTime": "10m", "until": "2026-11-23T22:10:00Z",
+            "commandId": "tonight", "notAfter": "2026-11-23T22:05:00Z"});
         extend_validity(&mut payload, "2026-11-23T22:12:00Z".parse().unwrap());
-        let expected = json!({"lockTime": "10m", "until": "2026-11-23T22:10:00Z", "commandId": "tonight", "notAfter": "2026-11-23T22:12:00Z"});
+        let expected = json!({"lockTime": "10m", "until": "2026-11-23T22:10:00Z",
+            "commandId": "tonight", "notAfter": "2026-11-23T22:12:00Z"});
         assert_eq!(payload, expected);
     }
 

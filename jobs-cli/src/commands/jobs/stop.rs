@@ -13,15 +13,18 @@ pub(super) async fn stop(id: &JobId, session: &Session) -> anyhow::Result<ExitSt
     session
         .refuse_unless_door_hub(
             "stop a job that runs",
-            format!("before its start: doorctl jobs cancel {id}; later wait for its end (doorctl jobs wait {id}) and undo it: doorctl jobs method relinquish"),
+            format!(
+                "before its start: doorctl jobs cancel {id}; later wait for its end (doorctl \
+                 jobs wait {id}) and undo it: doorctl jobs method relinquish"
+            ),
         )
         .await?;
     let error = match session.hub.door_hub_job_stop(id).await {
         Ok(job) => {
             let text = match job.status {
                 JobStatus::Running => format!(
-                    "job {id} makes no more calls; answers to calls already sent are still recorded: \
-                     doorctl jobs watch {id}"
+                    "job {id} makes no more calls; answers to calls already sent are still \
+                     recorded: doorctl jobs watch {id}"
                 ),
                 status => format!("job {id} is {status}: no door will be called by it"),
             };
@@ -41,11 +44,20 @@ pub(super) async fn stop(id: &JobId, session: &Session) -> anyhow::Result<ExitSt
 /// The error for a hub that refused to stop the job.
 fn refusal_error(id: &JobId, status: JobStatus) -> Failure {
     let failure = match status.is_over() {
-        true => Failure::new(format!("job {id} is {status}: there is nothing to stop"))
-            .next(format!("doorctl jobs show {id}; to undo a lock that was carried out: doorctl jobs method relinquish")),
+        true => {
+            Failure::new(format!("job {id} is {status}: there is nothing to stop")).next(format!(
+                "doorctl jobs show {id}; to undo a lock that was carried out: doorctl \
+                 jobs method relinquish"
+            ))
+        }
         // Refused although it runs: the hub does not have this operation.
-        false => Failure::new(format!("job {id} is {status}, and this hub cannot stop it: only door-hub can, Azure IoT Hub cannot"))
-            .next(format!("doorctl jobs wait {id}, then undo it: doorctl jobs method relinquish")),
+        false => Failure::new(format!(
+            "job {id} is {status}, and this hub cannot stop it: only \
+             door-hub can, Azure IoT Hub cannot"
+        ))
+        .next(format!(
+            "doorctl jobs wait {id}, then undo it: doorctl jobs method relinquish"
+        )),
     };
     failure.status(ExitStatus::Refused)
 }
@@ -60,7 +72,8 @@ mod tests {
         for (status, expected) in [
             (
                 JobStatus::Running,
-                "job tonight is running, and this hub cannot stop it: only door-hub can, Azure IoT Hub cannot",
+                "job tonight is running, and this hub cannot stop it: only door-hub can, Azure \
+                 IoT Hub cannot",
             ),
             (
                 JobStatus::Completed,

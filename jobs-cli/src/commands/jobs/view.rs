@@ -292,7 +292,8 @@ mod tests {
                 12_003,
                 0,
                 (120, 120, 300),
-                "1 of 12,004 done; waiting until 12:46:51 for w-0000, w-0001, w-0002 and 12,000 more",
+                "1 of 12,004 done; waiting until 12:46:51 for w-0000, w-0001, w-0002 and 12,000 \
+                 more",
             ),
         ] {
             let job: JobResponse = serde_json::from_str(&format!(
@@ -304,7 +305,8 @@ mod tests {
             .unwrap();
             let row = |door: String, status: &str| {
                 let record: DeviceJob = serde_json::from_value(json!({
-                    "deviceId": door, "jobId": "night", "jobType": "scheduleDeviceMethod", "status": status,
+                    "deviceId": door, "jobId": "night", "jobType": "scheduleDeviceMethod",
+                    "status": status,
                 }))
                 .unwrap();
                 OutcomeRow::new(&record, wanted)

@@ -59,7 +59,9 @@ pub(in crate::commands) async fn watch_all(
             () = sleep_until_deadline(ends_at) => {
                 drop(view);
                 let seconds = deadline.unwrap_or_default().as_secs();
-                printer.warn(format!("job {id} is not over, and the deadline of {seconds} s has passed"));
+                printer.warn(format!(
+                    "job {id} is not over, and the deadline of {seconds} s has passed"
+                ));
                 return Ok(ExitStatus::Deadline);
             }
             _ = tokio::signal::ctrl_c() => {
@@ -139,12 +141,14 @@ async fn sleep_until_deadline(ends_at: Option<Instant>) {
 fn interrupted(ids: &[JobId], session: &Session) -> ExitStatus {
     session.printer.say(match ids {
         [id] => format!(
-            "stopped watching; job {id} continues: doorctl jobs watch {id}, or doorctl jobs cancel {id}"
+            "stopped watching; job {id} continues: doorctl jobs watch {id}, or doorctl jobs \
+             cancel {id}"
         ),
         ids => {
             let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
             format!(
-                "stopped watching; jobs {} continue: doorctl jobs watch ID, or doorctl jobs cancel ID",
+                "stopped watching; jobs {} continue: doorctl jobs watch ID, or doorctl jobs \
+                 cancel ID",
                 ids.join(", ")
             )
         }

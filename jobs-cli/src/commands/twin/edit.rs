@@ -169,7 +169,8 @@ mod tests {
         );
         assert_eq!(
             printable_diff(diff, true),
-            "\u{1b}[31m-  \"a\": \"\\u{9b}2J\"\u{1b}[0m\n\u{1b}[32m+  \"a\": \"\\u{7f}\"\u{1b}[0m\n   \\u{202e}"
+            "\u{1b}[31m-  \"a\": \"\\u{9b}2J\"\u{1b}[0m\n\u{1b}[32m+  \"a\": \
+             \"\\u{7f}\"\u{1b}[0m\n   \\u{202e}"
         );
     }
 }

@@ -71,7 +71,8 @@ impl Enrolment<'_> {
         let said = said.join(", ");
         if twin.connection_state == ConnectionState::Connected && !pi.runs {
             self.session.printer.warn(format!(
-                "another client is connected to the hub as {}; this Pi will take over its connection",
+                "another client is connected to the hub as {}; this Pi will take over its \
+                 connection",
                 self.door
             ));
         }
@@ -98,8 +99,10 @@ impl Enrolment<'_> {
             .and_then(|keys| keys.primary_key.as_ref())
             .filter(|key| !key.is_empty());
         let key = key.ok_or_else(|| {
-            Failure::new(format!("the hub returned no key of {}", self.door))
-                .next("doors with certificates have no key and are set up by hand; otherwise use a policy that may read the registry")
+            Failure::new(format!("the hub returned no key of {}", self.door)).next(
+                "doors with certificates have no key and are set up by hand; otherwise use \
+                 a policy that may read the registry",
+            )
         })?;
         let connection = DeviceConnectionString {
             host_name: self.hub_host.clone(),

@@ -13,7 +13,10 @@ use crate::failure::Failure;
 const FOLDERS: [&str; 2] = ["target/packages", "."];
 
 /// How to get a package.
-pub(super) const HOW_TO_BUILD: &str = "build one with deploy/packages.sh door-agent:ARCHITECTURE (into target/packages), or pass --package FILE";
+pub(super) const HOW_TO_BUILD: &str = concat!(
+    "build one with deploy/packages.sh door-agent:ARCHITECTURE (into target/packages), ",
+    "or pass --package FILE",
+);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Package {
@@ -57,7 +60,8 @@ impl Package {
                         path.display()
                     ))
                     .next(format!(
-                        "build one for it with deploy/packages.sh door-agent:{architecture} (into target/packages)"
+                        "build one for it with deploy/packages.sh door-agent:{architecture} (into \
+                         target/packages)"
                     ))
                     .into()),
                     _ => Ok(Some(package)),

@@ -86,10 +86,15 @@ impl Enrolment<'_> {
     pub(super) fn package(&self, pi: &Pi) -> anyhow::Result<Option<Package>> {
         let found = Package::find(self.args.package.as_deref(), &pi.architecture)?;
         match (found, &pi.installed) {
-            (Some(package), installed) if package.version.is_none() || package.version != *installed => Ok(Some(package)),
+            (Some(package), installed)
+                if package.version.is_none() || package.version != *installed =>
+            {
+                Ok(Some(package))
+            }
             (_, Some(_)) => Ok(None),
             (None, None) => Err(Failure::new(format!(
-                "no package of door-agent for {} in target/packages or here, and none is installed on {}",
+                "no package of door-agent for {} in target/packages or here, and none is \
+                 installed on {}",
                 pi.architecture, self.args.host
             ))
             .next(package::HOW_TO_BUILD)
@@ -238,10 +243,14 @@ impl Enrolment<'_> {
             false => tail(&wrong.join("\n")),
         };
         let next = match said.contains("WRONG  hub") && self.args.hub_host.is_none() {
-            true => "check that the Pi can reach the hub under this name and port; else pass --hub-host HOST, --mqtt-port PORT".to_owned(),
+            true => "check that the Pi can reach the hub under this name and port; else pass \
+                     --hub-host HOST, --mqtt-port PORT"
+                .to_owned(),
             false => match &self.args.config {
                 Some(path) => format!("fix {} and repeat this command", path.display()),
-                None => "fix it there, or pass other settings as --config FILE, and repeat this command".to_owned(),
+                None => "fix it there, or pass other settings as --config FILE, and repeat this \
+                         command"
+                    .to_owned(),
             },
         };
         Failure::new(format!(
@@ -277,10 +286,12 @@ impl Enrolment<'_> {
             let log = format!("ssh {host} journalctl -u door-agent@{name}");
             return Err(match restarted.value("door") {
                 Some("alone") => Failure::new(format!(
-                    "door-agent@{name} on {host} keeps running with its old program or settings: {said}"
+                    "door-agent@{name} on {host} keeps running with its old program or settings: \
+                     {said}"
                 ))
                 .next(format!(
-                    "when its lock may move, run there: door-agent restart --force {name}; or repeat this command with --force"
+                    "when its lock may move, run there: door-agent restart --force {name}; or \
+                     repeat this command with --force"
                 ))
                 .status(ExitStatus::Refused),
                 Some("down") => Failure::new(format!(

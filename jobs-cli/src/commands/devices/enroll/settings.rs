@@ -19,8 +19,10 @@ pub(super) struct HubAccess {
 const MQTT_PORT: u16 = 8883;
 
 /// How to write settings.
-pub(super) const HOW_TO_WRITE: &str = "write the door's wiring like deploy/examples/lobby-east.toml, which explains every key; \
-     check it with `door-agent check --config FILE`; then pass --config FILE";
+pub(super) const HOW_TO_WRITE: &str = concat!(
+    "write the door's wiring like deploy/examples/lobby-east.toml, which explains every key; ",
+    "check it with `door-agent check --config FILE`; then pass --config FILE",
+);
 
 /// The settings of door `name`, made from `text`; fails when they cannot be a door's.
 pub(super) fn for_door(

@@ -151,7 +151,8 @@ mod tests {
     #[test]
     fn columns_are_found_by_name_or_path() {
         let twin: Twin = serde_json::from_value(json!({
-            "deviceId": "east", "etag": "AAAAAAAAAAE=", "version": 4, "status": "disabled", "tags": {"wing": "east", "a": {"b": [1]}},
+            "deviceId": "east", "etag": "AAAAAAAAAAE=", "version": 4, "status": "disabled",
+            "tags": {"wing": "east", "a": {"b": [1]}},
             "properties": {
                 "desired": {"floor": 3, "$version": 1},
                 "reported": {"door": {"mode": "normal"}, "$version": 1},

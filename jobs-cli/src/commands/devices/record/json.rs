@@ -178,13 +178,28 @@ mod tests {
 
     #[test]
     fn a_line_of_an_azure_export_is_read() {
-        let text = r#"{"id":"east","eTag":"MQ==","importMode":"create","status":"disabled","statusReason":"x","authentication":{"type":"sas","symmetricKey":{"primaryKey":"MDEyMzQ1Njc4OWFiY2RlZg==","secondaryKey":"MDEyMzQ1Njc4OWFiY2RlZg=="},"x509Thumbprint":{"primaryThumbprint":null,"secondaryThumbprint":null}},"twinETag":"AAAAAAAAAAE=","tags":{"wing":"east"},"properties":{"desired":{"floor":3,"$metadata":{},"$version":4},"reported":{"$version":1}},"capabilities":{"iotEdge":false}}"#;
+        let text = concat!(
+            r#"{"id":"east","eTag":"MQ==","importMode":"create","status":"disabled","#,
+            r#""statusReason":"x","authentication":{"type":"sas","symmetricKey":"#,
+            r#"{"primaryKey":"MDEyMzQ1Njc4OWFiY2RlZg==","#,
+            r#""secondaryKey":"MDEyMzQ1Njc4OWFiY2RlZg=="},"#,
+            r#""x509Thumbprint":{"primaryThumbprint":null,"secondaryThumbprint":null}},"#,
+            r#""twinETag":"AAAAAAAAAAE=","tags":{"wing":"east"},"#,
+            r#""properties":{"desired":{"floor":3,"$metadata":{},"$version":4},"#,
+            r#""reported":{"$version":1}},"capabilities":{"iotEdge":false}}"#,
+        );
         let records = read(text, "f", FilePurpose::Import).unwrap();
         assert_eq!(
             serde_json::to_value(&records[0]).unwrap(),
             json!({
                 "id": "east", "status": "disabled", "statusReason": "x",
-                "authentication": {"type": "sas", "symmetricKey": {"primaryKey": "MDEyMzQ1Njc4OWFiY2RlZg==", "secondaryKey": "MDEyMzQ1Njc4OWFiY2RlZg=="}},
+                "authentication": {
+                    "type": "sas",
+                    "symmetricKey": {
+                        "primaryKey": "MDEyMzQ1Njc4OWFiY2RlZg==",
+                        "secondaryKey": "MDEyMzQ1Njc4OWFiY2RlZg==",
+                    },
+                },
                 "tags": {"wing": "east"}, "properties": {"desired": {"floor": 3}},
             })
         );
@@ -199,7 +214,10 @@ mod tests {
             r#"{"id":"a b"}"#,
             r#"{"id":"west","authentication":"c2VjcmV0"}"#,
             "{\"id\"",
-            r#"{"id":"north","authentication":{"type":"sas","symmetricKey":{"primaryKey":"c2VjcmV0"}}}"#,
+            concat!(
+                r#"{"id":"north","authentication":{"type":"sas","#,
+                r#""symmetricKey":{"primaryKey":"c2VjcmV0"}}}"#,
+            ),
             r#"{"id":"south","tags":{"a":null}}"#,
             r#"{"id":"south","properties":{"desires":1}}"#,
         ];

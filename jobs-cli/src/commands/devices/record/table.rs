@@ -319,7 +319,10 @@ mod tests {
 
     #[test]
     fn every_mistake_has_line_and_column() {
-        let text = "door,floor,tags.wing,tags.wing.a\na b,3,,\neast,3\neast,3,x,y\nwest,1,null,\n,1,,\nnorth,1,,\nnorth,2,,\n";
+        let text = concat!(
+            "door,floor,tags.wing,tags.wing.a\n",
+            "a b,3,,\neast,3\neast,3,x,y\nwest,1,null,\n,1,,\nnorth,1,,\nnorth,2,,\n",
+        );
         insta::assert_snapshot!(
             read(text, "doors.csv", FilePurpose::Add)
                 .unwrap_err()
@@ -370,7 +373,8 @@ mod tests {
             .to_string();
         assert_eq!(
             error,
-            "doors.csv has a mistake; nothing was changed\n  line 2: a quote is opened and not closed"
+            "doors.csv has a mistake; nothing was changed\n  line 2: a quote is opened and not \
+             closed"
         );
     }
 
@@ -379,8 +383,11 @@ mod tests {
         let mut record = DoorRecord::new(2, "east".parse().unwrap());
         record.status = Some(DeviceStatus::Disabled);
         record.status_reason = Some("stolen, \"maybe\"".to_owned());
-        record.tags = json!({"a": "3", "b": 3, "c": "", "d": " x ", "e": {}, "f": [1, "x"], "g": {"h": true, "i": "null"}, "j": "x,\"y\"\nz"})
-            .as_object().unwrap().clone();
+        record.tags = json!({"a": "3", "b": 3, "c": "", "d": " x ", "e": {}, "f": [1, "x"],
+            "g": {"h": true, "i": "null"}, "j": "x,\"y\"\nz"})
+        .as_object()
+        .unwrap()
+        .clone();
         record.properties.desired = json!({"floor": "03", "mode": "normal"})
             .as_object()
             .unwrap()

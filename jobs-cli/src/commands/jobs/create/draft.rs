@@ -242,10 +242,12 @@ impl JobDraft {
             return Ok(());
         }
         let what = format!(
-            "run {parts} jobs at the same time, which these {} names need (a condition has at most {MAX_CONDITION} characters)",
+            "run {parts} jobs at the same time, which these {} names need (a condition has at \
+             most {MAX_CONDITION} characters)",
             self.target.names.len()
         );
-        let next = "tag the doors first, some hundred at a time: doorctl devices tag DOOR.. batch=x, then: --where \"tags.batch = 'x'\"";
+        let next = "tag the doors first, some hundred at a time: doorctl devices tag DOOR.. \
+                    batch=x, then: --where \"tags.batch = 'x'\"";
         session.refuse_unless_door_hub(&what, next).await
     }
 

@@ -147,7 +147,8 @@ mod tests {
     fn the_span_of_a_job_lasts_until_its_action_ends() {
         let job = |payload: &str| -> JobResponse {
             let job = json!({
-                "jobId": "a", "type": "scheduleDeviceMethod", "status": "scheduled", "queryCondition": "*",
+                "jobId": "a", "type": "scheduleDeviceMethod", "status": "scheduled",
+                "queryCondition": "*",
                 "startTime": "2026-11-23T22:00:00Z", "maxExecutionTimeInSeconds": 300,
             });
             let call = format!(r#"{{"methodName":"lockDoor","payload":{payload}}}"#);

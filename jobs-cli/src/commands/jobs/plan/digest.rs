@@ -216,7 +216,8 @@ mod tests {
             stable_action(&JobAction::Method(call.with_payload(payload)))
         };
         let first = call(
-            r#"{"lockTime":"10m","until":"2026-11-23T22:10:00Z","commandId":"a","notAfter":"2026-11-23T22:05:00Z"}"#,
+            r#"{"lockTime":"10m","until":"2026-11-23T22:10:00Z","commandId":"a",
+                "notAfter":"2026-11-23T22:05:00Z"}"#,
         );
         assert_eq!(first, call(r#"{"lockTime":"10m","commandId":"b"}"#));
         assert_ne!(first, call(r#"{"lockTime":"11m","commandId":"b"}"#));

@@ -107,7 +107,10 @@ mod tests {
         serde_json::from_value(json!({
             "deviceId": "a", "etag": "AAAAAAAAAAE=", "version": 4, "connectionState": connection,
             "tags": {"wing": "west", "access": {"group": "staff"}},
-            "properties": {"desired": {"floor": 3, "$version": 1}, "reported": {"door": door, "$version": 1}},
+            "properties": {
+                "desired": {"floor": 3, "$version": 1},
+                "reported": {"door": door, "$version": 1},
+            },
         }))
         .unwrap()
     }

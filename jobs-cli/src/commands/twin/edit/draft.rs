@@ -192,7 +192,8 @@ mod tests {
             (
                 json!({}),
                 json!({"floor": {"a": 1}, "list": [1], "new": {}}),
-                json!({"tags": {"wing": null, "access": null}, "properties": {"desired": {"floor": {"a": 1}, "list": [1], "new": {}}}}),
+                json!({"tags": {"wing": null, "access": null},
+                    "properties": {"desired": {"floor": {"a": 1}, "list": [1], "new": {}}}}),
             ),
             (
                 same.clone(),
