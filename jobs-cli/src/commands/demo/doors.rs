@@ -83,9 +83,9 @@ impl DemoDoors {
             .map(|door| door.id.to_string())
             .collect();
         let known = candidates.iter().map(String::as_str);
-        let meant = suggest::closest(name, known).or(candidates.first().map(String::as_str));
-        let next = meant.map_or(String::new(), |meant| {
-            format!("a door of floor {LOCKED_FLOOR}, such as --fault jam={meant}")
+        let suggestion = suggest::closest(name, known).or(candidates.first().map(String::as_str));
+        let next = suggestion.map_or(String::new(), |suggestion| {
+            format!("a door of floor {LOCKED_FLOOR}, such as --fault jam={suggestion}")
         });
         match self.doors.iter_mut().find(|door| door.id.as_str() == name) {
             Some(door) if door.floor == LOCKED_FLOOR => Ok(door),

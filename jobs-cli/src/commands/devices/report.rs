@@ -88,11 +88,11 @@ pub(super) fn tally(outcomes: impl Iterator<Item = &'static str>) -> String {
         }
     }
     counts.sort_by_key(|(name, _)| *name == FAILED);
-    let said: Vec<String> = counts
+    let texts: Vec<String> = counts
         .into_iter()
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
-    said.join(", ")
+    texts.join(", ")
 }
 
 #[cfg(test)]

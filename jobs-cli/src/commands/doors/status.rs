@@ -324,9 +324,9 @@ mod tests {
         };
         assert_eq!((summary.total, summary.places.len()), (expected, 1));
         assert_eq!(summary.places[0].counts, expected);
-        let said: Vec<String> = summary.alarms.iter().map(AlarmRow::text).collect();
+        let texts: Vec<String> = summary.alarms.iter().map(AlarmRow::text).collect();
         assert_eq!(
-            said,
+            texts,
             [
                 "alarm: forcedOpen at c, building 43, floor 3, since 2026-11-23T22:00:00Z",
                 "alarm: heldOpen at c, building 43, floor 3",

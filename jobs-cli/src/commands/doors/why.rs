@@ -54,7 +54,7 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
     let printer = &session.printer;
     match printer.format() {
         Format::Table => {
-            let mut text = report.said() + "\n";
+            let mut text = report.text() + "\n";
             if !report.slots.is_empty() {
                 text.push('\n');
                 text += &printer.table(&SlotRow::titles(), report.slots.iter().map(SlotRow::cells));
@@ -208,7 +208,7 @@ impl DoorReport {
     }
 
     /// Describes the door in two or three lines.
-    fn said(&self) -> String {
+    fn text(&self) -> String {
         let Self { door, state, .. } = self;
         let mut text = match self.online {
             true => format!("{door} is "),
@@ -253,7 +253,7 @@ mod tests {
             ..DoorReport::of(&id, Some(&body))
         };
         assert_eq!(
-            report.said(),
+            report.text(),
             "east is locked\\n\\u{1b}[1A, door ,  (proof: ), mode normal\nalarms: \
              forced\\nOpen\nslot 5 decides: loc\\rked"
         );

@@ -187,10 +187,12 @@ fn unknown_name_warning(name: &str) -> Option<String> {
     if known().any(|known| known.eq_ignore_ascii_case(name)) {
         return None;
     }
-    let meant = suggest::closest(name, known());
-    let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
+    let suggestion = suggest::closest(name, known());
+    let suggestion = suggestion.map_or(String::new(), |suggestion| {
+        format!("; did you mean `{suggestion}`?")
+    });
     Some(format!(
-        "--event: neither door-agent nor door-hub has an event `{name}`{meant}"
+        "--event: neither door-agent nor door-hub has an event `{name}`{suggestion}"
     ))
 }
 

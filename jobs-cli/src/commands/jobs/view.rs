@@ -30,7 +30,7 @@ pub(crate) struct View {
     zone: TimeZone,
     bar: Option<ProgressBar>,
     last_line: String,
-    told: BTreeSet<String>,
+    reported_doors: BTreeSet<String>,
     error_shown: bool,
 }
 
@@ -54,7 +54,7 @@ impl View {
             zone: zone.clone(),
             bar: None,
             last_line: String::new(),
-            told: BTreeSet::new(),
+            reported_doors: BTreeSet::new(),
             error_shown: false,
         }
     }
@@ -126,7 +126,9 @@ impl View {
     fn show_failures(&mut self, rows: &[OutcomeRow]) {
         let failures = rows.iter().filter(|row| row.progress == Progress::Failed);
         for row in failures {
-            if self.told.len() < MAX_FAILURES_SHOWN && self.told.insert(row.door.clone()) {
+            if self.reported_doors.len() < MAX_FAILURES_SHOWN
+                && self.reported_doors.insert(row.door.clone())
+            {
                 self.line(&format!("  {}: {}", row.door, printable(&row.outcome)));
             }
         }
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn names_the_missing_doors_and_their_deadline() {
         let wanted = JobGoal::Answered;
-        for (done, absent, sent, (connect, response, limit), told) in [
+        for (done, absent, sent, (connect, response, limit), expected) in [
             (
                 999,
                 1,
@@ -316,7 +318,7 @@ mod tests {
             rows.extend((0..absent).map(|n| row(format!("w-{n:04}"), "pending")));
             rows.extend((0..sent).map(|n| row(format!("w-{n:04}"), "running")));
             let line = waiting_text(&job, &rows, Tally::of(&rows), &TimeZone::UTC);
-            assert_eq!(line, format!("{told}; Ctrl-C leaves the job running"));
+            assert_eq!(line, format!("{expected}; Ctrl-C leaves the job running"));
         }
     }
 }

@@ -56,19 +56,19 @@ impl Enrolment<'_> {
         let hub = &self.session.hub;
         let twin = hub.twin(&self.door).await?;
         let mut desired = Vec::new();
-        let mut said = Vec::new();
+        let mut assigned = Vec::new();
         for (key, text) in [
             ("building", &self.args.building),
             ("floor", &self.args.floor),
         ] {
             let Some(text) = text else { continue };
             let wanted = add::parse_place(text);
-            said.push(format!("{key} {text}"));
+            assigned.push(format!("{key} {text}"));
             if twin.properties.desired.values.get(key) != Some(&wanted) {
                 desired.push((key.to_owned(), wanted));
             }
         }
-        let said = said.join(", ");
+        let assigned = assigned.join(", ");
         if twin.connection_state == ConnectionState::Connected && !pi.runs {
             self.session.printer.warn(format!(
                 "another client is connected to the hub as {}; this Pi will take over its \
@@ -77,8 +77,8 @@ impl Enrolment<'_> {
             ));
         }
         if desired.is_empty() {
-            if !said.is_empty() {
-                steps.done("assigned", format!("{said} already"));
+            if !assigned.is_empty() {
+                steps.done("assigned", format!("{assigned} already"));
             }
             return Ok(twin);
         }
@@ -86,7 +86,7 @@ impl Enrolment<'_> {
             .twin_patch(&self.door, &twin::patch(&desired, &[])?, None)
             .await;
         let twin = twin.with_context(|| format!("cannot assign {}", self.door))?;
-        steps.done("assigned", said);
+        steps.done("assigned", assigned);
         Ok(twin)
     }
 
@@ -141,7 +141,7 @@ impl Enrolment<'_> {
                     ConnectionState::Connected => "is connected but has not reported",
                     ConnectionState::Disconnected => "is not connected to the hub",
                 };
-                let said = ssh
+                let status = ssh
                     .run(&Script::status(self.name()), None)
                     .await
                     .map(|ran| ran.last_lines());
@@ -150,7 +150,7 @@ impl Enrolment<'_> {
                     self.door,
                     self.args.deadline.as_secs(),
                     ssh.host(),
-                    said.unwrap_or_else(|error| error.to_string())
+                    status.unwrap_or_else(|error| error.to_string())
                 ))
                 .next(format!(
                     "{} journalctl -u door-agent@{} -f; then repeat this command",

@@ -108,9 +108,9 @@ fn newest(folder: &Path, architecture: &str) -> std::io::Result<Option<PathBuf>>
         if !is_agent {
             continue;
         }
-        let made = entry.metadata()?.modified()?;
-        if found.as_ref().is_none_or(|(newest, _)| made > *newest) {
-            found = Some((made, path));
+        let modified = entry.metadata()?.modified()?;
+        if found.as_ref().is_none_or(|(newest, _)| modified > *newest) {
+            found = Some((modified, path));
         }
     }
     Ok(found.map(|(_, path)| path))

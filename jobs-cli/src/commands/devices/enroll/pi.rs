@@ -26,7 +26,7 @@ impl Enrolment<'_> {
         let script = Script::inspect(self.name());
         let result = ssh.run(&script, None).await?;
         let known = |key| result.value(key).filter(|value| !value.is_empty());
-        let refused = |said: &str| ssh.failure(script.step, said);
+        let refused = |output: &str| ssh.failure(script.step, output);
         let machine = known("machine").ok_or_else(|| refused(&result.last_lines()))?;
         let architecture = known("architecture").ok_or_else(|| {
             refused("it has no dpkg, expected Raspberry Pi OS or Debian")
@@ -238,11 +238,11 @@ impl Enrolment<'_> {
             .lines()
             .filter(|line| line.starts_with("WRONG"))
             .collect();
-        let said = match wrong.is_empty() {
+        let output = match wrong.is_empty() {
             true => checked.last_lines(),
             false => tail(&wrong.join("\n")),
         };
-        let next = match said.contains("WRONG  hub") && self.args.hub_host.is_none() {
+        let next = match output.contains("WRONG  hub") && self.args.hub_host.is_none() {
             true => "check that the Pi can reach the hub under this name and port; else pass \
                      --hub-host HOST, --mqtt-port PORT"
                 .to_owned(),
@@ -254,7 +254,8 @@ impl Enrolment<'_> {
             },
         };
         Failure::new(format!(
-            "door-agent check on {} rejected the settings, which were not put in place:\n  {said}",
+            "door-agent check on {} rejected the settings, which were not put in place:\n  \
+             {output}",
             ssh.host()
         ))
         .next(next)
@@ -282,12 +283,12 @@ impl Enrolment<'_> {
             .run(&Script::restart(name, self.args.force), None)
             .await?;
         if !restarted.succeeded {
-            let (host, said) = (ssh.host(), restarted.last_lines());
+            let (host, output) = (ssh.host(), restarted.last_lines());
             let log = format!("ssh {host} journalctl -u door-agent@{name}");
             return Err(match restarted.value("door") {
                 Some("alone") => Failure::new(format!(
                     "door-agent@{name} on {host} keeps running with its old program or settings: \
-                     {said}"
+                     {output}"
                 ))
                 .next(format!(
                     "when its lock may move, run there: door-agent restart --force {name}; or \
@@ -295,11 +296,11 @@ impl Enrolment<'_> {
                 ))
                 .status(ExitStatus::Refused),
                 Some("down") => Failure::new(format!(
-                    "door-agent@{name} on {host} did not start after the restart: {said}"
+                    "door-agent@{name} on {host} did not start after the restart: {output}"
                 ))
                 .next(log),
                 _ => Failure::new(format!(
-                    "door-agent@{name} on {host} could not be restarted: {said}"
+                    "door-agent@{name} on {host} could not be restarted: {output}"
                 ))
                 .next(log),
             }

@@ -83,9 +83,11 @@ fn record(line: u64, value: Value) -> Result<DoorRecord, FileMistake> {
             .chain(&IGNORED_MEMBERS)
             .any(|known| known == name)
     }) {
-        let meant = suggest::closest(unknown, EXPORTED_MEMBERS);
-        let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
-        return Err(wrong(unknown, format!("unknown member{meant}")));
+        let suggestion = suggest::closest(unknown, EXPORTED_MEMBERS);
+        let suggestion = suggestion.map_or(String::new(), |suggestion| {
+            format!("; did you mean `{suggestion}`?")
+        });
+        return Err(wrong(unknown, format!("unknown member{suggestion}")));
     }
     let id = match members.get("id").and_then(Value::as_str) {
         Some(text) => text

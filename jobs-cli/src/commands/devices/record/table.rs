@@ -167,11 +167,13 @@ fn check_columns(columns: &[String], purpose: FilePurpose, mistakes: &mut Vec<Fi
         if columns[..at].contains(column) {
             mistakes.push(FileMistake::new(1, Some(column), "duplicate column"));
         } else if !is_path && !named.contains(&column.as_str()) {
-            let meant = suggest::closest(column, named.iter().copied());
-            let meant = meant.map_or(String::new(), |meant| format!("; did you mean `{meant}`?"));
+            let suggestion = suggest::closest(column, named.iter().copied());
+            let suggestion = suggestion.map_or(String::new(), |suggestion| {
+                format!("; did you mean `{suggestion}`?")
+            });
             let known = named.join(", ");
             let message = format!(
-                "unknown column {column:?}; expected {known}, tags.KEY or desired.KEY{meant}"
+                "unknown column {column:?}; expected {known}, tags.KEY or desired.KEY{suggestion}"
             );
             mistakes.push(FileMistake::new(1, None, message));
         }
