@@ -45,7 +45,7 @@ pub(super) async fn run(
     let folder = tempfile::Builder::new()
         .prefix("doorfleet-demo-")
         .tempdir()
-        .context("cannot make a temporary folder")?;
+        .context("cannot create a temporary folder")?;
     let log = folder.path().join("demo.log");
     log_file::start(&log, args.verbose)?;
 

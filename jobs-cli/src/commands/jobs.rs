@@ -221,7 +221,7 @@ async fn cancelled(mut job: JobResponse, session: &Session) -> anyhow::Result<Ex
     if status != ExitStatus::Success {
         session
             .printer
-            .say(format!("look again: doorctl jobs show {id}"));
+            .say(format!("check again: doorctl jobs show {id}"));
     }
     session.printer.document(&job)?;
     Ok(status)

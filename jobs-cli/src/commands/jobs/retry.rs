@@ -121,7 +121,7 @@ async fn remaining_doors(
             (Progress::Reached, _) => {}
             (_, true) => doors.push(row.door.clone()),
             (_, false) => session.printer.warn(format!(
-                "{} is skipped: the hub has no such door any more",
+                "{} is skipped: the hub no longer has this door",
                 row.door
             )),
         }

@@ -71,7 +71,7 @@ impl Package {
         };
         for folder in folders {
             let newest = newest(folder, architecture)
-                .with_context(|| format!("cannot look for packages in {}", folder.display()));
+                .with_context(|| format!("cannot search {} for packages", folder.display()));
             match newest {
                 Ok(Some(path)) => return Ok(Some(Self::at(&path))),
                 Ok(None) => {}

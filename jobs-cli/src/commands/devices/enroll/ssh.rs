@@ -51,7 +51,7 @@ impl Ssh {
             let folder = tempfile::Builder::new()
                 .prefix("doorctl-")
                 .tempdir()
-                .context("cannot make a folder for the ssh connection")?;
+                .context("cannot create a folder for the ssh connection")?;
             let mut path = OsString::from("ControlPath=");
             path.push(folder.path().join("ssh"));
             // After the given ones: of a repeated option, ssh uses the first.
