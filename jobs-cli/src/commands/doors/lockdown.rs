@@ -12,6 +12,8 @@
 //! is never a lockdown without its previous mode, nor a previous mode without a lockdown. A door
 //! that is already assigned to a lockdown stays unchanged: a repeated lockdown does not overwrite
 //! the stored mode.
+//!
+//! Why: docs/decisions/0016-lockdown-is-assigned-then-called.md.
 
 use anyhow::Context as _;
 use door_core::Slot;
