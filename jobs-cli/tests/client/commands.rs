@@ -46,9 +46,9 @@ async fn stored_events_are_read_completely_over_broken_responses() {
         Reply::ok(&(event(2) + end)),
     ])
     .await;
-    let told = doorctl(&server, &["events", "-o", "jsonl"]).await;
-    assert!(told.status.success(), "{told:?}");
-    let lines = String::from_utf8(told.stdout).unwrap();
+    let output = doorctl(&server, &["events", "-o", "jsonl"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let lines = String::from_utf8(output.stdout).unwrap();
     assert_eq!(lines.lines().count(), 2, "{lines}");
     let requests = server.requests();
     let last = |index: usize| requests[index].header("last-event-id");
@@ -60,10 +60,10 @@ async fn a_response_that_never_completes_is_an_error() {
     let asked = || Reply::ok("");
     let script = std::iter::once(Reply::ok(HEALTH)).chain((0..7).map(|_| asked()));
     let server = Server::play(script.collect()).await;
-    let told = doorctl(&server, &["events"]).await;
-    assert_eq!(told.status.code(), Some(1), "{told:?}");
-    let said = String::from_utf8(told.stderr).unwrap();
-    assert!(said.contains("before all events were sent"), "{said}");
+    let output = doorctl(&server, &["events"]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert!(printed.contains("before all events were sent"), "{printed}");
     assert_eq!(server.requests().len(), 8);
 }
 
@@ -95,11 +95,15 @@ async fn a_job_whose_creation_got_no_response_is_looked_up() {
             answer,
         ])
         .await;
-        let told = doorctl(&server, &lock).await;
-        assert_eq!(told.status.code(), Some(status), "{told:?}");
-        let said = String::from_utf8(told.stderr).unwrap();
-        assert_eq!(said.contains(unknown), !known, "{said}");
-        assert_eq!(said.contains("doorctl jobs stop night"), !known, "{said}");
+        let output = doorctl(&server, &lock).await;
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(printed.contains(unknown), !known, "{printed}");
+        assert_eq!(
+            printed.contains("doorctl jobs stop night"),
+            !known,
+            "{printed}"
+        );
     }
 }
 
@@ -119,13 +123,14 @@ async fn a_job_that_may_exist_is_listed_among_those_to_stop() {
     let doors: Vec<String> = (0..700).map(|number| format!("door-{number:04}")).collect();
     let doors: Vec<&str> = doors.iter().map(String::as_str).collect();
     let end = ["--id", "night", "--at", "+2h", "--yes"];
-    let told = doorctl(&server, &[&["jobs", "lock"], &doors[..], &end].concat()).await;
-    assert_eq!(told.status.code(), Some(1), "{told:?}");
-    let said = String::from_utf8(told.stderr).unwrap();
+    let output = doorctl(&server, &[&["jobs", "lock"], &doors[..], &end].concat()).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let printed = String::from_utf8(output.stderr).unwrap();
     for part in [
         "; job night-2 may have been created; created before it: night-1",
-        "stop the created jobs: doorctl jobs stop night-1; doorctl jobs stop night-2; or create the rest",
+        "stop the created jobs: doorctl jobs stop night-1; doorctl jobs stop night-2; \
+         or create the rest",
     ] {
-        assert!(said.contains(part), "{part:?} is not said: {said}");
+        assert!(printed.contains(part), "{part:?} is missing in: {printed}");
     }
 }

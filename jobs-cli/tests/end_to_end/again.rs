@@ -184,9 +184,9 @@ fn a_retry_creates_no_job_when_all_doors_reached_the_state() {
     for (line, status, says) in RETRIES {
         let words = words(line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let told = lab.operator.run(&words);
-        assert_eq!(told.status, *status, "doorctl {line}: {told:?}");
-        let said = told.stdout.contains(says) || told.stderr.contains(says);
-        assert!(said, "doorctl {line} does not say {says:?}: {told:?}");
+        let output = lab.operator.run(&words);
+        assert_eq!(output.status, *status, "doorctl {line}: {output:?}");
+        let printed = output.stdout.contains(says) || output.stderr.contains(says);
+        assert!(printed, "doorctl {line} does not say {says:?}: {output:?}");
     }
 }

@@ -144,7 +144,7 @@ pub(super) fn words(line: &str) -> Vec<String> {
     words
 }
 
-fn run(lab: &Lab, line: &str) -> super::support::Told {
+fn run(lab: &Lab, line: &str) -> super::support::CommandOutput {
     let words = words(line);
     lab.operator
         .run(&words.iter().map(String::as_str).collect::<Vec<_>>())
@@ -163,11 +163,11 @@ fn every_verb_that_azure_supports_works_with_azures_api() {
     std::fs::write(lab.operator.folder().join("edit.sh"), edit).unwrap();
     for Verb(line, status, says) in SERVED {
         azure.new_minute();
-        let told = run(&lab, line);
-        assert_eq!(azure.strays(), [""; 0], "doorctl {line}: {told:?}");
-        assert_eq!(told.status, *status, "doorctl {line}: {told:?}");
-        let said = told.stdout.contains(says) || told.stderr.contains(says);
-        assert!(said, "doorctl {line} does not say {says:?}: {told:?}");
+        let output = run(&lab, line);
+        assert_eq!(azure.strays(), [""; 0], "doorctl {line}: {output:?}");
+        assert_eq!(output.status, *status, "doorctl {line}: {output:?}");
+        let printed = output.stdout.contains(says) || output.stderr.contains(says);
+        assert!(printed, "doorctl {line} does not say {says:?}: {output:?}");
     }
     for (line, says) in DOOR_HUB_ONLY {
         run(&lab, line).expect(4).says(&[says]);
@@ -313,11 +313,14 @@ fn waiting_ends_in_every_state_of_a_job() {
     for (shown, line, status, says) in ENDS {
         azure.new_minute();
         azure.show("night", shown);
-        let told = run(&lab, line);
-        assert_eq!(told.status, *status, "{shown:?}, doorctl {line}: {told:?}");
+        let output = run(&lab, line);
+        assert_eq!(
+            output.status, *status,
+            "{shown:?}, doorctl {line}: {output:?}"
+        );
         assert!(
-            told.stderr.contains(says),
-            "{shown:?}, doorctl {line}: {told:?}"
+            output.stderr.contains(says),
+            "{shown:?}, doorctl {line}: {output:?}"
         );
         assert_eq!(azure.strays(), [""; 0], "doorctl {line}");
     }
@@ -379,10 +382,18 @@ fn a_list_that_needs_several_jobs_is_refused_with_advice_to_tag() {
     azure.new_minute();
     let locked = lab
         .operator
-        .run(&[&["lock"], &names[..], &["--yes", "--connect-timeout", "0", "-o", "json"]].concat())
+        .run(
+            &[
+                &["lock"],
+                &names[..],
+                &["--yes", "--connect-timeout", "0", "-o", "json"],
+            ]
+            .concat(),
+        )
         .expect(2)
         .says(&[
-            "too many names for one job, and this hub runs one job at a time: calling each door directly",
+            "too many names for one job, and this hub runs one job at a time: \
+             calling each door directly",
         ])
         .json();
     assert_eq!(locked["tally"]["failed"], 300);
@@ -401,9 +412,9 @@ fn throttled_queries_are_retried() {
         lab.operator.run(&["devices", "list"]).expect(0);
     }
     while azure.throttled() == 0 {
-        let told = lab.operator.run(&["devices", "list"]).expect(0);
+        let output = lab.operator.run(&["devices", "list"]).expect(0);
         if azure.throttled() > 0 {
-            told.says(&["429 ThrottlingException", "trying again in "]);
+            output.says(&["429 ThrottlingException", "trying again in "]);
         }
     }
     assert_eq!(azure.strays(), [""; 0]);

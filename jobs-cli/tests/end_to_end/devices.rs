@@ -8,7 +8,7 @@ use door_agent::AgentConfig;
 use serde_json::json;
 
 use super::azure::proxy::{Azure, Queries, Trouble};
-use super::support::{Lab, Told};
+use super::support::{CommandOutput, Lab};
 
 #[test]
 fn an_added_door_is_listed_and_shown_and_can_connect() {
@@ -168,7 +168,7 @@ fn existing_doors_are_not_created_again_and_a_failed_add_leaves_none() {
 fn agent_files_are_complete_and_private_and_never_overwritten() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let add = |name: &str, file: &str| -> Told {
+    let add = |name: &str, file: &str| -> CommandOutput {
         operator.run(&["devices", "add", name, "--agent-config", file])
     };
     add("east", "agents.toml").expect(0);

@@ -151,12 +151,12 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
         .expect(0);
 
     let now = &["lockdown", "--building", "43", "--connect-timeout", "0"];
-    let told = operator.run(now).expect(2).says(&[
+    let output = operator.run(now).expect(2).says(&[
         "desired mode: 3 assigned, 0 unchanged",
         "warning: offline; each locks down when it reconnects: away",
         "2 secured, 1 failed",
     ]);
-    insta::assert_snapshot!(told.stdout, @r"
+    insta::assert_snapshot!(output.stdout, @r"
     DOOR     LOCK STATE  DOOR STATE  SECURED  PROOF  OUTCOME
     away                                             DeviceNotOnline: Timed out waiting for device to connect.
     free     locked      closed      secured  bond   secured
@@ -220,10 +220,10 @@ fn an_interrupted_lockdown_is_assigned_to_every_door() {
         .expect(0);
     let mut lockdown = operator.command(&["lockdown", "--floor", "3", "--connect-timeout", "2m"]);
     let mut lockdown = Process::spawn(lockdown.stderr(Stdio::piped()).stdout(Stdio::null()));
-    let mut said = lockdown.stderr();
-    assert!(said.any(|line| line.contains("1 of 2 done; waiting until ")));
+    let mut printed = lockdown.stderr();
+    assert!(printed.any(|line| line.contains("1 of 2 done; waiting until ")));
     assert_eq!(lockdown.interrupt().code(), Some(130));
-    assert!(said.any(|line| line.contains("goes on without us")));
+    assert!(printed.any(|line| line.contains("goes on without us")));
 
     let _back = lab.start("away");
     for door in ["here", "away"] {
@@ -382,11 +382,11 @@ fn status_counts_doors_by_building_and_floor() {
     operator.until(&["twin", "show", "b"], |twin| {
         !reported(twin, "alarms")["tamper"].is_null() && reported(twin, "secured") == "secured"
     });
-    let told = operator
+    let output = operator
         .run(&["status"])
         .expect(2)
         .says(&["alarm: tamper at b, building 43, floor 10, since "]);
-    insta::assert_snapshot!(told.stdout, @r"
+    insta::assert_snapshot!(output.stdout, @r"
     BUILDING  FLOOR  DOORS  SECURED  UNSECURED  UNKNOWN  OFFLINE  LOCKDOWN  ALARMS
     43        3      2      1        0          0        1        0         0
     43        10     1      1        0          0        0        0         1
@@ -398,9 +398,9 @@ fn status_counts_doors_by_building_and_floor() {
     43,3,2,1,0,0,1,0,0
     43,10,1,1,0,0,0,0,1
     ");
-    let told = operator.run(&["status", "-o", "json"]).expect(2).json();
+    let output = operator.run(&["status", "-o", "json"]).expect(2).json();
     assert_eq!(
-        (&told["total"]["doors"], &told["alarms"][0]["door"]),
+        (&output["total"]["doors"], &output["alarms"][0]["door"]),
         (&json!(3), &json!("b"))
     );
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::support::{Lab, Told, program};
+use super::support::{CommandOutput, Lab, program};
 
 /// Names under which the stand-in is called.
 const PROGRAMS: [&str; 11] = [
@@ -132,14 +132,14 @@ impl Site {
     }
 
     /// Runs `devices enroll` for door `lobby`.
-    fn enroll(&self, flags: &[&str]) -> Told {
+    fn enroll(&self, flags: &[&str]) -> CommandOutput {
         self.enroll_with(
             &["--hub-host", "localhost", "--config", "lobby.toml"],
             flags,
         )
     }
 
-    fn enroll_with(&self, usual: &[&str], flags: &[&str]) -> Told {
+    fn enroll_with(&self, usual: &[&str], flags: &[&str]) -> CommandOutput {
         let operator = &self.lab.operator;
         let mut command = operator.command(&["devices", "enroll", "pi@door.example", "lobby"]);
         command.args(usual).args(flags);
@@ -147,7 +147,7 @@ impl Site {
     }
 
     /// Runs a program of the operator with ssh replaced.
-    fn run(&self, command: &mut Command) -> Told {
+    fn run(&self, command: &mut Command) -> CommandOutput {
         let mut path = self.pi.at("here").into_os_string();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap());
@@ -158,7 +158,7 @@ impl Site {
             .output()
             .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Told {
+        CommandOutput {
             status: output.status.code().unwrap_or(-1),
             stdout: text(output.stdout),
             stderr: text(output.stderr),

@@ -1,6 +1,6 @@
 //! The commands in the help texts are enough to get from nothing to a scheduled lock of a fleet.
 
-use super::support::{Lab, Told};
+use super::support::{CommandOutput, Lab};
 
 /// The commands below a heading of a help; text after three spaces is an explanation.
 fn commands(help: &str, heading: &str) -> Vec<String> {
@@ -14,7 +14,7 @@ fn commands(help: &str, heading: &str) -> Vec<String> {
 
 /// Runs a command of the help, with paths and times replaced.
 #[track_caller]
-fn typed(lab: &Lab, command: &str) -> Told {
+fn typed(lab: &Lab, command: &str) -> CommandOutput {
     let command = command
         .replace("site.connection-string", "hub/service-connection-string")
         .replace("--ca ca.pem", "--ca hub/ca.pem")
@@ -28,8 +28,8 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
     let lab = Lab::new();
     // Start without the context of the lab.
     std::fs::remove_file(lab.operator.folder().join("doorctl.toml")).unwrap();
-    let told = lab.operator.run(&["devices", "list"]).expect(1);
-    told.says(&["doorctl context add NAME --connection-string-file FILE --ca ca.pem"]);
+    let output = lab.operator.run(&["devices", "list"]).expect(1);
+    output.says(&["doorctl context add NAME --connection-string-file FILE --ca ca.pem"]);
 
     let help = lab.operator.run(&["--help"]).expect(0).stdout;
     let steps = commands(&help, "First steps:");
@@ -37,8 +37,8 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
     let mut doors = Vec::new();
     let mut done = Vec::new();
     for step in steps.iter().filter(|step| *step != "demo") {
-        let told = typed(&lab, step);
-        assert_eq!(told.status, 0, "doorctl {step}: {told:?}");
+        let output = typed(&lab, step);
+        assert_eq!(output.status, 0, "doorctl {step}: {output:?}");
         if step.starts_with("devices add") {
             // Now the doors are installed.
             for name in ["lobby-east", "lobby-west"] {
@@ -49,8 +49,8 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
             }
         }
         if step.starts_with("jobs watch") {
-            let told = told.says(&["2 secured"]);
-            assert!(told.stdout.contains("lobby-west  locked"), "{told:?}");
+            let output = output.says(&["2 secured"]);
+            assert!(output.stdout.contains("lobby-west  locked"), "{output:?}");
             for name in ["lobby-east", "lobby-west"] {
                 lab.operator.until(&["twin", "show", name], |twin| {
                     twin["properties"]["reported"]["door"]["secured"] == "secured"

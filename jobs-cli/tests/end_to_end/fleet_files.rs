@@ -235,7 +235,9 @@ fn doors_left_by_a_second_ctrl_c_are_listed() {
     assert_eq!(
         stderr,
         [
-            "error: doors.csv line 4, door-002: ServerBusy: come back later; these doors were created, or may have been, and were not removed: door-000, door-001, door-003",
+            "error: doors.csv line 4, door-002: ServerBusy: come back later; \
+             these doors were created, or may have been, and were not removed: \
+             door-000, door-001, door-003",
             "  next: doorctl devices remove door-000 door-001 door-003",
         ]
     );

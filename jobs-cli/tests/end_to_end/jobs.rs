@@ -174,10 +174,10 @@ fn ctrl_c_ends_watching_but_not_the_job() {
         .expect(0);
     let mut watch = operator.command(&["jobs", "watch"]);
     let mut watch = Process::spawn(watch.stderr(Stdio::piped()).stdout(Stdio::null()));
-    let mut said = watch.stderr();
-    assert_eq!(said.next().unwrap(), "tonight  waits for its start");
+    let mut printed = watch.stderr();
+    assert_eq!(printed.next().unwrap(), "tonight  waits for its start");
     assert_eq!(watch.interrupt().code(), Some(130));
-    let last = said.next().unwrap();
+    let last = printed.next().unwrap();
     assert!(
         last.contains("job tonight continues: doorctl jobs watch tonight"),
         "{last}"

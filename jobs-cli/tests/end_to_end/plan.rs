@@ -279,10 +279,13 @@ fn until_is_a_time_after_the_start() {
         for (verb, member) in [("lock", "lockTime"), ("unlock", "unlockTime")] {
             let id = format!("{verb}-{n}");
             let times = ["east", "--at", at, "--until", until];
-            let told = operator.run(&[&["jobs", verb, "--id", &id][..], &times].concat());
-            assert_eq!(told.status, status, "{at} {until}: {told:?}");
-            assert!(told.stderr.contains(says), "{at} {until}: {told:?}");
-            assert!(!told.stderr.contains("this unlock has no end"), "{told:?}");
+            let output = operator.run(&[&["jobs", verb, "--id", &id][..], &times].concat());
+            assert_eq!(output.status, status, "{at} {until}: {output:?}");
+            assert!(output.stderr.contains(says), "{at} {until}: {output:?}");
+            assert!(
+                !output.stderr.contains("this unlock has no end"),
+                "{output:?}"
+            );
             if status == 0 {
                 let shown = operator.json(&["jobs", "show", &id]);
                 let payload = &shown["job"]["cloudToDeviceMethod"]["payload"];

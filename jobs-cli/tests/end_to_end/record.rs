@@ -154,13 +154,15 @@ fn an_interrupted_exec_names_the_event_to_continue_after() {
         (
             &["--follow", "--after", "0"][..],
             format!(
-                "stopped following; to continue after event {behind}: doorctl events -f --after {behind}"
+                "stopped following; to continue after event {behind}: doorctl events -f \
+                 --after {behind}"
             ),
         ),
         (
             &[],
             format!(
-                "not all commands were run; to continue after event {behind}: doorctl events --after {behind}"
+                "not all commands were run; to continue after event {behind}: doorctl events \
+                 --after {behind}"
             ),
         ),
     ] {

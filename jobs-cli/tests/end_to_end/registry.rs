@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
-use super::support::{Lab, Told};
+use super::support::{CommandOutput, Lab};
 
-fn rows(output: &Told) -> Vec<(String, String)> {
+fn rows(output: &CommandOutput) -> Vec<(String, String)> {
     let rows = output.json();
     let text = |row: &serde_json::Value, name: &str| row[name].as_str().unwrap().to_owned();
     let rows = rows.as_array().unwrap().iter();

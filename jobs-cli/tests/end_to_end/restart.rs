@@ -56,8 +56,8 @@ fn a_scheduled_job_survives_a_kill_of_the_hub() {
         .expect(0);
     let mut watch = operator.command(&["jobs", "watch", "night", "-o", "json"]);
     let mut watch = Process::spawn(watch.stderr(Stdio::piped()).stdout(Stdio::piped()));
-    let mut said = watch.stderr();
-    assert_eq!(said.next().unwrap(), "night  waits for its start");
+    let mut printed = watch.stderr();
+    assert_eq!(printed.next().unwrap(), "night  waits for its start");
     let start_again = hub.kill();
     operator
         .run(&["jobs", "show", "night"])
@@ -71,11 +71,11 @@ fn a_scheduled_job_survives_a_kill_of_the_hub() {
 
     let (status, stdout) = watch.wait();
     assert!(scheduled.elapsed() < DEADLINE);
-    let said: Vec<String> = said.collect();
-    let patient = said
+    let printed: Vec<String> = printed.collect();
+    let patient = printed
         .iter()
         .any(|line| line.ends_with("the job continues on the hub, retrying"));
-    assert!(patient && status.code() == Some(2), "{said:?}");
+    assert!(patient && status.code() == Some(2), "{printed:?}");
     let report: Value = serde_json::from_str(&stdout).unwrap();
     let doors: Vec<(&str, &str)> = report["doors"]
         .as_array()

@@ -1,9 +1,9 @@
 //! Exit status of each verb for each kind of selection, above all the empty one.
 
 use super::azure::words;
-use super::support::{Lab, Told};
+use super::support::{CommandOutput, Lab};
 
-fn run(lab: &Lab, line: &str) -> Told {
+fn run(lab: &Lab, line: &str) -> CommandOutput {
     let words = words(line);
     lab.operator
         .run(&words.iter().map(String::as_str).collect::<Vec<_>>())

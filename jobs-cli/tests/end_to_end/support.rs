@@ -20,13 +20,13 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Result of a run of doorctl.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct CommandOutput {
     pub(crate) status: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Told {
+impl CommandOutput {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -89,10 +89,10 @@ impl Operator {
     }
 
     /// Runs doorctl.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Told {
+    pub(crate) fn run(&self, arguments: &[&str]) -> CommandOutput {
         let output = self.command(arguments).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Told {
+        CommandOutput {
             status: output.status.code().unwrap_or(-1),
             stdout: text(output.stdout),
             stderr: text(output.stderr),
@@ -125,7 +125,7 @@ impl Operator {
     }
 
     /// Makes the hub in `data` the current context.
-    pub(crate) fn use_hub(&self, data: &Path) -> Told {
+    pub(crate) fn use_hub(&self, data: &Path) -> CommandOutput {
         let file = data.join("service-connection-string");
         let ca = data.join("ca.pem");
         self.run(&[

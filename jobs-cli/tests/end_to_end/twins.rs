@@ -153,7 +153,7 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         arguments.extend(flags);
         operator.run(&arguments)
     };
-    let kept = |output: &super::support::Told| {
+    let kept = |output: &super::support::CommandOutput| {
         let (_, rest) = output.stderr.split_once("your text is in ").unwrap();
         let path = rest.lines().next().unwrap().to_owned();
         let bytes = fs::read(&path).unwrap();

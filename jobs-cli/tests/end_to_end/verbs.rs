@@ -131,9 +131,9 @@ fn verbs_have_the_expected_exit_status_at_door_hub() {
     for (line, status, says) in HERE {
         let words = words(line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let told = lab.operator.run(&words);
-        assert_eq!(told.status, *status, "doorctl {line}: {told:?}");
-        let said = told.stdout.contains(says) || told.stderr.contains(says);
-        assert!(said, "doorctl {line} does not say {says:?}: {told:?}");
+        let output = lab.operator.run(&words);
+        assert_eq!(output.status, *status, "doorctl {line}: {output:?}");
+        let printed = output.stdout.contains(says) || output.stderr.contains(says);
+        assert!(printed, "doorctl {line} does not say {says:?}: {output:?}");
     }
 }

@@ -336,7 +336,7 @@ mod tests {
                 })
             );
         }
-        // A second lockdown changes nothing, whoever assigned the first.
+        // A second lockdown changes nothing, no matter which client assigned the first.
         for tag in [None, Some(json!({"since": "x", "mode": "passage"}))] {
             assert_eq!(lockdown_of(Some(&lockdown), tag.as_ref()), json!(null));
         }

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::{PACKAGE, Site, exists};
-use crate::support::Told;
+use crate::support::CommandOutput;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/enroll.sh");
 
@@ -35,7 +35,7 @@ impl Site {
         site
     }
 
-    fn script(&self, flags: &[&str]) -> Told {
+    fn script(&self, flags: &[&str]) -> CommandOutput {
         let mut command = Command::new("sh");
         command
             .arg(SCRIPT)
