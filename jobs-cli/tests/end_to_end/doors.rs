@@ -223,7 +223,7 @@ fn an_interrupted_lockdown_is_assigned_to_every_door() {
     let mut printed = lockdown.stderr();
     assert!(printed.any(|line| line.contains("1 of 2 done; waiting until ")));
     assert_eq!(lockdown.interrupt().code(), Some(130));
-    assert!(printed.any(|line| line.contains("goes on without us")));
+    assert!(printed.any(|line| line.contains("stopped watching; job ")));
 
     let _back = lab.start("away");
     for door in ["here", "away"] {
