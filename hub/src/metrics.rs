@@ -494,5 +494,14 @@ mod tests {
             .collect();
         documented.sort();
         assert_eq!(documented, expected);
+        for label in PROOFS
+            .iter()
+            .chain(&REFUSAL_REASONS)
+            .chain(&DISCONNECT_REASONS)
+            .chain(&TOKEN_FAULTS)
+            .chain(&METHOD_OUTCOMES)
+        {
+            assert!(page.contains(&format!("`{label}`")), "no `{label}`");
+        }
     }
 }
