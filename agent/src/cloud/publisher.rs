@@ -172,7 +172,7 @@ impl Publisher {
                 self.window.restart();
             }
             LinkEvent::TwinResponse { status, rid, body } => {
-                self.twin_response(status, &rid, &body)
+                self.twin_response(status, &rid, &body);
             }
             LinkEvent::DesiredPatch { version, body } => match parse_object(&body) {
                 Ok(patch) => {
