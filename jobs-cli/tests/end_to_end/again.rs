@@ -123,7 +123,7 @@ fn a_job_is_not_retried_while_it_runs_or_after_its_named_end() {
     operator
         .run(&["jobs", "retry", "missed", "--at", "+2h"])
         .expect(4)
-        .says(&["the action of job missed ends at", "next: make a new job"]);
+        .says(&["the action of job missed ends at", "next: create a new job"]);
     let listed = operator.json(&["jobs", "list"]);
     assert_eq!(listed.as_array().unwrap().len(), 2, "nothing was made");
 }
@@ -165,7 +165,7 @@ const RETRIES: &[(&str, i32, &str)] = &[
     (
         "jobs lock absent --at +1h --id nobody --where 'tags.a = 1'",
         1,
-        "knows no door",
+        "has no door",
     ),
     (
         "jobs lock --where 'tags.a = 1' --at +1h --id nobody",
@@ -173,7 +173,7 @@ const RETRIES: &[(&str, i32, &str)] = &[
         "job nobody is",
     ),
     ("jobs cancel nobody", 0, "no door will be called"),
-    ("jobs retry nobody", 4, "next: make a new job"),
+    ("jobs retry nobody", 4, "next: create a new job"),
 ];
 
 #[test]

@@ -50,7 +50,7 @@ fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
             "csv",
         ])
         .expect(0)
-        .says(&["2 doors added; keys has their connection strings"]);
+        .says(&["2 doors added; their connection strings are in keys"]);
     assert_eq!(
         output.stdout,
         "line,door,building,floor,outcome\n2,east,43,3,added\n3,west,43,mezzanine,added\n"
@@ -122,7 +122,7 @@ fn standard_input_is_accepted_and_an_invalid_line_creates_nothing() {
     assert_eq!(failed.status.code(), Some(1));
     let stderr = String::from_utf8(failed.stderr).unwrap();
     assert!(
-        stderr.contains("already: first (line 3); nothing was changed"),
+        stderr.contains("of this file: first (line 3); nothing was changed"),
         "{stderr}"
     );
     let failed = piped("door,floor\neast,3\nwe st,3\n");

@@ -90,7 +90,10 @@ fn invalid_event_requests_are_refused_with_the_next_step() {
     operator
         .run(&["events", "--after", "999999"])
         .expect(1)
-        .says(&["there is no event 999999 yet", "doorctl events --since 1h"]);
+        .says(&[
+            "event 999999 does not exist yet",
+            "doorctl events --since 1h",
+        ]);
     operator
         .run(&["events", "--since", "soon"])
         .expect(1)
@@ -133,7 +136,7 @@ fn exec_runs_the_command_for_each_event_in_turn() {
             "1s",
         ])
         .expect(2)
-        .says(&["took longer than 1 s and was ended"]);
+        .says(&["took longer than 1 s and was killed"]);
 }
 
 #[test]
