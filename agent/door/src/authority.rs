@@ -497,6 +497,52 @@ mod tests {
     }
 
     #[test]
+    fn the_reported_end_follows_only_steps_of_the_clock_above_2_seconds() {
+        let expiry = Expiry::after(SECOND * 600, &now(100, Some("2026-11-23T22:00:00Z")));
+        for (wall_after_10s, until) in [
+            ("2026-11-23T22:00:08Z", "2026-11-23T22:10:00Z"),
+            ("2026-11-23T22:00:12Z", "2026-11-23T22:10:00Z"),
+            ("2026-11-23T22:00:07Z", "2026-11-23T22:09:57Z"),
+            ("2026-11-23T22:00:13Z", "2026-11-23T22:10:03Z"),
+        ] {
+            let mut expiry = expiry;
+            expiry.follow_clock(&now(110, Some(wall_after_10s)));
+            let expected = until.parse().unwrap();
+            assert_eq!(expiry.until(), Some(expected), "{wall_after_10s}");
+            assert_eq!(expiry.ends(), SECOND * 700);
+        }
+    }
+
+    #[test]
+    fn only_a_slot_that_a_command_fills_is_reported_with_its_end() {
+        let expiry = Expiry::after(SECOND * 600, &now(100, Some("2026-11-23T22:00:00Z")));
+        for slot in Slot::ALL {
+            let mut array = AuthorityArray::new(Want::Locked);
+            array.fill(slot, Entry::new(Want::Released, Some(expiry)));
+            let until = expiry.until().filter(|_| slot.number() > 3);
+            assert_eq!(array.held_by(), Some(HeldBy { slot, until }));
+        }
+    }
+
+    #[test]
+    fn an_entry_is_shortened_only_if_it_would_end_later() {
+        let at = |seconds: u32| Expiry::after(SECOND * seconds, &now(100, None));
+        for (ends, is_shortened) in [
+            (Some(at(9)), false),
+            (Some(at(10)), false),
+            (Some(at(11)), true),
+            (None, true),
+        ] {
+            let mut array = AuthorityArray::new(Want::Locked);
+            array.fill(Slot::OperatorGrant, Entry::new(Want::Released, ends));
+            let shortened = array.shorten(Slot::OperatorGrant, at(10));
+            assert_eq!(shortened, is_shortened, "{ends:?}");
+            let expected = if is_shortened { Some(at(10)) } else { ends };
+            assert_eq!(array.get(Slot::OperatorGrant).unwrap().expiry, expected);
+        }
+    }
+
+    #[test]
     fn a_want_is_spelled_locked_or_released() {
         for (want, text) in [(Want::Locked, "locked"), (Want::Released, "released")] {
             assert_eq!(want.as_str(), text);

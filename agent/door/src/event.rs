@@ -224,4 +224,60 @@ mod tests {
         let (kind, fields) = event(EventKind::RequestToExit).to_fields();
         assert_eq!((kind.as_str(), fields.len()), ("requestToExit", 0));
     }
+
+    #[test]
+    fn commands_modes_alarms_and_fire_releases_are_urgent_and_states_are_not() {
+        let alarm = Alarm::Tamper;
+        for (kind, is_urgent) in [
+            (EventKind::FireRelease, true),
+            (EventKind::FireReset, true),
+            (EventKind::Mode { mode: Mode::Secure }, true),
+            (EventKind::PreAlarm { alarm }, true),
+            (EventKind::AlarmRaised { alarm }, true),
+            (EventKind::AlarmSuppressed { alarm }, true),
+            (EventKind::AlarmCleared { alarm }, true),
+            (EventKind::RequestToExit, false),
+            (EventKind::LocalGrant, false),
+            (
+                EventKind::DoorState {
+                    door_state: DoorState::Open,
+                },
+                false,
+            ),
+            (
+                EventKind::Expired {
+                    slot: Slot::OperatorGrant,
+                    want: Want::Locked,
+                },
+                false,
+            ),
+        ] {
+            let event = Event {
+                at: None,
+                clock: ClockQuality::Unsynchronized,
+                kind,
+            };
+            assert_eq!(event.is_urgent(), is_urgent, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn a_fault_is_written_without_changes_and_end_while_it_has_none() {
+        for (changes, ended, text) in [
+            (0, false, json!({})),
+            (3, false, json!({"changes": 3})),
+            (0, true, json!({"ended": true})),
+        ] {
+            let kind = EventKind::InputFault {
+                input: "rex".to_owned(),
+                fault: InputFault::Stuck,
+                changes,
+                ended,
+            };
+            let mut expected = json!({"kind": "inputFault", "input": "rex", "fault": "stuck"});
+            let members = expected.as_object_mut().unwrap();
+            members.extend(text.as_object().unwrap().clone());
+            assert_eq!(serde_json::to_value(&kind).unwrap(), expected);
+        }
+    }
 }

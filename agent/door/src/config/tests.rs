@@ -261,3 +261,61 @@ fn egress_is_checked_against_the_strike_without_power() {
         assert_eq!(judged(Some(Egress::None)), Ok(()));
     }
 }
+
+#[test]
+fn a_kind_of_strike_is_named_as_in_the_configuration() {
+    for kind in [
+        StrikeKind::MotorLock,
+        StrikeKind::SolenoidBolt,
+        StrikeKind::HoldStrike,
+        StrikeKind::PulseStrike,
+        StrikeKind::Maglock,
+    ] {
+        let text = format!("{:?}", kind.name());
+        assert_eq!(serde_json::to_string(&kind).unwrap(), text);
+        assert!(StrikeKind::EXPECTED.contains(&text), "{text}");
+    }
+}
+
+#[test]
+fn a_configuration_shows_inputs_egress_and_bond_time() {
+    let seven = Duration::from_secs(7);
+    let strike = StrikeConfig {
+        bond_time: seven,
+        ..StrikeConfig::motor_lock()
+    };
+    let without_egress = DoorSettings::default();
+    let settings = DoorSettings {
+        egress: Some(Egress::FreeMechanical),
+        ..without_egress
+    };
+    let all = [
+        "door",
+        "bond",
+        "rex",
+        "grant",
+        "fire",
+        "fire_reset",
+        "tamper",
+    ];
+    let config = DoorConfig::new(settings, strike, Fitted::ALL).unwrap();
+    assert_eq!(config.inputs(), all);
+    assert_eq!(config.egress(), Some(Egress::FreeMechanical));
+    assert_eq!(config.bond_time(), seven);
+    let door_alone = Fitted {
+        door: true,
+        ..Fitted::default()
+    };
+    let config = DoorConfig::new(without_egress, strike, door_alone).unwrap();
+    assert_eq!(config.inputs(), ["door"]);
+    assert_eq!(config.egress(), None);
+}
+
+#[test]
+fn a_motor_keeps_two_runs_in_reserve_and_needs_a_third_to_start() {
+    let strike = StrikeConfig::motor_lock();
+    let config = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
+    let duty = config.duty.unwrap();
+    assert_eq!(duty.reserve, DEFAULT_PULSE * 2);
+    assert_eq!(duty.min_remaining, DEFAULT_PULSE * 3);
+}

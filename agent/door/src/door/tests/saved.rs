@@ -1,14 +1,18 @@
 //! Rules of a start: parts of a saved state that no longer fit are dropped, with an event.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::rig::{Rig, config, motor};
+use super::rig::{Rig, Step, config, motor};
 use crate::Want::{Locked, Released};
-use crate::config::{DoorConfig, Fitted, StrikeConfig};
+use crate::config::{DoorConfig, Fitted, Setting, StrikeConfig};
 use crate::contract::{Alarm, Mode, Raised};
+use crate::desired::DesiredMode;
 use crate::door::{Action, Door};
 use crate::event::{DropReason, EventKind};
 use crate::saved::SavedDoor;
+use crate::time::{BootId, ClockQuality};
 use crate::{Slot, Want};
 
 fn saved(slots: &Value, settings: &Value) -> SavedDoor {
@@ -256,8 +260,109 @@ fn a_mode_secure_that_an_operator_had_set_outlasts_the_doubt() {
         let (door, _) = Door::new(motor(Locked), Some(&state), &rig.now);
         assert_eq!(door.authority().mode(), Mode::Secure, "{mode}");
         rig.door = door;
-        rig.act(&super::rig::Step::Call("lockDoor", "{}"));
+        rig.act(&Step::Call("lockDoor", "{}"));
         assert_eq!(rig.door.authority().mode(), after, "{mode}");
         assert_eq!(rig.door.authority().in_doubt(), None, "{mode}");
+    }
+}
+
+#[test]
+fn in_doubt_every_dropped_release_of_an_operator_is_recorded_once() {
+    let released = |slot| json!({"slot": slot, "want": "released"});
+    let lockdown = json!({"slot": 5, "want": "locked"});
+    let slots = json!([released(1), lockdown, released(7), released(8), released(9)]);
+    let now = Rig::new(motor(Locked)).now;
+    let found = vec![saved(&slots, &json!({}))];
+    let state = SavedDoor::in_doubt(found, "a test".to_owned(), &now);
+    // At the next start nothing is left to drop.
+    for (state, expected) in [(read_back(&state), vec![]), (state, vec![7, 8, 9])] {
+        let (_, events, _) = start(motor(Locked), &state);
+        let dropped: Vec<u8> = events
+            .iter()
+            .filter_map(|event| match event {
+                EventKind::Dropped { slot, why } if *why == DropReason::InDoubt => {
+                    Some(slot.number())
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(dropped, expected, "{events:?}");
+    }
+}
+
+#[test]
+fn in_doubt_the_desired_mode_counts_as_not_yet_applied() {
+    let state = json!({
+        "bootId": "boot-0", "savedAtMs": 90_000, "slots": [], "commands": [],
+        "desiredMode": "lockdown", "desiredModeBefore": "passage", "settings": {"strikeTime": 7000},
+    });
+    let state: SavedDoor = serde_json::from_value(state).unwrap();
+    let settings = [(Setting::StrikeTime, Duration::from_secs(7))].into();
+    let desired = state.desired();
+    assert_eq!(desired.mode, DesiredMode::Mode(Mode::Lockdown));
+    assert_eq!(desired.settings, settings);
+
+    let now = Rig::new(motor(Locked)).now;
+    let state = SavedDoor::in_doubt(vec![state], "a test".to_owned(), &now);
+    let desired = state.desired();
+    assert_eq!(desired.mode, DesiredMode::Absent);
+    assert_eq!(state.desired_mode_before, None);
+    assert_eq!(desired.settings, settings);
+}
+
+#[test]
+fn of_a_state_in_another_format_only_the_fire_latch_is_read() {
+    let latch = json!({"slot": 1, "want": "released"});
+    let lock = json!({"slot": 8, "want": "locked"});
+    let unknown = json!({"slot": "roof", "want": "ajar"});
+    for (text, has_latch) in [
+        (json!({"slots": [unknown, lock, latch]}).to_string(), true),
+        (json!({"slots": [lock]}).to_string(), false),
+        (json!({"slots": []}).to_string(), false),
+        (json!({"doors": 1}).to_string(), false),
+        ("{".to_owned(), false),
+    ] {
+        let state = SavedDoor::fire_latch(&text);
+        let found = state.map(|state| slots(&start(motor(Locked), &state).0));
+        assert_eq!(found, has_latch.then(|| vec![1]), "{text}");
+    }
+}
+
+#[test]
+fn after_a_reboot_an_entry_ends_by_the_clock_but_keeps_at_most_its_remaining_time() {
+    for (until, ends) in [
+        ("2026-01-01T00:00:30Z", 130),
+        ("2026-01-01T00:01:00Z", 160),
+        // From a clock that was wrong.
+        ("2027-01-01T00:00:00Z", 160),
+    ] {
+        let expiry = json!({"remainingMs": 60_000, "governs": "boottime", "until": until});
+        let slots = json!([{"slot": 7, "want": "released", "expiry": expiry}]);
+        let mut now = Rig::new(motor(Locked)).now;
+        now.boot_id = BootId::new("boot-1");
+        now.quality = ClockQuality::Synchronized;
+        let (door, _) = Door::new(motor(Locked), Some(&saved(&slots, &json!({}))), &now);
+        let grant = door.authority().get(Slot::OperatorGrant).unwrap();
+        let expected = Duration::from_secs(ends);
+        assert_eq!(
+            grant.expiry.map(|expiry| expiry.ends()),
+            Some(expected),
+            "{until}"
+        );
+    }
+}
+
+#[test]
+fn a_bolt_follows_the_settle_time_that_was_desired() {
+    for (settings, drive) in [
+        (json!({}), "250 Throw"),
+        (json!({"settleTime": 3000}), "3000 Throw"),
+    ] {
+        let mut rig = Rig::new(motor(Locked));
+        let state = saved(&json!([]), &settings);
+        rig.door = Door::new(motor(Locked), Some(&state), &rig.now).0;
+        rig.act(&Step::Nothing);
+        rig.run_until(rig.now.boottime + Duration::from_secs(5));
+        assert_eq!(rig.drives[0], drive, "{settings}");
     }
 }
