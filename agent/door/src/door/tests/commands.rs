@@ -2,6 +2,8 @@
 
 use super::rig::{Rig, Step, motor};
 use crate::Want::{Locked, Released};
+use crate::contract::Command;
+use crate::door::{Action, Ticket};
 
 const START: &str = "2026-11-23T22:00:00Z";
 
@@ -465,5 +467,36 @@ fn every_command_is_recorded_with_its_status() {
             r#"Command {{ method: "lockDoor", command_id: Some(CommandId("job-1")), reason: None, status: 200, repeated: {repeated} }}"#
         );
         assert!(rig.events.contains(&command), "{:?}", rig.events);
+    }
+}
+
+#[test]
+fn a_save_confirms_the_commands_before_it_and_no_later_ones() {
+    let test = Command::parse("selfTest", b"").unwrap();
+    // The saves that complete, and the calls that each answers.
+    for (saves, expected) in [
+        (vec![0, 1], vec![vec![1], vec![2]]),
+        (vec![1], vec![vec![1, 2]]),
+    ] {
+        let mut rig = Rig::run(motor(Released), &[(5000, Step::Nothing)]);
+        let mut call = |ticket| {
+            let actions = rig.door.handle_command(&rig.now, Ticket(ticket), &test);
+            actions.iter().find_map(|action| match action {
+                Action::Persist { generation, .. } => Some(*generation),
+                _ => None,
+            })
+        };
+        let generations = [call(1).unwrap(), call(2).unwrap()];
+        let answered = saves.into_iter().map(|save| {
+            let generation = generations[save];
+            let actions = rig.door.handle_persisted(&rig.now, generation, Ok(()));
+            let tickets = actions.iter().filter_map(|action| match action {
+                Action::Answer { ticket, .. } => Some(ticket.0),
+                _ => None,
+            });
+            tickets.collect()
+        });
+        let answered: Vec<Vec<u64>> = answered.collect();
+        assert_eq!(answered, expected);
     }
 }

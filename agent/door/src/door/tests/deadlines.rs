@@ -31,7 +31,7 @@ fn every_wait_has_a_deadline() {
     let jam = (4000, Step::Jam(true));
     // (the wait, the door, the steps, when it continues)
     type Row<'a> = (&'a str, DoorConfig, &'a [(u64, Step)], u64);
-    let rows: [Row<'_>; 20] = [
+    let rows: [Row<'_>; 21] = [
         (
             "the door to settle",
             motor(Locked),
@@ -129,6 +129,12 @@ fn every_wait_has_a_deadline() {
             magnet(),
             &[(5000, Step::Open), (51_000, Step::Nothing)],
             65_000,
+        ),
+        (
+            "a bolt that is out in an open door",
+            motor(Locked),
+            &[(10_000, Step::Open)],
+            11_000,
         ),
         (
             "a door that follows its bolt",

@@ -491,6 +491,37 @@ fn chatter_records_a_start_one_count_per_minute_and_an_end() {
 }
 
 #[test]
+fn a_fault_wakes_the_door_for_its_count_only_after_a_change() {
+    let due = |bench: &Bench, began: Duration| {
+        let due = bench.door.poll_timeout();
+        due.map(|due| (due - began).as_millis())
+    };
+    let mut bench = Bench::new(magnet());
+    bench.wait(6000);
+    bench.set("fire_reset", None);
+    assert!(bench.has_alarm(Alarm::SensorFault));
+    assert_eq!(due(&bench, bench.now.boottime), None);
+
+    let mut bench = Bench::new(magnet());
+    bench.wait(6000);
+    // The twentieth change is chatter, and each later one prolongs it by 10 s.
+    bench.chatter("fire_reset", 19, Some(true));
+    bench.set("fire_reset", Some(false));
+    let began = bench.now.boottime;
+    assert_eq!(due(&bench, began), Some(10_000));
+    for n in 1..=6 {
+        bench.wait(9000);
+        bench.set("fire_reset", Some(n % 2 == 1));
+    }
+    assert_eq!(due(&bench, began), Some(60_000));
+    bench.wait(6000);
+    assert_eq!(due(&bench, began), Some(64_000));
+    bench.wait(4000);
+    assert!(!bench.has_alarm(Alarm::SensorFault));
+    assert_eq!(due(&bench, began), None);
+}
+
+#[test]
 fn below_the_chatter_limit_alarm_events_are_bounded_and_end_with_the_present_state() {
     let mut bench = Bench::new(magnet());
     bench.wait(6000);

@@ -115,6 +115,10 @@ fn a_pulse_strike_is_de_energised_at_its_limit_and_raises_lock_fault() {
     let rig = Rig::run(config, &steps);
     assert_eq!(rig.outputs, Outputs::DeEnergised, "{:?}", rig.log);
     assert!(rig.has_alarm(Alarm::LockFault));
+    let locked = [&steps[..], &[(77_000, Step::Nothing)]].concat();
+    let rig = Rig::run(config, &locked);
+    let by = "Locked by Protection".to_owned();
+    assert!(rig.events.contains(&by), "{:?}", rig.events);
     steps.push((75_200, Step::Grant(true)));
     let rig = Rig::run(config, &steps);
     assert_eq!(rig.outputs, Outputs::Energised, "{:?}", rig.log);
