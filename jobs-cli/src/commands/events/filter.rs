@@ -56,6 +56,7 @@ const DOOR_EVENTS: &[&str] = &[
     "storageRestored",
     "stateDamaged",
     "rebootRequested",
+    "identify",
     "forcedOpen",
     "heldOpen",
     "jammed",
@@ -212,6 +213,30 @@ mod tests {
             "id": 1, "kind": "telemetry", "time": "2026-11-23T21:00:00Z", "deviceId": "east",
             "body": {"kind": kind, "alarm": alarm},
         }))
+    }
+
+    /// The page itself is compared with the event kinds of the agent by a test of door-agent.
+    #[test]
+    fn knows_every_event_kind_that_is_documented() {
+        let page = include_str!("../../../../docs/reference/protocol.md");
+        let (_, table) = page.split_once("\n| kind | members | when |\n").unwrap();
+        let kinds: Vec<&str> = table
+            .lines()
+            .skip(1)
+            .take_while(|line| line.starts_with('|'))
+            .flat_map(|line| {
+                line.split('|')
+                    .nth(1)
+                    .unwrap()
+                    .split('`')
+                    .skip(1)
+                    .step_by(2)
+            })
+            .collect();
+        assert!(kinds.len() > 20, "{kinds:?}");
+        for kind in kinds {
+            assert_eq!(unknown_name_warning(kind), None);
+        }
     }
 
     #[test]
