@@ -213,7 +213,7 @@ mod tests {
                     assert_eq!(sent, (connect, Duration::from_secs(seconds)));
                 }
                 (Err(error), Err(start)) => {
-                    assert!(error.to_string().starts_with(start), "{error}")
+                    assert!(error.to_string().starts_with(start), "{error}");
                 }
                 (sent, expected) => panic!("{connect:?} {response:?}: {sent:?}, not {expected:?}"),
             }
