@@ -48,7 +48,6 @@ pub enum Statement {
     Act(SimCommand),
     /// Performs an action that the door must refuse.
     Refused(SimCommand),
-    /// Waits.
     Wait(Duration),
     /// All conditions must hold.
     Expect(Vec<Condition>, Look),

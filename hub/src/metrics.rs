@@ -74,7 +74,6 @@ const TOKEN_FAULTS: [&str; 6] = [
     "expired",
 ];
 
-/// Callers of methods.
 const METHOD_CALLERS: [&str; 2] = ["api", "job"];
 
 const METHOD_OUTCOMES: [&str; 8] = [
@@ -411,7 +410,6 @@ fn prefixed(name: &str) -> String {
     format!("door_hub_{name}")
 }
 
-/// Registers a collector.
 fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
     let collector = made.expect("names and labels are constants that a test covers");
     registry

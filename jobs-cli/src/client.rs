@@ -48,7 +48,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Header with the reason of a request, percent-encoded.
 const REASON: HeaderName = HeaderName::from_static("x-audit-reason");
 
-/// Options of a client.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// CA certificates in PEM, trusted in addition to the system's.

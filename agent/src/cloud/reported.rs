@@ -49,7 +49,6 @@ struct InFlight {
     then: Map<String, Value>,
 }
 
-/// Outcome of a patch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PatchOutcome {
     Accepted,

@@ -28,7 +28,6 @@ const MAX_SAVE_RESULTS: usize = 64;
 /// caller longer.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Result of a save.
 type SaveResult = (Generation, Result<(), NotSaved>);
 
 pub(super) struct Task {

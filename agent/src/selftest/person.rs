@@ -36,7 +36,6 @@ pub enum SelfTestError {
 /// Result of waiting for a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PersonInput {
-    /// A line.
     Line(String),
     /// No line yet.
     Nothing,

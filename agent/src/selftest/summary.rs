@@ -21,7 +21,6 @@ pub enum Finding {
 pub struct SummaryRow {
     /// The key of its table, or a name.
     pub what: String,
-    /// The pins.
     pub pin: String,
     #[serde(flatten)]
     pub finding: Finding,

@@ -26,7 +26,6 @@ enum Sink {
 
 const SINKS: [Sink; 4] = [Sink::Full, Sink::Gone, Sink::Stalled, Sink::Closed];
 
-/// A full pipe.
 fn full_pipe() -> (UnixStream, UnixStream) {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();

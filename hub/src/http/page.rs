@@ -18,7 +18,6 @@ const DEFAULT_SIZE: u32 = 100;
 /// The most rows of a page; a client that requests more gets these and a continuation.
 const MAX_SIZE: u32 = 1000;
 
-/// The requested page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PageRequest {
     /// The most rows.

@@ -125,7 +125,6 @@ impl Session {
         self.will.take()
     }
 
-    /// Handles a packet.
     pub(crate) fn handle<'a>(&mut self, packet: &Packet<'a>) -> Result<Effect<'a>, Violation> {
         match packet {
             Packet::Connect(_) | Packet::ConnectOfLevel(_) => Err(Violation::SecondConnect),

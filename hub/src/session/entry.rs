@@ -25,7 +25,6 @@ pub(crate) struct Entry {
     started: Instant,
     /// When something was last received, in milliseconds after `started`.
     last_received_ms: AtomicU64,
-    /// The idle timeout.
     idle_timeout: Duration,
     /// When its token or certificate expires; `None` if it does not.
     token_deadline: Option<Instant>,

@@ -106,7 +106,6 @@ impl WaitingCalls {
         abandoned
     }
 
-    /// Takes all calls.
     pub(super) fn take_all(&mut self) -> Vec<WaitingCall> {
         self.count = 0;
         self.by_device

@@ -121,7 +121,6 @@ type Reply = Box<dyn FnOnce(Result<(), Arc<rusqlite::Error>>) + Send>;
 /// The transaction that an operation runs in, or why it could not begin.
 type TransactionResult<'a, 'b> = Result<&'a mut Write<'b>, rusqlite::Error>;
 
-/// A queued operation.
 type QueuedOperation = Box<dyn FnOnce(TransactionResult<'_, '_>) -> Reply + Send>;
 
 enum Command {

@@ -308,7 +308,6 @@ impl Process {
         self.signal("-INT")
     }
 
-    /// Waits for the exit.
     pub(crate) fn wait_for_end(mut self) -> ExitStatus {
         self.0.wait().unwrap()
     }

@@ -35,7 +35,6 @@ impl Settings {
         }
     }
 
-    /// The accepted overrides.
     pub(super) fn accepted(&self) -> &Overrides {
         &self.accepted
     }

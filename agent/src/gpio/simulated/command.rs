@@ -71,7 +71,6 @@ impl Sensor {
 pub enum Hold {
     /// On until changed.
     On,
-    /// Off.
     Off,
     /// On, then off after a time.
     For(Duration),

@@ -39,7 +39,6 @@ struct Collected {
 /// The outcome of one call.
 #[derive(Debug)]
 pub(super) enum CollectedOutcome {
-    /// The complete outcome.
     Complete(CallOutcome),
     /// An answer without its payload, which exceeded the limit; this is the record's result.
     Truncated(DeviceResult),

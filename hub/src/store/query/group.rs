@@ -29,7 +29,6 @@ struct GroupStatement {
 enum Column {
     /// The rank; the next column is the value.
     Key(usize),
-    /// A count.
     Count(usize),
     /// An aggregate as JSON, or NULL.
     Total(usize),

@@ -26,7 +26,6 @@ use crate::printer::Printer;
 /// Timeout of each wait of the demo.
 pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Poll interval.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Shorter than [`PollIntervals::REMOTE`], because this hub has no rate limits.

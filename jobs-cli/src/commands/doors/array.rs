@@ -225,7 +225,6 @@ pub(super) fn explain(rows: &[SlotRow]) -> String {
     text
 }
 
-/// Name of a slot.
 pub(super) fn slot_name(slot: u8) -> &'static str {
     match Slot::try_from(slot) {
         Ok(Slot::FireRelease) => "fire release",

@@ -30,7 +30,6 @@ pub(super) struct Commands {
 /// No event was queued yet; not a valid event id.
 const NO_EVENT: i64 = -1;
 
-/// Progress of the runner.
 #[derive(Debug)]
 struct RunnerProgress {
     /// The last event whose command ended, successfully or not; at first the one before the first

@@ -26,7 +26,6 @@ const EARLY_READS: u32 = 3;
 /// A job that starts later than this is polled less often.
 const NEAR_START: Duration = Duration::from_secs(15);
 
-/// Poll intervals.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PollIntervals {
     /// Redraw of the view, and poll of a job that runs or is about to.
