@@ -177,6 +177,21 @@ fn a_coil_at_its_limit_is_retried_for_as_long_as_the_same_is_wanted() {
 }
 
 #[test]
+fn a_request_while_the_coil_rests_does_not_delay_the_next_attempt() {
+    let unlock = Step::Call("unlockDoor", "{}");
+    let attempts = |asks_again: &[(u64, Step)]| {
+        let steps = then(&[(100_000, unlock)], asks_again);
+        let end = [(200_000, Step::Nothing)];
+        let rig = Rig::run(limited_strike(20, 40), &then(&steps, &end));
+        starts(&rig, "Energised")
+    };
+    let expected = attempts(&[]);
+    assert!(expected.len() > 2, "{expected:?}");
+    // The coil reaches its limit at 115 s and is energised again at 121 s.
+    assert_eq!(attempts(&[(117_000, unlock)]), expected);
+}
+
+#[test]
 fn a_jam_lasts_until_a_movement_is_proven() {
     let lock = Step::Call("lockDoor", "{}");
     let unlock = Step::Call("unlockDoor", "{}");
