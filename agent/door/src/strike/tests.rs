@@ -93,3 +93,22 @@ fn at_start_a_bolt_seen_out_is_locked_unless_locking_would_drive_it_into_an_open
         assert_eq!(strike.is_thrown(), is_locked, "{config:?} {inputs:?}");
     }
 }
+
+#[test]
+fn only_a_movement_from_the_other_position_ends_a_jam() {
+    let motor = StrikeConfig::motor_lock();
+    let config = DoorConfig::new(DoorSettings::default(), motor, Fitted::ALL).unwrap();
+    // The bond reading at the start of a throw that is now seen out.
+    for (from, is_jammed) in [(Some(false), false), (Some(true), true), (None, true)] {
+        let mut strike = Strike::new(&config, SECOND);
+        strike.jammed = true;
+        strike.phase = Phase::Locking(Move {
+            drive: None,
+            proof_by: SECOND * 5,
+            from,
+        });
+        strike.advance(SECOND * 2, &inputs(Locked, true));
+        assert!(strike.is_thrown());
+        assert_eq!(strike.is_jammed(), is_jammed, "{from:?}");
+    }
+}

@@ -351,3 +351,54 @@ fn a_bolt_found_out_in_an_open_door_at_start_is_a_sensor_fault_and_is_not_driven
         assert_eq!(rig.drives[before.len()..], *after);
     }
 }
+
+#[test]
+fn a_release_during_a_throw_does_not_wait_for_its_end() {
+    for (door, drive) in [
+        (motor(Released), "5200 Retract"),
+        (bolt(FailMode::Safe), "5200 DeEnergised"),
+        (bolt(FailMode::Secure), "5200 Energised"),
+    ] {
+        let steps = [
+            (5000, Step::Call("lockDoor", "{}")),
+            (5200, Step::Rex(true)),
+        ];
+        let rig = Rig::run(door, &steps);
+        assert_eq!(rig.drives.last().unwrap(), drive, "{:?}", rig.log);
+    }
+}
+
+#[test]
+fn without_a_bond_switch_a_release_counts_after_the_bond_time() {
+    let fitted = Fitted {
+        bond: false,
+        ..Fitted::ALL
+    };
+    let door = config(Locked, StrikeConfig::maglock(), fitted);
+    for (ms, status) in [
+        (9900, "Unlocking Unsecured"),
+        (10_000, "Unlocked Unsecured"),
+    ] {
+        let steps = [(7000, Step::Call("unlockDoor", "{}")), (ms, Step::Nothing)];
+        let rig = Rig::run(door, &steps);
+        assert_eq!(rig.status(), status, "{ms}");
+    }
+}
+
+#[test]
+fn a_magnet_without_a_bond_switch_stays_locked_while_its_door_opens_and_closes() {
+    let fitted = Fitted {
+        bond: false,
+        ..Fitted::ALL
+    };
+    let door = config(Locked, StrikeConfig::maglock(), fitted);
+    let steps = [
+        (10_000, Step::Open),
+        (12_000, Step::Close),
+        (20_000, Step::Nothing),
+    ];
+    let rig = Rig::run(door, &steps);
+    let changes = rig.events.iter().filter(|event| event.contains(" by "));
+    let expected = ["Locking by Schedule", "Locked by Schedule"];
+    assert!(changes.eq(&expected), "{:?}", rig.events);
+}
