@@ -112,3 +112,24 @@ fn only_a_movement_from_the_other_position_ends_a_jam() {
         assert_eq!(strike.is_jammed(), is_jammed, "{from:?}");
     }
 }
+
+#[test]
+fn after_a_failed_release_a_bolt_without_a_bond_switch_is_thrown_again() {
+    let fitted = Fitted {
+        bond: false,
+        ..Fitted::ALL
+    };
+    let motor = StrikeConfig::motor_lock();
+    let config = DoorConfig::new(DoorSettings::default(), motor, fitted).unwrap();
+    let mut strike = Strike::new(&config, SECOND);
+    strike.phase = Phase::Failed {
+        toward: Released,
+        why: Failure::Exhausted,
+    };
+    let unknown = StrikeInputs {
+        bonded: None,
+        ..inputs(Locked, false)
+    };
+    strike.advance(SECOND * 2, &unknown);
+    assert!(matches!(strike.phase, Phase::Locking(_)), "{strike:?}");
+}

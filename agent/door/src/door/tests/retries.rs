@@ -192,6 +192,40 @@ fn a_request_while_the_coil_rests_does_not_delay_the_next_attempt() {
 }
 
 #[test]
+fn a_door_that_was_opened_ends_the_pause_of_a_bolt_at_its_limit() {
+    let bolt = limited(StrikeConfig::solenoid_bolt(FailMode::Safe), 20, 40);
+    let door = config(Released, bolt, Fitted::ALL);
+    let lock = (100_000, Step::Call("lockDoor", r#"{"lockTime":"1h"}"#));
+    let rig = Rig::run(door, &[lock, (390_000, Step::Nothing)]);
+    // The fourth pause is one of 60 s.
+    let pause = starts(&rig, "DeEnergised")[3];
+    let close = pause + 25_000;
+    let steps = [
+        lock,
+        (pause + 20_000, Step::Open),
+        (close, Step::Close),
+        (close + 1000, Step::Nothing),
+    ];
+    let rig = Rig::run(door, &steps);
+    let thrown = starts(&rig, "Energised");
+    assert_eq!(thrown.last(), Some(&(close + 250)), "{:?}", rig.drives);
+}
+
+#[test]
+fn a_jam_alone_is_no_fault_of_coil_or_motor() {
+    for door in [motor(Locked), limited_strike(20, 40)] {
+        let steps = [
+            (59_000, Step::Jam(true)),
+            (60_000, Step::Call("unlockDoor", "{}")),
+            (64_000, Step::Nothing),
+        ];
+        let rig = Rig::run(door, &steps);
+        assert!(rig.has_alarm(Alarm::Jammed), "{:?}", rig.log);
+        assert!(!rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
+    }
+}
+
+#[test]
 fn a_jam_lasts_until_a_movement_is_proven() {
     let lock = Step::Call("lockDoor", "{}");
     let unlock = Step::Call("unlockDoor", "{}");
