@@ -117,3 +117,22 @@ pub(crate) mod milliseconds {
         u64::deserialize(deserializer).map(Duration::from_millis)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_and_a_clock_are_spelled_as_on_the_wire() {
+        let boot = BootId::new(" a-b\n");
+        assert_eq!(boot.as_str(), "a-b");
+        assert_eq!(boot.to_string(), "a-b");
+        for (quality, text) in [
+            (ClockQuality::Synchronized, "synchronized"),
+            (ClockQuality::Unsynchronized, "unsynchronized"),
+        ] {
+            assert_eq!(quality.as_str(), text);
+            assert_eq!(serde_json::to_value(quality).unwrap(), text);
+        }
+    }
+}

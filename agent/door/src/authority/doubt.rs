@@ -57,3 +57,60 @@ impl AuthorityArray {
         self.doubt.as_ref().is_some_and(|doubt| doubt.secure)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{Expiry, Refusal};
+    use super::*;
+    use crate::contract::Mode;
+    use crate::time::{BootId, ClockQuality, Now};
+
+    fn doubt(secure: bool) -> Doubt {
+        Doubt {
+            reason: "a test".to_owned(),
+            secure,
+        }
+    }
+
+    #[test]
+    fn in_doubt_a_released_default_is_held_locked_without_an_end() {
+        let now = Now {
+            boottime: Duration::ZERO,
+            boot_id: BootId::new("a"),
+            wall: None,
+            quality: ClockQuality::Unsynchronized,
+        };
+        let without_id = Entry::new(Want::Locked, None);
+        let with_id = Entry {
+            command_id: serde_json::from_str("\"L\"").unwrap(),
+            ..without_id.clone()
+        };
+        let ends = Some(Expiry::after(Duration::from_secs(9), &now));
+        for (hold, expected) in [
+            (None, &without_id),
+            (Some(Entry::new(Want::Released, None)), &without_id),
+            (Some(Entry::new(Want::Locked, ends)), &without_id),
+            (Some(with_id.clone()), &with_id),
+        ] {
+            let mut array = AuthorityArray::new(Want::Released);
+            if let Some(hold) = hold {
+                array.fill(Slot::OperatorHold, hold);
+            }
+            array.restore_doubt(Some(&doubt(true)));
+            assert_eq!(array.get(Slot::OperatorHold), Some(expected));
+            assert_eq!(array.doubt(), Some(&doubt(true)));
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_doubt_only_if_the_doubt_has_set_the_mode() {
+        for (secure, refusal) in [(true, Refusal::InDoubt), (false, Refusal::Secure)] {
+            let mut array = AuthorityArray::new(Want::Locked);
+            array.set_mode(Mode::Secure, None);
+            array.restore_doubt(Some(&doubt(secure)));
+            assert_eq!(array.refuses_unlock(), Some(refusal));
+        }
+    }
+}

@@ -213,6 +213,20 @@ mod tests {
     }
 
     #[test]
+    fn a_mode_keeps_the_id_of_the_command_that_set_it() {
+        let id: CommandId = serde_json::from_str("\"A\"").unwrap();
+        for (mode, slot) in [
+            (Mode::Lockdown, Slot::Lockdown),
+            (Mode::Passage, Slot::Passage),
+        ] {
+            let mut array = AuthorityArray::new(Want::Locked);
+            array.set_mode(mode, Some(&id));
+            let held = array.get(slot).unwrap();
+            assert_eq!(held.command_id.as_ref(), Some(&id), "{mode:?}");
+        }
+    }
+
+    #[test]
     fn the_slots_of_a_mode_are_those_of_that_mode_only() {
         let mut array = AuthorityArray::new(Want::Locked);
         for (mode, expected) in [

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Failure, Move, Phase, Strike, StrikeInputs};
+use super::{Failure, Move, Outputs, Phase, Strike, StrikeInputs};
 use crate::Want::{self, Locked, Released};
 use crate::config::{DoorConfig, DoorSettings, FailMode, Fitted, StrikeConfig};
 use crate::strike::failures::Failures;
@@ -132,4 +132,35 @@ fn after_a_failed_release_a_bolt_without_a_bond_switch_is_thrown_again() {
     };
     strike.advance(SECOND * 2, &unknown);
     assert!(matches!(strike.phase, Phase::Locking(_)), "{strike:?}");
+}
+
+#[test]
+fn a_coil_with_no_time_left_is_not_energised_for_an_input_at_the_door() {
+    let strike = StrikeConfig::pulse_strike(SECOND * 20);
+    let fitted = Fitted {
+        rex: false,
+        fire: false,
+        ..Fitted::ALL
+    };
+    let config = DoorConfig::new(DoorSettings::default(), strike, fitted).unwrap();
+    let asked = StrikeInputs {
+        at_the_door: true,
+        retry_now: true,
+        ..inputs(Released, true)
+    };
+    for (rest, outputs) in [
+        (Duration::ZERO, Outputs::DeEnergised),
+        (SECOND, Outputs::Energised),
+    ] {
+        let mut strike = Strike::new(&config, SECOND);
+        strike.coil.set(true);
+        strike.coil.account(SECOND * 100);
+        strike.coil.set(false);
+        strike.phase = Phase::Failed {
+            toward: Released,
+            why: Failure::Exhausted,
+        };
+        strike.advance(SECOND * 100 + rest, &asked);
+        assert_eq!(strike.outputs(), outputs, "{rest:?}");
+    }
 }

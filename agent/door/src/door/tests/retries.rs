@@ -212,6 +212,23 @@ fn a_door_that_was_opened_ends_the_pause_of_a_bolt_at_its_limit() {
 }
 
 #[test]
+fn a_strike_that_locks_without_power_locks_while_its_coil_rests() {
+    let steps = [
+        (60_000, Step::Call("unlockDoor", "{}")),
+        (75_200, Step::Nothing),
+    ];
+    let rig = Rig::run(limited_strike(20, 40), &steps);
+    assert!(rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
+    let lock = [
+        (75_200, Step::Call("lockDoor", "{}")),
+        (75_300, Step::Nothing),
+    ];
+    let rig = Rig::run(limited_strike(20, 40), &then(&steps, &lock));
+    assert!(!rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
+    assert_eq!(rig.status(), "Locking Unsecured");
+}
+
+#[test]
 fn a_jam_alone_is_no_fault_of_coil_or_motor() {
     for door in [motor(Locked), limited_strike(20, 40)] {
         let steps = [
