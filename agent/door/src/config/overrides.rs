@@ -229,6 +229,12 @@ mod tests {
     }
 
     #[test]
+    fn a_value_is_written_in_milliseconds_only_if_it_has_a_part_of_a_second() {
+        assert_eq!(Setting::write(SECOND * 90), "1m30s");
+        assert_eq!(Setting::write(SECOND * 5 / 2), "2500ms");
+    }
+
+    #[test]
     fn settings_that_do_not_fit_keep_their_configured_value() {
         let strike = StrikeConfig {
             max_on: Some(SECOND * 20),

@@ -325,6 +325,28 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_leaves_out_id_validity_and_reason_and_never_changes() {
+        let digest = |method, payload: &str| {
+            let command = Command::parse(method, payload.as_bytes());
+            command.unwrap().digest()
+        };
+        let header = r#""commandId":"a","notAfter":"2026-11-23T22:00:00Z","reason":"fire drill""#;
+        for (method, payload) in [
+            ("lockDoor", r#""lockTime":"10m""#),
+            ("unlockDoor", r#""unlockTime":"10m""#),
+            ("relinquish", r#""slot":8"#),
+            ("setMode", r#""mode":"secure""#),
+        ] {
+            let alone = digest(method, &format!("{{{payload}}}"));
+            let with_header = digest(method, &format!("{{{header},{payload}}}"));
+            assert_eq!(alone, with_header, "{method}");
+        }
+        // FNV-1a of `{"lockTime":"10m"}`.
+        let expected = 0x1a10_8df4_1142_ff8d;
+        assert_eq!(digest("lockDoor", r#"{"lockTime":"600"}"#), expected);
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let header = CommandHeader {
             command_id: Some("lock-20261123-220000-x7k2".parse().unwrap()),
