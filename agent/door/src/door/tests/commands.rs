@@ -3,7 +3,7 @@
 use super::rig::{Rig, Step, motor};
 use crate::Want::{Locked, Released};
 use crate::contract::Command;
-use crate::door::{Action, Ticket};
+use crate::door::{Action, NotSaved, Ticket};
 
 const START: &str = "2026-11-23T22:00:00Z";
 
@@ -498,5 +498,28 @@ fn a_save_confirms_the_commands_before_it_and_no_later_ones() {
         });
         let answered: Vec<Vec<u64>> = answered.collect();
         assert_eq!(answered, expected);
+    }
+}
+
+#[test]
+fn an_unlock_waits_for_its_own_save_whatever_becomes_of_an_earlier_one() {
+    for earlier in [Ok(()), Err(NotSaved)] {
+        let mut rig = Rig::run(motor(Locked), &[(5000, Step::Nothing)]);
+        let mut call = |ticket, method| {
+            let command = Command::parse(method, b"").unwrap();
+            let actions = rig.door.handle_command(&rig.now, Ticket(ticket), &command);
+            let saves = actions.iter().filter_map(|action| match action {
+                Action::Persist { generation, .. } => Some(*generation),
+                _ => None,
+            });
+            saves.last().unwrap()
+        };
+        let (first, second) = (call(1, "selfTest"), call(2, "unlockDoor"));
+        let wants = [(first, earlier, Locked), (second, Ok(()), Released)];
+        for (generation, result, want) in wants {
+            rig.door.handle_persisted(&rig.now, generation, result);
+            assert_eq!(rig.door.authority().want(), want, "{earlier:?}");
+            assert_eq!(rig.door.unanswered(), 1);
+        }
     }
 }

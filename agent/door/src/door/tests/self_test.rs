@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::rig::{Rig, Step, bolt, config, magnet, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
-use crate::contract::{CheckResult, MethodReply};
+use crate::contract::{CheckResult, MethodReply, ReplyError};
 
 fn run(config: DoorConfig, steps: &[(u64, Step)]) -> (MethodReply, Rig) {
     let mut rig = Rig::run(config, steps);
@@ -156,4 +156,17 @@ fn the_strike_detail_says_how_long_coil_or_motor_may_still_be_on() {
         let checks = reply.body.checks.unwrap();
         assert_eq!(checks.strike.detail, detail, "{steps:?}");
     }
+}
+
+#[test]
+fn a_coil_that_must_rest_fails_as_lock_fault() {
+    let limited = StrikeConfig {
+        max_on: Some(Duration::from_secs(20)),
+        cool_down: Some(Duration::from_secs(40)),
+        ..StrikeConfig::solenoid_bolt(FailMode::Safe)
+    };
+    let steps = [(1000, Step::Call("lockDoor", "{}")), (12_000, test())];
+    let rig = Rig::run(config(Released, limited, Fitted::ALL), &steps);
+    let (_, reply) = rig.answers.last().unwrap();
+    assert_eq!(reply.body.error, Some(ReplyError::LockFault));
 }
