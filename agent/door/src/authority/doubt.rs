@@ -85,7 +85,7 @@ mod tests {
         let without_id = Entry::new(Want::Locked, None);
         let with_id = Entry {
             command_id: serde_json::from_str("\"L\"").unwrap(),
-            ..without_id.clone()
+            ..Entry::new(Want::Locked, None)
         };
         let ends = Some(Expiry::after(Duration::from_secs(9), &now));
         for (hold, expected) in [

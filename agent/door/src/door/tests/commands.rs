@@ -508,11 +508,11 @@ fn an_unlock_waits_for_its_own_save_whatever_becomes_of_an_earlier_one() {
         let mut call = |ticket, method| {
             let command = Command::parse(method, b"").unwrap();
             let actions = rig.door.handle_command(&rig.now, Ticket(ticket), &command);
-            let saves = actions.iter().filter_map(|action| match action {
+            let mut saves = actions.iter().filter_map(|action| match action {
                 Action::Persist { generation, .. } => Some(*generation),
                 _ => None,
             });
-            saves.last().unwrap()
+            saves.next().unwrap()
         };
         let (first, second) = (call(1, "selfTest"), call(2, "unlockDoor"));
         let wants = [(first, earlier, Locked), (second, Ok(()), Released)];
