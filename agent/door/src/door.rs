@@ -637,10 +637,7 @@ impl Door {
 
     fn persist(&mut self, now: &Now) -> Action {
         self.generation = self.next_generation();
-        let mut array = self.array.clone();
-        for pending in &self.pending {
-            pending.preview(&mut array);
-        }
+        let array = self.array_after_pending();
         let temporary = array
             .entries()
             .filter(|(slot, _)| !slot.is_at_the_door())

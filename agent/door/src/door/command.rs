@@ -9,7 +9,7 @@ use super::change::{ArrayChange, clock_untrusted};
 use super::disk::Purpose;
 use super::memory::{AcceptedCommand, IdConflict};
 use super::{Door, StepEffects, Ticket};
-use crate::authority::{Refusal, Slot, Want};
+use crate::authority::{AuthorityArray, Refusal, Slot, Want};
 use crate::contract::{
     Command, CommandHeader, CommandId, HeldBy, MethodReply, Pulse, ReplyError, UnlockDoor,
 };
@@ -138,12 +138,18 @@ impl Door {
 
     /// Whether a change, together with those that still wait for the disk, would release the door.
     fn would_release(&self, change: &ArrayChange) -> bool {
+        let mut after = self.array_after_pending();
+        change.apply(&mut after);
+        self.array.remote_want() == Want::Locked && after.remote_want() == Want::Released
+    }
+
+    /// The array as it will be once the changes that still wait for the disk are applied.
+    pub(super) fn array_after_pending(&self) -> AuthorityArray {
         let mut after = self.array.clone();
         for pending in &self.pending {
             pending.preview(&mut after);
         }
-        change.apply(&mut after);
-        self.array.remote_want() == Want::Locked && after.remote_want() == Want::Released
+        after
     }
 
     /// Deadline of the proof for a movement that starts now.

@@ -25,12 +25,14 @@ impl Door {
             self.use_settings(&desired.settings);
             effects.save = true;
         }
+        // An earlier desired mode may still wait for the disk: the newest one has to follow it.
+        let accepted = self.array_after_pending().desired_mode();
         let mode = match desired.mode {
             DesiredMode::Absent => None,
-            DesiredMode::Unreadable => self.array.desired_mode(),
+            DesiredMode::Unreadable => accepted,
             DesiredMode::Mode(mode) => Some(mode),
         };
-        if mode != self.array.desired_mode() {
+        if mode != accepted || mode != self.array.desired_mode() {
             self.act(
                 now,
                 ticket,

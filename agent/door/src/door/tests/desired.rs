@@ -74,6 +74,35 @@ fn a_desired_mode_acts_only_if_it_differs_from_the_one_last_applied() {
 }
 
 #[test]
+fn the_last_desired_mode_wins_while_an_earlier_one_still_waits_for_the_disk() {
+    let (slow, fast) = (Step::SlowDisk(true), Step::SlowDisk(false));
+    let lockdown = || desire(Mode::Lockdown);
+    for (steps, mode) in [
+        (vec![lockdown(), slow, NONE, fast], Mode::Normal),
+        (
+            vec![lockdown(), slow, NONE, lockdown(), fast],
+            Mode::Lockdown,
+        ),
+        (
+            vec![
+                desire(Mode::Secure),
+                slow,
+                desire(Mode::Passage),
+                desire(Mode::Secure),
+                fast,
+            ],
+            Mode::Secure,
+        ),
+        (
+            vec![slow, desire(Mode::Passage), desire(Mode::Passage), fast],
+            Mode::Passage,
+        ),
+    ] {
+        assert_eq!(mode_after(&steps), mode, "{steps:?}");
+    }
+}
+
+#[test]
 fn withdrawing_a_desired_lockdown_restores_the_displaced_mode() {
     let secure = || set(r#"{"mode":"secure"}"#);
     for (steps, mode) in [
