@@ -286,4 +286,13 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_lockdown_desired_twice_keeps_the_mode_desired_before_it() {
+        let mut array = AuthorityArray::new(Want::Locked);
+        for desired in [Mode::Passage, Mode::Lockdown, Mode::Lockdown] {
+            array.follow_desired(Some(desired));
+        }
+        assert_eq!(array.desired_before(), Some(Mode::Passage));
+    }
 }

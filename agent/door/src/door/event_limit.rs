@@ -74,3 +74,32 @@ impl EventLimit {
         omitting.map(|window| window.ends).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUBJECT: Subject = Subject::Alarm(Alarm::HeldOpen);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn ten_events_a_minute_are_admitted_and_omitted_ones_are_due_at_its_end() {
+        let mut limit = EventLimit::default();
+        let admitted = |limit: &mut EventLimit, at| {
+            let admits = (0..12).map(|_| limit.admit(SUBJECT, at));
+            admits.filter(|admitted| *admitted).count()
+        };
+        for _ in 0..10 {
+            assert!(limit.admit(SUBJECT, SECOND));
+        }
+        assert_eq!(limit.poll_timeout(), None);
+        assert_eq!(admitted(&mut limit, SECOND * 61), 10);
+        // Omitted events are due at the end of their minute, and are reported first.
+        assert_eq!(limit.poll_timeout(), Some(SECOND * 121));
+        assert_eq!(limit.take_due(SECOND * 120), []);
+        assert_eq!(admitted(&mut limit, SECOND * 121), 0);
+        assert_eq!(limit.take_due(SECOND * 121), [(SUBJECT, 14)]);
+        assert_eq!(limit.poll_timeout(), None);
+        assert!(limit.admit(SUBJECT, SECOND * 121));
+    }
+}

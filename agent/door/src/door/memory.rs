@@ -138,4 +138,15 @@ mod tests {
         assert_eq!(restored.conflict(&id(99), "lockDoor", 99), None);
         assert!(restored.conflict(&id(99), "lockDoor", 98).is_some());
     }
+
+    #[test]
+    fn forgetting_an_id_returns_whether_it_was_stored() {
+        let id: CommandId = "c".parse().unwrap();
+        let mut memory = CommandMemory::default();
+        assert!(!memory.forget(&id));
+        memory.remember(&id, AcceptedCommand::new("lockDoor", 7, None));
+        assert!(memory.forget(&id));
+        assert!(!memory.contains(&id));
+        assert!(!memory.forget(&id));
+    }
 }

@@ -132,3 +132,38 @@ fn warning(since: Duration, settings: &DoorSettings) -> Duration {
             .held_open_time
             .saturating_sub(settings.pre_alarm_time)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn an_opening_belongs_to_a_release_up_to_the_end_of_the_grace_time() {
+        let (array, settings) = (AuthorityArray::new(Want::Locked), DoorSettings::default());
+        for (late, forced) in [(Duration::ZERO, false), (Duration::from_nanos(1), true)] {
+            let mut opening = Opening::default();
+            opening.step(SECOND, Some(true), &array, &settings);
+            opening.step(SECOND + GRACE + late, Some(false), &array, &settings);
+            assert_eq!(opening.is_forced(), forced, "{late:?}");
+        }
+    }
+
+    #[test]
+    fn a_forced_door_gives_its_pre_alarm_again_after_its_switch_was_unreadable() {
+        let (array, settings) = (AuthorityArray::new(Want::Locked), DoorSettings::default());
+        let warns_after = settings.held_open_time - settings.pre_alarm_time;
+        let mut opening = Opening::default();
+        let mut step = |at, closed| opening.step(at, closed, &array, &settings);
+        step(SECOND, Some(true));
+        let opened = SECOND * 10;
+        assert!(!step(opened, Some(false)));
+        assert!(step(opened + warns_after, Some(false)));
+        assert!(!step(opened + warns_after + SECOND, None));
+        let seen = opened + warns_after + SECOND * 2;
+        assert!(!step(seen, Some(false)));
+        assert!(step(seen + warns_after, Some(false)));
+        assert!(opening.is_forced());
+    }
+}

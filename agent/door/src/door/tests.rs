@@ -13,6 +13,8 @@ mod modes;
 mod passage;
 mod properties;
 mod record;
+mod releases;
+mod replies;
 mod restart;
 mod retries;
 mod rig;

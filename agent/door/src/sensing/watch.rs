@@ -72,3 +72,41 @@ impl Watch {
             .min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn changes_within_5_s_inclusive_are_chatter_until_10_s_after_the_last() {
+        for (late, chatters) in [(Duration::ZERO, true), (Duration::from_nanos(1), false)] {
+            let mut watch = Watch::default();
+            watch.read(SECOND, Some(false));
+            let first = SECOND * 10;
+            for change in 1..CHATTER_CHANGES {
+                watch.read(first, Some(change % 2 == 1));
+            }
+            let last = first + WINDOW + late;
+            watch.read(last, Some(false));
+            assert_eq!(watch.chatters(last), chatters, "{late:?}");
+            let ends = last + STABLE_TIME;
+            let due = watch.poll_timeout(last, false);
+            assert_eq!(due, chatters.then_some(ends), "{late:?}");
+            assert_eq!(watch.poll_timeout(ends, false), None);
+        }
+    }
+
+    #[test]
+    fn a_button_that_is_held_is_due_once_when_it_becomes_stuck() {
+        let mut watch = Watch::default();
+        watch.read(SECOND, Some(true));
+        let stuck = SECOND + STUCK_TIME;
+        assert_eq!(watch.poll_timeout(SECOND * 2, true), Some(stuck));
+        assert_eq!(watch.poll_timeout(SECOND * 2, false), None);
+        assert_eq!(watch.poll_timeout(stuck, true), None);
+        watch.read(SECOND * 3, Some(false));
+        assert_eq!(watch.poll_timeout(SECOND * 3, true), None);
+    }
+}

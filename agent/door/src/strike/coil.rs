@@ -155,4 +155,31 @@ mod tests {
         assert!(coil.is_rested());
         assert_eq!(coil.remaining(), Duration::MAX);
     }
+
+    #[test]
+    fn changed_limits_apply_to_the_present_heat() {
+        let duty = Duty {
+            max_on: SECOND * 10,
+            cool_down: SECOND * 30,
+            reserve: SECOND * 2,
+            min_remaining: SECOND * 4,
+        };
+        let mut coil = Coil::new(Some(duty), Duration::ZERO);
+        let longer = Duty {
+            max_on: SECOND * 20,
+            reserve: SECOND * 3,
+            ..duty
+        };
+        coil.set_duty(Some(longer));
+        assert_eq!(coil.remaining(), SECOND * 15);
+        assert_eq!(coil.reserve(), SECOND * 3);
+        let shorter = Duty {
+            max_on: SECOND * 4,
+            ..duty
+        };
+        coil.set_duty(Some(shorter));
+        assert_eq!(coil.remaining(), Duration::ZERO);
+        coil.set_duty(None);
+        assert_eq!(coil.remaining(), Duration::MAX);
+    }
 }

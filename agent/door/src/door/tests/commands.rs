@@ -409,6 +409,29 @@ fn an_end_too_far_away_is_a_bad_payload() {
 }
 
 #[test]
+fn not_after_and_until_hold_up_to_their_bounds() {
+    // It is 22:00:01 when the command arrives.
+    for (payload, status) in [
+        (r#"{"notAfter":"2026-11-23T22:00:00Z"}"#, 410),
+        (r#"{"notAfter":"2026-11-23T22:00:01Z"}"#, 200),
+        (r#"{"until":"2026-11-23T22:00:01Z"}"#, 410),
+        (r#"{"until":"2026-11-23T22:00:02Z"}"#, 200),
+        (r#"{"until":"2026-11-30T22:00:01Z"}"#, 200),
+        (r#"{"until":"2026-11-30T22:00:02Z"}"#, 400),
+    ] {
+        let rig = Rig::run(
+            motor(Locked),
+            &[
+                (4000, Step::Clock(START)),
+                (5000, Step::Call("lockDoor", payload)),
+                (5500, Step::Nothing),
+            ],
+        );
+        assert_eq!(rig.answers[0].1.status, status, "{payload}");
+    }
+}
+
+#[test]
 fn get_state_returns_the_state_and_changes_nothing() {
     let rig = Rig::run(motor(Locked), &[(5000, Step::Call("getState", ""))]);
     assert_eq!(rig.answer_lines, ["5000 #1 200 Locked Secured"]);

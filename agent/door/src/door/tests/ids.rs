@@ -173,6 +173,63 @@ fn an_id_whose_command_failed_is_free_again() {
 }
 
 #[test]
+fn an_id_whose_command_failed_is_free_over_a_restart_too() {
+    let lock = Step::Call("lockDoor", r#"{"commandId":"A"}"#);
+    let jam = Step::Jam(true);
+    for steps in [
+        vec![(4000, jam), (5000, lock)],
+        // A duplicate finds that the state has failed since.
+        vec![
+            (5000, lock),
+            (9000, jam),
+            (9000, Step::Handle),
+            (13_000, lock),
+        ],
+    ] {
+        let mut rig = Rig::run(motor(Released), &steps);
+        rig.run_until(std::time::Duration::from_secs(114));
+        assert_eq!(last(&rig).body.error, Some(ReplyError::Jammed));
+        rig.act(&Step::Restart);
+        rig.act(&Step::Jam(false));
+        rig.act(&lock);
+        rig.run_until(std::time::Duration::from_secs(120));
+        let reply = last(&rig);
+        assert_eq!(
+            (reply.status, reply.body.repeated),
+            (200, false),
+            "{steps:?}"
+        );
+    }
+}
+
+#[test]
+fn a_duplicate_after_its_end_is_no_error_and_one_with_an_end_too_far_away_is() {
+    let payload = r#"{"commandId":"A","until":"2026-11-23T22:00:20Z"}"#;
+    for (clock, status, repeated) in [
+        ("2026-11-23T22:00:10Z", 200, true),
+        ("2026-11-23T22:00:30Z", 200, true),
+        ("2026-11-01T00:00:00Z", 400, false),
+    ] {
+        let rig = Rig::run(
+            motor(Locked),
+            &[
+                (1000, Step::Clock(START)),
+                (5000, Step::Call("lockDoor", payload)),
+                (9000, Step::Clock(clock)),
+                (9000, Step::Call("lockDoor", payload)),
+                (9500, Step::Nothing),
+            ],
+        );
+        let reply = last(&rig);
+        assert_eq!(
+            (reply.status, reply.body.repeated),
+            (status, repeated),
+            "{clock}"
+        );
+    }
+}
+
+#[test]
 fn an_id_that_0_1_has_saved_stands_for_any_command() {
     let rig = Rig::new(motor(Released));
     let saved = json!({

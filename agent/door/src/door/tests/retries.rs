@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::rig::{Rig, Step, bolt, config, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
-use crate::contract::{Alarm, CheckResult, LockState};
+use crate::contract::{Alarm, CheckResult, LockState, Mode};
+use crate::desired::DesiredMode;
 
 /// When a drive of this kind started.
 fn starts(rig: &Rig, drive: &str) -> Vec<u64> {
@@ -118,6 +119,28 @@ fn a_request_does_not_wait_for_the_next_attempt() {
     let rig = Rig::run(motor(Locked), &steps);
     let tried = starts(&rig, "Retract");
     assert!(tried.ends_with(&[101_000, 109_000]), "{:?}", rig.drives);
+}
+
+#[test]
+fn a_mode_that_only_changes_permissions_retries_nothing() {
+    let mode = |payload| Step::Call("setMode", payload);
+    let desire = |mode| Step::Desire(DesiredMode::Mode(mode), None);
+    for (change, throws) in [
+        (mode(r#"{"mode":"normal"}"#), 1),
+        (mode(r#"{"mode":"maintenance"}"#), 1),
+        (desire(Mode::Normal), 1),
+        (mode(r#"{"mode":"lockdown"}"#), 2),
+        (desire(Mode::Lockdown), 2),
+    ] {
+        let steps = [
+            (4000, Step::Jam(true)),
+            (5000, Step::Call("lockDoor", "{}")),
+            (9000, change),
+            (12_000, Step::Nothing),
+        ];
+        let rig = Rig::run(motor(Released), &steps);
+        assert_eq!(starts(&rig, "Throw").len(), throws, "{:?}", rig.log);
+    }
 }
 
 #[test]
