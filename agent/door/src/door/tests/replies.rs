@@ -25,7 +25,7 @@ fn limited(strike: StrikeConfig) -> crate::DoorConfig {
 }
 
 #[test]
-fn a_failed_reply_names_its_cause() {
+fn a_failed_reply_names_its_cause_and_the_state_of_the_door() {
     let unlock = Step::Call("unlockDoor", "{}");
     let pulse = limited(StrikeConfig::pulse_strike(Duration::from_secs(20)));
     for (door, steps, error, text) in [
@@ -53,6 +53,7 @@ fn a_failed_reply_names_its_cause() {
         let body = &rig.answers.last().unwrap().1.body;
         assert_eq!(body.error, Some(error));
         assert!(body.response.starts_with(text), "{}", body.response);
+        assert!(body.status.is_some(), "{text}");
     }
 }
 
