@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::{Arg, Command, CommandFactory as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
-use doorctl::{ClientOptions, HubClient};
+use iothub_client::{ClientOptions, HubClient};
 use serde::Deserialize;
 
 use crate::cli::Cli;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use doorctl::{BuildError, ClientError};
+use iothub_client::{BuildError, ClientError};
 use iothub_protocol::ErrorCode;
 
 use crate::config::ConfigError;
@@ -170,7 +170,7 @@ fn after_client_error(error: &ClientError, text: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use doorctl::ErrorResponse;
+    use iothub_client::ErrorResponse;
 
     use super::*;
 

@@ -4,7 +4,7 @@
 use std::env;
 use std::time::Duration;
 
-use doorctl::{ClientError, ClientOptions, HubClient, Traffic, Watcher};
+use iothub_client::{ClientError, ClientOptions, HubClient, Traffic, Watcher};
 use iothub_protocol::query;
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, ErrorCode};

@@ -5,7 +5,7 @@ mod place;
 
 use std::collections::VecDeque;
 
-use doorctl::{ClientError, Page};
+use iothub_client::{ClientError, Page};
 use iothub_protocol::DeviceId;
 use iothub_protocol::query;
 use iothub_protocol::twin::Twin;

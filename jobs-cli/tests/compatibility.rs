@@ -6,7 +6,9 @@ use std::path::Path;
 
 const PAGE: &str = include_str!("../../docs/compatibility.md");
 const SECTION: &str = "## Facts and their tests";
-const SOURCES: [&str; 6] = ["protocol", "hub", "agent", "jobs-cli", "compat", "fuzz"];
+const SOURCES: [&str; 7] = [
+    "protocol", "hub", "client", "agent", "jobs-cli", "compat", "fuzz",
+];
 
 /// Names in backticks in the last column of the tables.
 fn named_tests() -> BTreeSet<&'static str> {

@@ -14,12 +14,19 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 /// feature `demo` only.
 const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("iothub-protocol", &[]),
+    ("iothub-client", &["iothub-protocol"]),
     ("door-core", &[]),
     ("door-agent", &["door-core", "iothub-protocol"]),
     ("door-hub", &["iothub-protocol"]),
     (
         "doorctl",
-        &["door-agent", "door-core", "door-hub", "iothub-protocol"],
+        &[
+            "door-agent",
+            "door-core",
+            "door-hub",
+            "iothub-client",
+            "iothub-protocol",
+        ],
     ),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorctl::{ClientError, HubClient};
+use iothub_client::{ClientError, HubClient};
 use iothub_protocol::DeviceId;
 use iothub_protocol::job::JobResponse;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};

@@ -1,6 +1,6 @@
 //! `doorctl audit`: who changed or commanded what.
 
-use doorctl::{AuditEntry, AuditRequest};
+use iothub_client::{AuditEntry, AuditRequest};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;

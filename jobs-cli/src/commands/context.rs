@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use doorctl::{ClientError, ClientOptions, HubClient};
+use iothub_client::{ClientError, ClientOptions, HubClient};
 use serde::Serialize;
 
 use crate::cli::Global;

@@ -8,7 +8,7 @@ mod screen;
 
 use std::collections::VecDeque;
 
-use doorctl::{EventRequest, EventStreamItem, HubEvent};
+use iothub_client::{EventRequest, EventStreamItem, HubEvent};
 use jiff::SignedDuration;
 
 use crate::cli::record::{DEFAULT_EVENT_LIMIT, EventsArgs};

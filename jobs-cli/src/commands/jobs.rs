@@ -9,7 +9,7 @@ mod stop;
 pub(crate) mod view;
 pub(super) mod wait;
 
-use doorctl::ClientError;
+use iothub_client::ClientError;
 use iothub_protocol::job::{JobResponse, JobStatus, JobType};
 use iothub_protocol::{ErrorCode, JobId};
 use jiff::tz::TimeZone;

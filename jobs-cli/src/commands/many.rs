@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use doorctl::HubClient;
+use iothub_client::HubClient;
 use iothub_protocol::DeviceId;
 use iothub_protocol::twin::Twin;
 use tokio::sync::Semaphore;

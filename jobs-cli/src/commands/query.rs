@@ -1,6 +1,6 @@
 //! `doorctl query`: prints all pages, each on arrival where the format allows.
 
-use doorctl::{ItemType, Page};
+use iothub_client::{ItemType, Page};
 use iothub_protocol::query::{self, Query, Source, column_names};
 use iothub_protocol::twin::Twin;
 use serde_json::Value;

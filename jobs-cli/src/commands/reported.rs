@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use doorctl::HubClient;
+use iothub_client::HubClient;
 use iothub_protocol::DeviceId;
 use tokio::time::Instant;
 

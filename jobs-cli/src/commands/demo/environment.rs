@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use door_hub::config::HubConfig;
 use door_hub::{Hub, RunningHub};
-use doorctl::{ClientOptions, HubClient};
+use iothub_client::{ClientOptions, HubClient};
 use iothub_protocol::twin::{ConnectionState, Twin};
 use jiff::tz::TimeZone;
 

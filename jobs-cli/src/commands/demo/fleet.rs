@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use door_agent::gpio::simulated::{SimCommand, SimHandle};
 use door_agent::{Agent, AgentConfig, RunningAgent, Shared};
 use door_core::Want;
-use doorctl::{DeviceIdentity, HubClient, NewDevice};
+use iothub_client::{DeviceIdentity, HubClient, NewDevice};
 use iothub_protocol::DeviceId;
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
 use iothub_protocol::sas::SharedAccessKey;

@@ -3,7 +3,7 @@
 mod from_file;
 mod keys_folder;
 
-use doorctl::{BulkItem, HubClient, ImportMode};
+use iothub_client::{BulkItem, HubClient, ImportMode};
 use iothub_protocol::twin::{DeviceStatus, TwinPatch, merge};
 use iothub_protocol::{DeviceId, ErrorCode};
 use serde::Serialize;

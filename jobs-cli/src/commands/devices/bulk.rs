@@ -1,6 +1,6 @@
 //! Bulk requests for many doors, and the outcome for each: Azure may carry out part of a request.
 
-use doorctl::{BulkError, BulkItem, ClientError, ErrorResponse, HubClient};
+use iothub_client::{BulkError, BulkItem, ClientError, ErrorResponse, HubClient};
 use iothub_protocol::ErrorCode;
 
 use crate::failure::sentence;
@@ -103,7 +103,7 @@ pub(super) fn is_certain_refusal(error: &ClientError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use doorctl::ImportMode;
+    use iothub_client::ImportMode;
     use serde_json::json;
 
     use super::*;

@@ -1,7 +1,7 @@
 //! `doorctl devices export`.
 
 use anyhow::Context as _;
-use doorctl::Authentication;
+use iothub_client::Authentication;
 use iothub_protocol::DeviceId;
 use iothub_protocol::twin::{Thumbprints, Twin};
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use doorctl::{BulkItem, HubClient};
+use iothub_client::{BulkItem, HubClient};
 use iothub_protocol::DeviceId;
 use iothub_protocol::twin::{Object, SectionPatch, TwinPatch, merge};
 use serde::Serialize;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use doorctl::{Authentication, BulkItem, DeviceIdentity, SymmetricKey};
+use iothub_client::{Authentication, BulkItem, DeviceIdentity, SymmetricKey};
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::{DeviceId, ErrorCode};

@@ -11,7 +11,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::Context as _;
-use doorctl::{Authentication, BulkItem, ImportMode, NewProperties};
+use iothub_client::{Authentication, BulkItem, ImportMode, NewProperties};
 use iothub_protocol::DeviceId;
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::limits::{check_growth, check_replacement};

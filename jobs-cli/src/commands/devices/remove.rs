@@ -1,7 +1,7 @@
 //! `doorctl devices remove`.
 
 use anyhow::anyhow;
-use doorctl::{BulkItem, ImportMode};
+use iothub_client::{BulkItem, ImportMode};
 use iothub_protocol::DeviceId;
 
 use super::bulk::{self, BulkOutcome};

@@ -1,6 +1,6 @@
 //! The outcomes of a verb that handles many doors.
 
-use doorctl::ClientError;
+use iothub_client::ClientError;
 use iothub_protocol::DeviceId;
 use serde::Serialize;
 

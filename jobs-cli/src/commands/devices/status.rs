@@ -1,6 +1,6 @@
 //! `doorctl devices enable`, `doorctl devices disable`.
 
-use doorctl::{ClientError, HubClient};
+use iothub_client::{ClientError, HubClient};
 use iothub_protocol::twin::DeviceStatus;
 use iothub_protocol::{DeviceId, ErrorCode};
 

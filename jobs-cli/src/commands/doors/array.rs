@@ -2,7 +2,7 @@
 //! door may have slots that this program does not know.
 
 use door_core::Slot;
-use doorctl::AuditEntry;
+use iothub_client::AuditEntry;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};

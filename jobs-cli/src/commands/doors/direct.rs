@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use doorctl::ClientError;
+use iothub_client::ClientError;
 use iothub_protocol::job::{DeviceJob, DeviceJobStatus, JobError, JobOutcome, JobType};
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::{DeviceId, ErrorCode, JobId};

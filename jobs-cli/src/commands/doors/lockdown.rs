@@ -18,7 +18,7 @@
 use anyhow::Context as _;
 use door_core::Slot;
 use door_core::contract::{Mode, Relinquish, SetMode};
-use doorctl::{ClientError, HubClient};
+use iothub_client::{ClientError, HubClient};
 use iothub_protocol::twin::{ConnectionState, SectionPatch, Twin, TwinPatch};
 use iothub_protocol::{DeviceId, ErrorCode};
 use jiff::Timestamp;

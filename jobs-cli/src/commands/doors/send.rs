@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use door_core::contract::CommandHeader;
-use doorctl::ClientError;
+use iothub_client::ClientError;
 use iothub_protocol::job::JobAction;
 use iothub_protocol::twin::{ConnectionState, Twin};
 use iothub_protocol::{DeviceId, ErrorCode, JobId};

@@ -1,6 +1,6 @@
 //! `doorctl why`: which slot decides what a door does, from the door itself or its last report.
 
-use doorctl::AuditRequest;
+use iothub_client::AuditRequest;
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, ErrorCode};

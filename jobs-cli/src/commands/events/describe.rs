@@ -1,7 +1,7 @@
 //! Describes an event in words. Texts of devices and callers are printed without control
 //! characters.
 
-use doorctl::HubEvent;
+use iothub_client::HubEvent;
 use iothub_protocol::twin::Object;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use doorctl::{ClientError, EventRequest, EventStream, EventStreamItem};
+use iothub_client::{ClientError, EventRequest, EventStream, EventStreamItem};
 use iothub_protocol::ErrorCode;
 use rand::Rng as _;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use doorctl::HubEvent;
+use iothub_client::HubEvent;
 use iothub_protocol::DeviceId;
 use iothub_protocol::twin::Twin;
 

@@ -1,6 +1,6 @@
 //! Prints events: one line each, or as the format asks.
 
-use doorctl::HubEvent;
+use iothub_client::HubEvent;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;

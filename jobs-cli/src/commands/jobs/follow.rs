@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use doorctl::{ClientError, HubClient};
+use iothub_client::{ClientError, HubClient};
 use iothub_protocol::job::{DeviceJobStatistics, JobResponse, JobStatus};
 use iothub_protocol::{ErrorCode, JobId};
 use jiff::Timestamp;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use doorctl::ClientError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use iothub_client::ClientError;
 use iothub_protocol::job::{DeviceJobStatus, JobResponse, JobStatus};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};

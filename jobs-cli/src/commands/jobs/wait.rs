@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorctl::{ClientError, HubClient};
+use iothub_client::{ClientError, HubClient};
 use iothub_protocol::job::JobStatus;
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, JobId};

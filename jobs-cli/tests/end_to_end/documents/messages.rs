@@ -13,9 +13,16 @@ const WITHIN: usize = 600;
 /// Every source of the programs and of the scripts that install them, its string literals on one
 /// line.
 fn sources() -> Vec<String> {
-    let mut folders: Vec<_> = ["agent", "agent/door", "hub", "jobs-cli", "protocol"]
-        .map(|krate| Path::new(REPOSITORY).join(krate).join("src"))
-        .into();
+    let mut folders: Vec<_> = [
+        "agent",
+        "agent/door",
+        "hub",
+        "client",
+        "jobs-cli",
+        "protocol",
+    ]
+    .map(|krate| Path::new(REPOSITORY).join(krate).join("src"))
+    .into();
     folders.push(Path::new(REPOSITORY).join("deploy"));
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use doorctl::BulkItem;
+use iothub_client::BulkItem;
 use iothub_protocol::DeviceId;
 use serde::Serialize;
 

@@ -1,7 +1,7 @@
 //! Steps of the enrolment at the hub.
 
 use anyhow::Context as _;
-use doorctl::{DeviceIdentity, NewDevice};
+use iothub_client::{DeviceIdentity, NewDevice};
 use iothub_protocol::ErrorCode;
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential};
 use iothub_protocol::sas::SharedAccessKey;

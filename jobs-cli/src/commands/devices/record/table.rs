@@ -3,7 +3,7 @@
 mod quotes;
 mod write;
 
-use doorctl::{Authentication, SymmetricKey};
+use iothub_client::{Authentication, SymmetricKey};
 use iothub_protocol::twin::{DeviceStatus, Object, Thumbprints};
 use serde_json::Value;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use door_core::contract::{CommandHeader, CommandId};
-use doorctl::ClientError;
+use iothub_client::ClientError;
 use iothub_protocol::job::{JobAction, JobRequest, JobResponse};
 use iothub_protocol::{ErrorCode, JobId};
 use jiff::Timestamp;

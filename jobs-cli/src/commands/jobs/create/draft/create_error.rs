@@ -1,7 +1,7 @@
 //! Errors for a job that was not created, or may have been: which jobs exist all the same, and how
 //! to stop them.
 
-use doorctl::ClientError;
+use iothub_client::ClientError;
 use iothub_protocol::JobId;
 use iothub_protocol::job::{JobRequest, JobResponse};
 

@@ -2,13 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod clock;
-mod commands;
 mod registry;
 mod server;
 
 use std::time::{Duration, Instant};
 
-use doorctl::{
+use iothub_client::{
     ClientError, ClientOptions, EventRequest, EventStreamItem, HubClient, ItemType, NewDevice,
 };
 use iothub_protocol::job::{JobAction, JobRequest, JobStatus};

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use doorctl::{ClientOptions, HubClient};
+use iothub_client::{ClientOptions, HubClient};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -74,7 +74,7 @@ impl Received {
 /// The server; stops when dropped.
 pub(crate) struct Server {
     port: u16,
-    ca_pem: String,
+    pub(crate) ca_pem: String,
     received: Arc<Mutex<Vec<Received>>>,
     serving: JoinHandle<()>,
 }
@@ -124,10 +124,6 @@ impl Server {
             "HostName=localhost:{};SharedAccessKeyName=service;SharedAccessKey={key}",
             self.port
         )
-    }
-
-    pub(crate) fn ca_pem(&self) -> &str {
-        &self.ca_pem
     }
 
     pub(crate) fn requests(&self) -> Vec<Received> {

@@ -1,14 +1,11 @@
 //! Local and hub clocks that differ: relative times follow the hub's clock, and named times are
 //! sent unchanged.
 
-use std::time::Duration;
-
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::commands::{HEALTH, doorctl};
 use super::server::{Received, Reply, Server};
-use super::{DEVICE, device};
 
 /// Largest difference between a `Date` and the times computed from it, on a busy machine.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
@@ -287,55 +284,6 @@ async fn a_named_time_needs_confirmation_when_the_clocks_differ_by_minutes() {
             );
         }
     }
-}
-
-#[tokio::test]
-async fn a_token_of_a_wrong_clock_is_renewed_once() {
-    let expiry = |request: &Received| -> i64 {
-        let header = request.header("authorization").unwrap();
-        header
-            .split("&se=")
-            .nth(1)
-            .unwrap()
-            .split('&')
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap()
-    };
-    let refused = super::refusal("IotHubUnauthorizedAccess");
-    // Minutes that the hub is ahead, and how often a refused request is sent.
-    for (minutes, attempts) in [
-        (0, 1),
-        (59, 1),
-        (61, 2),
-        (-59, 1),
-        (-61, 2),
-        (60 * 24 * 300, 2),
-    ] {
-        let hub = Timestamp::now() + SignedDuration::from_mins(minutes);
-        let reply = |status, body: &str| Reply::status(status, body).with("date", &date(hub));
-        let server = Server::play(vec![reply(401, &refused), reply(401, &refused)]).await;
-        server.client().device(&device()).await.unwrap_err();
-        assert_eq!(server.requests().len(), attempts, "{minutes} min");
-        if attempts == 2 {
-            let server = Server::play(vec![reply(401, &refused), reply(200, DEVICE)]).await;
-            server.client().device(&device()).await.unwrap();
-            let left = expiry(&server.requests()[1]) - hub.as_second();
-            assert!((3_540..=3_660).contains(&left), "{minutes} min: {left} s");
-        }
-    }
-    // Later tokens use the hub's clock, even if the first was valid.
-    let hub = Timestamp::now() - SignedDuration::from_mins(20);
-    let reply = || Reply::ok(DEVICE).with("date", &date(hub));
-    let server = Server::play(vec![reply(), reply()]).await;
-    let client = server.client();
-    for _ in 0..2 {
-        client.device(&device()).await.unwrap();
-    }
-    let left = expiry(&server.requests()[1]) - hub.as_second();
-    assert!((3_540..=3_660).contains(&left), "{left} s");
-    assert!(Duration::from_secs(19 * 60) < client.clock_ahead().unsigned_abs());
 }
 
 #[tokio::test]

@@ -1,14 +1,29 @@
-//! Signs, sends and retries requests, and reads responses. The operations are in the modules below,
-//! one per resource.
+//! A client of IoT Hub's service API (api-version 2021-04-12), for Azure IoT Hub and door-hub.
+//!
+//! [`HubClient`] uses the paths and fields that Azure documents, so that it works with both hubs.
+//! It signs, sends and retries requests and reads responses; it knows nothing of doors, files or
+//! terminals. The operations are in the modules below, one per resource.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use iothub_client::{ClientOptions, HubClient};
+//!
+//! let connection = std::fs::read_to_string("service-connection-string")?.trim().parse()?;
+//! let ca = std::fs::read("ca.pem")?;
+//! let options = ClientOptions { ca_pem: Some(ca), ..ClientOptions::default() };
+//! let hub = HubClient::new(connection, &options)?;
+//! let twin = hub.twin(&"lobby-east".parse()?).await?;
+//! # Ok(()) }
+//! ```
 
-pub(crate) mod audit;
+mod audit;
 mod backoff;
-pub(crate) mod bulk;
+mod bulk;
 mod clock;
-pub(crate) mod device;
-pub(crate) mod error;
-pub(crate) mod event;
-pub(crate) mod health;
+mod device;
+mod error;
+mod event;
+mod health;
 mod job;
 mod method;
 mod page;
@@ -17,7 +32,7 @@ mod sse;
 mod tls;
 mod token;
 mod twin;
-pub(crate) mod watcher;
+mod watcher;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,12 +47,17 @@ use serde::de::DeserializeOwned;
 
 use backoff::Backoff;
 use clock::HubClock;
-use error::{BuildError, ClientError, ErrorResponse};
 use token::{Token, TokenSource};
-use watcher::{Traffic, Watcher, redacted_body};
+use watcher::redacted_body;
 
-pub use device::HubStatistics;
+pub use audit::{AuditEntry, AuditRequest};
+pub use bulk::{BulkError, BulkItem, ImportMode, NewProperties};
+pub use device::{Authentication, DeviceIdentity, HubStatistics, NewDevice, SymmetricKey};
+pub use error::{BuildError, ClientError, ErrorResponse};
+pub use event::{EventRequest, EventStream, EventStreamItem, HubEvent};
+pub use health::Health;
 pub use page::{ItemType, Page};
+pub use watcher::{Traffic, Watcher};
 
 /// IoT Hub API version of all requests.
 const API_VERSION: &str = "2021-04-12";

@@ -1,6 +1,6 @@
 //! Changes of one or many identities.
 
-use doorctl::{BulkItem, ClientError, DeviceIdentity, ImportMode};
+use iothub_client::{BulkItem, ClientError, DeviceIdentity, ImportMode};
 use iothub_protocol::ErrorCode;
 use iothub_protocol::twin::DeviceStatus;
 use serde_json::{Value, json};

@@ -11,7 +11,7 @@ pub(crate) async fn doorctl(server: &Server, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     // It holds a secret: a temporary file of this kind has mode 0600.
     let config = tempfile::NamedTempFile::new_in(&folder).unwrap();
-    let (connection, ca) = (server.connection_string(), server.ca_pem());
+    let (connection, ca) = (server.connection_string(), &server.ca_pem);
     let text = format!(
         "current = \"lab\"\n[context.lab]\nconnection_string = \"{connection}\"\nca = \"\"\"\n{ca}\"\"\"\n"
     );

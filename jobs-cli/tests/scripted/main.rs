@@ -1,0 +1,19 @@
+//! The program against a scripted server: how it handles broken responses and wrong clocks.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod clock;
+mod commands;
+#[expect(dead_code, reason = "the tests of the client use the rest")]
+#[path = "../../../client/tests/client/server.rs"]
+mod server;
+
+use serde_json::json;
+
+const TWIN: &str = concat!(
+    r#"{"deviceId":"d","etag":"AAAAAAAAAAE=","version":2,"#,
+    r#""properties":{"desired":{"$version":1},"reported":{"$version":1}}}"#
+);
+
+fn refusal(name: &str) -> String {
+    json!({"Message": format!("ErrorCode:{name};so it is"), "ExceptionMessage": ""}).to_string()
+}
