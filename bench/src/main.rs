@@ -75,7 +75,7 @@ const HOSTILE_DEVICES: u32 = 4;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    rlimit::increase_nofile_limit(u64::MAX).context("raising the limit of open files")?;
+    door_hub::raise_descriptor_limit(u64::MAX).context("raising the limit of open files")?;
     match arguments.role {
         Some(Role::Agent(arguments)) => agent::run(&arguments).await,
         Some(Role::Hub { data, mqtt_port }) => hub::serve(data, mqtt_port).await,

@@ -58,6 +58,7 @@ use crate::store::{Committed, PolicyFile, Store};
 
 pub use crate::data::DataError;
 pub use crate::error::StartError;
+pub use crate::listen::raise_descriptor_limit;
 pub use crate::pki::{PkiError, ProvidedCertificate, default_host_name, local_addresses};
 pub use crate::service::{PolicyError, PolicyKey, ServiceError};
 pub use crate::session::Registry;

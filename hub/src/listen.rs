@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -31,6 +32,21 @@ const QUEUE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How often the first queued connection of an address checks whether it can evict an idle one.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Raises the soft limit of file descriptors to `wanted`, or to the hard limit if that is lower.
+/// Returns the limit in force.
+pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    // `None` is unlimited.
+    let [current, maximum] = [limit.current, limit.maximum].map(|limit| limit.unwrap_or(u64::MAX));
+    let wanted = wanted.min(maximum);
+    if current >= wanted {
+        return Ok(current);
+    }
+    let current = Some(wanted);
+    setrlimit(Resource::Nofile, Rlimit { current, ..limit })?;
+    Ok(wanted)
+}
 
 /// Limits of connections that are not authenticated.
 #[derive(Debug, Clone, Copy)]

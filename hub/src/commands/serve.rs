@@ -86,7 +86,7 @@ fn notify_systemd(states: &[NotifyState<'_>]) {
 
 /// Raises the soft limit of file descriptors, often 1,024: each connection needs one.
 fn raise_descriptor_limit() {
-    let raised = rlimit::increase_nofile_limit(u64::MAX);
+    let raised = door_hub::raise_descriptor_limit(u64::MAX);
     match raised {
         Ok(limit) => tracing::debug!(limit, "descriptors"),
         Err(error) => {

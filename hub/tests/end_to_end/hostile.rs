@@ -149,7 +149,7 @@ fn publish(topic: &str, body: Vec<u8>) -> Packet {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attack_from_one_address_affects_neither_doors_nor_memory() {
-    rlimit::increase_nofile_limit(16_384).unwrap();
+    door_hub::raise_descriptor_limit(16_384).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let hub = Process::start(&folder).await;
     let operator = &hub.operator;
@@ -349,7 +349,7 @@ fn idle_connections(addresses: u8, hub: SocketAddr) -> JoinSet<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_from_many_addresses_do_not_block_operators() {
-    rlimit::increase_nofile_limit(16_384).unwrap();
+    door_hub::raise_descriptor_limit(16_384).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let hub = Process::start(&folder).await;
     let _idle = idle_connections(6, hub.https());
@@ -363,7 +363,7 @@ async fn idle_connections_from_many_addresses_do_not_block_operators() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_from_many_addresses_do_not_block_doors() {
-    rlimit::increase_nofile_limit(16_384).unwrap();
+    door_hub::raise_descriptor_limit(16_384).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let hub = Process::start(&folder).await;
     let address = SocketAddr::from(([127, 0, 0, 1], hub.operator.mqtt_port));

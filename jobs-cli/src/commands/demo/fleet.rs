@@ -47,7 +47,7 @@ pub(super) struct Fleet {
 pub(super) fn raise_descriptor_limit(doors: u32) -> anyhow::Result<()> {
     let needed = u64::from(doors) * FILES_PER_DOOR + OTHER_FILES;
     let limit =
-        rlimit::increase_nofile_limit(needed).context("cannot raise the limit of open files")?;
+        door_hub::raise_descriptor_limit(needed).context("cannot raise the limit of open files")?;
     if limit < needed {
         return Err(Failure::new(format!(
             "{doors} doors need {needed} open files, and this system allows {limit}"
