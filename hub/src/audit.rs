@@ -3,32 +3,13 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
-
 use crate::DATABASE;
 pub use crate::service::AuditRow;
-use crate::store::{AuditFilter, StoreError, read_audit};
+use crate::store::{StoreError, read_audit};
+pub use crate::types::AuditFilter;
 
-/// Filters of an audit query; `None` matches all.
-#[derive(Debug, Clone, Default)]
-pub struct AuditQuery {
-    /// At this time or later.
-    pub since: Option<Timestamp>,
-    pub policy: Option<String>,
-    /// A device id or job id.
-    pub target: Option<String>,
-    /// An operation, such as `method.invoke`.
-    pub operation: Option<String>,
-}
-
-/// The newest `limit` rows that match `query`, newest first, of the hub whose data is in `folder`.
-pub fn read(folder: &Path, query: AuditQuery, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-    let filter = AuditFilter {
-        since: query.since,
-        policy: query.policy,
-        target: query.target,
-        operation: query.operation,
-    };
-    let records = read_audit(&folder.join(DATABASE), &filter, limit)?;
+/// The newest `limit` rows that match `filter`, newest first, of the hub whose data is in `folder`.
+pub fn read(folder: &Path, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+    let records = read_audit(&folder.join(DATABASE), filter, limit)?;
     Ok(records.into_iter().map(AuditRow::from).collect())
 }

@@ -34,6 +34,7 @@ mod service;
 mod session;
 mod store;
 mod tls;
+mod types;
 
 use std::io;
 use std::net::SocketAddr;

@@ -47,8 +47,6 @@ use crate::session::Registry;
 use crate::store::Store;
 use store_figures::StoreFigures;
 
-pub(crate) use crate::store::{AuditFilter, CancelMode, ConnectionEpoch, EventFilter, EventKind};
-
 /// How often a failing store is probed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -38,14 +38,14 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use audit::{AuditAttempt, AuditFilter, AuditRecord, read_audit};
+pub(crate) use audit::{AuditAttempt, AuditRecord, read_audit};
 pub(crate) use damage::log_skipped;
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use device_bulk::BulkTransaction;
-pub(crate) use event::{EventFilter, EventKind, EventRecord, TelemetryMessage};
+pub(crate) use event::{EventRecord, TelemetryMessage};
 pub(crate) use file::{copy, damaged, faults, inspect};
 pub(crate) use group::{RecordedNumber, check_for_loss, record_restored, recorded_number};
-pub(crate) use job::{CancelMode, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
+pub(crate) use job::{JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
 #[cfg(test)]
 pub(crate) use job_device::JobTarget;
 pub(crate) use job_device::{
@@ -53,7 +53,7 @@ pub(crate) use job_device::{
 };
 pub(crate) use policy::PolicyFile;
 pub(crate) use query::{Continuation, GroupPosition, Page, RowPosition, TokenPayload, scratch};
-pub(crate) use session::{ConnectionEpoch, StoredSubscription};
+pub(crate) use session::StoredSubscription;
 pub(crate) use twin::{TwinChange, TwinEvent, TwinRecord};
 pub(crate) use writer::{AfterCommit, Committed};
 

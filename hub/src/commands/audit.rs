@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use door_hub::audit::{AuditQuery, AuditRow, read};
+use door_hub::audit::{AuditFilter, AuditRow, read};
 use jiff::{Span, SpanRelativeTo, Timestamp};
 
 use super::{print, print_error};
@@ -51,13 +51,13 @@ enum Output {
 /// Prints the rows, newest last, like a log.
 pub(crate) fn audit(arguments: AuditArguments) -> anyhow::Result<()> {
     let data = super::data_folder(arguments.data)?;
-    let query = AuditQuery {
+    let filter = AuditFilter {
         since: arguments.since,
         policy: arguments.policy,
         target: arguments.target,
         operation: arguments.operation,
     };
-    let rows = read(&data, query, arguments.top)?;
+    let rows = read(&data, &filter, arguments.top)?;
     match arguments.output {
         Output::Table if rows.is_empty() => {
             print_error("no rows match these filters");

@@ -19,7 +19,8 @@ use super::gate::Gate;
 use super::request::{MAX_BODY, RawBody, without_bom};
 use super::websocket::Peer;
 use super::{HttpError, PageRequest, Parameters, page_response};
-use crate::service::{Attempt, AuditFilter, BulkRequest, Services};
+use crate::service::{Attempt, BulkRequest, Services};
+use crate::types::AuditFilter;
 
 /// The header with the reason of a call. Azure ignores it.
 const REASON: &str = "x-audit-reason";

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::auth::Caller;
 use super::{HttpError, Parameters};
 use crate::auth::is_current;
-use crate::service::{EventBatch, EventFilter, EventKind, EventStream, PolicyService, Services};
+use crate::service::{EventBatch, EventStream, PolicyService, Services};
+use crate::types::{EventFilter, EventKind};
 
 /// Poll interval for the token of an idle reader; a token that expired or was revoked still gets
 /// events at most this long.

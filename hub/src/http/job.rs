@@ -8,7 +8,8 @@ use iothub_protocol::id::JobId;
 use iothub_protocol::job::{JobRequest, JobStatus, JobType};
 
 use super::{Document, HttpError, Id, PageRequest, Parameters, json_response, page_response};
-use crate::service::{CancelMode, Services};
+use crate::service::Services;
+use crate::types::CancelMode;
 
 pub(super) async fn put(
     State(services): State<Services>,

@@ -15,8 +15,9 @@ use super::machine::{LastWill, Session, Violation};
 use crate::auth::{DeviceLogin, Identity, LoginError, Trust, authenticate_device};
 use crate::identity::Proof;
 use crate::listen::ConnectionSlot;
-use crate::service::{ConnectionEpoch, ServiceError};
+use crate::service::ServiceError;
 use crate::session::Entry;
+use crate::types::ConnectionEpoch;
 
 /// The most bytes of handshake and CONNECT together; a token has a few hundred.
 const MAX_BEFORE_CONNECT: usize = 8 * 1024;

@@ -20,9 +20,9 @@ use super::machine::{Effect, Session, Violation};
 use super::rate_limiter::RateLimiter;
 use crate::identity::Proof;
 use crate::listen::ConnectionSlot;
-use crate::service::ConnectionEpoch;
 use crate::service::ServiceError;
 use crate::session::{DisconnectReason, Entry};
+use crate::types::ConnectionEpoch;
 
 /// The longest packet: a message of 256 KiB after a topic of 64 KiB.
 const MAX_PACKET: usize = 256 * 1024 + 64 * 1024 + 4;

@@ -13,9 +13,9 @@ use super::connection;
 use super::link::SocketLink;
 use crate::auth::{DeviceAuthorities, HostNames};
 use crate::listen::{ConnectionSlot, ConnectionSlots, Limits, accept};
-use crate::service::ConnectionEpoch;
 use crate::service::Services;
 use crate::session::{DisconnectReason, Entry, Registry};
+use crate::types::ConnectionEpoch;
 
 /// Limits on sockets that are not accepted as devices yet. A served one may take what
 /// [`super::accept`] and TLS need for a handshake, about 40 KiB: 80 MiB in total, an eighth of it

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{ListPage, ServiceError};
 use crate::config::AuditLimits;
-use crate::store::{AuditAttempt, AuditFilter, AuditRecord, RowPosition, Store, time_text};
+use crate::store::{AuditAttempt, AuditRecord, RowPosition, Store, time_text};
+use crate::types::AuditFilter;
 
 /// Characters of a target or a detail that are kept; longer texts are cut. Enough for any id and
 /// for most conditions.

@@ -17,7 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::ServiceError;
 use super::twin::UPDATED;
-use crate::store::{EventFilter, EventKind, EventRecord, Store};
+use crate::store::{EventRecord, Store};
+use crate::types::{EventFilter, EventKind};
 
 /// Readers that may follow at once. Each costs a connection and an occasional short read.
 const MAX_STREAMS: usize = 64;

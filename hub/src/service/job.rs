@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ListPage, MethodService, PreparedCall, ServiceError};
 use crate::store::{
-    CancelMode, JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Store, log_skipped,
+    JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Store, log_skipped,
 };
+use crate::types::CancelMode;
 
 use clock::Clock;
 pub(crate) use runner::Runner;

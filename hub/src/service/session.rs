@@ -9,7 +9,8 @@ use iothub_protocol::topic::TopicFilter;
 use jiff::Timestamp;
 
 use super::ServiceError;
-use crate::store::{ConnectionEpoch, Store, StoredSubscription};
+use crate::store::{Store, StoredSubscription};
+use crate::types::ConnectionEpoch;
 
 /// Records the start, the changes and the end of connections.
 #[derive(Clone)]

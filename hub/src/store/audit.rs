@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Store, StoreError, damage, schema, signed};
 use crate::config::AuditLimits;
+use crate::types::AuditFilter;
 
 /// Maximum number of old rows that one new row evicts: lowered limits are reached in small steps,
 /// without a long pause of the writer.
@@ -51,17 +52,6 @@ pub(crate) struct AuditRecord {
     pub(crate) status: Option<u16>,
     /// The name of the error code.
     pub(crate) error: Option<String>,
-}
-
-/// Filters of an audit query; `None` matches all.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct AuditFilter {
-    /// At this time or later.
-    pub(crate) since: Option<Timestamp>,
-    pub(crate) policy: Option<String>,
-    /// A device id or job id.
-    pub(crate) target: Option<String>,
-    pub(crate) operation: Option<String>,
 }
 
 impl Store {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::{Store, StoreError, damage, signed, time_text, unsigned};
 use crate::config::EventLimits;
+use crate::types::{EventFilter, EventKind};
 
 /// Maximum number of old rows that one transaction evicts. When limits are lowered, or a large row
 /// follows small ones, the excess is removed in steps, without a long pause of the writer.
@@ -32,41 +33,6 @@ pub(super) fn ticks(time: Timestamp) -> i64 {
     i64::try_from(time.as_nanosecond() / NANOSECONDS_PER_TICK).unwrap_or(i64::MIN)
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EventKind {
-    /// A message from a device.
-    Telemetry,
-    /// A device has connected, or its connection has ended.
-    Connection,
-    /// A twin was changed.
-    Twin,
-    /// An identity was created or deleted.
-    Device,
-    /// A job has made progress.
-    Job,
-}
-
-impl EventKind {
-    /// All kinds with their names.
-    pub(crate) const ALL: [(Self, &'static str); 5] = [
-        (Self::Telemetry, "telemetry"),
-        (Self::Connection, "connection"),
-        (Self::Twin, "twin"),
-        (Self::Device, "device"),
-        (Self::Job, "job"),
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        let named = Self::ALL.iter().find(|(kind, _)| *kind == self);
-        named.map_or("", |(_, name)| name)
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let named = Self::ALL.iter().find(|(_, name)| *name == text);
-        named.map(|(kind, _)| *kind)
-    }
-}
-
 /// A message to store.
 #[derive(Debug)]
 pub(crate) struct TelemetryMessage {
@@ -80,15 +46,6 @@ pub(crate) struct TelemetryMessage {
     /// The message id that the sender set.
     pub(crate) message_id: Option<String>,
     pub(crate) body: Bytes,
-}
-
-#[derive(Debug, Clone, Default)]
-pub(crate) struct EventFilter {
-    pub(crate) device: Option<DeviceId>,
-    /// Any of these kinds; all if empty.
-    pub(crate) kinds: Vec<EventKind>,
-    /// At this time or later.
-    pub(crate) since: Option<Timestamp>,
 }
 
 /// A stored event.

@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use super::damage::{self, DAMAGED, RowRead};
 use super::query::{Compiled, RowReader, compile_condition, find_each};
 use super::{Page, RowPosition, Store, StoreError, signed, time_text, unsigned};
+use crate::types::CancelMode;
 
 /// Maximum number of unfinished jobs. The runner visits each of them at every step.
 const ACTIVE: u64 = 1000;
@@ -47,16 +48,6 @@ pub(crate) enum JobCancel {
     /// The job is running or has ended.
     TooLate(JobStatus),
     NotFound,
-}
-
-/// Which jobs a cancellation applies to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CancelMode {
-    /// Jobs that have not started, as on Azure.
-    BeforeStart,
-    /// Running jobs too: devices that were not called yet become `canceled`; calls that have been
-    /// sent are awaited.
-    Stop,
 }
 
 /// A stored job.

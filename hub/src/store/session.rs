@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
-use super::event::{self, EventKind};
+use super::event;
 use super::{Store, StoreError, damage, signed, time_text};
+use crate::types::{ConnectionEpoch, EventKind};
 
 /// Operations of the events of this table (Azure's `opType`).
 const CONNECTED: &str = "deviceConnected";
@@ -17,10 +18,6 @@ const DISCONNECTED: &str = "deviceDisconnected";
 
 /// The reason of disconnections that the previous run of the hub did not record.
 const HUB_STARTED: &str = "the hub ended without taking leave of its devices";
-
-/// Identifies a connection among those of its device; later ones are greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ConnectionEpoch(pub(crate) u64);
 
 /// A subscription of a persistent session: the filter and the granted QoS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

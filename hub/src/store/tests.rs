@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::EventLimits;
+use crate::types::{AuditFilter, CancelMode, ConnectionEpoch, EventFilter};
 
 mod damage;
 

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
 use super::device::{self, DeviceRecord};
-use super::event::{self, EventKind};
+use super::event;
 use super::writer::Write;
 use super::{DesiredChange, Store, StoreError, signed, unsigned};
+use crate::types::EventKind;
 
 /// A twin with its identity.
 #[derive(Debug, Clone)]
