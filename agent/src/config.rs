@@ -284,6 +284,7 @@ impl AgentConfig {
 
     /// Parses `text` as the configuration file `path`, overridden by `variables`, with the given
     /// connection string.
+    #[cfg(feature = "fuzzing")]
     pub(crate) fn read_text(
         path: &Path,
         text: &str,

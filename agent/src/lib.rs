@@ -35,6 +35,7 @@ pub mod controller;
 mod event_log;
 #[doc(hidden)]
 pub mod fail_point;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gpio;

@@ -51,6 +51,7 @@ pub(crate) use health::Health;
 use metrics::Certificates;
 use page::{PageRequest, page_response};
 use request::{Document, Id, Parameters};
+#[cfg(feature = "fuzzing")]
 pub(crate) use request::{read_document, without_bom};
 pub(crate) use server::serve;
 pub(crate) use websocket::{DeviceSocket, ServeDevice};

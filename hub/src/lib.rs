@@ -20,6 +20,7 @@ pub mod check;
 pub mod config;
 mod data;
 mod error;
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;

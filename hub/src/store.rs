@@ -52,7 +52,9 @@ pub(crate) use job_device::{
     ClaimRequest, ClaimedDevices, DeviceJobRecord, DeviceOutcome, DeviceResult,
 };
 pub(crate) use policy::PolicyFile;
-pub(crate) use query::{Continuation, GroupPosition, Page, RowPosition, TokenPayload, scratch};
+#[cfg(feature = "fuzzing")]
+pub(crate) use query::scratch;
+pub(crate) use query::{Continuation, GroupPosition, Page, RowPosition, TokenPayload};
 pub(crate) use session::StoredSubscription;
 pub(crate) use twin::{TwinChange, TwinEvent, TwinRecord};
 pub(crate) use writer::{AfterCommit, Committed};

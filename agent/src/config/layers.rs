@@ -119,6 +119,7 @@ impl Layers {
     }
 
     /// Uses `text` as the content of the file.
+    #[cfg(feature = "fuzzing")]
     pub(super) fn read_text(
         path: &Path,
         text: &str,

@@ -76,6 +76,7 @@ impl HttpError {
     }
 
     /// For people: what happened.
+    #[cfg(feature = "fuzzing")]
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

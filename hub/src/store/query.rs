@@ -5,6 +5,7 @@ mod functions;
 mod group;
 mod operand;
 mod page;
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod scratch;
 #[cfg(test)]
 mod tests;
