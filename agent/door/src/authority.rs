@@ -9,42 +9,24 @@ mod doubt;
 mod mode;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Fitted;
-use crate::contract::{CommandId, HeldBy, Mode, SlotState, Source, duration};
+use crate::contract::{CommandId, HeldBy, Mode, SlotState, Source, duration, words};
 use crate::time::Now;
 pub(crate) use doubt::Doubt;
 pub(crate) use mode::{BaseMode, Refusal};
 
-/// The wanted state of the strike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Want {
-    /// Locked against entry.
-    Locked,
-    /// Released: the door can be opened.
-    Released,
-}
-
-impl Want {
-    /// As spelled in configuration, payloads and messages: `locked` or `released`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Locked => "locked",
-            Self::Released => "released",
-        }
-    }
-}
-
-impl fmt::Display for Want {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// The wanted state of the strike.
+    pub enum Want {
+        /// Locked against entry.
+        Locked = "locked",
+        /// Released: the door can be opened.
+        Released = "released",
     }
 }
 
@@ -539,15 +521,6 @@ mod tests {
             assert_eq!(shortened, is_shortened, "{ends:?}");
             let expected = if is_shortened { Some(at(10)) } else { ends };
             assert_eq!(array.get(Slot::OperatorGrant).unwrap().expiry, expected);
-        }
-    }
-
-    #[test]
-    fn a_want_is_spelled_locked_or_released() {
-        for (want, text) in [(Want::Locked, "locked"), (Want::Released, "released")] {
-            assert_eq!(want.as_str(), text);
-            assert_eq!(want.to_string(), text);
-            assert_eq!(serde_json::to_string(&want).unwrap(), format!("{text:?}"));
         }
     }
 

@@ -7,9 +7,9 @@ mod command;
 pub mod duration;
 mod reply;
 mod self_test;
+mod word;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,188 +23,125 @@ pub use reply::{MethodReply, ReplyBody, ReplyError};
 pub use self_test::{Check, CheckResult, SelfTestReport};
 
 use crate::authority::{Slot, Want};
+pub(crate) use word::words;
 
-/// The observed state of the lock (Matter LockState). Without a bond sensor it is the commanded
-/// state, after the bond time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum LockState {
-    /// The bolt is thrown.
-    Locked,
-    /// Moving to locked.
-    Locking,
-    /// The bolt is retracted.
-    Unlocked,
-    /// Moving to unlocked.
-    Unlocking,
-    /// Driven, but not there within the bond time. Cleared by the next proven movement; not shown
-    /// while a bolt is retracted and released is wanted.
-    Jammed,
-    /// Not read yet, or not readable.
-    Unknown,
-}
-
-/// The state of the door position switch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum DoorState {
-    /// The door is open.
-    Open,
-    /// The door is closed; the lock may be in any state.
-    Closed,
-    /// Not read yet, or not readable.
-    Unknown,
-}
-
-/// Locked and closed and without a fault: derived, never stored (BACnet Secured_Status).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Secured {
-    /// Locked, closed, no fault.
-    Secured,
-    /// At least one of them is known to be false.
-    Unsecured,
-    /// The readings do not show it.
-    Unknown,
-}
-
-/// How the lock state is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Proof {
-    /// By the bond: the lock monitor input.
-    Bond,
-    /// The door is seen closed; the bolt is assumed to be where it was driven.
-    Contact,
-    /// By nothing.
-    None,
-}
-
-/// Alarms: conditions that need a person's attention (BACnet DOOR_ALARM_STATE).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Alarm {
-    /// The door opened without a grant, a request to exit or an unlock.
-    ForcedOpen,
-    /// The door is open for longer than allowed.
-    HeldOpen,
-    /// The strike did not reach the driven position, and no movement has been proven since.
-    Jammed,
-    /// The enclosure is open.
-    Tamper,
-    /// An input cannot be read, chatters, is stuck, or contradicts another.
-    SensorFault,
-    /// The strike cannot do what is wanted, since coil or motor must rest.
-    LockFault,
-    /// The bolt left without a request to exit, a grant or a command, and the door was not seen to
-    /// open.
-    LockForced,
-}
-
-impl Alarm {
-    /// All alarms.
-    pub const ALL: [Self; 7] = [
-        Self::ForcedOpen,
-        Self::HeldOpen,
-        Self::Jammed,
-        Self::Tamper,
-        Self::SensorFault,
-        Self::LockFault,
-        Self::LockForced,
-    ];
-
-    /// As spelled on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ForcedOpen => "forcedOpen",
-            Self::HeldOpen => "heldOpen",
-            Self::Jammed => "jammed",
-            Self::Tamper => "tamper",
-            Self::SensorFault => "sensorFault",
-            Self::LockFault => "lockFault",
-            Self::LockForced => "lockForced",
-        }
+words! {
+    /// The observed state of the lock (Matter LockState). Without a bond sensor it is the commanded
+    /// state, after the bond time.
+    pub enum LockState {
+        /// The bolt is thrown.
+        Locked = "locked",
+        /// Moving to locked.
+        Locking = "locking",
+        /// The bolt is retracted.
+        Unlocked = "unlocked",
+        /// Moving to unlocked.
+        Unlocking = "unlocking",
+        /// Driven, but not there within the bond time. Cleared by the next proven movement; not
+        /// shown while a bolt is retracted and released is wanted.
+        Jammed = "jammed",
+        /// Not read yet, or not readable.
+        Unknown = "unknown",
     }
 }
 
-impl fmt::Display for Alarm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// The state of the door position switch.
+    pub enum DoorState {
+        /// The door is open.
+        Open = "open",
+        /// The door is closed; the lock may be in any state.
+        Closed = "closed",
+        /// Not read yet, or not readable.
+        Unknown = "unknown",
     }
 }
 
-/// The operating mode of the door (Matter OperatingMode).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Mode {
-    /// The authority array alone decides.
-    #[default]
-    Normal,
-    /// Released for free passage: fills slot 9.
-    Passage,
-    /// Operators cannot unlock: setting it empties slot 7 and a release in slot 8, and new unlocks
-    /// are refused.
-    Secure,
-    /// Locked against entry: fills slot 5. Keeps the displaced mode and refuses unlocks.
-    Lockdown,
-    /// Alarms are recorded as suppressed and not shown; otherwise as `normal`.
-    Maintenance,
+words! {
+    /// Locked and closed and without a fault: derived, never stored (BACnet Secured_Status).
+    pub enum Secured {
+        /// Locked, closed, no fault.
+        Secured = "secured",
+        /// At least one of them is known to be false.
+        Unsecured = "unsecured",
+        /// The readings do not show it.
+        Unknown = "unknown",
+    }
+}
+
+words! {
+    /// How the lock state is known.
+    pub enum Proof {
+        /// By the bond: the lock monitor input.
+        Bond = "bond",
+        /// The door is seen closed; the bolt is assumed to be where it was driven.
+        Contact = "contact",
+        /// By nothing.
+        None = "none",
+    }
+}
+
+words! {
+    /// Alarms: conditions that need a person's attention (BACnet DOOR_ALARM_STATE).
+    pub enum Alarm {
+        /// The door opened without a grant, a request to exit or an unlock.
+        ForcedOpen = "forcedOpen",
+        /// The door is open for longer than allowed.
+        HeldOpen = "heldOpen",
+        /// The strike did not reach the driven position, and no movement has been proven since.
+        Jammed = "jammed",
+        /// The enclosure is open.
+        Tamper = "tamper",
+        /// An input cannot be read, chatters, is stuck, or contradicts another.
+        SensorFault = "sensorFault",
+        /// The strike cannot do what is wanted, since coil or motor must rest.
+        LockFault = "lockFault",
+        /// The bolt left without a request to exit, a grant or a command, and the door was not seen
+        /// to open.
+        LockForced = "lockForced",
+    }
+}
+
+words! {
+    /// The operating mode of the door (Matter OperatingMode).
+    #[derive(Default)]
+    pub enum Mode {
+        /// The authority array alone decides.
+        #[default]
+        Normal = "normal",
+        /// Released for free passage: fills slot 9.
+        Passage = "passage",
+        /// Operators cannot unlock: setting it empties slot 7 and a release in slot 8, and new
+        /// unlocks are refused.
+        Secure = "secure",
+        /// Locked against entry: fills slot 5. Keeps the displaced mode and refuses unlocks.
+        Lockdown = "lockdown",
+        /// Alarms are recorded as suppressed and not shown; otherwise as `normal`.
+        Maintenance = "maintenance",
+    }
 }
 
 impl Mode {
-    /// All modes.
-    pub const ALL: [Self; 5] = [
-        Self::Normal,
-        Self::Passage,
-        Self::Secure,
-        Self::Lockdown,
-        Self::Maintenance,
-    ];
     /// The modes as text, for error messages.
     pub const EXPECTED: &'static str = "one of normal, passage, secure, lockdown, maintenance";
-
-    /// As spelled on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Normal => "normal",
-            Self::Passage => "passage",
-            Self::Secure => "secure",
-            Self::Lockdown => "lockdown",
-            Self::Maintenance => "maintenance",
-        }
-    }
-
-    /// The mode with that spelling.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.as_str() == text)
-    }
 }
 
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// What caused a change (Matter OperationSource).
+    pub enum Source {
+        /// A command from the hub.
+        Remote = "remote",
+        /// The schedule, or the relinquish default.
+        Schedule = "schedule",
+        /// The request-to-exit input.
+        Rex = "rex",
+        /// The fire release input.
+        Fire = "fire",
+        /// An input at the door, or its handle.
+        Local = "local",
+        /// The coil guard.
+        Protection = "protection",
     }
-}
-
-/// What caused a change (Matter OperationSource).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Source {
-    /// A command from the hub.
-    Remote,
-    /// The schedule, or the relinquish default.
-    Schedule,
-    /// The request-to-exit input.
-    Rex,
-    /// The fire release input.
-    Fire,
-    /// An input at the door, or its handle.
-    Local,
-    /// The coil guard.
-    Protection,
 }
 
 /// The deciding slot of the authority array.
@@ -250,18 +187,18 @@ pub struct LockStatus {
     pub held_by: Option<HeldBy>,
 }
 
-/// The kind of fault of an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum InputFault {
-    /// The input cannot be read.
-    Unreadable,
-    /// The bolt reads thrown in an open door.
-    Contradiction,
-    /// The level changes more often than a person could make it: 20 times within 5 s.
-    Chatter,
-    /// A button has been active for 5 minutes.
-    Stuck,
+words! {
+    /// The kind of fault of an input.
+    pub enum InputFault {
+        /// The input cannot be read.
+        Unreadable = "unreadable",
+        /// The bolt reads thrown in an open door.
+        Contradiction = "contradiction",
+        /// The level changes more often than a person could make it: 20 times within 5 s.
+        Chatter = "chatter",
+        /// A button has been active for 5 minutes.
+        Stuck = "stuck",
+    }
 }
 
 /// A raised alarm.

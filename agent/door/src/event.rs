@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::authority::{Slot, Want};
 use crate::contract::{
-    Alarm, CommandId, DoorState, InputFault, LockState, Mode, Proof, Secured, Source,
+    Alarm, CommandId, DoorState, InputFault, LockState, Mode, Proof, Secured, Source, words,
 };
 use crate::time::ClockQuality;
 
@@ -148,16 +148,16 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Why a start does not restore a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum DropReason {
-    /// The entry has an end, and without a trusted clock it is unknown whether that has passed.
-    TimeUnknown,
-    /// The newest saved state may be lost, and the entry released the door.
-    InDoubt,
-    /// The input that fills the slot is not fitted, so nothing could empty it.
-    InputNotFitted,
+words! {
+    /// Why a start does not restore a slot.
+    pub enum DropReason {
+        /// The entry has an end, and without a trusted clock it is unknown whether that has passed.
+        TimeUnknown = "timeUnknown",
+        /// The newest saved state may be lost, and the entry released the door.
+        InDoubt = "inDoubt",
+        /// The input that fills the slot is not fitted, so nothing could empty it.
+        InputNotFitted = "inputNotFitted",
+    }
 }
 
 impl Event {

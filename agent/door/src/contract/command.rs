@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use super::duration;
 use super::reply::MethodReply;
+use super::words;
 use crate::authority::Slot;
 use fields::Fields;
 pub use identify::Identity;
@@ -118,14 +119,14 @@ pub struct LockDoor {
     pub header: CommandHeader,
 }
 
-/// A release for one passage, for a time of the door's settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Pulse {
-    /// The strike time.
-    Strike,
-    /// The extended strike time.
-    Extended,
+words! {
+    /// A release for one passage, for a time of the door's settings.
+    pub enum Pulse {
+        /// The strike time.
+        Strike = "strike",
+        /// The extended strike time.
+        Extended = "extended",
+    }
 }
 
 /// Payload of `unlockDoor`. With a time or a pulse it is an operator grant, else an operator hold.

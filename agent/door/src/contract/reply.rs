@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Alarm, Check, CheckResult, DoorReport, Identity, LockStatus, METHODS, Mode, Raised, Reboot,
-    SelfTestReport, SlotState,
+    SelfTestReport, SlotState, words,
 };
 use crate::authority::{AuthorityArray, Want};
 
@@ -33,32 +33,32 @@ pub struct MethodReply {
     pub body: Box<ReplyBody>,
 }
 
-/// Why a method failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ReplyError {
-    /// 400: the payload is invalid; see `field`, `value` and `expected`.
-    BadPayload,
-    /// 404: the door has no such method.
-    UnknownMethod,
-    /// 409: the door's mode allows no unlock; see `heldBy` and `mode`.
-    Refused,
-    /// 409: another command already has this `commandId`.
-    CommandIdTaken,
-    /// 410: the command has expired, or without a trusted clock that cannot be checked.
-    Expired,
-    /// 500: the strike did not reach the position within the bond time.
-    Jammed,
-    /// 500: the coil or motor must rest.
-    LockFault,
-    /// 500: an input cannot be read, or two contradict each other.
-    SensorFault,
-    /// 500: the state could not be saved. A lock acts nevertheless, an unlock does not.
-    NotStored,
-    /// 500: this machine cannot do it.
-    NotPossible,
-    /// 500: the door did not answer in time; whether it acted is unknown.
-    NoAnswer,
+words! {
+    /// Why a method failed.
+    pub enum ReplyError {
+        /// 400: the payload is invalid; see `field`, `value` and `expected`.
+        BadPayload = "badPayload",
+        /// 404: the door has no such method.
+        UnknownMethod = "unknownMethod",
+        /// 409: the door's mode allows no unlock; see `heldBy` and `mode`.
+        Refused = "refused",
+        /// 409: another command already has this `commandId`.
+        CommandIdTaken = "commandIdTaken",
+        /// 410: the command has expired, or without a trusted clock that cannot be checked.
+        Expired = "expired",
+        /// 500: the strike did not reach the position within the bond time.
+        Jammed = "jammed",
+        /// 500: the coil or motor must rest.
+        LockFault = "lockFault",
+        /// 500: an input cannot be read, or two contradict each other.
+        SensorFault = "sensorFault",
+        /// 500: the state could not be saved. A lock acts nevertheless, an unlock does not.
+        NotStored = "notStored",
+        /// 500: this machine cannot do it.
+        NotPossible = "notPossible",
+        /// 500: the door did not answer in time; whether it acted is unknown.
+        NoAnswer = "noAnswer",
+    }
 }
 
 /// JSON body of a [`MethodReply`].

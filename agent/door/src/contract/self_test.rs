@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::words;
+
 /// Checks of the hardware that need no movement of the bolt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,16 +28,16 @@ pub struct Check {
     pub detail: String,
 }
 
-/// Result of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum CheckResult {
-    /// All is well.
-    Passed,
-    /// It works with limitations.
-    Warning,
-    /// It does not work.
-    Failed,
+words! {
+    /// Result of a check.
+    pub enum CheckResult {
+        /// All is well.
+        Passed = "passed",
+        /// It works with limitations.
+        Warning = "warning",
+        /// It does not work.
+        Failed = "failed",
+    }
 }
 
 impl Check {

@@ -141,10 +141,8 @@ impl<'a> Fields<'a> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        let pulse = match value.as_str() {
-            Some("strike") => Pulse::Strike,
-            Some("extended") => Pulse::Extended,
-            _ => return Err(self.refuse(key, value, "\"strike\" or \"extended\"")),
+        let Some(pulse) = value.as_str().and_then(Pulse::parse) else {
+            return Err(self.refuse(key, value, "\"strike\" or \"extended\""));
         };
         if let Some(other) = others.iter().find(|other| self.get(other).is_some()) {
             let expected = format!("no {other} with a pulse, which has its own time");
