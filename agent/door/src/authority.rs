@@ -14,131 +14,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Fitted;
-use crate::contract::{CommandId, HeldBy, Mode, SlotState, Source, duration, words};
+use crate::contract::{CommandId, HeldBy, Mode, Slot, SlotState, Want, duration};
 use crate::time::Now;
 pub(crate) use doubt::Doubt;
 pub(crate) use mode::{BaseMode, Refusal};
-
-words! {
-    /// The wanted state of the strike.
-    pub enum Want {
-        /// Locked against entry.
-        Locked = "locked",
-        /// Released: the door can be opened.
-        Released = "released",
-    }
-}
-
-/// A slot of the array, ordered by priority; serialized as its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "u8", try_from = "u8")]
-pub enum Slot {
-    /// 1: the fire release input; latched until it is reset at the door.
-    FireRelease,
-    /// 2: the request-to-exit input. No command can disable it.
-    RequestToExit,
-    /// 3: the local grant input: an existing reader or keypad, service at the door.
-    LocalGrant,
-    /// 5: mode `lockdown`, locked against entry. Slots 1 to 3 still win.
-    Lockdown,
-    /// 7: `unlockDoor` with a time.
-    OperatorGrant,
-    /// 8: `lockDoor`, or `unlockDoor` without a time.
-    OperatorHold,
-    /// 9: mode `passage`, released.
-    Passage,
-}
-
-impl Slot {
-    /// All slots, highest priority first.
-    pub const ALL: [Self; 7] = [
-        Self::FireRelease,
-        Self::RequestToExit,
-        Self::LocalGrant,
-        Self::Lockdown,
-        Self::OperatorGrant,
-        Self::OperatorHold,
-        Self::Passage,
-    ];
-
-    /// The slot's number; 1 is the highest priority.
-    #[must_use]
-    pub fn number(self) -> u8 {
-        match self {
-            Self::FireRelease => 1,
-            Self::RequestToExit => 2,
-            Self::LocalGrant => 3,
-            Self::Lockdown => 5,
-            Self::OperatorGrant => 7,
-            Self::OperatorHold => 8,
-            Self::Passage => 9,
-        }
-    }
-
-    /// The reported source of a change that this slot decides.
-    #[must_use]
-    pub fn source(self) -> Source {
-        match self {
-            Self::FireRelease => Source::Fire,
-            Self::RequestToExit => Source::Rex,
-            Self::LocalGrant => Source::Local,
-            Self::Lockdown | Self::OperatorGrant | Self::OperatorHold | Self::Passage => {
-                Source::Remote
-            }
-        }
-    }
-
-    /// Whether an input at the door fills it. Such a slot is never blocked, and only the fire latch
-    /// is saved.
-    pub(crate) fn is_at_the_door(self) -> bool {
-        self <= Self::LocalGrant
-    }
-
-    /// Key of the input that fills it, in `[board.inputs]`; `None` for slots that commands fill.
-    #[must_use]
-    pub fn input(self) -> Option<&'static str> {
-        match self {
-            Self::FireRelease => Some("fire"),
-            Self::RequestToExit => Some("rex"),
-            Self::LocalGrant => Some("grant"),
-            Self::Lockdown | Self::OperatorGrant | Self::OperatorHold | Self::Passage => None,
-        }
-    }
-
-    /// Whether the input that fills it is fitted; true for slots that commands fill.
-    pub(crate) fn is_fitted(self, fitted: Fitted) -> bool {
-        match self {
-            Self::FireRelease => fitted.fire,
-            Self::RequestToExit => fitted.rex,
-            Self::LocalGrant => fitted.grant,
-            Self::Lockdown | Self::OperatorGrant | Self::OperatorHold | Self::Passage => true,
-        }
-    }
-
-    /// Whether its entry is restored after a restart. A button press is not.
-    #[must_use]
-    pub fn outlasts_restart(self) -> bool {
-        !self.is_at_the_door() || self == Self::FireRelease
-    }
-}
-
-impl From<Slot> for u8 {
-    fn from(slot: Slot) -> Self {
-        slot.number()
-    }
-}
-
-impl TryFrom<u8> for Slot {
-    type Error = String;
-
-    fn try_from(number: u8) -> Result<Self, Self::Error> {
-        Self::ALL
-            .into_iter()
-            .find(|slot| slot.number() == number)
-            .ok_or_else(|| format!("{number} is not a slot of the authority array"))
-    }
-}
 
 /// When an entry ends.
 ///
@@ -522,32 +401,5 @@ mod tests {
             let expected = if is_shortened { Some(at(10)) } else { ends };
             assert_eq!(array.get(Slot::OperatorGrant).unwrap().expiry, expected);
         }
-    }
-
-    #[test]
-    fn the_slots_at_the_door_name_the_input_that_fills_them() {
-        let inputs = Slot::ALL.map(|slot| (slot.number(), slot.input()));
-        assert_eq!(
-            inputs,
-            [
-                (1, Some("fire")),
-                (2, Some("rex")),
-                (3, Some("grant")),
-                (5, None),
-                (7, None),
-                (8, None),
-                (9, None),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_slot_is_spelled_by_its_number() {
-        for slot in Slot::ALL {
-            let text = serde_json::to_string(&slot).unwrap();
-            assert_eq!(text, slot.number().to_string());
-            assert_eq!(serde_json::from_str::<Slot>(&text).unwrap(), slot);
-        }
-        assert!(serde_json::from_str::<Slot>("4").is_err());
     }
 }

@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::authority::Want;
-use crate::contract::duration;
+use crate::contract::{Want, duration};
 pub use error::ConfigError;
 pub use overrides::{Overrides, Setting};
 pub use rest::Rest;

@@ -3,6 +3,7 @@
 //! Names come from the Matter Door Lock cluster, the BACnet Access Door object and Home Assistant's
 //! lock entity.
 
+mod array;
 mod command;
 pub mod duration;
 mod reply;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use array::{HeldBy, Slot, SlotState, Want};
 pub use command::{
     Command, CommandHeader, CommandId, Identity, InvalidCommandId, LockDoor, METHODS, Pulse,
     Reboot, Relinquish, SetMode, UnlockDoor,
@@ -22,7 +24,6 @@ pub use command::{
 pub use reply::{MethodReply, ReplyBody, ReplyError};
 pub use self_test::{Check, CheckResult, SelfTestReport};
 
-use crate::authority::{Slot, Want};
 pub(crate) use word::words;
 
 words! {
@@ -142,31 +143,6 @@ words! {
         /// The coil guard.
         Protection = "protection",
     }
-}
-
-/// The deciding slot of the authority array.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldBy {
-    /// The slot, as its number.
-    pub slot: Slot,
-    /// When it ends; `None` without an end, or if the clock is not trusted.
-    pub until: Option<Timestamp>,
-}
-
-/// An occupied slot of the authority array, as in the reply to `getState`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SlotState {
-    /// The slot, as its number.
-    pub slot: Slot,
-    /// The wanted state.
-    pub want: Want,
-    /// What filled it.
-    pub source: Source,
-    /// When it ends; `None` without an end, or if the clock is not trusted.
-    pub until: Option<Timestamp>,
-    /// Id of the command that filled it.
-    pub command_id: Option<CommandId>,
 }
 
 /// The part of the state that is in each reply of a door.

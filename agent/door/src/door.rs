@@ -21,11 +21,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::authority::{AuthorityArray, Entry, Expiry, Slot, Want};
+use crate::authority::{AuthorityArray, Entry, Expiry};
 use crate::config::{DoorConfig, Overrides, Relock, Rest};
 use crate::contract::{
     Alarm, Command, DoorReport, DoorState, LockState, LockStatus, MethodReply, Mode, Raised,
-    Secured, Source,
+    Secured, Slot, Source, Want,
 };
 use crate::event::{Event, EventKind};
 use crate::saved::SavedDoor;

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::authority::{Slot, Want};
 use crate::contract::{
-    Alarm, CommandId, DoorState, InputFault, LockState, Mode, Proof, Secured, Source, words,
+    Alarm, CommandId, DoorState, InputFault, LockState, Mode, Proof, Secured, Slot, Source, Want,
+    words,
 };
 use crate::time::ClockQuality;
 

@@ -27,9 +27,9 @@ mod sensing;
 mod strike;
 mod time;
 
-pub use authority::{AuthorityArray, Entry, Slot, Want};
+pub use authority::{AuthorityArray, Entry};
 pub use config::{ConfigError, DoorConfig, DoorSettings, Fitted, Overrides, Setting, StrikeConfig};
-pub use contract::{Command, DoorReport, MethodReply};
+pub use contract::{Command, DoorReport, MethodReply, Slot, Want};
 pub use desired::{DesiredDoor, DesiredMode};
 pub use door::{Action, Door, Generation, NotSaved, Ticket};
 pub use event::{DropReason, Event, EventKind};

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::authority::{AuthorityArray, BaseMode, Doubt, Entry, Expiry, ExpiryClock, Slot, Want};
+use crate::authority::{AuthorityArray, BaseMode, Doubt, Entry, Expiry, ExpiryClock};
 use crate::config::{Fitted, Overrides, Setting};
-use crate::contract::{CommandId, Mode, Raised};
+use crate::contract::{CommandId, Mode, Raised, Slot, Want};
 use crate::desired::{DesiredDoor, DesiredMode};
 use crate::door::AcceptedCommand;
 use crate::event::DropReason;

@@ -19,9 +19,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::authority::Want;
 use crate::config::{Actuator, DoorConfig, FailMode};
-use crate::contract::{LockState, duration};
+use crate::contract::{LockState, Want, duration};
 use coil::Coil;
 use failures::Failures;
 

@@ -8,7 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::mode::BaseMode;
-use super::{AuthorityArray, Entry, Slot, Want};
+use super::{AuthorityArray, Entry};
+use crate::contract::{Slot, Want};
 
 /// Why a door is in doubt, and which mode is due to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

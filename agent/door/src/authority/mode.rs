@@ -15,8 +15,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuthorityArray, Entry, Slot, Want};
-use crate::contract::{CommandId, Mode};
+use super::{AuthorityArray, Entry};
+use crate::contract::{CommandId, Mode, Slot, Want};
 
 /// A mode that a lockdown can displace: any but lockdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

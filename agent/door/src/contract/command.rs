@@ -15,8 +15,7 @@ use thiserror::Error;
 
 use super::duration;
 use super::reply::MethodReply;
-use super::words;
-use crate::authority::Slot;
+use super::{Slot, words};
 use fields::Fields;
 pub use identify::Identity;
 pub use reboot::Reboot;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Alarm, Check, CheckResult, DoorReport, Identity, LockStatus, METHODS, Mode, Raised, Reboot,
-    SelfTestReport, SlotState, words,
+    SelfTestReport, SlotState, Want, words,
 };
-use crate::authority::{AuthorityArray, Want};
+use crate::authority::AuthorityArray;
 
 /// Longest part of an invalid value that is sent back, in characters.
 const MAX_SHOWN: usize = 80;

@@ -7,9 +7,10 @@ use super::change::ArrayChange;
 use super::command::{check_not_after, expired_reply};
 use super::forced_lock::ForcedLock;
 use super::{Door, Generation, StepEffects, Ticket};
-use crate::authority::{AuthorityArray, Slot, Want};
+use crate::authority::AuthorityArray;
 use crate::contract::{
     Alarm, CommandHeader, CommandId, DoorState, LockStatus, MethodReply, Mode, ReplyError, Secured,
+    Slot, Want,
 };
 use crate::event::EventKind;
 use crate::strike::{Failure, Phase};

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::authority::{AuthorityArray, Entry, Expiry, Slot, Want};
+use crate::authority::{AuthorityArray, Entry, Expiry};
 use crate::contract::{
-    Command, CommandId, LockDoor, MethodReply, Mode, Relinquish, ReplyError, UnlockDoor, duration,
+    Command, CommandId, LockDoor, MethodReply, Mode, Relinquish, ReplyError, Slot, UnlockDoor,
+    Want, duration,
 };
 use crate::time::Now;
 

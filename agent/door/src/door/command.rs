@@ -9,9 +9,10 @@ use super::change::{ArrayChange, clock_untrusted};
 use super::disk::Purpose;
 use super::memory::{AcceptedCommand, IdConflict};
 use super::{Door, StepEffects, Ticket};
-use crate::authority::{AuthorityArray, Refusal, Slot, Want};
+use crate::authority::{AuthorityArray, Refusal};
 use crate::contract::{
-    Command, CommandHeader, CommandId, HeldBy, MethodReply, Pulse, ReplyError, UnlockDoor,
+    Command, CommandHeader, CommandId, HeldBy, MethodReply, Pulse, ReplyError, Slot, UnlockDoor,
+    Want,
 };
 use crate::event::EventKind;
 use crate::time::Now;

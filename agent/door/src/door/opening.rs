@@ -8,8 +8,9 @@
 
 use std::time::Duration;
 
-use crate::authority::{AuthorityArray, Slot, Want};
+use crate::authority::AuthorityArray;
 use crate::config::DoorSettings;
+use crate::contract::{Slot, Want};
 use crate::sensing::Reading;
 
 /// How long after a release an opening still belongs to it: the door position switch follows with a

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Failure;
-use crate::authority::Want;
+use crate::contract::Want;
 
 /// Pause between attempts while an input at the door asks: fire release, exit button or reader.
 const PAUSE_AT_THE_DOOR: Duration = Duration::from_secs(2);

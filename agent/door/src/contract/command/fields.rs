@@ -5,8 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{CommandHeader, MethodReply, Pulse, duration};
-use crate::authority::Slot;
+use super::{CommandHeader, MethodReply, Pulse, Slot, duration};
 
 /// Longest reason of a command, in bytes.
 const MAX_REASON: usize = 256;
