@@ -1,11 +1,12 @@
 //! Outcome of a job at each door, judged by the door's answer: the hub counts answers, an operator
 //! counts secured doors.
 
-use door_core::contract::Mode;
-use iothub_protocol::job::{DeviceJob, DeviceJobStatus, JobAction, JobRequest, JobResponse};
+use door_core::contract::{Command, Goal};
+use iothub_protocol::job::{DeviceJob, DeviceJobStatus, JobResponse};
 use iothub_protocol::method::MethodRequest;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::door::{LOCK_TITLES, LockState};
 use crate::exit_status::ExitStatus;
@@ -77,31 +78,21 @@ pub(crate) struct Tally {
 impl JobGoal {
     /// The goal of an existing job.
     pub(crate) fn of(job: &JobResponse, accept_unproven: bool) -> Self {
-        Self::of_call(job.cloud_to_device_method.as_ref(), accept_unproven)
+        let call = job.cloud_to_device_method.as_ref();
+        call.map_or(Self::Changed, |call| Self::of_call(call, accept_unproven))
     }
 
-    /// The goal of a job to create.
-    pub(crate) fn of_request(request: &JobRequest) -> Self {
-        match &request.action {
-            JobAction::Method(call) => Self::of_call(Some(call), false),
-            JobAction::UpdateTwin(_) => Self::Changed,
-        }
+    pub(crate) fn of_call(call: &MethodRequest, accept_unproven: bool) -> Self {
+        door_command(call).map_or(Self::Answered, |command| {
+            Self::of_command(&command, accept_unproven)
+        })
     }
 
-    /// The goal of a method call; without a call, the job changes a twin.
-    pub(crate) fn of_call(call: Option<&MethodRequest>, accept_unproven: bool) -> Self {
-        let Some(call) = call else {
-            return Self::Changed;
-        };
-        match call.method_name().as_str() {
-            "lockDoor" => Self::Secured { accept_unproven },
-            "unlockDoor" => Self::Released,
-            "setMode" => match requested_mode(call) {
-                Some(Mode::Lockdown | Mode::Secure) => Self::Secured { accept_unproven },
-                Some(Mode::Passage) => Self::Released,
-                Some(Mode::Normal | Mode::Maintenance) | None => Self::Answered,
-            },
-            _ => Self::Answered,
+    pub(crate) fn of_command(command: &Command, accept_unproven: bool) -> Self {
+        match command.goal() {
+            Goal::Secured => Self::Secured { accept_unproven },
+            Goal::Released => Self::Released,
+            Goal::Answered => Self::Answered,
         }
     }
 
@@ -129,13 +120,25 @@ impl JobGoal {
     }
 }
 
-/// The mode of a `setMode`. Its payload is an object, or a string that contains one.
-fn requested_mode(call: &MethodRequest) -> Option<Mode> {
-    let mut payload: Value = serde_json::from_str(call.payload()?.get()).ok()?;
+/// The command of a call, without members that this version does not accept: the call may be one
+/// of a newer doorctl, or for another device.
+pub(crate) fn door_command(call: &MethodRequest) -> Option<Command> {
+    let text = call.payload().map_or("null", RawValue::get);
+    let mut payload: Value = serde_json::from_str(text).unwrap_or_default();
     if let Value::String(text) = &payload {
-        payload = serde_json::from_str(text).ok()?;
+        payload = serde_json::from_str(text).unwrap_or_default();
     }
-    Mode::parse(payload.get("mode")?.as_str()?)
+    let mut members = match payload {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    };
+    loop {
+        let payload = serde_json::to_vec(&members).ok()?;
+        match Command::parse(call.method_name().as_str(), &payload) {
+            Ok(command) => return Some(command),
+            Err(reply) => members.shift_remove(reply.body.field?.as_str())?,
+        };
+    }
 }
 
 impl OutcomeRow {

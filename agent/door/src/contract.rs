@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 pub use array::{HeldBy, Slot, SlotState, Want};
 pub use command::{
-    Command, CommandHeader, CommandId, Identity, InvalidCommandId, LockDoor, METHODS, Pulse,
+    Command, CommandHeader, CommandId, Goal, Identity, InvalidCommandId, LockDoor, METHODS, Pulse,
     Reboot, Relinquish, SetMode, UnlockDoor,
 };
 pub use reply::{MethodReply, ReplyBody, ReplyError};

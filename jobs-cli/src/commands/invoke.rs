@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use door_core::contract::Command;
 use door_core::contract::duration::to_text;
 use iothub_protocol::MethodName;
 use iothub_protocol::method::{
@@ -29,7 +30,7 @@ pub(crate) async fn run(args: &InvokeArgs, session: &Session) -> anyhow::Result<
         args.connect_timeout,
         args.response_timeout,
     )?;
-    warn_without_end(&call, &session.printer);
+    warn_of_call(&call, &session.printer);
     let id = door(&args.door)?;
     let result = match session.hub.invoke(&id, &call).await {
         Ok(result) => result,
@@ -72,9 +73,27 @@ pub(crate) fn call(
     })
 }
 
+/// Builds the call of a command.
+pub(crate) fn door_call(
+    command: &Command,
+    connect_timeout: Duration,
+    response_timeout: Option<Duration>,
+) -> anyhow::Result<MethodRequest> {
+    let (method, payload) = command.to_call();
+    call(method, payload, connect_timeout, response_timeout)
+}
+
+/// As [`warn_without_end`], for a call with a payload as the user gave it.
+pub(crate) fn warn_of_call(call: &MethodRequest, printer: &Printer) {
+    let payload = call.payload().map_or("", RawValue::get);
+    if let Ok(command) = Command::parse(call.method_name().as_str(), payload.as_bytes()) {
+        warn_without_end(&command, printer);
+    }
+}
+
 /// Warns of an unlock without an end: an unattended door stays unlocked until somebody notices.
-pub(crate) fn warn_without_end(call: &MethodRequest, printer: &Printer) {
-    if unlocks_without_end(call) {
+pub(crate) fn warn_without_end(command: &Command, printer: &Printer) {
+    if unlocks_without_end(command) {
         printer.warn(
             "this unlock has no end: doors stay unlocked until doorctl relinquish; to set an end: \
              --for or --until, or unlockTime, until or pulse in a payload",
@@ -82,16 +101,11 @@ pub(crate) fn warn_without_end(call: &MethodRequest, printer: &Printer) {
     }
 }
 
-fn unlocks_without_end(call: &MethodRequest) -> bool {
-    let payload = call.payload().map_or("null", RawValue::get);
-    let mut payload: Value = serde_json::from_str(payload).unwrap_or_default();
-    // A string that holds the payload as JSON, as Azure's samples send it.
-    if let Value::String(text) = &payload {
-        payload = serde_json::from_str(text).unwrap_or_default();
-    }
-    let ends = |member| payload.get(member).is_some_and(|value| !value.is_null());
-    call.method_name().as_str() == "unlockDoor"
-        && !["unlockTime", "until", "pulse"].into_iter().any(ends)
+fn unlocks_without_end(command: &Command) -> bool {
+    let Command::Unlock(unlock) = command else {
+        return false;
+    };
+    unlock.unlock_time.is_none() && unlock.until.is_none() && unlock.pulse.is_none()
 }
 
 /// The response timeout to send for these flags. A hub refuses one below the connect timeout
@@ -223,30 +237,17 @@ mod tests {
     #[test]
     fn an_unlock_without_an_end_is_detected() {
         for (method, payload, expected) in [
-            ("unlockDoor", None, true),
-            ("unlockDoor", Some("null"), true),
-            ("unlockDoor", Some("{}"), true),
-            (
-                "unlockDoor",
-                Some(r#"{"unlockTime":null,"commandId":"a"}"#),
-                true,
-            ),
-            ("unlockDoor", Some(r#""{}""#), true),
-            ("unlockDoor", Some(r#"{"unlockTime":"10m"}"#), false),
-            ("unlockDoor", Some(r#"{"unlockTime":600}"#), false),
-            (
-                "unlockDoor",
-                Some(r#"{"until":"2026-11-23T22:10:00Z"}"#),
-                false,
-            ),
-            ("unlockDoor", Some(r#"{"pulse":"strike"}"#), false),
-            ("unlockDoor", Some(r#""{\"unlockTime\":\"10m\"}""#), false),
-            ("lockDoor", None, false),
-            ("relinquish", Some("{}"), false),
+            ("unlockDoor", "", true),
+            ("unlockDoor", r#"{"unlockTime":null,"commandId":"a"}"#, true),
+            ("unlockDoor", r#""{}""#, true),
+            ("unlockDoor", r#"{"unlockTime":"10m"}"#, false),
+            ("unlockDoor", r#"{"until":"2026-11-23T22:10:00Z"}"#, false),
+            ("unlockDoor", r#"{"pulse":"strike"}"#, false),
+            ("lockDoor", "", false),
+            ("relinquish", "{}", false),
         ] {
-            let payload = payload.map(|text| RawValue::from_string(text.to_owned()).unwrap());
-            let call = call(method, payload, Duration::ZERO, None).unwrap();
-            assert_eq!(unlocks_without_end(&call), expected, "{call:?}");
+            let command = Command::parse(method, payload.as_bytes()).unwrap();
+            assert_eq!(unlocks_without_end(&command), expected, "{command:?}");
         }
     }
 }

@@ -98,10 +98,11 @@ fn a_mode_that_locks_or_releases_is_judged_by_the_lock_state() {
         (r#"{"mode":"normal"}"#, JobGoal::Answered),
         (r#"{"mode":"open"}"#, JobGoal::Answered),
         ("[1]", JobGoal::Answered),
+        (r#"{"mode":"lockdown","until":"tomorrow","level":3}"#, LOCK),
     ] {
         let call = MethodRequest::new("setMode".parse().unwrap())
             .with_payload(serde_json::value::RawValue::from_string(payload.to_owned()).unwrap());
-        assert_eq!(JobGoal::of_call(Some(&call), false), goal, "{payload}");
+        assert_eq!(JobGoal::of_call(&call, false), goal, "{payload}");
     }
 }
 

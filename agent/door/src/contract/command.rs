@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use thiserror::Error;
 
 use super::duration;
 use super::reply::MethodReply;
-use super::{Slot, words};
+use super::{Mode, Slot, words};
 use fields::Fields;
 pub use identify::Identity;
 pub use reboot::Reboot;
@@ -178,6 +179,17 @@ pub enum Command {
     SelfTest,
 }
 
+/// What a door must show for a command to count as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// That it is secured.
+    Secured,
+    /// That it is unlocked.
+    Released,
+    /// Nothing but a successful answer.
+    Answered,
+}
+
 impl Command {
     /// Parses a method call. The payload is an object, a JSON string that contains one, `null` or
     /// empty.
@@ -239,35 +251,50 @@ impl Command {
         }
     }
 
+    /// The call as it is sent: method and payload. A command that only reads has no payload. The
+    /// inverse of [`Command::parse`] for what that accepts.
+    #[must_use]
+    pub fn to_call(&self) -> (&'static str, Option<Box<RawValue>>) {
+        let payload = match self {
+            Self::Lock(lock) => to_raw_value(lock),
+            Self::Unlock(unlock) => to_raw_value(unlock),
+            Self::Relinquish(relinquish) => to_raw_value(relinquish),
+            Self::SetMode(set) => to_raw_value(set),
+            Self::GetState | Self::SelfTest => return (self.method(), None),
+        };
+        let payload = payload.expect("a payload has string keys only");
+        (self.method(), Some(payload))
+    }
+
+    /// What a door must show for the command to count as done.
+    #[must_use]
+    pub fn goal(&self) -> Goal {
+        match self {
+            Self::Lock(_) => Goal::Secured,
+            Self::Unlock(_) => Goal::Released,
+            Self::SetMode(set) => match set.mode {
+                Mode::Lockdown | Mode::Secure => Goal::Secured,
+                Mode::Passage => Goal::Released,
+                Mode::Normal | Mode::Maintenance => Goal::Answered,
+            },
+            Self::Relinquish(_) | Self::GetState | Self::SelfTest => Goal::Answered,
+        }
+    }
+
     /// Digest (FNV-1a) that tells commands with the same `commandId` apart. It covers the parsed
     /// payload without id, validity and reason, which a repetition may change. It is saved, so it
     /// must not change between versions.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let header = CommandHeader::default;
-        let payload = match self.clone() {
-            Self::Lock(it) => serde_json::to_vec(&LockDoor {
-                header: header(),
-                ..it
-            }),
-            Self::Unlock(it) => serde_json::to_vec(&UnlockDoor {
-                header: header(),
-                ..it
-            }),
-            Self::Relinquish(it) => serde_json::to_vec(&Relinquish {
-                header: header(),
-                ..it
-            }),
-            Self::SetMode(it) => serde_json::to_vec(&SetMode {
-                header: header(),
-                ..it
-            }),
-            Self::GetState | Self::SelfTest => Ok(Vec::new()),
-        };
-        let payload = payload.expect("a payload has string keys only");
+        let mut command = self.clone();
+        if let Some(header) = command.header_mut() {
+            *header = CommandHeader::default();
+        }
+        let (_, payload) = command.to_call();
+        let payload = payload.as_deref().map_or("", RawValue::get);
         let step =
-            |digest: u64, byte: &u8| (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        payload.iter().fold(0xcbf2_9ce4_8422_2325, step)
+            |digest: u64, byte: u8| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        payload.bytes().fold(0xcbf2_9ce4_8422_2325, step)
     }
 
     /// Id, validity and reason; `None` for a command that only reads.
@@ -278,6 +305,16 @@ impl Command {
             Self::Unlock(unlock) => Some(&unlock.header),
             Self::Relinquish(relinquish) => Some(&relinquish.header),
             Self::SetMode(set) => Some(&set.header),
+            Self::GetState | Self::SelfTest => None,
+        }
+    }
+
+    fn header_mut(&mut self) -> Option<&mut CommandHeader> {
+        match self {
+            Self::Lock(lock) => Some(&mut lock.header),
+            Self::Unlock(unlock) => Some(&mut unlock.header),
+            Self::Relinquish(relinquish) => Some(&mut relinquish.header),
+            Self::SetMode(set) => Some(&mut set.header),
             Self::GetState | Self::SelfTest => None,
         }
     }
@@ -347,60 +384,102 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
-        let header = CommandHeader {
-            command_id: Some("lock-20261123-220000-x7k2".parse().unwrap()),
-            not_after: Some("2026-11-23T22:05:00Z".parse().unwrap()),
-            reason: Some("drill, \u{e4}\u{1b}".to_owned()),
-        };
-        let until = Some("2026-11-23T22:10:00Z".parse().unwrap());
-        let time = Some(Duration::from_secs(5400));
-        let lock = LockDoor {
-            lock_time: time,
-            until,
-            header: header.clone(),
-        };
-        let unlock = UnlockDoor {
-            unlock_time: time,
-            until,
-            pulse: None,
-            header: header.clone(),
-        };
-        let relinquish = Relinquish {
-            slot: Some(Slot::Lockdown),
-            header: header.clone(),
-        };
-        let set_mode = SetMode {
-            mode: crate::contract::Mode::Lockdown,
-            header,
-        };
-        let text = serde_json::to_string(&lock).unwrap();
+    fn a_payload_is_written_in_the_order_of_its_fields() {
+        let lock = Command::Lock(LockDoor {
+            lock_time: Some(Duration::from_secs(5400)),
+            until: Some("2026-11-23T22:10:00Z".parse().unwrap()),
+            header: CommandHeader {
+                command_id: Some("lock-20261123-220000-x7k2".parse().unwrap()),
+                not_after: Some("2026-11-23T22:05:00Z".parse().unwrap()),
+                reason: Some("drill, \u{e4}\u{1b}".to_owned()),
+            },
+        });
+        let (method, payload) = lock.to_call();
+        assert_eq!(method, "lockDoor");
         assert_eq!(
-            text,
+            payload.unwrap().get(),
             r#"{"lockTime":"1h30m","until":"2026-11-23T22:10:00Z","commandId":"lock-20261123-220000-x7k2","notAfter":"2026-11-23T22:05:00Z","reason":"drill, ä\u001b"}"#
         );
-        for (text, command) in [
-            (text, Command::Lock(lock)),
-            (
-                serde_json::to_string(&unlock).unwrap(),
-                Command::Unlock(unlock),
-            ),
-            (
-                serde_json::to_string(&relinquish).unwrap(),
-                Command::Relinquish(relinquish),
-            ),
-            (
-                serde_json::to_string(&set_mode).unwrap(),
-                Command::SetMode(set_mode),
-            ),
-            ("{}".to_owned(), Command::GetState),
-            ("null".to_owned(), Command::SelfTest),
+    }
+
+    #[test]
+    fn the_goal_of_a_mode_is_what_it_does_to_the_lock() {
+        for (mode, goal) in [
+            (Mode::Normal, Goal::Answered),
+            (Mode::Passage, Goal::Released),
+            (Mode::Secure, Goal::Secured),
+            (Mode::Lockdown, Goal::Secured),
+            (Mode::Maintenance, Goal::Answered),
         ] {
-            assert_eq!(
-                Command::parse(command.method(), text.as_bytes()),
-                Ok(command)
-            );
+            let header = CommandHeader::default();
+            assert_eq!(Command::SetMode(SetMode { mode, header }).goal(), goal);
         }
+        assert_eq!(Command::Lock(LockDoor::default()).goal(), Goal::Secured);
+        assert_eq!(
+            Command::Unlock(UnlockDoor::default()).goal(),
+            Goal::Released
+        );
+        assert_eq!(
+            Command::Relinquish(Relinquish::default()).goal(),
+            Goal::Answered
+        );
+        assert_eq!(Command::GetState.goal(), Goal::Answered);
+    }
+
+    fn time() -> impl Strategy<Value = Option<Timestamp>> {
+        // From 1970 to 9999, with fractions of a second.
+        let time = (0..253_402_000_000_i64, 0..1_000_000_000_i32)
+            .prop_map(|(second, nanosecond)| Timestamp::new(second, nanosecond).unwrap());
+        proptest::option::of(time)
+    }
+
+    fn length() -> impl Strategy<Value = Option<Duration>> {
+        let length = (1..=duration::MAX.as_secs()).prop_map(Duration::from_secs);
+        proptest::option::of(length)
+    }
+
+    fn header() -> impl Strategy<Value = CommandHeader> {
+        let id = proptest::option::of("[!-~]{1,128}".prop_map(|id| id.parse().unwrap()));
+        let reason = proptest::option::of("\\PC{1,64}");
+        (id, time(), reason).prop_map(|(command_id, not_after, reason)| CommandHeader {
+            command_id,
+            not_after,
+            reason,
+        })
+    }
+
+    fn command() -> impl Strategy<Value = Command> {
+        let lock = (length(), time(), header()).prop_map(|(lock_time, until, header)| {
+            Command::Lock(LockDoor {
+                lock_time,
+                until,
+                header,
+            })
+        });
+        let unlock = (length(), time(), header()).prop_map(|(unlock_time, until, header)| {
+            Command::Unlock(UnlockDoor {
+                unlock_time,
+                until,
+                pulse: None,
+                header,
+            })
+        });
+        let pulse =
+            (proptest::sample::select(&Pulse::ALL), header()).prop_map(|(pulse, header)| {
+                Command::Unlock(UnlockDoor {
+                    pulse: Some(pulse),
+                    header,
+                    ..UnlockDoor::default()
+                })
+            });
+        let slots = Slot::ALL.into_iter().filter(|slot| !slot.is_at_the_door());
+        let slot = proptest::option::of(proptest::sample::select(slots.collect::<Vec<_>>()));
+        let relinquish = (slot, header())
+            .prop_map(|(slot, header)| Command::Relinquish(Relinquish { slot, header }));
+        let set_mode = (proptest::sample::select(&Mode::ALL), header())
+            .prop_map(|(mode, header)| Command::SetMode(SetMode { mode, header }));
+        let reads = proptest::sample::select(vec![Command::GetState, Command::SelfTest]);
+        prop_oneof![lock, unlock, pulse, relinquish, set_mode, reads]
     }
 
     #[test]
@@ -471,6 +550,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_sent_is_read_back(command in command()) {
+            let (method, payload) = command.to_call();
+            let payload = payload.as_deref().map_or("", RawValue::get);
+            prop_assert_eq!(Command::parse(method, payload.as_bytes()), Ok(command));
+        }
+
         #[test]
         fn no_payload_panics(method in 0..METHODS.len(), payload in "\\PC{0,64}|[{}\\[\\]\":,a-zA-Z0-9\\\\ -]{0,48}") {
             if let Err(reply) = Command::parse(METHODS[method], payload.as_bytes()) {

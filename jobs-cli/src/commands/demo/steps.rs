@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use door_agent::gpio::simulated::SimCommand;
-use door_core::contract::{CommandHeader, LockDoor, duration};
+use door_core::contract::{Command, CommandHeader, LockDoor, duration};
 use iothub_protocol::JobId;
 use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
-use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::{ConnectionState, Object, Twin, TwinPatch};
 use jiff::tz::TimeZone;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
@@ -18,6 +17,7 @@ use super::check::{Problem, check_outcome, check_report, check_statistics};
 use super::doors::{BUILDING, DemoDoor, DemoDoors, FLOORS, LOCKED_FLOOR, Scenario};
 use super::environment::{Environment, POLL_INTERVALS, WAIT_TIMEOUT};
 use super::table;
+use crate::commands::invoke;
 use crate::commands::jobs::create::numbered_ids;
 use crate::commands::jobs::follow::{self, FinishedJob};
 use crate::commands::jobs::summary;
@@ -220,7 +220,7 @@ async fn lock(
     let start = whole_second(environment, START_DELAY)?;
     let until = start.checked_add(LOCK_TIME)?;
     let id: JobId = "lock-floor-3".parse()?;
-    let payload = LockDoor {
+    let command = Command::Lock(LockDoor {
         lock_time: Some(LOCK_TIME),
         until: Some(until),
         header: CommandHeader {
@@ -228,11 +228,8 @@ async fn lock(
             not_after: Some(start.checked_add(MAX_EXECUTION)?),
             reason: None,
         },
-    };
-    let call = MethodRequest::new("lockDoor".parse()?)
-        .with_connect_timeout(CONNECT_TIMEOUT)?
-        .with_response_timeout(RESPONSE_TIMEOUT)?
-        .with_payload(serde_json::value::to_raw_value(&payload)?);
+    });
+    let call = invoke::door_call(&command, CONNECT_TIMEOUT, Some(RESPONSE_TIMEOUT))?;
     schedule(
         environment,
         &id,
@@ -248,9 +245,7 @@ async fn lock(
         duration::to_text(LOCK_TIME),
         floor_condition()
     ));
-    let wanted = JobGoal::Secured {
-        accept_unproven: false,
-    };
+    let wanted = JobGoal::of_command(&command, false);
     let FinishedJob { job, rows } = follow::follow(
         &environment.client,
         &id,

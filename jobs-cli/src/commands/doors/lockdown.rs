@@ -17,7 +17,7 @@
 
 use anyhow::Context as _;
 use door_core::Slot;
-use door_core::contract::{Mode, Relinquish, SetMode};
+use door_core::contract::{Command, Mode, Relinquish, SetMode};
 use iothub_client::{ClientError, HubClient};
 use iothub_protocol::twin::{ConnectionState, SectionPatch, Twin, TwinPatch};
 use iothub_protocol::{DeviceId, ErrorCode};
@@ -68,11 +68,11 @@ pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::
         session,
     )
     .await?;
-    let payload = SetMode {
+    let command = Command::SetMode(SetMode {
         mode: Mode::Lockdown,
         header: call.header()?,
-    };
-    let sent = call.send("setMode", &payload).await;
+    });
+    let sent = call.send(&command).await;
     let status = sent.context(
         "the mode is assigned and doors follow it by themselves, but calling them failed",
     )?;
@@ -102,11 +102,11 @@ pub(super) async fn all_clear(
         session,
     )
     .await?;
-    let payload = Relinquish {
+    let command = Command::Relinquish(Relinquish {
         slot: Some(Slot::Lockdown),
         header: call.header()?,
-    };
-    let sent = call.send("relinquish", &payload).await;
+    });
+    let sent = call.send(&command).await;
     let status = sent.context(
         "the previous modes are assigned and doors follow them by \
          themselves, but calling them failed",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use door_core::Slot;
-use door_core::contract::{LockDoor, Mode, Pulse, Relinquish, SetMode, UnlockDoor};
+use door_core::contract::{Command, LockDoor, Mode, Pulse, Relinquish, SetMode, UnlockDoor};
 use jiff::{SignedDuration, Timestamp};
 
 use super::send::{DoorCall, SelectedDoors};
@@ -22,12 +22,12 @@ pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Resul
     let selected = SelectedDoors::find(&args.target, session).await?;
     confirm("lock", selected.count(), args.confirm)?;
     let call = DoorCall::new("lock", selected, &args.now, session).await?;
-    let payload = LockDoor {
+    let command = Command::Lock(LockDoor {
         lock_time: end.map(|end| end.length),
         until: end.and_then(|end| end.until),
         header: call.header()?,
-    };
-    call.send("lockDoor", &payload).await
+    });
+    call.send(&command).await
 }
 
 pub(super) async fn unlock(args: &UnlockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -35,7 +35,7 @@ pub(super) async fn unlock(args: &UnlockNowArgs, session: &Session) -> anyhow::R
     let selected = SelectedDoors::find(&args.target, session).await?;
     confirm("unlock", selected.count(), args.confirm)?;
     let call = DoorCall::new("unlock", selected, &args.now, session).await?;
-    let payload = UnlockDoor {
+    let command = Command::Unlock(UnlockDoor {
         unlock_time: end.map(|end| end.length),
         until: end.and_then(|end| end.until),
         pulse: args.pulse.map(|kind| match kind {
@@ -43,8 +43,8 @@ pub(super) async fn unlock(args: &UnlockNowArgs, session: &Session) -> anyhow::R
             PulseKind::Extended => Pulse::Extended,
         }),
         header: call.header()?,
-    };
-    call.send("unlockDoor", &payload).await
+    });
+    call.send(&command).await
 }
 
 pub(super) async fn relinquish(
@@ -64,11 +64,9 @@ pub(super) async fn relinquish(
     let selected = SelectedDoors::find(&args.target, session).await?;
     confirm("relinquish", selected.count(), args.confirm)?;
     let call = DoorCall::new("relinquish", selected, &args.now, session).await?;
-    let payload = Relinquish {
-        slot,
-        header: call.header()?,
-    };
-    call.send("relinquish", &payload).await
+    let header = call.header()?;
+    call.send(&Command::Relinquish(Relinquish { slot, header }))
+        .await
 }
 
 /// `mode`. Like `lockdown`, mode lockdown asks for no confirmation.
@@ -89,11 +87,8 @@ pub(super) async fn mode(args: &ModeArgs, session: &Session) -> anyhow::Result<E
         )?;
     }
     let call = DoorCall::new(mode.as_str(), selected, &args.now, session).await?;
-    let payload = SetMode {
-        mode,
-        header: call.header()?,
-    };
-    call.send("setMode", &payload).await
+    let header = call.header()?;
+    call.send(&Command::SetMode(SetMode { mode, header })).await
 }
 
 /// The end of the requested state.

@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use door_core::contract::CommandHeader;
+use door_core::contract::{Command, CommandHeader};
 use iothub_client::ClientError;
 use iothub_protocol::job::JobAction;
 use iothub_protocol::twin::{ConnectionState, Twin};
 use iothub_protocol::{DeviceId, ErrorCode, JobId};
-use serde::Serialize;
 
 use super::direct::{Goal, call_directly};
 use crate::cli::doors::NowArgs;
@@ -109,27 +108,17 @@ impl<'a> DoorCall<'a> {
     }
 
     /// Calls the doors, waits for them, and prints the outcomes.
-    pub(super) async fn send(
-        self,
-        method: &str,
-        payload: &impl Serialize,
-    ) -> anyhow::Result<ExitStatus> {
+    pub(super) async fn send(self, command: &Command) -> anyhow::Result<ExitStatus> {
         let Self {
             draft,
             selected,
             now,
             session,
         } = self;
-        let payload = create::raw(payload)?;
-        let call = invoke::call(
-            method,
-            Some(payload),
-            now.connect_timeout,
-            now.response_timeout,
-        )?;
-        invoke::warn_without_end(&call, &session.printer);
+        let call = invoke::door_call(command, now.connect_timeout, now.response_timeout)?;
+        invoke::warn_without_end(command, &session.printer);
         let goal = Goal {
-            wanted: JobGoal::of_call(Some(&call), now.accept_unproven),
+            wanted: JobGoal::of_command(command, now.accept_unproven),
             deadline: now.deadline,
         };
         if let Some(door) = selected.found.only {
@@ -140,7 +129,7 @@ impl<'a> DoorCall<'a> {
         let reason = match several && !session.hub.is_door_hub().await? {
             true => "too many names for one job, and this hub runs one job at a time",
             false => match draft.submit(JobAction::Method(call.clone()), session).await {
-                Ok((jobs, _)) => {
+                Ok(jobs) => {
                     let ids: Vec<JobId> = jobs.into_iter().map(|job| job.job_id).collect();
                     session.printer.say(calling_text(&ids, selected.count()));
                     return wait::watch_all(

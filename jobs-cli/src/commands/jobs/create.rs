@@ -5,25 +5,22 @@ mod draft;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use door_core::contract::duration::MAX;
-use door_core::contract::{LockDoor, Relinquish, UnlockDoor};
+use door_core::contract::{Command, LockDoor, Relinquish, UnlockDoor};
 use iothub_protocol::ErrorCode;
 use iothub_protocol::job::JobAction;
-use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::Twin;
 use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use crate::cli::confirm::ConfirmArgs;
 use crate::cli::doors::EndArgs;
-use crate::cli::jobs::{CallArgs, LockArgs, MethodArgs, WorkCommand};
+use crate::cli::jobs::{CallArgs, MethodArgs, WorkCommand};
 use crate::commands::confirm::{confirm, confirm_instant};
 use crate::commands::{acknowledge, invoke, twin as twin_command};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::outcome::JobGoal;
 use crate::session::{Session, unknown_door};
 use crate::target::Target;
 use crate::time::{self, TimeArg, TimeArgError};
@@ -36,6 +33,7 @@ pub(in crate::commands) use draft::numbered_ids;
 pub(super) struct PreparedJob {
     pub(super) draft: JobDraft,
     pub(super) action: JobAction,
+    goal: JobGoal,
     /// `lock`, `unlock`, the method, `twin` or `tags`.
     pub(super) what: String,
     /// The start as typed.
@@ -89,30 +87,43 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
         Some(end) => ActionEnd::parse(end, &draft, session)?,
         None => ActionEnd::default(),
     };
-    let action = match work {
-        WorkCommand::Lock(args) => lock(args, &end, &draft)?,
-        WorkCommand::Unlock(args) => unlock(args, &end, &draft)?,
-        WorkCommand::Method(args) => method(args, &draft)?,
+    let (action, goal) = match work {
+        WorkCommand::Lock(args) => {
+            let command = Command::Lock(LockDoor {
+                lock_time: end.length,
+                until: end.instant(&draft)?,
+                header: draft.header()?,
+            });
+            door_action(&command, &args.calls, session)?
+        }
+        WorkCommand::Unlock(args) => {
+            let command = Command::Unlock(UnlockDoor {
+                unlock_time: end.length,
+                until: end.instant(&draft)?,
+                pulse: None,
+                header: draft.header()?,
+            });
+            door_action(&command, &args.calls, session)?
+        }
+        WorkCommand::Method(args) => method(args, &draft, session)?,
         WorkCommand::Twin(args) => {
             draft.acknowledged_within = args.deadline;
             let action = twin(&args.desired, &args.tags)?;
             if let JobAction::UpdateTwin(patch) = &action {
                 acknowledge::warn_of_misspelled_keys(patch.desired.values(), &session.printer);
             }
-            action
+            (action, JobGoal::Changed)
         }
         WorkCommand::Tags(args) => {
             let removed = args.remove.iter().map(|key| (key.clone(), Value::Null));
             let tags: Vec<_> = args.set.iter().cloned().chain(removed).collect();
-            twin(&[], &tags)?
+            (twin(&[], &tags)?, JobGoal::Changed)
         }
     };
-    if let JobAction::Method(call) = &action {
-        invoke::warn_without_end(call, &session.printer);
-    }
     Ok(PreparedJob {
         draft,
         action,
+        goal,
         what: what.to_owned(),
         start_text: schedule.at.trim().to_owned(),
         explicit_id: schedule.id.clone(),
@@ -137,7 +148,13 @@ impl PreparedJob {
             confirm_instant("--until", until, self.confirm.yes, session)?;
         }
         confirm(&self.verb_phrase(), doors, self.confirm)?;
-        self.draft.create(self.action, doors, session).await
+        let Self {
+            draft,
+            action,
+            goal,
+            ..
+        } = self;
+        draft.create(action, goal, doors, session).await
     }
 
     /// The verb phrase for prompts: `lock`, `call identify of`, `change the twins of`.
@@ -211,44 +228,38 @@ impl ActionEnd {
     }
 }
 
-fn lock(args: &LockArgs, end: &ActionEnd, draft: &JobDraft) -> anyhow::Result<JobAction> {
-    let payload = LockDoor {
-        lock_time: end.length,
-        until: end.instant(draft)?,
-        header: draft.header()?,
-    };
-    let call = door_call("lockDoor", &payload, &args.calls)?;
-    Ok(JobAction::Method(call))
+/// The call of a command, and what it should bring each door to.
+fn door_action(
+    command: &Command,
+    calls: &CallArgs,
+    session: &Session,
+) -> anyhow::Result<(JobAction, JobGoal)> {
+    invoke::warn_without_end(command, &session.printer);
+    let call = invoke::door_call(command, calls.connect_timeout, calls.response_timeout)?;
+    Ok((JobAction::Method(call), JobGoal::of_command(command, false)))
 }
 
-fn unlock(args: &LockArgs, end: &ActionEnd, draft: &JobDraft) -> anyhow::Result<JobAction> {
-    let payload = UnlockDoor {
-        unlock_time: end.length,
-        until: end.instant(draft)?,
-        pulse: None,
-        header: draft.header()?,
-    };
-    let call = door_call("unlockDoor", &payload, &args.calls)?;
-    Ok(JobAction::Method(call))
-}
-
-fn method(args: &MethodArgs, draft: &JobDraft) -> anyhow::Result<JobAction> {
-    let payload = match (&args.payload, args.method.as_str()) {
-        (Some(text), _) => Some(invoke::payload(text)?),
-        (None, "relinquish") => Some(raw(&Relinquish {
-            slot: None,
-            header: draft.header()?,
-        })?),
-        (None, _) => None,
-    };
+fn method(
+    args: &MethodArgs,
+    draft: &JobDraft,
+    session: &Session,
+) -> anyhow::Result<(JobAction, JobGoal)> {
     let calls = &args.calls;
+    if args.payload.is_none() && args.method == "relinquish" {
+        let header = draft.header()?;
+        let command = Command::Relinquish(Relinquish { slot: None, header });
+        return door_action(&command, calls, session);
+    }
+    let payload = args.payload.as_deref().map(invoke::payload).transpose()?;
     let call = invoke::call(
         &args.method,
         payload,
         calls.connect_timeout,
         calls.response_timeout,
     )?;
-    Ok(JobAction::Method(call))
+    invoke::warn_of_call(&call, &session.printer);
+    let goal = JobGoal::of_call(&call, false);
+    Ok((JobAction::Method(call), goal))
 }
 
 fn twin(desired: &[(String, Value)], tags: &[(String, Value)]) -> anyhow::Result<JobAction> {
@@ -256,24 +267,6 @@ fn twin(desired: &[(String, Value)], tags: &[(String, Value)]) -> anyhow::Result
     // Twin jobs of IoT Hub accept no other etag.
     patch.etag = Some("*".to_owned());
     Ok(JobAction::UpdateTwin(patch))
-}
-
-fn door_call(
-    method: &str,
-    payload: &impl Serialize,
-    calls: &CallArgs,
-) -> anyhow::Result<MethodRequest> {
-    invoke::call(
-        method,
-        Some(raw(payload)?),
-        calls.connect_timeout,
-        calls.response_timeout,
-    )
-}
-
-/// Encodes a payload.
-pub(in crate::commands) fn raw(payload: &impl Serialize) -> anyhow::Result<Box<RawValue>> {
-    serde_json::value::to_raw_value(payload).context("cannot encode the payload")
 }
 
 /// Fails when a named door does not exist, and suggests a similar name. A door that the query does

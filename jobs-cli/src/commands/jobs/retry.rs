@@ -77,12 +77,13 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
     let draft = JobDraft::new("retry", target, &args.schedule, session).await?;
     let action = repeated_action(&job, &draft, args, session)?;
     if let JobAction::Method(call) = &action {
-        invoke::warn_without_end(call, &session.printer);
+        invoke::warn_of_call(call, &session.printer);
     }
     draft.refuse_split_unless_door_hub(session).await?;
     let doors = draft.preview(session).await?;
     confirm_instant("--at", draft.at(), args.yes, session)?;
-    draft.create(action, doors, session).await
+    let goal = JobGoal::of(&job, false);
+    draft.create(action, goal, doors, session).await
 }
 
 /// The doors that have not reached the wanted state, also by what they report now. Warns of doors

@@ -120,12 +120,13 @@ impl JobDraft {
     pub(in crate::commands::jobs) async fn create(
         self,
         action: JobAction,
+        goal: JobGoal,
         doors: usize,
         session: &Session,
     ) -> anyhow::Result<ExitStatus> {
         let matching_text = matching_text(doors);
         let printer = &session.printer;
-        let (jobs, wanted) = self.submit(action, session).await?;
+        let jobs = self.submit(action, session).await?;
         match &jobs[..] {
             [job] => printer.say(format!(
                 "job {} is {}: {matching_text}",
@@ -144,7 +145,7 @@ impl JobDraft {
         }
         let ids: Vec<JobId> = jobs.iter().map(|job| job.job_id.clone()).collect();
         if self.watch {
-            return wait::watch_all(&ids, None, self.acknowledged_within, wanted, session).await;
+            return wait::watch_all(&ids, None, self.acknowledged_within, goal, session).await;
         }
         match (printer.format(), &jobs[..]) {
             (Format::Table, _) => {
@@ -165,12 +166,12 @@ impl JobDraft {
         Ok(ExitStatus::Success)
     }
 
-    /// Submits the job or jobs to the hub; returns them and the state that they want of each door.
+    /// Submits the job or jobs to the hub.
     pub(in crate::commands) async fn submit(
         &self,
         action: JobAction,
         session: &Session,
-    ) -> anyhow::Result<(Vec<JobResponse>, JobGoal)> {
+    ) -> anyhow::Result<Vec<JobResponse>> {
         let ids = numbered_ids(&self.id, self.target.parts().len())?;
         if ids.len() > 1 {
             session.printer.say(format!(
@@ -180,16 +181,14 @@ impl JobDraft {
             ));
         }
         let mut jobs = Vec::new();
-        let mut wanted = JobGoal::Answered;
         for (id, condition) in ids.iter().zip(self.target.parts()) {
             let submitted = self.submit_part(id, condition, action.clone(), session);
-            let (job, part_wanted) = submitted
+            let job = submitted
                 .await
                 .map_err(|create_error| create_error.into_error(id, &jobs))?;
-            wanted = part_wanted;
             jobs.push(job);
         }
-        Ok((jobs, wanted))
+        Ok(jobs)
     }
 
     async fn submit_part(
@@ -198,7 +197,7 @@ impl JobDraft {
         condition: &str,
         action: JobAction,
         session: &Session,
-    ) -> Result<(JobResponse, JobGoal), CreateError> {
+    ) -> Result<JobResponse, CreateError> {
         let request = JobRequest {
             job_id: Some(id.clone()),
             action,
@@ -206,9 +205,8 @@ impl JobDraft {
             start_time: (!self.starts_at_once()).then(|| self.start()),
             max_execution_time: self.max_execution,
         };
-        let wanted = JobGoal::of_request(&request);
         match session.hub.job_create(id, &request).await {
-            Ok(job) => Ok((job, wanted)),
+            Ok(job) => Ok(job),
             Err(error) if error.code() == Some(ErrorCode::JobAlreadyExists) => {
                 let exists_error = Failure::new(format!(
                     "--id: the hub has a job called {id} already{NOTHING_CHANGED}"
@@ -218,7 +216,7 @@ impl JobDraft {
                 Err(CreateError::NotCreated(exists_error.into()))
             }
             Err(error) if may_have_been_created(&error) => match session.hub.job(id).await {
-                Ok(job) if matches_request(&job, &request) => Ok((job, wanted)),
+                Ok(job) if matches_request(&job, &request) => Ok(job),
                 // A request that timed out may still reach the hub.
                 Err(answer)
                     if answer.code() == Some(ErrorCode::JobNotFound)

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use door_core::contract::Command;
 use iothub_protocol::job::JobAction;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use serde_json::Value;
 
 use crate::door::LockState;
+use crate::outcome::door_command;
 use crate::printer::plain;
 use crate::time::roughly;
 
@@ -31,10 +33,10 @@ pub(super) fn effect(action: &JobAction, twin: &Twin) -> String {
         JobAction::Method(call) => call,
     };
     let state = LockState::reported(twin);
-    let text = match call.method_name().as_str() {
-        "lockDoor" => locks(&state),
-        "unlockDoor" => unlocks(&state, &mode(twin)),
-        method => format!("is called: {method}"),
+    let text = match door_command(call) {
+        Some(Command::Lock(_)) => locks(&state),
+        Some(Command::Unlock(_)) => unlocks(&state, &mode(twin)),
+        _ => format!("is called: {}", call.method_name()),
     };
     match (twin.connection_state, call.connect_timeout()) {
         (ConnectionState::Connected, _) => text,
