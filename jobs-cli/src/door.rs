@@ -19,13 +19,13 @@ pub(crate) struct DoorRow {
     pub(crate) floor: String,
     /// Last reported state.
     #[serde(flatten)]
-    pub(crate) state: LockState,
+    pub(crate) state: ReportedStatus,
 }
 
 /// State of lock and door as reported or answered: words of the contract, or empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct LockState {
+pub(crate) struct ReportedStatus {
     /// `locked`, `unlocked`, `jammed` ...
     pub(crate) lock_state: String,
     /// `open`, `closed`, `unknown`.
@@ -36,7 +36,7 @@ pub(crate) struct LockState {
     pub(crate) proof: String,
 }
 
-impl LockState {
+impl ReportedStatus {
     /// Reads the members of a reported `door`, or of a method's answer.
     pub(crate) fn read(value: &Value) -> Self {
         let word = |name| value.get(name).map_or(String::new(), plain);
@@ -73,7 +73,7 @@ impl LockState {
     }
 }
 
-/// The titles of [`LockState::cells`].
+/// The titles of [`ReportedStatus::cells`].
 pub(crate) const LOCK_TITLES: [&str; 4] = ["lockState", "doorState", "secured", "proof"];
 
 impl From<&Twin> for DoorRow {
@@ -83,7 +83,7 @@ impl From<&Twin> for DoorRow {
             connection_state: twin.connection_state,
             building: assigned_or_reported(twin, "building"),
             floor: assigned_or_reported(twin, "floor"),
-            state: LockState::reported(twin),
+            state: ReportedStatus::reported(twin),
         }
     }
 }
@@ -169,7 +169,7 @@ mod tests {
             &json!({}),
             &json!({"door": "front", "temperature": 21}),
         ));
-        assert_eq!(row.state, LockState::default());
+        assert_eq!(row.state, ReportedStatus::default());
         assert_eq!(row.floor, "");
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::door::{LOCK_TITLES, LockState};
+use crate::door::{LOCK_TITLES, ReportedStatus};
 use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Row, Tone};
 
@@ -56,7 +56,7 @@ pub(crate) struct OutcomeRow {
     pub(crate) method_status: Option<i32>,
     /// State in the door's answer.
     #[serde(flatten)]
-    pub(crate) state: LockState,
+    pub(crate) state: ReportedStatus,
     /// The outcome for a person.
     pub(crate) outcome: String,
 }
@@ -107,7 +107,7 @@ impl JobGoal {
     }
 
     /// Whether a state of a door is the goal.
-    pub(crate) fn is_reached_by(self, state: &LockState) -> bool {
+    pub(crate) fn is_reached_by(self, state: &ReportedStatus) -> bool {
         match self {
             Self::Secured { accept_unproven } => match state.secured.as_str() {
                 "secured" => true,
@@ -152,7 +152,7 @@ impl OutcomeRow {
             .and_then(|answer| answer.payload.as_ref())
             .and_then(|payload| serde_json::from_str(payload.get()).ok())
             .unwrap_or_default();
-        let state = LockState::read(&body);
+        let state = ReportedStatus::read(&body);
         let (progress, outcome) = match (record.status, answer) {
             (DeviceJobStatus::Completed, Some(answer)) => {
                 judge_answer(answer.status, &body, &state, goal)
@@ -245,7 +245,12 @@ pub(crate) fn verdict(rows: &[OutcomeRow]) -> ExitStatus {
 }
 
 /// Judges a door's answer (status table of the door's methods).
-fn judge_answer(status: i32, body: &Value, state: &LockState, goal: JobGoal) -> (Progress, String) {
+fn judge_answer(
+    status: i32,
+    body: &Value,
+    state: &ReportedStatus,
+    goal: JobGoal,
+) -> (Progress, String) {
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     match status {
         200..=299 if goal.is_reached_by(state) && (status != 202 || goal == JobGoal::Answered) => {
@@ -253,7 +258,7 @@ fn judge_answer(status: i32, body: &Value, state: &LockState, goal: JobGoal) -> 
         }
         // A device that answers success without a state is not one of our doors: accepted for an
         // unlock, but no proof of a lock.
-        200 if state == &LockState::default() && goal == JobGoal::Released => {
+        200 if state == &ReportedStatus::default() && goal == JobGoal::Released => {
             (Progress::Reached, goal.reached().to_owned())
         }
         202 if goal.is_reached_by(state) => {
@@ -276,7 +281,7 @@ fn judge_answer(status: i32, body: &Value, state: &LockState, goal: JobGoal) -> 
     }
 }
 
-fn pending_reason(body: &Value, state: &LockState) -> String {
+fn pending_reason(body: &Value, state: &ReportedStatus) -> String {
     let slot = body.get("heldBy").and_then(|held| held.get("slot"));
     match (slot, state.door_state.as_str()) {
         (Some(slot), _) => format!("held by slot {slot}"),

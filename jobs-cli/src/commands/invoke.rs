@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::reported;
 use crate::cli::twin::InvokeArgs;
-use crate::door::LockState;
+use crate::door::ReportedStatus;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -39,7 +39,7 @@ pub(crate) async fn run(args: &InvokeArgs, session: &Session) -> anyhow::Result<
     let answer = result.payload.as_ref();
     let answer = answer.and_then(|payload| serde_json::from_str::<Value>(payload.get()).ok());
     if let Some(answer) = answer {
-        reported::wait_for_states(vec![(id, LockState::read(&answer))], &session.hub).await;
+        reported::wait_for_states(vec![(id, ReportedStatus::read(&answer))], &session.hub).await;
     }
     session.printer.document(&result)?;
     match result.status {

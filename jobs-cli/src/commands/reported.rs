@@ -8,7 +8,7 @@ use iothub_protocol::DeviceId;
 use tokio::time::Instant;
 
 use super::many;
-use crate::door::LockState;
+use crate::door::ReportedStatus;
 use crate::outcome::OutcomeRow;
 
 /// How long to wait for a report after the answer.
@@ -30,7 +30,7 @@ pub(super) async fn wait_for_rows(rows: &[OutcomeRow], hub: &HubClient) {
 }
 
 /// Like [`wait_for_rows`], for answered states.
-pub(super) async fn wait_for_states(mut answers: Vec<(DeviceId, LockState)>, hub: &HubClient) {
+pub(super) async fn wait_for_states(mut answers: Vec<(DeviceId, ReportedStatus)>, hub: &HubClient) {
     answers.retain(|(_, answer)| !answer.lock_state.is_empty());
     if answers.len() > MAX_DOORS {
         return;
@@ -38,11 +38,14 @@ pub(super) async fn wait_for_states(mut answers: Vec<(DeviceId, LockState)>, hub
     let ends_at = Instant::now() + REPORT_TIMEOUT;
     let all_reported = async {
         while !answers.is_empty() {
-            let read =
-                many::for_each_door(answers, hub, |hub, door, answer: LockState| async move {
+            let read = many::for_each_door(
+                answers,
+                hub,
+                |hub, door, answer: ReportedStatus| async move {
                     let twin = hub.twin(&door).await.ok()?;
-                    (LockState::reported(&twin) != answer).then_some(answer)
-                });
+                    (ReportedStatus::reported(&twin) != answer).then_some(answer)
+                },
+            );
             let read = read.await.into_iter();
             answers = read
                 .filter_map(|(door, answer)| Some((door, answer?)))

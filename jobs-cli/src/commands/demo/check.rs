@@ -7,7 +7,7 @@ use iothub_protocol::job::JobResponse;
 use iothub_protocol::twin::{ConnectionState, Twin};
 
 use super::doors::{DemoDoor, DemoDoors, Scenario};
-use crate::door::LockState;
+use crate::door::ReportedStatus;
 use crate::outcome::{OutcomeRow, Progress};
 
 /// A failed check.
@@ -77,12 +77,12 @@ pub(super) fn check_report(door: &DemoDoor, twins: &BTreeMap<String, Twin>) -> O
     let Some(twin) = twins.get(door.id.as_str()) else {
         return Some(Problem::new(format!("the hub has no twin of {}", door.id)));
     };
-    let LockState {
+    let ReportedStatus {
         lock_state,
         door_state,
         secured,
         proof,
-    } = LockState::reported(twin);
+    } = ReportedStatus::reported(twin);
     let expected = match door.scenario {
         Scenario::Locks => {
             lock_state == "locked"

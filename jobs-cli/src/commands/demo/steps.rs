@@ -21,7 +21,7 @@ use crate::commands::invoke;
 use crate::commands::jobs::create::numbered_ids;
 use crate::commands::jobs::follow::{self, FinishedJob};
 use crate::commands::jobs::summary;
-use crate::door::{LockState, reported_value};
+use crate::door::{ReportedStatus, reported_value};
 use crate::outcome::{JobGoal, OutcomeRow, Progress};
 use crate::target;
 
@@ -150,7 +150,7 @@ async fn prepare_doors(demo: &DemoDoors, environment: &Environment) -> anyhow::R
         demo.doors.iter().all(|door| {
             twins
                 .get(door.id.as_str())
-                .is_some_and(|twin| LockState::reported(twin).lock_state == "unlocked")
+                .is_some_and(|twin| ReportedStatus::reported(twin).lock_state == "unlocked")
         })
     };
     environment
@@ -195,7 +195,7 @@ async fn prepare_doors(demo: &DemoDoors, environment: &Environment) -> anyhow::R
                 (Scenario::Offline, Some(twin)) => {
                     twin.connection_state == ConnectionState::Disconnected
                 }
-                (Scenario::Open, Some(twin)) => LockState::reported(twin).door_state == "open",
+                (Scenario::Open, Some(twin)) => ReportedStatus::reported(twin).door_state == "open",
                 (_, Some(_)) => true,
             })
     };
@@ -301,7 +301,7 @@ async fn close_the_open_door(demo: &DemoDoors, environment: &Environment) -> any
     let secured = |twins: &BTreeMap<String, Twin>| {
         let state = twins
             .get(door.id.as_str())
-            .map(LockState::reported)
+            .map(ReportedStatus::reported)
             .unwrap_or_default();
         state.secured == "secured" && state.proof == "bond"
     };
@@ -336,7 +336,7 @@ async fn relinquish(
         online.iter().all(|door| {
             twins
                 .get(door.id.as_str())
-                .is_some_and(|twin| LockState::reported(twin).lock_state == "unlocked")
+                .is_some_and(|twin| ReportedStatus::reported(twin).lock_state == "unlocked")
         })
     };
     environment

@@ -7,7 +7,7 @@ use iothub_protocol::twin::Twin;
 use serde::Serialize;
 
 use super::doors::{DemoDoor, DemoDoors, Scenario};
-use crate::door::{LOCK_TITLES, LockState, reported_value};
+use crate::door::{LOCK_TITLES, ReportedStatus, reported_value};
 use crate::outcome::{OutcomeRow, Progress};
 use crate::printer::{Cell, Format, Printer, Row, Tone, plain};
 
@@ -24,7 +24,7 @@ struct DemoRow {
     building: String,
     floor: String,
     #[serde(flatten)]
-    state: LockState,
+    state: ReportedStatus,
     outcome: String,
     #[serde(skip)]
     tone: Tone,
@@ -109,7 +109,7 @@ fn row(door: &DemoDoor, twin: Option<&Twin>, outcome: Option<&OutcomeRow>) -> De
         door: door.id.to_string(),
         building: reported("building"),
         floor: reported("floor"),
-        state: twin.map_or(LockState::default(), LockState::reported),
+        state: twin.map_or(ReportedStatus::default(), ReportedStatus::reported),
         outcome: outcome.map_or(String::new(), |outcome| outcome.outcome.clone()),
         tone: outcome.map_or(Tone::Plain, |outcome| outcome.progress.tone()),
     }

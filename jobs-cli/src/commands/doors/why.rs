@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::array::{self, Effect, SlotRow};
 use crate::acknowledgement::{PropertyAck, unapplied};
-use crate::door::{LockState, reported_door};
+use crate::door::{ReportedStatus, reported_door};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::{Format, Row as _, plain, printable};
@@ -107,7 +107,7 @@ struct DoorReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     reported_at: Option<Timestamp>,
     #[serde(flatten)]
-    state: LockState,
+    state: ReportedStatus,
     mode: String,
     /// The mode that a lockdown displaced.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -191,7 +191,7 @@ impl DoorReport {
             door: id.to_string(),
             online: false,
             reported_at: None,
-            state: door.map_or(LockState::default(), LockState::read),
+            state: door.map_or(ReportedStatus::default(), ReportedStatus::read),
             mode: word("mode"),
             displaced_mode: word("displacedMode"),
             alarms: alarms

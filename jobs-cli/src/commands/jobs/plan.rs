@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::create::{self, PreparedJob};
 use crate::cli::jobs::WorkCommand;
 use crate::commands::many;
-use crate::door::{LOCK_TITLES, LockState};
+use crate::door::{LOCK_TITLES, ReportedStatus};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::{Cell, Format, Row, Tone};
@@ -43,7 +43,7 @@ struct PlanRow {
     door: String,
     connection_state: ConnectionState,
     #[serde(flatten)]
-    state: LockState,
+    state: ReportedStatus,
     effect: String,
     conflicts: Vec<String>,
 }
@@ -170,7 +170,7 @@ fn rows(prepared: &PreparedJob, twins: &[Twin], conflicts: &[Conflict]) -> Vec<P
     let row = |twin: &Twin| PlanRow {
         door: twin.device_id.to_string(),
         connection_state: twin.connection_state,
-        state: LockState::reported(twin),
+        state: ReportedStatus::reported(twin),
         effect: effect::effect(&prepared.action, twin),
         conflicts: by_door.remove(twin.device_id.as_str()).unwrap_or_default(),
     };

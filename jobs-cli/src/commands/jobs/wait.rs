@@ -13,7 +13,7 @@ use super::view::View;
 use super::{explain_job, print_report, print_reports};
 use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
 use crate::commands::{acknowledge, reported};
-use crate::door::LockState;
+use crate::door::ReportedStatus;
 use crate::exit_status::ExitStatus;
 use crate::outcome::{self, JobGoal, OutcomeRow, Progress};
 use crate::session::Session;
@@ -215,7 +215,7 @@ pub(in crate::commands) async fn twins_of(
 
 /// Marks the door of `twin` as reached when it reports the wanted state.
 pub(super) fn mark_reached(rows: &mut [OutcomeRow], twin: &Twin, wanted: JobGoal) {
-    let state = LockState::reported(twin);
+    let state = ReportedStatus::reported(twin);
     if !wanted.is_reached_by(&state) {
         return;
     }

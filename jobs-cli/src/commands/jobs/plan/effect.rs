@@ -7,7 +7,7 @@ use iothub_protocol::job::JobAction;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use serde_json::Value;
 
-use crate::door::LockState;
+use crate::door::ReportedStatus;
 use crate::outcome::door_command;
 use crate::printer::plain;
 use crate::time::roughly;
@@ -32,7 +32,7 @@ pub(super) fn effect(action: &JobAction, twin: &Twin) -> String {
         }
         JobAction::Method(call) => call,
     };
-    let state = LockState::reported(twin);
+    let state = ReportedStatus::reported(twin);
     let text = match door_command(call) {
         Some(Command::Lock(_)) => locks(&state),
         Some(Command::Unlock(_)) => unlocks(&state, &mode(twin)),
@@ -48,7 +48,7 @@ pub(super) fn effect(action: &JobAction, twin: &Twin) -> String {
     }
 }
 
-fn locks(state: &LockState) -> String {
+fn locks(state: &ReportedStatus) -> String {
     match (state.lock_state.as_str(), state.door_state.as_str()) {
         ("jammed", _) => "may fail: jammed",
         ("locked", _) => "stays locked",
@@ -58,7 +58,7 @@ fn locks(state: &LockState) -> String {
     .to_owned()
 }
 
-fn unlocks(state: &LockState, mode: &str) -> String {
+fn unlocks(state: &ReportedStatus, mode: &str) -> String {
     match (mode, state.lock_state.as_str()) {
         ("lockdown" | "secure", _) => format!("refuses: mode {mode}"),
         (_, "jammed") => "may fail: jammed".to_owned(),
