@@ -1,6 +1,7 @@
 //! A door as its twin shows it: assigned and reported values. Parsed leniently: a twin may belong
 //! to any device.
 
+use door_core::contract::{DoorState, LockState, Mode, Proof, Secured, Word};
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use serde::Serialize;
 use serde_json::Value;
@@ -22,18 +23,14 @@ pub(crate) struct DoorRow {
     pub(crate) state: ReportedStatus,
 }
 
-/// State of lock and door as reported or answered: words of the contract, or empty.
+/// State of lock and door as reported or answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReportedStatus {
-    /// `locked`, `unlocked`, `jammed` ...
-    pub(crate) lock_state: String,
-    /// `open`, `closed`, `unknown`.
-    pub(crate) door_state: String,
-    /// `secured`, `unsecured`, `unknown`.
-    pub(crate) secured: String,
-    /// `bond`, `contact`, `none`.
-    pub(crate) proof: String,
+    pub(crate) lock_state: Word<LockState>,
+    pub(crate) door_state: Word<DoorState>,
+    pub(crate) secured: Word<Secured>,
+    pub(crate) proof: Word<Proof>,
 }
 
 impl ReportedStatus {
@@ -41,10 +38,10 @@ impl ReportedStatus {
     pub(crate) fn read(value: &Value) -> Self {
         let word = |name| value.get(name).map_or(String::new(), plain);
         Self {
-            lock_state: word("lockState"),
-            door_state: word("doorState"),
-            secured: word("secured"),
-            proof: word("proof"),
+            lock_state: word("lockState").into(),
+            door_state: word("doorState").into(),
+            secured: word("secured").into(),
+            proof: word("proof").into(),
         }
     }
 
@@ -54,21 +51,21 @@ impl ReportedStatus {
 
     /// The four columns of [`LOCK_TITLES`].
     pub(crate) fn cells(&self) -> [Cell; 4] {
-        let lock = match self.lock_state.as_str() {
-            "jammed" => Tone::Bad,
-            _ => Tone::Plain,
+        let lock = match self.lock_state == LockState::Jammed {
+            true => Tone::Bad,
+            false => Tone::Plain,
         };
-        let secured = match self.secured.as_str() {
-            "secured" => Tone::Good,
-            "unsecured" => Tone::Bad,
-            "unknown" => Tone::Doubtful,
-            _ => Tone::Plain,
+        let secured = match self.secured {
+            Word::Known(Secured::Secured) => Tone::Good,
+            Word::Known(Secured::Unsecured) => Tone::Bad,
+            Word::Known(Secured::Unknown) => Tone::Doubtful,
+            Word::Foreign(_) => Tone::Plain,
         };
         [
-            Cell::toned(&self.lock_state, lock),
-            Cell::from(&self.door_state),
-            Cell::toned(&self.secured, secured),
-            Cell::from(&self.proof),
+            Cell::toned(self.lock_state.to_string(), lock),
+            Cell::from(self.door_state.to_string()),
+            Cell::toned(self.secured.to_string(), secured),
+            Cell::from(self.proof.to_string()),
         ]
     }
 }
@@ -124,6 +121,11 @@ pub(crate) fn reported_door(twin: &Twin) -> Option<&Value> {
     twin.properties.reported.values.get("door")
 }
 
+/// The reported mode, if it is one of the contract.
+pub(crate) fn reported_mode(twin: &Twin) -> Option<Mode> {
+    Mode::parse(reported_door(twin)?.get("mode")?.as_str()?)
+}
+
 /// The value of a property that the door acknowledged.
 pub(crate) fn reported_value<'a>(reported: &'a Object, name: &str) -> Option<&'a Value> {
     reported.get(name)?.get("value")
@@ -160,7 +162,7 @@ mod tests {
         });
         let row = DoorRow::from(&twin(&json!({"floor": 3}), &reported));
         assert_eq!((row.building.as_str(), row.floor.as_str()), ("43", "3"));
-        assert_eq!(row.state.secured, "secured");
+        assert_eq!(row.state.secured, Secured::Secured);
     }
 
     #[test]

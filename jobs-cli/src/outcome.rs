@@ -1,7 +1,7 @@
 //! Outcome of a job at each door, judged by the door's answer: the hub counts answers, an operator
 //! counts secured doors.
 
-use door_core::contract::{Command, Goal};
+use door_core::contract::{Command, DoorState, Goal, LockState, Secured, Word};
 use iothub_protocol::job::{DeviceJob, DeviceJobStatus, JobResponse};
 use iothub_protocol::method::MethodRequest;
 use serde::Serialize;
@@ -109,12 +109,14 @@ impl JobGoal {
     /// Whether a state of a door is the goal.
     pub(crate) fn is_reached_by(self, state: &ReportedStatus) -> bool {
         match self {
-            Self::Secured { accept_unproven } => match state.secured.as_str() {
-                "secured" => true,
-                "unknown" => accept_unproven && state.lock_state == "locked",
+            Self::Secured { accept_unproven } => match state.secured {
+                Word::Known(Secured::Secured) => true,
+                Word::Known(Secured::Unknown) => {
+                    accept_unproven && state.lock_state == LockState::Locked
+                }
                 _ => false,
             },
-            Self::Released => state.lock_state == "unlocked",
+            Self::Released => state.lock_state == LockState::Unlocked,
             Self::Answered | Self::Changed => true,
         }
     }
@@ -283,12 +285,12 @@ fn judge_answer(
 
 fn pending_reason(body: &Value, state: &ReportedStatus) -> String {
     let slot = body.get("heldBy").and_then(|held| held.get("slot"));
-    match (slot, state.door_state.as_str()) {
-        (Some(slot), _) => format!("held by slot {slot}"),
-        (None, "open") => "door open".to_owned(),
-        (None, _) if state.secured == "unknown" => "no sensor proves it".to_owned(),
-        (None, _) if state.secured.is_empty() => "the answer has no lock state".to_owned(),
-        (None, _) => format!("{}, {}", state.lock_state, state.secured),
+    match slot {
+        Some(slot) => format!("held by slot {slot}"),
+        None if state.door_state == DoorState::Open => "door open".to_owned(),
+        None if state.secured == Secured::Unknown => "no sensor proves it".to_owned(),
+        None if state.secured == Word::default() => "the answer has no lock state".to_owned(),
+        None => format!("{}, {}", state.lock_state, state.secured),
     }
 }
 

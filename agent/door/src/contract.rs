@@ -24,6 +24,7 @@ pub use command::{
 pub use reply::{MethodReply, ReplyBody, ReplyError};
 pub use self_test::{Check, CheckResult, SelfTestReport};
 
+pub use word::Word;
 pub(crate) use word::words;
 
 words! {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use door_core::contract::Word;
 use iothub_client::HubClient;
 use iothub_protocol::DeviceId;
 use tokio::time::Instant;
@@ -31,7 +32,7 @@ pub(super) async fn wait_for_rows(rows: &[OutcomeRow], hub: &HubClient) {
 
 /// Like [`wait_for_rows`], for answered states.
 pub(super) async fn wait_for_states(mut answers: Vec<(DeviceId, ReportedStatus)>, hub: &HubClient) {
-    answers.retain(|(_, answer)| !answer.lock_state.is_empty());
+    answers.retain(|(_, answer)| answer.lock_state != Word::default());
     if answers.len() > MAX_DOORS {
         return;
     }

@@ -1,5 +1,9 @@
 //! The words of the wire: each enum spells its words once.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 /// Declares an enum whose variants are words on the wire.
 macro_rules! words {
     ($(#[$meta:meta])* pub enum $name:ident {
@@ -36,13 +40,51 @@ macro_rules! words {
                 f.write_str(self.as_str())
             }
         }
+
+        impl From<String> for $crate::contract::Word<$name> {
+            fn from(text: String) -> Self {
+                $name::parse(&text).map_or(Self::Foreign(text), Self::Known)
+            }
+        }
     };
 }
 
 pub(crate) use words;
 
+/// A word as another program reports it, which may be of another version or no door at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Word<T> {
+    /// A word of this version's contract.
+    Known(T),
+    /// Any other text; empty without a report.
+    Foreign(String),
+}
+
+impl<T> Default for Word<T> {
+    fn default() -> Self {
+        Self::Foreign(String::new())
+    }
+}
+
+impl<T: PartialEq> PartialEq<T> for Word<T> {
+    fn eq(&self, other: &T) -> bool {
+        matches!(self, Self::Known(word) if word == other)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Word<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known(word) => word.fmt(f),
+            Self::Foreign(text) => f.write_str(text),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::Word;
     use crate::contract::Proof;
 
     #[test]
@@ -57,5 +99,22 @@ mod tests {
             assert_eq!((Proof::parse(text), Proof::ALL.len()), (Some(word), 3));
         }
         assert_eq!(Proof::parse("Bond"), None);
+    }
+
+    #[test]
+    fn a_foreign_word_keeps_its_text() {
+        for (text, word) in [
+            ("bond", Word::Known(Proof::Bond)),
+            ("witness", Word::Foreign("witness".to_owned())),
+        ] {
+            assert_eq!(Word::<Proof>::from(text.to_owned()), word);
+            assert_eq!(word.to_string(), text);
+            assert_eq!(serde_json::to_value(&word).unwrap(), text);
+            assert_eq!(
+                serde_json::from_value::<Word<Proof>>(text.into()).unwrap(),
+                word
+            );
+            assert_eq!(word == Proof::Bond, text == "bond");
+        }
     }
 }

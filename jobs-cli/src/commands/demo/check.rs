@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use door_core::contract::{DoorState, LockState, Proof, Secured};
 use iothub_protocol::job::JobResponse;
 use iothub_protocol::twin::{ConnectionState, Twin};
 
@@ -59,14 +60,14 @@ pub(super) fn check_outcome(door: &DemoDoor, row: Option<&OutcomeRow>) -> Option
         }
         Scenario::Open => {
             row.method_status == Some(202)
-                && row.state.door_state == "open"
-                && row.state.secured == "unsecured"
+                && row.state.door_state == DoorState::Open
+                && row.state.secured == Secured::Unsecured
         }
         // A door with a fault must not pass.
         _ => {
             row.method_status == Some(200)
                 && row.progress == Progress::Reached
-                && row.state.proof == "bond"
+                && row.state.proof == Proof::Bond
         }
     };
     (!expected).then(|| Problem::new(format!("{}: {}", door.id, row.outcome)))
@@ -85,14 +86,14 @@ pub(super) fn check_report(door: &DemoDoor, twins: &BTreeMap<String, Twin>) -> O
     } = ReportedStatus::reported(twin);
     let expected = match door.scenario {
         Scenario::Locks => {
-            lock_state == "locked"
-                && door_state == "closed"
-                && secured == "secured"
-                && proof == "bond"
+            lock_state == LockState::Locked
+                && door_state == DoorState::Closed
+                && secured == Secured::Secured
+                && proof == Proof::Bond
         }
-        Scenario::Open => door_state == "open" && secured == "unsecured",
-        Scenario::Bystander => lock_state == "unlocked" && door_state == "closed",
-        Scenario::Jams => lock_state == "jammed",
+        Scenario::Open => door_state == DoorState::Open && secured == Secured::Unsecured,
+        Scenario::Bystander => lock_state == LockState::Unlocked && door_state == DoorState::Closed,
+        Scenario::Jams => lock_state == LockState::Jammed,
         // Its last report is of no interest.
         Scenario::Offline => twin.connection_state == ConnectionState::Disconnected,
     };

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use door_agent::gpio::simulated::SimCommand;
-use door_core::contract::{Command, CommandHeader, LockDoor, duration};
+use door_core::contract::{
+    Command, CommandHeader, DoorState, LockDoor, LockState, Proof, Secured, duration,
+};
 use iothub_protocol::JobId;
 use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
 use iothub_protocol::twin::{ConnectionState, Object, Twin, TwinPatch};
@@ -148,9 +150,9 @@ async fn assign_places(
 async fn prepare_doors(demo: &DemoDoors, environment: &Environment) -> anyhow::Result<()> {
     let released = |twins: &BTreeMap<String, Twin>| {
         demo.doors.iter().all(|door| {
-            twins
-                .get(door.id.as_str())
-                .is_some_and(|twin| ReportedStatus::reported(twin).lock_state == "unlocked")
+            twins.get(door.id.as_str()).is_some_and(|twin| {
+                ReportedStatus::reported(twin).lock_state == LockState::Unlocked
+            })
         })
     };
     environment
@@ -195,7 +197,9 @@ async fn prepare_doors(demo: &DemoDoors, environment: &Environment) -> anyhow::R
                 (Scenario::Offline, Some(twin)) => {
                     twin.connection_state == ConnectionState::Disconnected
                 }
-                (Scenario::Open, Some(twin)) => ReportedStatus::reported(twin).door_state == "open",
+                (Scenario::Open, Some(twin)) => {
+                    ReportedStatus::reported(twin).door_state == DoorState::Open
+                }
                 (_, Some(_)) => true,
             })
     };
@@ -303,7 +307,7 @@ async fn close_the_open_door(demo: &DemoDoors, environment: &Environment) -> any
             .get(door.id.as_str())
             .map(ReportedStatus::reported)
             .unwrap_or_default();
-        state.secured == "secured" && state.proof == "bond"
+        state.secured == Secured::Secured && state.proof == Proof::Bond
     };
     let what = format!("{} is closed and reports to be secured", door.id);
     environment
@@ -334,9 +338,9 @@ async fn relinquish(
         .collect();
     let released = |twins: &BTreeMap<String, Twin>| {
         online.iter().all(|door| {
-            twins
-                .get(door.id.as_str())
-                .is_some_and(|twin| ReportedStatus::reported(twin).lock_state == "unlocked")
+            twins.get(door.id.as_str()).is_some_and(|twin| {
+                ReportedStatus::reported(twin).lock_state == LockState::Unlocked
+            })
         })
     };
     environment

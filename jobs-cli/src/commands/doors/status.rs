@@ -3,13 +3,14 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use door_core::contract::{Mode, Secured, Word};
 use iothub_protocol::twin::{ConnectionState, Twin};
 use serde::Serialize;
 
 use crate::acknowledgement::{PropertyAck, unapplied};
 use crate::cli::doors::StatusArgs;
 use crate::commands::many;
-use crate::door::{DoorRow, reported_door};
+use crate::door::{DoorRow, ReportedStatus, reported_door, reported_mode};
 use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Format, Row, Tone, plain, printable};
 use crate::session::Session;
@@ -86,15 +87,16 @@ struct Counts {
 impl Counts {
     fn add(&mut self, twin: &Twin) {
         self.doors += 1;
-        let door = reported_door(twin);
-        let word = |name| door.and_then(|door| door.get(name)?.as_str());
-        *match (twin.connection_state, word("secured")) {
+        *match (
+            twin.connection_state,
+            ReportedStatus::reported(twin).secured,
+        ) {
             (ConnectionState::Disconnected, _) => &mut self.offline,
-            (_, Some("secured")) => &mut self.secured,
-            (_, Some("unsecured")) => &mut self.unsecured,
+            (_, Word::Known(Secured::Secured)) => &mut self.secured,
+            (_, Word::Known(Secured::Unsecured)) => &mut self.unsecured,
             _ => &mut self.unknown,
         } += 1;
-        self.lockdown += usize::from(word("mode") == Some("lockdown"));
+        self.lockdown += usize::from(reported_mode(twin) == Some(Mode::Lockdown));
         self.alarms += usize::from(alarms(twin).next().is_some());
     }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use door_core::contract::Command;
+use door_core::contract::{Command, DoorState, LockState, Mode, Word};
 use iothub_protocol::job::JobAction;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use serde_json::Value;
 
-use crate::door::ReportedStatus;
+use crate::door::{ReportedStatus, reported_mode};
 use crate::outcome::door_command;
 use crate::printer::plain;
 use crate::time::roughly;
@@ -35,7 +35,7 @@ pub(super) fn effect(action: &JobAction, twin: &Twin) -> String {
     let state = ReportedStatus::reported(twin);
     let text = match door_command(call) {
         Some(Command::Lock(_)) => locks(&state),
-        Some(Command::Unlock(_)) => unlocks(&state, &mode(twin)),
+        Some(Command::Unlock(_)) => unlocks(&state, reported_mode(twin)),
         _ => format!("is called: {}", call.method_name()),
     };
     match (twin.connection_state, call.connect_timeout()) {
@@ -49,28 +49,22 @@ pub(super) fn effect(action: &JobAction, twin: &Twin) -> String {
 }
 
 fn locks(state: &ReportedStatus) -> String {
-    match (state.lock_state.as_str(), state.door_state.as_str()) {
-        ("jammed", _) => "may fail: jammed",
-        ("locked", _) => "stays locked",
-        (_, "open") => "locks when it is closed",
+    match state.lock_state {
+        Word::Known(LockState::Jammed) => "may fail: jammed",
+        Word::Known(LockState::Locked) => "stays locked",
+        _ if state.door_state == DoorState::Open => "locks when it is closed",
         _ => "locks",
     }
     .to_owned()
 }
 
-fn unlocks(state: &ReportedStatus, mode: &str) -> String {
-    match (mode, state.lock_state.as_str()) {
-        ("lockdown" | "secure", _) => format!("refuses: mode {mode}"),
-        (_, "jammed") => "may fail: jammed".to_owned(),
-        (_, "unlocked") => "stays unlocked".to_owned(),
+fn unlocks(state: &ReportedStatus, mode: Option<Mode>) -> String {
+    match (mode, &state.lock_state) {
+        (Some(mode @ (Mode::Lockdown | Mode::Secure)), _) => format!("refuses: mode {mode}"),
+        (_, Word::Known(LockState::Jammed)) => "may fail: jammed".to_owned(),
+        (_, Word::Known(LockState::Unlocked)) => "stays unlocked".to_owned(),
         _ => "unlocks".to_owned(),
     }
-}
-
-fn mode(twin: &Twin) -> String {
-    let door = twin.properties.reported.values.get("door");
-    let mode = door.and_then(|door| door.get("mode"));
-    mode.map_or(String::new(), plain)
 }
 
 /// Appends each changed value: `floor 3 to 4`, `tags.wing none to east`.
