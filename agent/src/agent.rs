@@ -26,7 +26,7 @@ use crate::gpio::simulated::SimHandle;
 use crate::gpio::{self, BoardConfigError, BoardError};
 use crate::reboot::{self, AcceptedReboot, Rebooter};
 use crate::service;
-use crate::storage::{DoorDirectory, DoorStorage, Restored, Storage, StorageError, damage_record};
+use crate::storage::{DoorDirectory, DoorStorage, Restored, Storage, StorageError};
 use crate::tls::{TlsCache, TlsError};
 pub use snapshot::{AgentSnapshot, Snapshots};
 
@@ -335,6 +335,6 @@ async fn open_storage(
 fn record_damages(storage: &DoorStorage, restored: &Restored, mut clock: Clock) {
     let quality = clock.now().quality;
     for damage in &restored.damages {
-        storage.append(damage_record(damage, quality.as_str()));
+        storage.append(damage.event(quality));
     }
 }

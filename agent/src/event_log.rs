@@ -20,8 +20,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use door_core::DoorEvent;
 use log::{error, warn};
-use serde_json::{Map, Value};
 
 use crate::storage::{Damage, set_aside, sync_directory};
 use ledger::Ledger;
@@ -32,8 +32,6 @@ use thin::{SegmentDraft, Thinned};
 /// Number of segments that share the byte bound: a full log rewrites or drops one segment at a
 /// time.
 const SEGMENTS: u64 = 8;
-/// Kind of the record that reports lost ones.
-const EVENTS_LOST: &str = "eventsLost";
 
 /// A record to send to the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,18 +42,6 @@ pub struct LogRecord {
     pub mid: String,
     /// The message body, a JSON object.
     pub body: Vec<u8>,
-}
-
-/// Content of a record, before it has a sequence number.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct EventEntry {
-    /// Wall time of the event in RFC 3339, if known.
-    pub(crate) at: Option<String>,
-    /// Quality of the clock at that time.
-    pub(crate) clock: String,
-    pub(crate) kind: String,
-    /// `door`, `building`, `floor` and the members of the kind, in this order.
-    pub(crate) fields: Map<String, Value>,
 }
 
 #[derive(Debug)]
@@ -95,44 +81,30 @@ impl EventLog {
         self.unacknowledged - 1
     }
 
-    /// Appends a record and returns its sequence number; it is durable only after
-    /// [`EventLog::sync`].
+    /// Numbers an event and appends it; it is durable only after [`EventLog::sync`].
     ///
     /// # Errors
     /// When it cannot be written; it then counts as lost, and the next record that can be written
     /// is preceded by a report of the loss.
-    pub(crate) fn append(&mut self, entry: EventEntry) -> io::Result<u64> {
-        let kind = entry.kind.clone();
-        let result = self.try_append(entry);
+    pub(crate) fn append(&mut self, event: &mut DoorEvent) -> io::Result<()> {
+        let result = self.try_append(event);
         if result.is_err() {
-            self.count_lost(BTreeMap::from([(kind, 1)]));
+            self.count_lost(BTreeMap::from([(event.kind.to_string(), 1)]));
         }
         result
     }
 
-    fn try_append(&mut self, entry: EventEntry) -> io::Result<u64> {
+    fn try_append(&mut self, event: &mut DoorEvent) -> io::Result<()> {
         self.attach()?;
         self.make_room()?;
         let unreported = self.lost.saturating_sub(self.reported);
         if unreported > 0 {
-            let mut fields: Map<_, _> = entry
-                .fields
-                .iter()
-                .filter(|(key, _)| ["door", "building", "floor"].contains(&key.as_str()))
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect();
-            fields.insert("lost".to_owned(), unreported.into());
-            self.losses.explain(&self.boot, self.next_seq, &mut fields);
-            let report = EventEntry {
-                kind: EVENTS_LOST.to_owned(),
-                fields,
-                ..entry.clone()
-            };
-            self.write(report, unreported)?;
+            let report = self.losses.report(unreported, &self.boot, self.next_seq);
+            self.write(&mut event.clone().with_kind(&report), unreported)?;
             self.reported += unreported;
             self.losses = Losses::default();
         }
-        self.write(entry, 0)
+        self.write(event, 0)
     }
 
     /// Checks whether a record could be written now, and saves the ledger.
@@ -385,21 +357,14 @@ impl EventLog {
         Ok(())
     }
 
-    fn write(&mut self, entry: EventEntry, lost: u64) -> io::Result<u64> {
-        let mut body = Map::new();
-        body.insert("seq".to_owned(), self.next_seq.into());
-        body.insert("boot".to_owned(), self.boot.as_str().into());
-        body.insert("at".to_owned(), entry.at.into());
-        body.insert("clock".to_owned(), entry.clock.into());
-        body.insert("kind".to_owned(), entry.kind.into());
-        for (key, value) in entry.fields {
-            body.entry(key).or_insert(value);
-        }
+    fn write(&mut self, event: &mut DoorEvent, lost: u64) -> io::Result<()> {
+        event.seq = self.next_seq;
+        event.boot.clone_from(&self.boot);
         let stored = Stored {
             mid: format!("{}-{}", self.boot, self.next_seq),
             lost,
             span: 1,
-            body: serde_json::to_vec(&body)?,
+            body: event.to_json(),
         };
         let newest = self
             .segments
@@ -407,7 +372,7 @@ impl EventLog {
             .expect("make_room has begun a segment");
         newest.append(&stored)?;
         self.next_seq += 1;
-        Ok(self.next_seq - 1)
+        Ok(())
     }
 }
 

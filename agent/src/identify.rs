@@ -8,14 +8,13 @@ use std::fs;
 use std::io::Read;
 
 use door_core::contract::Identity;
-use door_core::{DoorConfig, MethodReply};
+use door_core::{DoorConfig, Event, EventKind, MethodReply};
 use iothub_protocol::id::DeviceId;
 use log::info;
-use serde_json::Map;
 use tokio::sync::watch;
 
 use crate::controller::Clock;
-use crate::storage::{DoorStorage, EventRecord, SiteLocation};
+use crate::storage::{DoorStorage, SiteLocation};
 
 /// Maximum length of a text from the system.
 const MAX_BYTES: u64 = 256;
@@ -41,13 +40,7 @@ impl Identifier {
         }
         info!("{}: identify called for this machine", self.device);
         let now = self.clock.now();
-        self.storage.append(EventRecord {
-            at: now.wall,
-            clock: now.quality.as_str().to_owned(),
-            kind: Identity::METHOD.to_owned(),
-            urgent: false,
-            fields: Map::new(),
-        });
+        self.storage.append(Event::new(&now, EventKind::Identify));
         let SiteLocation { building, floor } = self.location.borrow().clone();
         Identity {
             device_id: self.device.to_string(),

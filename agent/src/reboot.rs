@@ -15,18 +15,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use door_core::MethodReply;
 use door_core::contract::{CommandId, Reboot, ReplyError};
+use door_core::{Event, EventKind, MethodReply};
 use iothub_protocol::id::DeviceId;
 use log::{info, warn};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use crate::controller::Clock;
-use crate::storage::{DoorStorage, EventRecord, RebootNote, StartReason};
+use crate::storage::{DoorStorage, RebootNote, StartReason};
 
 /// Folder for requests on a machine set up as a service; created by tmpfiles.d.
 pub const DIRECTORY: &str = "/run/door-agent-reboot";
@@ -239,19 +239,12 @@ impl Rebooter {
             boot: now.boot_id.as_str().to_owned(),
             at_ms: u64::try_from(now.boottime.as_millis()).unwrap_or(u64::MAX),
         };
-        let mut fields = Map::new();
-        fields.insert("reason".to_owned(), reason.clone().into());
-        if let Some(id) = &header.command_id {
-            fields.insert("commandId".to_owned(), id.as_str().into());
-        }
-        self.save(reason, header.command_id.clone()).await?;
-        inner.storage.append(EventRecord {
-            at: now.wall,
-            clock: now.quality.as_str().to_owned(),
-            kind: "rebootRequested".to_owned(),
-            urgent: true,
-            fields,
-        });
+        self.save(reason.clone(), header.command_id.clone()).await?;
+        let command_id = header.command_id.clone();
+        inner.storage.append(Event::new(
+            &now,
+            EventKind::RebootRequested { reason, command_id },
+        ));
         (*lock(&inner.latest_id)).clone_from(&header.command_id);
         Ok(AcceptedReboot { directory, request })
     }

@@ -20,20 +20,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use door_core::Event;
 use door_core::contract::CommandId;
 use fs4::{FileExt, TryLockError};
-use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 use crate::event_log::EventLog;
 pub use crate::event_log::LogRecord;
 pub use disk::DiskStatus;
-pub(crate) use disk::damage_record;
 pub use state_file::Damage;
 pub(crate) use state_file::{is_full, keep_bytes, make_way, set_aside, sync_directory, write_over};
 
@@ -86,20 +85,6 @@ pub struct RebootNote {
     /// The boot that followed; `None` while the reboot is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub led_to: Option<String>,
-}
-
-/// Content of an event record. The log adds sequence, boot id, door and location.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EventRecord {
-    /// Wall time of the event, if known.
-    pub at: Option<Timestamp>,
-    /// Quality of the clock at that time.
-    pub clock: String,
-    pub kind: String,
-    /// Commands and alarms: fsynced at once. Others within 5 s.
-    pub urgent: bool,
-    /// The members of the kind.
-    pub fields: Map<String, Value>,
 }
 
 /// How this start relates to the previous one.
@@ -357,10 +342,10 @@ impl DoorStorage {
         });
     }
 
-    /// Appends to the event log without waiting; a record that cannot be written counts as lost,
-    /// and the log reports it.
-    pub fn append(&self, record: EventRecord) {
-        self.post(|mailbox| mailbox.push_record(record));
+    /// Appends to the event log without waiting; an event that cannot be written counts as lost,
+    /// and the log reports it. An urgent one is fsynced at once, others within 5 s.
+    pub fn append(&self, event: Event) {
+        self.post(|mailbox| mailbox.push_event(event));
     }
 
     /// Waits until the records appended so far are in the log, and fsynced if one of them is

@@ -432,13 +432,8 @@ impl Door {
         if effects.save || self.save_due.is_some_and(|due| due <= now.boottime) {
             actions.push(self.persist(now));
         }
-        actions.extend(effects.events.into_iter().map(|kind| {
-            Action::Record(Event {
-                at: now.wall,
-                clock: now.quality,
-                kind,
-            })
-        }));
+        let events = effects.events.into_iter();
+        actions.extend(events.map(|kind| Action::Record(Event::new(now, kind))));
         actions.extend(
             effects
                 .answers

@@ -32,7 +32,7 @@ pub use config::{ConfigError, DoorConfig, DoorSettings, Fitted, Overrides, Setti
 pub use contract::{Command, DoorReport, MethodReply, Slot, Want};
 pub use desired::{DesiredDoor, DesiredMode};
 pub use door::{Action, Door, Generation, NotSaved, Ticket};
-pub use event::{DropReason, Event, EventKind};
+pub use event::{DoorEvent, DropReason, Event, EventKind, EventName};
 pub use saved::SavedDoor;
 pub use sensing::{Inputs, Reading};
 pub use strike::Outputs;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use door_core::{
-    Action, Door, Event, Generation, Inputs, MethodReply, NotSaved, Outputs, SavedDoor, Ticket,
+    Action, Door, Generation, Inputs, MethodReply, NotSaved, Outputs, SavedDoor, Ticket,
 };
 use log::{debug, info};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Call, CallKind, Clock, ControllerParts, Snapshot};
 use crate::fail_point;
 use crate::gpio::{Board, Wake};
-use crate::storage::{DoorStorage, EventRecord};
+use crate::storage::DoorStorage;
 
 /// Maximum interval between reads of the inputs, and so the delay of a missed edge.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
@@ -204,7 +204,7 @@ impl Task {
                 }
                 Action::Record(event) => {
                     fail_point::reach("record-before");
-                    self.storage.append(record(&event));
+                    self.storage.append(event);
                 }
                 Action::Report => {}
             }
@@ -266,16 +266,5 @@ impl Task {
 impl Watchdog {
     fn due(&self) -> Instant {
         self.fed_at + self.period
-    }
-}
-
-fn record(event: &Event) -> EventRecord {
-    let (kind, fields) = event.to_fields();
-    EventRecord {
-        at: event.at,
-        clock: event.clock.as_str().to_owned(),
-        kind,
-        urgent: event.is_urgent(),
-        fields,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use serde_json::{Map, Value};
+use door_core::{DoorEvent, EventKind};
 
 use super::segment::{HOLE_MID, Segment, Stored, split_mid};
 
@@ -86,19 +86,12 @@ impl Losses {
         segments: &VecDeque<Segment>,
     ) {
         for record in records {
-            let body: Map<String, Value> = serde_json::from_slice(&record.body).unwrap_or_default();
-            match body.get("kinds").and_then(Value::as_object) {
-                Some(kinds) => self.count(
-                    kinds
-                        .iter()
-                        .filter_map(|(kind, count)| Some((kind.clone(), count.as_u64()?))),
-                ),
-                None if record.lost > 0 => {}
-                None => {
-                    let kind = body.get("kind").and_then(Value::as_str);
-                    self.count(kind.map(|kind| (kind.to_owned(), 1)));
-                }
+            if let Ok(EventKind::EventsLost { kinds, .. }) = serde_json::from_slice(&record.body) {
+                self.count(kinds);
+                continue;
             }
+            let event = serde_json::from_slice::<DoorEvent>(&record.body);
+            self.count(event.map(|event| (event.kind.to_string(), 1)));
         }
         self.add_gap(dropped, segments);
     }
@@ -122,8 +115,8 @@ impl Losses {
         }
     }
 
-    /// Adds the members of a report with number `seq` of `boot`.
-    pub(super) fn explain(&self, boot: &str, seq: u64, fields: &mut Map<String, Value>) {
+    /// The report of `lost` events, which has number `seq` of `boot`.
+    pub(super) fn report(&self, lost: u64, boot: &str, seq: u64) -> EventKind {
         let here = || Some((boot.to_owned(), seq));
         let (from, to) = match &self.numbered {
             None if self.unnumbered => (here(), here()),
@@ -131,17 +124,17 @@ impl Losses {
             Some(hole) if self.unnumbered => (hole.from.clone(), here()),
             Some(hole) => (hole.from.clone(), hole.to.clone()),
         };
-        for (key, boot_key, number) in [("from", "fromBoot", from), ("to", "toBoot", to)] {
-            if let Some((of, number)) = number {
-                fields.insert(key.to_owned(), number.into());
-                if of != boot {
-                    fields.insert(boot_key.to_owned(), of.into());
-                }
-            }
-        }
-        if !self.kinds.is_empty() {
-            let kinds = self.kinds.clone();
-            fields.insert("kinds".to_owned(), kinds.into_iter().collect());
+        let other = |number: &Option<Number>| {
+            let boot_of = number.as_ref().map(|(of, _)| of.clone());
+            boot_of.filter(|of| of != boot)
+        };
+        EventKind::EventsLost {
+            lost,
+            from_boot: other(&from),
+            to_boot: other(&to),
+            from: from.map(|(_, seq)| seq),
+            to: to.map(|(_, seq)| seq),
+            kinds: self.kinds.clone(),
         }
     }
 }

@@ -1,5 +1,9 @@
+use door_core::{ClockQuality, EventName};
+use serde_json::{Map, Value};
+
 use super::*;
 
+const EVENTS_LOST: &str = EventName::EventsLost.as_str();
 const BOOT: &str = "3f0c5d6e-0000-4000-8000-000000000001";
 const NEXT_BOOT: &str = "3f0c5d6e-0000-4000-8000-000000000002";
 
@@ -9,22 +13,38 @@ fn open_clean(directory: &Path) -> EventLog {
     log
 }
 
-fn entry(kind: &str) -> EventEntry {
-    let mut fields = Map::new();
-    fields.insert("door".to_owned(), "lobby-east".into());
-    fields.insert("floor".to_owned(), 3.into());
-    fields.insert("source".to_owned(), "remote".into());
-    EventEntry {
-        at: Some("2026-11-23T22:00:00Z".to_owned()),
-        clock: "synchronized".to_owned(),
-        kind: kind.to_owned(),
-        fields,
+fn event(kind: &str) -> DoorEvent {
+    DoorEvent {
+        seq: 0,
+        boot: String::new(),
+        at: Some("2026-11-23T22:00:00Z".parse().unwrap()),
+        clock: ClockQuality::Synchronized,
+        kind: kind.to_owned().into(),
+        door: "lobby-east".to_owned(),
+        building: None,
+        floor: Some(3.into()),
+        members: Map::from_iter([("source".to_owned(), "remote".into())]),
     }
+}
+
+/// Appends an event and returns its number.
+fn append_one(log: &mut EventLog, kind: &str) -> u64 {
+    let mut event = event(kind);
+    log.append(&mut event).unwrap();
+    event.seq
+}
+
+/// An event that is too large for a record.
+fn large(kind: &str) -> DoorEvent {
+    let mut large = event(kind);
+    let text = "x".repeat(segment::MAX_PAYLOAD);
+    large.members.insert("text".to_owned(), text.into());
+    large
 }
 
 fn append(log: &mut EventLog, kinds: &[&str]) {
     for kind in kinds {
-        log.append(entry(kind)).unwrap();
+        append_one(log, kind);
     }
     log.sync().unwrap();
 }
@@ -125,7 +145,7 @@ fn a_full_log_drops_its_oldest_records_and_reports_their_number() {
     let (mut log, _) = EventLog::open(directory.path(), BOOT, 16 * 1024);
     let total = 500;
     for n in 0..total {
-        log.append(entry(&format!("event-{n}"))).unwrap();
+        append_one(&mut log, &format!("event-{n}"));
     }
     let on_disk: u64 = open::segment_files(directory.path())
         .unwrap()
@@ -160,7 +180,7 @@ fn dropping_acknowledged_records_is_not_a_loss() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = EventLog::open(directory.path(), BOOT, 16 * 1024);
     for n in 0..500 {
-        log.append(entry(&format!("event-{n}"))).unwrap();
+        append_one(&mut log, &format!("event-{n}"));
         log.acknowledge(log.newest()).unwrap();
     }
     assert_eq!(kinds(&mut log), [] as [&str; 0]);
@@ -172,7 +192,7 @@ fn a_segment_without_complete_records_is_kept_aside_and_the_loss_reported() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = EventLog::open(directory.path(), BOOT, 64 * 1024);
     for n in 0..100 {
-        log.append(entry(&format!("event-{n}"))).unwrap();
+        append_one(&mut log, &format!("event-{n}"));
     }
     assert!(log.segments.len() >= 3);
     let victim = log.segments[1].path.clone();
@@ -211,11 +231,7 @@ fn a_damaged_ledger_causes_resending_instead_of_loss() {
 fn an_event_too_large_is_counted_as_lost() {
     let directory = tempfile::tempdir().unwrap();
     let mut log = open_clean(directory.path());
-    let mut large = entry("large");
-    large
-        .fields
-        .insert("text".to_owned(), "x".repeat(segment::MAX_PAYLOAD).into());
-    assert!(log.append(large).is_err());
+    assert!(log.append(&mut large("large")).is_err());
     append(&mut log, &["small"]);
     assert_eq!(kinds(&mut log), [EVENTS_LOST, "small"]);
 }

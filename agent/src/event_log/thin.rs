@@ -7,13 +7,17 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use door_core::{DoorEvent, EventKind, EventName};
 
-use super::EVENTS_LOST;
 use super::segment::{HOLE_MID, Stored};
 
 /// The kinds that are dropped first.
-const MINOR: [&str; 4] = ["doorState", "lockState", "requestToExit", "localGrant"];
+const MINOR: [EventName; 4] = [
+    EventName::DoorState,
+    EventName::LockState,
+    EventName::RequestToExit,
+    EventName::LocalGrant,
+];
 
 /// How far a segment has been thinned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -34,107 +38,100 @@ pub(super) struct SegmentDraft {
 /// The dropped records of one boot.
 #[derive(Debug)]
 struct Hole {
-    /// Sequence numbers, inclusive; some records in between may be kept.
+    /// The first sequence number; some records from there to the last one may be kept.
     from: u64,
-    to: u64,
     lost: u64,
     kinds: BTreeMap<String, u64>,
-    /// Position and body of the last dropped record.
+    /// The last dropped event and its position.
     position: u64,
-    body: Map<String, Value>,
+    last: DoorEvent,
 }
 
 impl SegmentDraft {
     /// Adds a record; call in the order of positions.
     pub(super) fn take(&mut self, position: u64, record: Stored, level: Thinned) {
-        let Some((boot, hole)) = drop_of(position, &record, level) else {
+        let Some(hole) = drop_of(position, &record, level) else {
             self.kept.push((position, record));
             return;
         };
-        match self.holes.get_mut(&boot) {
+        match self.holes.get_mut(&hole.last.boot) {
             Some(known) => known.absorb(hole),
-            None => drop(self.holes.insert(boot, hole)),
+            None => drop(self.holes.insert(hole.last.boot.clone(), hole)),
         }
     }
 
     /// The kept records and the explanations of the holes, in order.
     pub(super) fn into_records(self) -> Vec<(u64, Stored)> {
         let mut records = self.kept;
-        for (boot, hole) in self.holes {
-            records.push((hole.position, hole.explain(&boot)));
+        for hole in self.holes.into_values() {
+            records.push((hole.position, hole.explain()));
         }
         records.sort_by_key(|(position, _)| *position);
         records
     }
 }
 
-/// Boot and hole of a record that is to be dropped; `None` if it is kept.
-fn drop_of(position: u64, record: &Stored, level: Thinned) -> Option<(String, Hole)> {
+/// The hole of a record that is to be dropped; `None` if it is kept.
+fn drop_of(position: u64, record: &Stored, level: Thinned) -> Option<Hole> {
     // A report of events without sequence numbers cannot be merged into a range.
     if record.lost > 0 {
         return None;
     }
-    let body: Map<String, Value> = serde_json::from_slice(&record.body).ok()?;
-    let number = |key: &str| body.get(key).and_then(Value::as_u64);
-    let boot = body.get("boot")?.as_str()?.to_owned();
-    let kind = body.get("kind")?.as_str()?;
-    let seq = number("seq")?;
-    let (from, lost, kinds) = if kind == EVENTS_LOST {
-        let kinds = body.get("kinds")?.as_object()?.iter();
-        let kinds = kinds.filter_map(|(kind, count)| Some((kind.clone(), count.as_u64()?)));
-        (number("from")?, number("lost")?, kinds.collect())
-    } else if level == Thinned::Everything || MINOR.contains(&kind) {
-        (seq, 1, BTreeMap::from([(kind.to_owned(), 1)]))
-    } else {
-        return None;
+    let last: DoorEvent = serde_json::from_slice(&record.body).ok()?;
+    let (from, lost, kinds) = match serde_json::from_slice(&record.body) {
+        Ok(EventKind::EventsLost {
+            from, lost, kinds, ..
+        }) if !kinds.is_empty() => (from?, lost, kinds),
+        Ok(EventKind::EventsLost { .. }) => return None,
+        _ if level == Thinned::Everything || MINOR.iter().any(|minor| last.kind == *minor) => {
+            (last.seq, 1, BTreeMap::from([(last.kind.to_string(), 1)]))
+        }
+        _ => return None,
     };
-    let hole = Hole {
+    Some(Hole {
         from,
-        to: seq,
         lost,
         kinds,
         position,
-        body,
-    };
-    Some((boot, hole))
+        last,
+    })
 }
 
 impl Hole {
     fn absorb(&mut self, later: Self) {
         self.from = self.from.min(later.from);
-        self.to = later.to;
         self.lost += later.lost;
         for (kind, count) in later.kinds {
             *self.kinds.entry(kind).or_default() += count;
         }
         self.position = later.position;
-        self.body = later.body;
+        self.last = later.last;
     }
 
-    fn explain(self, boot: &str) -> Stored {
-        let mut body = Map::new();
-        body.insert("seq".to_owned(), self.to.into());
-        for key in ["boot", "at", "clock"] {
-            if let Some(value) = self.body.get(key) {
-                body.insert(key.to_owned(), value.clone());
-            }
-        }
-        body.insert("kind".to_owned(), EVENTS_LOST.into());
-        for key in ["door", "building", "floor"] {
-            if let Some(value) = self.body.get(key) {
-                body.insert(key.to_owned(), value.clone());
-            }
-        }
-        body.insert("lost".to_owned(), self.lost.into());
-        body.insert("from".to_owned(), self.from.into());
-        body.insert("to".to_owned(), self.to.into());
-        body.insert("kinds".to_owned(), self.kinds.into_iter().collect());
+    fn explain(self) -> Stored {
+        let Self {
+            from,
+            lost,
+            kinds,
+            last,
+            ..
+        } = self;
+        let to = last.seq;
+        // Unique: differs from that of any record the hub may have, and of a smaller hole here.
+        let mid = format!("{}{HOLE_MID}{lost}-{from}-{to}", last.boot);
+        let kind = EventKind::EventsLost {
+            lost,
+            from: Some(from),
+            from_boot: None,
+            to: Some(to),
+            to_boot: None,
+            kinds,
+        };
         Stored {
-            // Unique: differs from that of any record the hub may have, and of a smaller hole here.
-            mid: format!("{boot}{HOLE_MID}{}-{}-{}", self.lost, self.from, self.to),
+            mid,
             lost: 0,
             span: 1,
-            body: Value::Object(body).to_string().into_bytes(),
+            body: last.with_kind(&kind).to_json(),
         }
     }
 }

@@ -4,14 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use door_core::{ClockQuality, Event, EventKind};
 use jiff::Timestamp;
 use log::{error, info};
 use serde::Serialize;
-use serde_json::Map;
 use tokio::sync::watch;
 
+use super::Damage;
 use super::mailbox::Door;
-use super::{Damage, EventRecord};
 
 /// Maximum of damaged files in a status; the log names them all.
 const MAX_NAMED: usize = 16;
@@ -55,7 +55,7 @@ pub(super) struct Faults {
     pub(super) state: Option<String>,
     pub(super) log: Option<String>,
     /// Quality of the clock at the latest event.
-    pub(super) clock: String,
+    pub(super) clock: ClockQuality,
 }
 
 impl Default for Faults {
@@ -63,7 +63,7 @@ impl Default for Faults {
         Self {
             state: None,
             log: None,
-            clock: "unsynchronized".to_owned(),
+            clock: ClockQuality::Unsynchronized,
         }
     }
 }
@@ -78,7 +78,7 @@ impl Faults {
         &self,
         path: &Path,
         status: &watch::Sender<DiskStatus>,
-    ) -> Option<EventRecord> {
+    ) -> Option<Event> {
         let path = path.display();
         let now = Timestamp::now();
         let problem = self.any().cloned();
@@ -93,30 +93,25 @@ impl Faults {
             status.fault.clone_from(&problem);
             status.join();
         });
-        let mut fields = Map::new();
-        let kind = match (&before, &problem) {
-            (_, Some(problem)) => {
+        let kind = match problem {
+            Some(problem) => {
                 error!("{path}: {problem}; the door keeps working, and writing is retried");
                 if before.is_some() {
                     // The fault continues with another error.
                     return None;
                 }
-                fields.insert("problem".to_owned(), problem.as_str().into());
-                "storageFault"
+                EventKind::StorageFault { problem }
             }
-            (before, None) => {
+            None => {
                 info!("{path}: the disk accepts writes again");
-                fields.insert("problem".to_owned(), before.clone().into());
-                fields.insert("since".to_owned(), since.map(|at| at.to_string()).into());
-                "storageRestored"
+                let problem = before;
+                EventKind::StorageRestored { problem, since }
             }
         };
-        Some(EventRecord {
+        Some(Event {
             at: Some(now),
-            clock: self.clock.clone(),
-            kind: kind.to_owned(),
-            urgent: true,
-            fields,
+            clock: self.clock,
+            kind,
         })
     }
 }
@@ -178,21 +173,18 @@ impl Door {
     }
 }
 
-/// The event of a damaged file.
-pub(crate) fn damage_record(damage: &Damage, clock: &str) -> EventRecord {
-    let kept_as = damage.kept_as.as_ref();
-    let mut fields = Map::new();
-    fields.insert("file".to_owned(), damage.file.display().to_string().into());
-    fields.insert(
-        "keptAs".to_owned(),
-        kept_as.map(|path| path.display().to_string()).into(),
-    );
-    fields.insert("reason".to_owned(), damage.reason.as_str().into());
-    EventRecord {
-        at: Some(Timestamp::now()),
-        clock: clock.to_owned(),
-        kind: "stateDamaged".to_owned(),
-        urgent: true,
-        fields,
+impl Damage {
+    /// The event of this damage, found now.
+    pub(crate) fn event(&self, clock: ClockQuality) -> Event {
+        let kept_as = self.kept_as.as_ref();
+        Event {
+            at: Some(Timestamp::now()),
+            clock,
+            kind: EventKind::StateDamaged {
+                file: self.file.display().to_string(),
+                kept_as: kept_as.map(|path| path.display().to_string()),
+                reason: self.reason.clone(),
+            },
+        }
     }
 }

@@ -6,19 +6,19 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use door_core::Event;
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
 use serde_json::value::RawValue;
 use tokio::sync::{oneshot, watch};
 
 use super::disk::{DiskStatus, Faults};
 use super::state_file::StateFile;
-use super::{EventRecord, LogRecord, RebootNote, SiteLocation, StorageError};
-use crate::event_log::{EventEntry, EventLog};
+use super::{LogRecord, RebootNote, SiteLocation, StorageError};
+use crate::event_log::EventLog;
 
-/// Maximum of records that wait for the disk: minutes of a busy door. Further ones count as lost,
+/// Maximum of events that wait for the disk: minutes of a busy door. Further ones count as lost,
 /// which the log reports.
-const MAX_WAITING_RECORDS: usize = 1024;
+const MAX_WAITING_EVENTS: usize = 1024;
 
 /// Shared by the thread and the handles: doors with work, each at most once, so that the queue is
 /// bounded by the number of doors.
@@ -58,8 +58,8 @@ pub(super) struct Mailbox {
     pub(super) location: Option<SiteLocation>,
     pub(super) reboot: Option<RebootNote>,
     pub(super) saves: Vec<Done>,
-    pub(super) records: VecDeque<EventRecord>,
-    /// Records dropped because the queue was full, by kind.
+    pub(super) events: VecDeque<Event>,
+    /// Events dropped because the queue was full, by kind.
     pub(super) overflow: BTreeMap<String, u64>,
     pub(super) acknowledged: Option<u64>,
     /// Callers that wait until the records queued before are written.
@@ -101,23 +101,24 @@ pub(super) struct Saved {
 }
 
 impl Mailbox {
-    /// Adds a record. If the queue is full one counts as lost: for an urgent record, one that is
-    /// not urgent.
-    pub(super) fn push_record(&mut self, record: EventRecord) {
-        if self.records.len() >= MAX_WAITING_RECORDS {
-            let minor = self.records.iter().position(|waiting| !waiting.urgent);
-            let minor = minor.filter(|_| record.urgent);
-            let dropped = match minor.and_then(|minor| self.records.remove(minor)) {
+    /// Adds an event. If the queue is full one counts as lost: for an urgent event, one that is not
+    /// urgent.
+    pub(super) fn push_event(&mut self, event: Event) {
+        if self.events.len() >= MAX_WAITING_EVENTS {
+            let minor = self.events.iter().position(|waiting| !waiting.is_urgent());
+            let minor = minor.filter(|_| event.is_urgent());
+            let dropped = match minor.and_then(|minor| self.events.remove(minor)) {
                 Some(minor) => {
-                    self.records.push_back(record);
+                    self.events.push_back(event);
                     minor
                 }
-                None => record,
+                None => event,
             };
-            *self.overflow.entry(dropped.kind).or_default() += 1;
+            let kind = dropped.kind.name().to_string();
+            *self.overflow.entry(kind).or_default() += 1;
             return;
         }
-        self.records.push_back(record);
+        self.events.push_back(event);
     }
 
     /// Fails all waiting work with [`StorageError::Closed`].
@@ -137,7 +138,7 @@ impl std::fmt::Debug for Mailbox {
         f.debug_struct("Mailbox")
             .field("queued", &self.queued)
             .field("saves", &self.saves.len())
-            .field("records", &self.records.len())
+            .field("events", &self.events.len())
             .finish_non_exhaustive()
     }
 }
@@ -152,24 +153,5 @@ impl WorkQueue {
 impl Door {
     pub(super) fn lock(&self) -> MutexGuard<'_, Mailbox> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn entry(&self, location: &SiteLocation, record: EventRecord) -> EventEntry {
-        let mut fields = Map::new();
-        fields.insert("door".to_owned(), self.name.as_str().into());
-        for (key, value) in [("building", &location.building), ("floor", &location.floor)] {
-            if let Some(value) = value {
-                fields.insert(key.to_owned(), value.clone());
-            }
-        }
-        for (key, value) in record.fields {
-            fields.entry(key).or_insert(value);
-        }
-        EventEntry {
-            at: record.at.map(|at| at.to_string()),
-            clock: record.clock,
-            kind: record.kind,
-            fields,
-        }
     }
 }

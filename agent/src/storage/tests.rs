@@ -1,6 +1,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
+use door_core::ClockQuality::{self, Synchronized, Unsynchronized};
+use door_core::EventKind;
+
 use super::*;
 
 const BOOT: &str = "3f0c5d6e-0000-4000-8000-000000000001";
@@ -26,13 +29,18 @@ fn directory<'a>(path: &'a Path, boot_id: &'a str) -> DoorDirectory<'a> {
     }
 }
 
-fn record(kind: &str, urgent: bool) -> EventRecord {
-    EventRecord {
+/// An urgent event; `method` is in its record.
+fn event(clock: ClockQuality, method: &str) -> Event {
+    Event {
         at: None,
-        clock: "unknown".to_owned(),
-        kind: kind.to_owned(),
-        urgent,
-        fields: Map::new(),
+        clock,
+        kind: EventKind::Command {
+            method: method.to_owned(),
+            command_id: None,
+            reason: None,
+            status: 200,
+            repeated: false,
+        },
     }
 }
 
@@ -55,10 +63,7 @@ async fn state_and_location_are_restored_after_a_restart() {
     assert_eq!(restored.door::<Held>().unwrap(), None);
     assert_eq!(restored.start_reason, StartReason::First);
     save(&door, &held("locked")).unwrap();
-    door.append(EventRecord {
-        clock: "synchronized".to_owned(),
-        ..record("locked", true)
-    });
+    door.append(event(Synchronized, "lockDoor"));
     let location = SiteLocation {
         building: Some(43.into()),
         floor: Some("3".into()),
@@ -91,7 +96,7 @@ async fn a_folder_in_place_of_a_file_does_not_block_saves() {
         let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
         save(&door, &held("locked")).expect(name);
         save(&door, &held("released")).expect(name);
-        door.append(record("locked", true));
+        door.append(event(Unsynchronized, "lockDoor"));
         within(door.written()).await;
         within(door.records_after(0, 1)).await.expect(name);
         let problem = door.disk().borrow().problem.clone();
@@ -115,14 +120,11 @@ async fn only_a_trusted_time_is_saved_and_it_corrects_one_years_ahead() {
         .unwrap();
     let storage = Storage::spawn().unwrap();
     for (clock, floor) in [
-        ("unsynchronized", 4_000_000_000..4_000_000_001),
-        ("synchronized", 1_700_000_000..4_000_000_000),
+        (Unsynchronized, 4_000_000_000..4_000_000_001),
+        (Synchronized, 1_700_000_000..4_000_000_000),
     ] {
         let (door, _) = storage.open(&directory(home.path(), BOOT)).unwrap();
-        door.append(EventRecord {
-            clock: clock.to_owned(),
-            ..record("locked", true)
-        });
+        door.append(event(clock, "lockDoor"));
         within(door.close()).await;
         let (door, restored) = storage.open(&directory(home.path(), BOOT)).unwrap();
         assert!(floor.contains(&restored.clock_floor_unix_s), "{clock}");
@@ -229,8 +231,11 @@ async fn events_are_read_in_order_with_door_and_location_until_acknowledged() {
         },
         |_| {},
     );
-    door.append(record("locked", true));
-    door.append(record("closed", false));
+    door.append(event(Unsynchronized, "lockDoor"));
+    door.append(Event {
+        kind: EventKind::Identify,
+        ..event(Unsynchronized, "")
+    });
     within(newest.wait_for(|position| *position == 2))
         .await
         .unwrap();
@@ -276,8 +281,8 @@ async fn written_resolves_only_after_the_record_is_on_disk() {
     let storage = Storage::spawn().unwrap();
     let (door, _) = storage.open(&directory(&path, BOOT)).unwrap();
     for number in 0..50 {
-        let kind = format!("kind-{number}-end");
-        door.append(record(&kind, true));
+        let method = format!("method-{number}-end");
+        door.append(event(Unsynchronized, &method));
         within(door.written()).await;
         let log: String = fs::read_dir(path.join("events"))
             .unwrap()
@@ -285,7 +290,7 @@ async fn written_resolves_only_after_the_record_is_on_disk() {
                 String::from_utf8_lossy(&fs::read(file.unwrap().path()).unwrap()).into_owned()
             })
             .collect();
-        assert!(log.contains(&kind), "{kind} is not in {log}");
+        assert!(log.contains(&method), "{method} is not in {log}");
     }
     within(door.close()).await;
     storage.shutdown();

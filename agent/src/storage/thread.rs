@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use door_core::ClockQuality;
+use door_core::{ClockQuality, DoorEvent, Event};
 use log::{Level, error};
 
 use crate::fail_point;
 
 use super::disk;
-use super::event_line::EventLine;
+use super::event_line;
 use super::mailbox::{Door, Files, Mailbox, WorkQueue};
-use super::{EventRecord, StorageError, failed, unix_now_s};
+use super::{SiteLocation, StorageError, failed, unix_now_s};
 
 /// Maximum wait of a record that is not urgent for its fsync.
 const SYNC_INTERVAL: Duration = Duration::from_secs(5);
@@ -249,7 +249,7 @@ fn save(door: &Door, files: &mut Files, work: &mut Mailbox) {
 fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
     // Only a trusted time may become the next start's floor; it also corrects a floor that was
     // saved by a clock years ahead.
-    if files.faults.clock == ClockQuality::Synchronized.as_str() {
+    if files.faults.clock == ClockQuality::Synchronized {
         files.saved.clock_unix_s = unix_now_s();
     }
     let result = store(files);
@@ -274,25 +274,22 @@ fn note_acknowledged(door: &Door, files: &Files) {
         .store(files.log.acknowledged(), Ordering::Relaxed);
 }
 
-fn append_one(door: &Door, files: &mut Files, record: EventRecord) {
-    files.faults.clock.clone_from(&record.clock);
-    let level = if record.urgent {
+fn append_one(door: &Door, files: &mut Files, event: &Event) {
+    files.faults.clock = event.clock;
+    let level = if event.is_urgent() {
         Level::Info
     } else {
         Level::Debug
     };
-    let entry = door.entry(&files.saved.location, record);
-    let line = EventLine::of(&entry);
+    let SiteLocation { building, floor } = files.saved.location.clone();
+    let mut event = DoorEvent::new(event, &door.name, building, floor);
     fail_point::reach("event-before");
-    let written = files.log.append(entry);
+    let written = files.log.append(&mut event);
     fail_point::reach("event-written");
-    match written {
-        Ok(seq) => line.log(level, Some(seq)),
-        Err(error) => {
-            // The journal has it, although the hub will only learn that one is missing.
-            line.log(level, None);
-            files.faults.log.get_or_insert_with(|| log_fault(&error));
-        }
+    // Without a number the journal has it, although the hub will only learn that one is missing.
+    event_line::log(&event, level, written.is_ok());
+    if let Err(error) = written {
+        files.faults.log.get_or_insert_with(|| log_fault(&error));
     }
 }
 
@@ -328,18 +325,18 @@ fn log_fault(error: &io::Error) -> String {
 fn report_disk(door: &Door, files: &mut Files) {
     for damage in files.log.take_damages() {
         door.report_damage(&damage);
-        let record = disk::damage_record(&damage, &files.faults.clock);
-        append_one(door, files, record);
+        let event = damage.event(files.faults.clock);
+        append_one(door, files, &event);
     }
-    let Some(record) = files.faults.update_status(&door.path, &door.disk) else {
+    let Some(event) = files.faults.update_status(&door.path, &door.disk) else {
         return;
     };
-    append_one(door, files, record);
+    append_one(door, files, &event);
     if files.log.sync().is_ok() {
         door.newest.send_replace(files.log.newest());
     }
     note_acknowledged(door, files);
-    // A change by this very record is reported by the next attempt.
+    // A change by this very event is reported by the next attempt.
 }
 
 enum Urgency {
@@ -349,12 +346,12 @@ enum Urgency {
 }
 
 fn append(door: &Door, files: &mut Files, work: &mut Mailbox) -> Urgency {
-    if work.records.is_empty() && work.overflow.is_empty() {
+    if work.events.is_empty() && work.overflow.is_empty() {
         return Urgency::Nothing;
     }
-    let urgent = work.records.iter().any(|record| record.urgent);
-    for record in work.records.drain(..) {
-        append_one(door, files, record);
+    let urgent = work.events.iter().any(Event::is_urgent);
+    for event in work.events.drain(..) {
+        append_one(door, files, &event);
     }
     files.log.count_lost(std::mem::take(&mut work.overflow));
     let urgency = if urgent {

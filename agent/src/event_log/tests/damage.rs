@@ -182,7 +182,7 @@ fn a_loss_is_reported_once_across_restarts() {
     for _ in 0..20 {
         let (mut log, _) = EventLog::open(directory.path(), BOOT, 4 * 1024);
         for _ in 0..7 {
-            log.append(entry("x")).unwrap();
+            append_one(&mut log, "x");
         }
         let records = read_all(&mut log);
         let events = records
@@ -282,12 +282,11 @@ impl LogModel {
     fn act(&mut self, operation: &LogOperation) {
         match operation {
             LogOperation::Append(size) => {
-                let mut entry = entry("x");
-                entry.fields.insert("n".to_owned(), self.appended.into());
-                entry
-                    .fields
-                    .insert("text".to_owned(), "x".repeat(*size).into());
-                self.log.append(entry).unwrap();
+                let mut event = event("x");
+                event.members.insert("n".to_owned(), self.appended.into());
+                let text = "x".repeat(*size);
+                event.members.insert("text".to_owned(), text.into());
+                self.log.append(&mut event).unwrap();
                 self.appended += 1;
             }
             LogOperation::Sync => {

@@ -73,11 +73,11 @@ fn a_full_log_drops_states_before_alarms_and_explains_every_hole() {
             let what = format!("{flood:?} x {times}, opened again {reopens} times");
             let directory = tempfile::tempdir().unwrap();
             let (mut log, _) = EventLog::open(directory.path(), BOOT, LIMIT);
-            log.append(entry("forcedOpen")).unwrap();
+            append_one(&mut log, "forcedOpen");
             let mut newest = 1;
             for n in 0..times {
                 for kind in flood {
-                    newest = log.append(entry(kind)).unwrap();
+                    newest = append_one(&mut log, kind);
                 }
                 if reopens > 0 && n % (times / (reopens + 1) + 1) == 7 {
                     log.sync().unwrap();
@@ -118,7 +118,7 @@ fn holes_of_several_boots_are_explained_separately() {
         assert_eq!(damages, []);
         for n in 0..400 {
             let kind = if n % 40 == 0 { "command" } else { "lockState" };
-            newest.insert(boot, log.append(entry(kind)).unwrap());
+            newest.insert(boot, append_one(&mut log, kind));
         }
     }
     let (mut log, _) = EventLog::open(directory.path(), "boot-d", 32 * 1024);
@@ -139,8 +139,7 @@ fn positions_in_flight_stay_valid_while_the_log_is_thinned() {
     let (mut log, _) = EventLog::open(directory.path(), BOOT, 16 * 1024);
     let mut seen = Vec::new();
     for n in 0..2000 {
-        log.append(entry(if n % 50 == 0 { "command" } else { "doorState" }))
-            .unwrap();
+        append_one(&mut log, if n % 50 == 0 { "command" } else { "doorState" });
         if n % 300 == 299 {
             for record in log.read_after(log.acknowledged(), 5) {
                 seen.push(record.mid.clone());
@@ -168,7 +167,7 @@ fn an_interrupted_merge_leaves_no_duplicates_and_no_damage() {
     let mut merged = None;
     for _ in 0..2000 {
         let count = log.segments.len();
-        log.append(entry("doorState")).unwrap();
+        append_one(&mut log, "doorState");
         if log.segments.len() < count {
             merged = before.iter().find(|(path, _)| !path.exists()).cloned();
             break;

@@ -33,13 +33,6 @@ fn damage_records(log: &EventLog, kinds: &[&str]) {
     }
 }
 
-fn large(kind: &str) -> EventEntry {
-    let mut large = entry(kind);
-    let text = "x".repeat(segment::MAX_PAYLOAD);
-    large.fields.insert("text".to_owned(), text.into());
-    large
-}
-
 fn reopen(log: &mut EventLog, directory: &Path, boot: &str) {
     *log = EventLog::open(directory, boot, 1 << 20).0;
 }
@@ -132,7 +125,7 @@ fn a_loss_report_contains_all_known_details() {
         ),
         (
             "an event that cannot be written",
-            |log, _| assert!(log.append(large("command")).is_err()),
+            |log, _| assert!(log.append(&mut large("command")).is_err()),
             serde_json::json!({"lost": 1, "from": 7, "to": 7, "kinds": {"command": 1}}),
         ),
         (
