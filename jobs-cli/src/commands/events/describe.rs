@@ -1,6 +1,7 @@
 //! Describes an event in words. Texts of devices and callers are printed without control
 //! characters.
 
+use door_core::{ClockQuality, EventName};
 use iothub_client::HubEvent;
 use iothub_protocol::twin::Object;
 use jiff::tz::TimeZone;
@@ -30,6 +31,11 @@ pub(super) fn name(event: &HubEvent) -> &str {
     name.unwrap_or("message")
 }
 
+/// The event of a door, if it is known.
+pub(super) fn door_event(event: &HubEvent) -> Option<EventName> {
+    EventName::parse(name(event))
+}
+
 /// The alarm of a door's message.
 pub(super) fn alarm(event: &HubEvent) -> Option<&str> {
     match event.kind.as_str() {
@@ -39,12 +45,30 @@ pub(super) fn alarm(event: &HubEvent) -> Option<&str> {
 }
 
 pub(super) fn tone(event: &HubEvent) -> Tone {
-    match name(event) {
-        "alarmRaised" | "fireRelease" | "storageFault" | "stateInDoubt" | "jobFailed" => Tone::Bad,
-        "preAlarm" | "inputFault" | "alarmSuppressed" | "alarmRepeated" | "eventsLost"
-        | "stateDamaged" | "deviceDisconnected" => Tone::Doubtful,
-        "alarmCleared" | "fireReset" | "storageRestored" => Tone::Good,
-        _ => Tone::Plain,
+    match door_event(event) {
+        Some(
+            EventName::AlarmRaised
+            | EventName::FireRelease
+            | EventName::StorageFault
+            | EventName::StateInDoubt,
+        ) => Tone::Bad,
+        Some(
+            EventName::PreAlarm
+            | EventName::InputFault
+            | EventName::AlarmSuppressed
+            | EventName::AlarmRepeated
+            | EventName::EventsLost
+            | EventName::StateDamaged,
+        ) => Tone::Doubtful,
+        Some(EventName::AlarmCleared | EventName::FireReset | EventName::StorageRestored) => {
+            Tone::Good
+        }
+        Some(_) => Tone::Plain,
+        None => match name(event) {
+            "jobFailed" => Tone::Bad,
+            "deviceDisconnected" => Tone::Doubtful,
+            _ => Tone::Plain,
+        },
     }
 }
 
@@ -111,7 +135,8 @@ fn message(event: &HubEvent, zone: &TimeZone) -> String {
 
 /// Time of the event by the door's clock, when that is synchronised.
 fn happened(body: &Object) -> Option<Timestamp> {
-    let trusted = body.get("clock").and_then(Value::as_str) == Some("synchronized");
+    let clock = body.get("clock").and_then(Value::as_str);
+    let trusted = clock == Some(ClockQuality::Synchronized.as_str());
     let at = body.get("at")?.as_str()?;
     at.parse().ok().filter(|_| trusted)
 }
