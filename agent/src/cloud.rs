@@ -24,7 +24,7 @@ use door_core::{DesiredDoor, DoorConfig};
 use log::warn;
 use rumqttc::AsyncClient;
 use rustls::ClientConfig;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -49,7 +49,7 @@ const PUBLISHER_QUEUE: usize = 256;
 /// How long the link may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LinkState {
     /// TCP, TLS, CONNECT or SUBSCRIBE is in progress.

@@ -21,7 +21,6 @@
 //! | [`reboot`] | how a door requests a reboot of its machine | who reboots it |
 //! | [`restart`] | whether a restart of an agent would move its lock | who restarts it |
 //! | `identify` | which door on which machine this is | |
-//! | [`script`] | scripts for a simulated door: actions and expected status | who runs them |
 //! | [`selftest`] | test of the wiring with an installer, no agent running | door rules, the hub |
 //! | [`status`] | the socket of `door-agent status` | what it shows |
 //! | [`service`] | logging, readiness, watchdog, signals | doors |
@@ -42,7 +41,6 @@ pub mod gpio;
 mod identify;
 pub mod reboot;
 pub mod restart;
-pub mod script;
 pub mod selftest;
 pub mod service;
 pub mod status;

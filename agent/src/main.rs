@@ -110,10 +110,8 @@ enum Command {
         name: String,
     },
     /// Act on the simulated door of a running agent, and show its state
-    #[command(after_help = commands::sim::help(), subcommand_negates_reqs = true)]
+    #[command(after_help = commands::sim::help())]
     Sim {
-        #[command(subcommand)]
-        script: Option<SimScript>,
         /// The action and its arguments
         #[arg(value_name = "ACTION", required = true, num_args = 1..)]
         action: Vec<String>,
@@ -134,17 +132,6 @@ enum Command {
         /// The folder, which must exist
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum SimScript {
-    /// Run a script of actions, waits and expectations
-    #[command(after_help = commands::sim::script::help())]
-    Script {
-        /// The script; `-` reads standard input
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
     },
 }
 
@@ -182,11 +169,7 @@ fn execute(Cli { config, command }: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Restart { force, name }) => {
             commands::restart::restart(config.as_deref(), &name, force)
         }
-        Some(Command::Sim {
-            script: Some(SimScript::Script { file }),
-            ..
-        }) => commands::sim::script::run(door()?, &file),
-        Some(Command::Sim { action, time, .. }) => commands::sim::simulate(door()?, action, time),
+        Some(Command::Sim { action, time }) => commands::sim::simulate(door()?, action, time),
         // These act on the machine, not on a door: no configuration.
         Some(Command::RebootRequested { file }) => commands::reboot_requested::judge(&file),
         Some(Command::Documents { folder }) => {

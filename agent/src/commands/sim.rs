@@ -1,8 +1,6 @@
 //! `door-agent sim`.
 
-pub(crate) mod script;
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -39,7 +37,10 @@ pub(crate) fn simulate(
     let words: Vec<_> = action.iter().map(String::as_str).collect();
     let command = SimCommand::parse(&words).with_context(|| format!("sim {}", words.join(" ")))?;
     let directories = super::state_directories(config)?;
-    let answer = send(&directories, command)?;
+    let answer = super::query_running(&directories, |state| {
+        socket::send(&state.join(SIM_SOCKET), command)
+    })
+    .context("[board] kind must be \"simulated\" and the agent must run")?;
     match refusal(&answer) {
         Some(refusal) => bail!(refusal),
         None => {
@@ -47,14 +48,6 @@ pub(crate) fn simulate(
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// Sends the action to the running agent and returns its line of JSON.
-fn send(directories: &[PathBuf; 2], command: SimCommand) -> anyhow::Result<String> {
-    super::query_running(directories, |state| {
-        socket::send(&state.join(SIM_SOCKET), command)
-    })
-    .context("[board] kind must be \"simulated\" and the agent must run")
 }
 
 /// Why the door refused the action, if it did.

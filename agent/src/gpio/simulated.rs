@@ -20,7 +20,6 @@ use thiserror::Error;
 
 use super::config::BoardConfig;
 use super::{Board, PinLevel, Wake, WiredBoard};
-pub(crate) use command::{EXPECTED_TIME, is_verb, shortened, verb_names};
 pub use command::{Hold, Miswired, Sensor, SimCommand, SimSyntaxError, SimVerb, VERBS, parse_time};
 use model::{Mechanism, Model};
 pub use socket::SimSocket;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::thread::sleep;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::{CONNECTION, Running, fed, run, status_until, write_config};
+use crate::cli::{CONNECTION, Running, run, status_until, write_config};
 
 /// Starts an agent with a motor lock, and waits until it is locked.
 fn start(home: &Path) -> (Running, String) {
@@ -44,6 +45,15 @@ fn refused(config: &str, words: &str) -> String {
     let (code, stdout, stderr) = run(&arguments);
     assert_eq!((code, stdout.as_str()), (1, ""), "{words}");
     stderr
+}
+
+/// The names of the raised alarms.
+fn alarms(status: &Value) -> Vec<&str> {
+    let alarms = status["door"]["report"]["alarms"].as_object();
+    alarms
+        .into_iter()
+        .flat_map(|alarms| alarms.keys().map(String::as_str))
+        .collect()
 }
 
 /// Performs an action and waits until `status --json` shows the value at the pointer.
@@ -179,176 +189,84 @@ fn invalid_actions_are_reported_with_the_valid_ones() {
     }
 }
 
-/// Runs a script from a file; returns exit status, stdout and stderr.
-fn script(config: &str, text: &str) -> (i32, String, String) {
-    let file = Path::new(config).with_file_name("visit.sim");
-    std::fs::write(&file, text).unwrap();
-    let (code, stdout, stderr) =
-        run(&["sim", "script", file.to_str().unwrap(), "--config", config]);
-    let stderr = stderr.replace(&*file.to_string_lossy(), "visit.sim");
-    (code, stdout, stderr)
+/// Waits until an opening no longer belongs to the last release: 2 s, see `door::opening`.
+fn wait_for_the_end_of_the_release() {
+    sleep(Duration::from_millis(2500));
 }
 
 #[test]
 fn alarms_are_raised_and_cleared_by_what_people_do() {
     let home = tempfile::tempdir().unwrap();
     let (_agent, config) = start(home.path());
-    let intrusion = "\
-        tamper
-        expect alarm=tamper within 10s
-        tamper off
-        expect alarm=none within 10s
-        wait 2500ms
-        force
-        expect alarm=forcedOpen within 10s
-        close
-        expect alarm=none secured=secured within 20s
-    ";
-    let (code, stdout, stderr) = script(&config, intrusion);
-    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let shows = |words: &str, alarm: Option<&str>| {
+        sim(&config, words);
+        status_until(&config, |status| alarms(status) == Vec::from_iter(alarm));
+    };
+    shows("tamper", Some("tamper"));
+    shows("tamper off", None);
+    wait_for_the_end_of_the_release();
+    shows("force", Some("forcedOpen"));
+    shows("close", None);
+    status_until(&config, |status| {
+        status["door"]["report"]["secured"] == "secured"
+    });
 }
 
 #[test]
 fn an_unjammed_bolt_retracts_and_a_forced_lock_raises_an_alarm() {
     let home = tempfile::tempdir().unwrap();
     let (_agent, config) = start(home.path());
-    let visit = "\
-        jam
-        fire
-        expect lockState=jammed alarm=jammed decides=1 within 20s
-        free
-        # without another request
-        expect lockState=unlocked alarm=none decides=1 within 20s
-        fire off
-        fire-reset
-        expect secured=secured alarm=none heldBy=none within 20s
-        wait 2500ms
-        stick-sensor door
-        handle
-        expect doorState=closed alarm=lockForced secured=unsecured within 20s
-    ";
-    let (code, stdout, stderr) = script(&config, visit);
-    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    sim(&config, "jam");
+    sim(&config, "fire");
+    let fire_decides = |status: &Value, lock_state: &str| {
+        status["door"]["report"]["lockState"] == lock_state
+            && status["door"]["slots"][0]["slot"] == 1
+    };
+    status_until(&config, |status| {
+        fire_decides(status, "jammed") && alarms(status) == ["jammed"]
+    });
+    // Without another request.
+    sim(&config, "free");
+    status_until(&config, |status| {
+        fire_decides(status, "unlocked") && alarms(status).is_empty()
+    });
+    sim(&config, "fire off");
+    sim(&config, "fire-reset");
+    status_until(&config, |status| {
+        let report = &status["door"]["report"];
+        report["secured"] == "secured" && report["heldBy"].is_null() && alarms(status).is_empty()
+    });
+    wait_for_the_end_of_the_release();
+    sim(&config, "stick-sensor door");
+    sim(&config, "handle");
+    status_until(&config, |status| {
+        let report = &status["door"]["report"];
+        report["doorState"] == "closed"
+            && report["secured"] == "unsecured"
+            && alarms(status) == ["lockForced"]
+    });
 }
 
 #[test]
-fn a_script_performs_actions_waits_and_checks_expectations() {
+fn a_door_locks_behind_its_visitor() {
     let home = tempfile::tempdir().unwrap();
     let (_agent, config) = start(home.path());
-    let visit = "\
-        # out through the door, which locks after the visitor
-        expect secured=secured alarm=none
-        refused open
-        rex
-        expect lockState=unlocked decides=2 within 10s
-        open
-        expect doorState=open secured=unsecured outputs=deEnergised within 10s
-        at 300ms close
-        expect bond!=thrown for 200ms
-        expect secured=secured heldBy=none within 20s
-        wait 1ms
-    ";
-    let begin = Instant::now();
-    let (code, stdout, stderr) = script(&config, visit);
-    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
-    assert!(begin.elapsed() > Duration::from_millis(500));
-    let steps: Vec<_> = stdout.lines().collect();
-    assert_eq!(steps.len(), 10, "{stdout}");
-    assert!(
-        steps[1].ends_with(
-            "refused open: the door is locked: its bolt is thrown (`force` opens it anyway)"
-        ),
-        "{stdout}"
-    );
-    assert!(
-        steps[8].contains(" s   10  expect secured=secured heldBy=none within 20000ms: after "),
-        "{stdout}"
-    );
-
-    // From a pipe; the first failed expectation ends the script.
-    let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
-    command.args(["sim", "script", "-", "--config", &config]);
-    let text = "expect lockState=unlocked|jammed doorState=open rex=idle within 50ms\nforce\n";
-    let (code, stdout, stderr) = fed(command, text);
-    assert_eq!((code, stdout.as_str()), (2, ""), "{stderr}");
-    assert_eq!(
-        stderr,
-        "standard input:1: expect lockState=unlocked|jammed doorState=open rex=idle within 50ms, \
-         but seen: lockState=locked doorState=closed\n"
-    );
-    let status = status_until(&config, |_| true);
-    assert_eq!(
-        status["door"]["report"]["doorState"], "closed",
-        "later statements are not executed"
-    );
-
-    for (text, code, expected) in [
-        (
-            "force\nexpect doorState=open for 10s",
-            2,
-            "visit.sim:2: expect doorState=open for 10000ms, but seen: doorState=closed after ",
-        ),
-        (
-            "refused free",
-            2,
-            "visit.sim:1: refused free, but seen: the action was accepted, {\"door\"",
-        ),
-        ("open", 1, "error: visit.sim:1: open: the door is locked"),
-        (
-            "force\nexpect doorState=opn",
-            1,
-            "error: visit.sim:2:8: invalid doorState `opn`, expected one of `open`, `closed`",
-        ),
-    ] {
-        let closer = text.contains("10s").then(|| {
-            let config = config.clone();
-            std::thread::spawn(move || {
-                status_until(&config, |status| {
-                    status["door"]["report"]["doorState"] == "open"
-                });
-                status_until(&config, |status| {
-                    status["door"]["inputs"]["bond"] == "not thrown"
-                });
-                sim(&config, "close");
-            })
-        });
-        let (seen, stdout, stderr) = script(&config, text);
-        assert!(
-            seen == code && stderr.starts_with(expected),
-            "{text}: {seen} {stdout} {stderr}"
-        );
-        if let Some(closer) = closer {
-            closer.join().unwrap();
-            status_until(&config, |status| {
-                status["door"]["report"]["secured"] == "secured"
-            });
-        }
-    }
-    let status = status_until(&config, |_| true);
-    assert_eq!(
-        status["door"]["report"]["doorState"], "closed",
-        "a script with a mistake executes nothing"
-    );
-}
-
-#[test]
-fn a_script_needs_an_agent_and_a_file() {
-    let home = tempfile::tempdir().unwrap();
-    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
-    let (code, stdout, stderr) = script(&config, "wait 10m");
-    assert_eq!((code, stdout.as_str()), (1, ""));
-    assert!(stderr.contains("no running agent answers in "), "{stderr}");
-    let (code, _, stderr) = run(&["sim", "script", "missing.sim", "--config", &config]);
-    assert_eq!(code, 1);
-    assert!(
-        stderr.starts_with("error: cannot read missing.sim: "),
-        "{stderr}"
-    );
-    let (code, help, _) = run(&["sim", "script", "--help"]);
-    assert!(
-        code == 0 && help.contains("lockState, doorState, secured,"),
-        "{help}"
-    );
+    sim(&config, "rex");
+    status_until(&config, |status| {
+        status["door"]["report"]["lockState"] == "unlocked"
+            && status["door"]["slots"][0]["slot"] == 2
+    });
+    sim(&config, "open");
+    status_until(&config, |status| {
+        status["door"]["report"]["doorState"] == "open"
+            && status["door"]["report"]["secured"] == "unsecured"
+            && status["door"]["outputs"] == "deEnergised"
+    });
+    sim(&config, "close");
+    status_until(&config, |status| {
+        let report = &status["door"]["report"];
+        report["secured"] == "secured" && report["heldBy"].is_null() && alarms(status).is_empty()
+    });
 }
 
 const VERBS: &str = "open, close, force, handle, rex, grant, fire, fire-reset, tamper, jam, free, \

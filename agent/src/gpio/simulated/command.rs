@@ -1,11 +1,9 @@
-//! Actions at a simulated door. `words` is their grammar, shared by `door-agent sim`, its scripts
-//! and its socket.
+//! Actions at a simulated door. `words` is the grammar of `door-agent sim` and of its socket.
 
 mod words;
 
 use std::time::Duration;
 
-pub(crate) use words::{EXPECTED_TIME, is_verb, shortened, verb_names};
 pub use words::{SimSyntaxError, SimVerb, VERBS, parse_time};
 
 /// Default time for which a button is pressed.

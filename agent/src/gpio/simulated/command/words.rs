@@ -178,11 +178,13 @@ impl SimCommand {
     /// Parses the words of an action.
     ///
     /// # Errors
-    /// The index of the wrong word, and what was expected.
+    /// The wrong word, and what was expected.
     pub fn parse(words: &[&str]) -> Result<Self, SimSyntaxError> {
         let wrong = |index: usize, expected: String| SimSyntaxError {
-            index,
-            found: words.get(index).map(|word| shortened(word)),
+            found: match words.get(index) {
+                Some(word) => format!("`{}`", shortened(word)),
+                None => "the end".to_owned(),
+            },
             expected,
         };
         let verb = words.first().and_then(|word| find(word));
@@ -274,28 +276,13 @@ impl FromStr for SimCommand {
 
 /// A wrong or missing word of an action.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{}, expected {expected}", FoundWord(found.as_deref()))]
+#[error("{found}, expected {expected}")]
 pub struct SimSyntaxError {
-    /// Index of the word, from 0; one past the last if it is missing.
-    pub index: usize,
-    /// The word found, shortened.
-    pub found: Option<String>,
-    /// What was expected.
-    pub expected: String,
+    found: String,
+    expected: String,
 }
 
-struct FoundWord<'a>(Option<&'a str>);
-
-impl fmt::Display for FoundWord<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(word) => write!(f, "`{word}`"),
-            None => f.write_str("the end"),
-        }
-    }
-}
-
-pub(crate) const EXPECTED_TIME: &str = "a time such as 250ms, 5s or 1m30s, above zero";
+const EXPECTED_TIME: &str = "a time such as 250ms, 5s or 1m30s, above zero";
 
 /// Parses a duration as in the configuration.
 #[must_use]
@@ -304,13 +291,8 @@ pub fn parse_time(text: &str) -> Option<Duration> {
 }
 
 /// Shortens a word for an error.
-pub(crate) fn shortened(word: &str) -> String {
+fn shortened(word: &str) -> String {
     word.chars().take(40).collect()
-}
-
-/// Whether the word is a verb.
-pub(crate) fn is_verb(word: &str) -> bool {
-    find(word).is_some()
 }
 
 fn find(word: &str) -> Option<&'static SimVerb> {
@@ -318,7 +300,7 @@ fn find(word: &str) -> Option<&'static SimVerb> {
 }
 
 /// The names of all verbs, for an error.
-pub(crate) fn verb_names() -> String {
+fn verb_names() -> String {
     VERBS.map(|verb| verb.name).join(", ")
 }
 
@@ -361,28 +343,19 @@ mod tests {
 
     #[test]
     fn a_wrong_word_is_named_with_the_valid_ones() {
-        for (text, index, expected) in [
-            ("slam", 0, "`slam`, expected one of open, close, force"),
-            ("", 0, "the end, expected one of open"),
-            ("rex of", 1, "`of`, expected on, off, for TIME or nothing"),
-            ("rex for", 2, "the end, expected a time such as 250ms"),
-            ("rex for 2x", 2, "`2x`, expected a time"),
-            ("rex for 0s", 2, "`0s`, expected a time"),
-            ("open wide", 1, "`wide`, expected nothing more after `open`"),
-            (
-                "cut-sensor",
-                1,
-                "the end, expected an input: door, bond, rex",
-            ),
-            ("swap-sensors rex rex", 2, "`rex`, expected another input"),
-            (
-                "mend-sensor bnod",
-                1,
-                "`bnod`, expected all or an input: door",
-            ),
+        for (text, expected) in [
+            ("slam", "`slam`, expected one of open, close, force"),
+            ("", "the end, expected one of open"),
+            ("rex of", "`of`, expected on, off, for TIME or nothing"),
+            ("rex for", "the end, expected a time such as 250ms"),
+            ("rex for 2x", "`2x`, expected a time"),
+            ("rex for 0s", "`0s`, expected a time"),
+            ("open wide", "`wide`, expected nothing more after `open`"),
+            ("cut-sensor", "the end, expected an input: door, bond, rex"),
+            ("swap-sensors rex rex", "`rex`, expected another input"),
+            ("mend-sensor bnod", "`bnod`, expected all or an input: door"),
         ] {
             let error = text.parse::<SimCommand>().unwrap_err();
-            assert_eq!(error.index, index, "{text}");
             assert!(error.to_string().starts_with(expected), "{text}: {error}");
         }
     }
