@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use door_core::DoorEvent;
 use log::{error, warn};
 
-use crate::storage::{Damage, set_aside, sync_directory};
+use crate::files::{Damage, set_aside, sync_directory};
 use ledger::Ledger;
 use loss::Losses;
 use segment::{Header, Segment, Stored};

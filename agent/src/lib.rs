@@ -17,6 +17,7 @@
 //! | [`cloud`] | the link to the hub: connection, methods, twin, events | pins |
 //! | [`storage`] | state file, event log, their thread | what a saved state means |
 //! | `event_log` | the records on disk until the hub has them | who sends them |
+//! | `files` | writing, setting aside and reading files on a disk that may fail | what is in them |
 //! | [`tls`] | the trusted CAs, and a clock with a lower bound | MQTT |
 //! | [`reboot`] | how a door requests a reboot of its machine | who reboots it |
 //! | [`restart`] | whether a restart of an agent would move its lock | who restarts it |
@@ -34,6 +35,7 @@ pub mod controller;
 mod event_log;
 #[doc(hidden)]
 pub mod fail_point;
+mod files;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -32,9 +32,9 @@ use tokio::sync::{oneshot, watch};
 
 use crate::event_log::EventLog;
 pub use crate::event_log::LogRecord;
+pub use crate::files::Damage;
+use crate::files::{keep_bytes, make_private_directory};
 pub use disk::DiskStatus;
-pub use state_file::Damage;
-pub(crate) use state_file::{is_full, keep_bytes, make_way, set_aside, sync_directory, write_over};
 
 use disk::Faults;
 use mailbox::{Door, Files, Mailbox, RecordsRead, Saved, WorkQueue};
@@ -451,14 +451,6 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Storag
         path,
         source: Arc::new(source),
     }
-}
-
-fn make_private_directory(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }
 
 /// Locks the directory; the kernel releases the lock when the process ends, however it ends. It

@@ -10,7 +10,6 @@
 //! Why: docs/decisions/0020-one-tls-provider.md.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +25,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
 
 use crate::config::CertificateFiles;
+use crate::files::read_plain;
 
 /// Build time of this program, in seconds since 1970: a correct clock never shows less.
 const BUILT_UNIX_S: u64 = match u64::from_str_radix(env!("DOOR_AGENT_BUILT_UNIX_S"), 10) {
@@ -226,15 +226,6 @@ fn read_identity(
     Ok((chain, key))
 }
 
-/// Reads a file that only the hub needs. Reading a pipe would block the start of the door.
-pub(crate) fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        let error = "not a plain file";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
-    }
-    fs::read(path)
-}
-
 fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -301,7 +292,7 @@ mod tests {
     fn an_invalid_ca_file_is_refused_with_its_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
-        fs::write(&path, "not a certificate").unwrap();
+        std::fs::write(&path, "not a certificate").unwrap();
         let error = TlsCache::default()
             .client_config(Some(&path), None)
             .unwrap_err();

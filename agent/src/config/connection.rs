@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use iothub_protocol::connection_string::{ConnectionString, DeviceConnectionString};
 
 use super::error::ConfigError;
-use crate::tls::read_plain;
+use crate::files::read_plain;
 
 /// Name of the systemd credential (`LoadCredential=`).
 const CREDENTIAL: &str = "connection-string";

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use crate::fail_point;
-use crate::storage::{is_full, make_way, write_over};
+use crate::files::{is_full, make_way, write_over};
 
 /// Name of the file.
 pub(super) const LEDGER: &str = "acknowledged";

@@ -11,7 +11,7 @@ use super::ledger::Ledger;
 use super::loss::Losses;
 use super::segment::{Header, OpenedSegment, Segment, Stored, split_mid};
 use super::{EventLog, segment_path};
-use crate::storage::{Damage, keep_bytes, set_aside, sync_directory};
+use crate::files::{Damage, keep_bytes, set_aside, sync_directory};
 
 /// Shorter than any record: the rest of a segment whose creation was interrupted by a power cut.
 const LEFTOVER: u64 = 128;

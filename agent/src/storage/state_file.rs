@@ -12,34 +12,21 @@
 //! On a full disk without room for a file beside the older one, that one is overwritten in place.
 //! The newer one stays complete meanwhile, and if the older one is torn the next start detects it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-use log::warn;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::fail_point;
+use crate::files::{DAMAGED, Damage, is_full, make_way, set_aside, sync_directory, write_over};
 
 /// First word of a state file, with the version of its layout.
 const MAGIC: &str = "door-agent-state-1";
 
 /// No door saves this often: a higher generation is damage, and would overflow on the next save.
 const MAX_GENERATION: u64 = u64::MAX / 2;
-
-/// Suffix of a file that was set aside, followed by the time.
-const DAMAGED: &str = ".damaged-";
-
-/// A damaged file and where it was kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Damage {
-    pub file: PathBuf,
-    /// The file kept for inspection; `None` if even renaming failed.
-    pub kept_as: Option<PathBuf>,
-    pub reason: String,
-}
 
 /// The two slots of one door's directory.
 #[derive(Debug)]
@@ -208,83 +195,6 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&fresh);
     }
     replaced
-}
-
-/// Sets aside a directory in place of a file to be written, which would block it forever.
-pub(crate) fn make_way(path: &Path, fresh: &Path) {
-    for path in [path, fresh] {
-        if path.is_dir() {
-            let Damage { kept_as, .. } = set_aside(path, String::new());
-            let kept = kept_as.unwrap_or_default();
-            let path = path.display();
-            warn!(
-                "{path}: expected a file, found a folder; set aside as {}",
-                kept.display()
-            );
-        }
-    }
-}
-
-/// Overwrites the file in place.
-pub(crate) fn write_over(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).open(path)?;
-    file.write_all(bytes)?;
-    file.set_len(bytes.len() as u64)?;
-    file.sync_all()
-}
-
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}
-
-/// Renames a damaged file out of the way.
-pub(crate) fn set_aside(path: &Path, reason: String) -> Damage {
-    let kept = free_name(path).filter(|kept| fs::rename(path, kept).is_ok());
-    Damage {
-        file: path.to_path_buf(),
-        kept_as: kept,
-        reason,
-    }
-}
-
-/// Saves these bytes beside a file whose complete part stays in use.
-pub(crate) fn keep_bytes(path: &Path, bytes: &[u8], reason: String) -> Damage {
-    let kept = free_name(path).filter(|kept| {
-        let written = fs::write(kept, bytes);
-        if written.is_err() {
-            // A partial copy is useless and takes room.
-            let _ = fs::remove_file(kept);
-        }
-        written.is_ok()
-    });
-    Damage {
-        file: path.to_path_buf(),
-        kept_as: kept,
-        reason,
-    }
-}
-
-/// An unused name beside `path` with the present time.
-fn free_name(path: &Path) -> Option<PathBuf> {
-    let stamp = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    (0..1000)
-        .map(|n| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(format!("{DAMAGED}{stamp}"));
-            if n > 0 {
-                name.push(format!("-{n}"));
-            }
-            PathBuf::from(name)
-        })
-        .find(|candidate| fs::symlink_metadata(candidate).is_err())
-}
-
-/// Makes renames and removals in `directory` survive a power cut.
-pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 fn slot_path(directory: &Path, parity: u64) -> PathBuf {
