@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use log::warn;
 
+use crate::fail_point;
+
 /// Suffix of a file that was set aside, followed by the time.
 pub(crate) const DAMAGED: &str = ".damaged-";
 
@@ -23,8 +25,41 @@ pub struct Damage {
     pub reason: String,
 }
 
+/// Replaces a file: the new one is written beside it, synced, and renamed over it. On a full disk
+/// the old one is overwritten instead, which a power cut may tear.
+///
+/// The rename survives a power cut after [`sync_directory`]. A test can end the process at
+/// `points`: before the write, after it, and at the end.
+pub(crate) fn replace(
+    path: &Path,
+    bytes: &[u8],
+    sync: fn(&File) -> io::Result<()>,
+    points: [&'static str; 3],
+) -> io::Result<()> {
+    let [before, written, replaced] = points;
+    fail_point::reach(before);
+    let fresh = path.with_extension("new");
+    make_way(path, &fresh);
+    let result = File::create(&fresh).and_then(|mut file| {
+        file.write_all(bytes)?;
+        sync(&file)
+    });
+    fail_point::reach(written);
+    let result = result.and_then(|()| fs::rename(&fresh, path));
+    if result.is_err() {
+        // A partial file only takes room.
+        let _ = fs::remove_file(&fresh);
+    }
+    let result = match result {
+        Err(error) if is_full(&error) => write_over(path, bytes).map_err(|_| error),
+        done => done,
+    };
+    fail_point::reach(replaced);
+    result
+}
+
 /// Sets aside a directory in place of a file to be written, which would block it forever.
-pub(crate) fn make_way(path: &Path, fresh: &Path) {
+fn make_way(path: &Path, fresh: &Path) {
     for path in [path, fresh] {
         if path.is_dir() {
             let Damage { kept_as, .. } = set_aside(path, String::new());
@@ -46,7 +81,7 @@ pub(crate) fn write_over(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-pub(crate) fn is_full(error: &io::Error) -> bool {
+fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

@@ -8,12 +8,11 @@
 //! first number, or without `state`, was written by an earlier version.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::fail_point;
-use crate::files::{is_full, make_way, write_over};
+use crate::files::replace;
 
 /// Name of the file.
 pub(super) const LEDGER: &str = "acknowledged";
@@ -98,11 +97,13 @@ impl Ledger {
         }
         line.push('\n');
         let path = directory.join(LEDGER);
-        match replace(&path, line.as_bytes(), synced) {
-            // If a power cut tears it, it counts as absent: some events are then sent again.
-            Err(error) if is_full(&error) => write_over(&path, line.as_bytes()).map_err(|_| error),
-            done => done,
-        }
+        let sync: fn(&File) -> io::Result<()> = match synced {
+            true => File::sync_data,
+            false => |_| Ok(()),
+        };
+        // If a power cut tears it, it counts as absent: some events are then sent again.
+        let points = ["ledger-before", "ledger-written", "ledger-renamed"];
+        replace(&path, line.as_bytes(), sync, points)
     }
 
     /// How many of these positions are not counted yet.
@@ -117,25 +118,6 @@ impl Ledger {
 
 fn checksum(text: &str) -> String {
     format!("{:08x}", crc32fast::hash(text.as_bytes()))
-}
-
-/// Writes beside `path`, then renames over it.
-fn replace(path: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
-    fail_point::reach("ledger-before");
-    let fresh = path.with_extension("new");
-    make_way(path, &fresh);
-    let written = File::create(&fresh).and_then(|mut file| {
-        file.write_all(bytes)?;
-        if synced { file.sync_data() } else { Ok(()) }
-    });
-    fail_point::reach("ledger-written");
-    let replaced = written.and_then(|()| fs::rename(&fresh, path));
-    if replaced.is_err() {
-        // A partial file only takes room.
-        let _ = fs::remove_file(&fresh);
-    }
-    fail_point::reach("ledger-renamed");
-    replaced
 }
 
 #[cfg(test)]

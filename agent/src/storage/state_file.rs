@@ -13,14 +13,14 @@
 //! The newer one stays complete meanwhile, and if the older one is torn the next start detects it.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::fail_point;
-use crate::files::{DAMAGED, Damage, is_full, make_way, set_aside, sync_directory, write_over};
+use crate::files::{DAMAGED, Damage, replace, set_aside, sync_directory};
 
 /// First word of a state file, with the version of its layout.
 const MAGIC: &str = "door-agent-state-1";
@@ -165,11 +165,8 @@ impl StateFile {
         let slot = 1 - self.newest;
         let bytes = encode(generation, content)?;
         let path = slot_path(&self.directory, slot);
-        match replace(&path, &bytes) {
-            Err(error) if is_full(&error) => write_over(&path, &bytes).map_err(|_| error)?,
-            done => done?,
-        }
-        fail_point::reach("state-renamed");
+        let points = ["state-before", "state-written", "state-renamed"];
+        replace(&path, &bytes, File::sync_all, points)?;
         sync_directory(&self.directory)?;
         fail_point::reach("state-saved");
         self.generation = generation;
@@ -177,24 +174,6 @@ impl StateFile {
         self.is_same = false;
         Ok(())
     }
-}
-
-/// Writes beside `path`, then renames over it.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fail_point::reach("state-before");
-    let fresh = path.with_extension("new");
-    make_way(path, &fresh);
-    let written = File::create(&fresh).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    fail_point::reach("state-written");
-    let replaced = written.and_then(|()| fs::rename(&fresh, path));
-    if replaced.is_err() {
-        // A partial file only takes room; the next save writes it again.
-        let _ = fs::remove_file(&fresh);
-    }
-    replaced
 }
 
 fn slot_path(directory: &Path, parity: u64) -> PathBuf {
@@ -384,12 +363,12 @@ mod tests {
         let bytes = encode(3, &content("three")).unwrap();
         let older = slot_path(directory.path(), 1);
         for cut in 0..bytes.len() {
-            write_over(&older, &bytes[..cut]).unwrap();
+            crate::files::write_over(&older, &bytes[..cut]).unwrap();
             let (_, restored, damages) = open(directory.path());
             assert_eq!(restored, Some(content("two")), "cut at {cut}");
             fs::rename(damages[0].kept_as.as_ref().unwrap(), &older).unwrap();
         }
-        write_over(&older, &bytes).unwrap();
+        crate::files::write_over(&older, &bytes).unwrap();
         assert_eq!(open(directory.path()).1, Some(content("three")));
     }
 
