@@ -1,71 +1,57 @@
-//! Hands the desired state of the door to its controller, one hand-over at a time, and keeps the
-//! result.
+//! Hands a desired value over to its owner and keeps the result of the latest hand-over.
 
-use door_core::DesiredDoor;
 use tokio::sync::watch;
 
-use super::publisher::HandoverResult;
-use crate::controller::ControllerHandle;
-
 #[derive(Debug)]
-pub(super) struct DesiredHandover {
-    controller: ControllerHandle,
-    /// Waits for the current hand-over to finish.
-    next: Option<DesiredDoor>,
-    handed_over: Option<DesiredDoor>,
+pub(super) struct HandOver<T> {
+    /// The value handed over last.
+    last: Option<T>,
     started: u64,
-    finished: watch::Receiver<HandoverResult>,
-    finish: watch::Sender<HandoverResult>,
+    finished: watch::Receiver<Finished>,
+    finish: watch::Sender<Finished>,
 }
 
-impl DesiredHandover {
-    pub(super) fn new(controller: ControllerHandle) -> Self {
-        let (finish, finished) = watch::channel(HandoverResult::default());
+#[derive(Debug, Default)]
+struct Finished {
+    number: u64,
+    problem: Option<String>,
+}
+
+impl<T: PartialEq> HandOver<T> {
+    /// `last` is a value that its owner has already.
+    pub(super) fn new(last: Option<T>) -> Self {
+        let (finish, finished) = watch::channel(Finished::default());
         Self {
-            controller,
-            next: None,
-            handed_over: None,
+            last,
             started: 0,
             finished,
             finish,
         }
     }
 
-    /// Queues a desired state. An unchanged one is ignored, unless its last hand-over failed.
-    pub(super) fn set(&mut self, desired: DesiredDoor) {
-        let went_wrong = self.finished.borrow().problem.is_some();
-        let known = self.next.as_ref().or(self.handed_over.as_ref()) == Some(&desired);
-        if !known || went_wrong {
-            self.next = Some(desired);
-        }
+    /// Whether the value has to be handed over: it is another one than the last, or that failed.
+    pub(super) fn needs(&self, value: &T) -> bool {
+        self.last.as_ref() != Some(value) || self.finished.borrow().problem.is_some()
     }
 
-    /// Whether nothing is queued or in progress.
-    pub(super) fn is_settled(&self) -> bool {
-        self.next.is_none() && self.finished.borrow().number == self.started
-    }
-
-    /// The error of the last hand-over.
-    pub(super) fn problem(&mut self) -> Option<String> {
-        self.finished.borrow_and_update().problem.clone()
-    }
-
-    /// Starts the queued hand-over unless one is in progress. Does not wait for it.
-    pub(super) fn advance(&mut self) {
-        if self.finished.borrow().number != self.started {
-            return;
-        }
-        let Some(desired) = self.next.take() else {
-            return;
-        };
-        self.handed_over = Some(desired.clone());
+    /// Begins a hand-over; the caller passes its error, if any, to the returned function.
+    pub(super) fn start(&mut self, value: T) -> impl FnOnce(Option<String>) + Send + use<T> {
+        self.last = Some(value);
         self.started += 1;
-        let number = self.started;
-        let (controller, finish) = (self.controller.clone(), self.finish.clone());
-        tokio::spawn(async move {
-            let problem = controller.desire(desired).await.err();
-            finish.send_replace(HandoverResult { number, problem });
-        });
+        let (number, finish) = (self.started, self.finish.clone());
+        move |problem| {
+            finish.send_replace(Finished { number, problem });
+        }
+    }
+
+    /// Whether the latest hand-over has finished.
+    pub(super) fn is_idle(&self) -> bool {
+        self.finished.borrow().number == self.started
+    }
+
+    /// The error of the hand-over that finished last.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.finished.borrow().problem.clone()
     }
 
     /// Waits until a hand-over finishes.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use door_core::DesiredDoor;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::topic::PropertyBag;
 use iothub_protocol::uplink::Uplink;
@@ -14,7 +15,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::handover::DesiredHandover;
+use super::handover::HandOver;
 use super::reported::{PatchOutcome, Reported};
 use super::twin::{ApplyProblems, Desired, KEYS, TwinAction};
 use super::window::Window;
@@ -45,8 +46,12 @@ pub(super) struct Publisher {
     location: watch::Sender<SiteLocation>,
     read: TwinRead,
     reported: Reported,
-    saves: LocationSaves,
-    handover: DesiredHandover,
+    controller: ControllerHandle,
+    doors: HandOver<DesiredDoor>,
+    /// Handed over once the hand-over of an earlier one has finished.
+    next_door: Option<DesiredDoor>,
+    /// Acknowledgements wait until the location is saved.
+    locations: HandOver<SiteLocation>,
     disk: watch::Receiver<DiskStatus>,
     /// The disk has a fault: retry failed saves once it recovers.
     disk_failed: bool,
@@ -61,22 +66,6 @@ enum TwinRead {
     Done,
     Due,
     Requested { rid: String, retry_at: Instant },
-}
-
-/// Locations being saved. Acknowledgements wait until they are.
-struct LocationSaves {
-    /// The one passed to storage last.
-    location: SiteLocation,
-    started: u64,
-    finished: watch::Receiver<HandoverResult>,
-    finish: watch::Sender<HandoverResult>,
-}
-
-/// Result of the latest hand-over that is done.
-#[derive(Debug, Clone, Default)]
-pub(super) struct HandoverResult {
-    pub(super) number: u64,
-    pub(super) problem: Option<String>,
 }
 
 /// Dependencies of the publisher.
@@ -98,7 +87,6 @@ pub(super) struct PublisherParts {
 
 impl Publisher {
     pub(super) fn new(parts: PublisherParts) -> Self {
-        let (finish, finished) = watch::channel(HandoverResult::default());
         let newest = parts.storage.newest_record();
         let disk = parts.storage.disk();
         let location = parts.desired.location().clone();
@@ -118,13 +106,10 @@ impl Publisher {
             location: parts.location,
             read: TwinRead::Done,
             reported: Reported::default(),
-            saves: LocationSaves {
-                location,
-                started: 0,
-                finished,
-                finish,
-            },
-            handover: DesiredHandover::new(parts.controller),
+            controller: parts.controller,
+            doors: HandOver::new(None),
+            next_door: None,
+            locations: HandOver::new(Some(location)),
             disk,
             disk_failed: false,
             newest,
@@ -138,7 +123,7 @@ impl Publisher {
         loop {
             self.report();
             // After the report, which reads the last result: the next hand-over may start.
-            self.handover.advance();
+            self.hand_over_door();
             self.publish_due().await;
             let wake = self.poll_timeout();
             tokio::select! {
@@ -151,8 +136,8 @@ impl Publisher {
                 Ok(()) = self.newest.changed() => {}
                 Ok(()) = self.disk.changed() => {}
                 Ok(()) = self.config_problem.changed() => {}
-                Ok(()) = self.saves.finished.changed() => {}
-                () = self.handover.changed() => {}
+                () = self.locations.changed() => {}
+                () = self.doors.changed() => {}
                 () = sleep_until(wake) => {}
             }
         }
@@ -255,17 +240,37 @@ impl Publisher {
 
     /// Hands over the desired state and saves the location, unless unchanged since a success.
     fn apply(&mut self) {
-        self.handover.set(self.desired.door());
-        self.handover.advance();
+        let door = self.desired.door();
+        if self.next_door.is_some() || self.doors.needs(&door) {
+            self.next_door = Some(door);
+        }
+        self.hand_over_door();
         self.save_location();
+    }
+
+    /// Hands the desired state over to the controller, one at a time. Does not wait for it.
+    fn hand_over_door(&mut self) {
+        if !self.doors.is_idle() {
+            return;
+        }
+        let Some(door) = self.next_door.take() else {
+            return;
+        };
+        let finish = self.doors.start(door.clone());
+        let controller = self.controller.clone();
+        tokio::spawn(async move { finish(controller.desire(door).await.err()) });
+    }
+
+    /// Whether the desired state is handed over and the location saved, or either has failed.
+    fn is_applied(&self) -> bool {
+        self.next_door.is_none() && self.doors.is_idle() && self.locations.is_idle()
     }
 
     fn save_location(&mut self) {
         let location = self.desired.location().clone();
-        if location == self.saves.location && self.saves.finished.borrow().problem.is_none() {
+        if !self.locations.needs(&location) {
             return;
         }
-        self.saves.location = location.clone();
         self.location.send_replace(location.clone());
         let shown = |value: &Option<Value>| match value {
             Some(Value::String(text)) => text.clone(),
@@ -277,27 +282,21 @@ impl Publisher {
             BUILDING = building.as_str(), FLOOR = floor.as_str();
             "{}: located in building {building}, floor {floor}", self.device
         );
-        self.saves.started += 1;
-        let number = self.saves.started;
-        let finish = self.saves.finish.clone();
-        self.storage.save_location(location, move |result| {
-            finish.send_replace(HandoverResult {
-                number,
-                problem: result.err().map(|error| error.to_string()),
-            });
+        let finish = self.locations.start(location.clone());
+        self.storage.save_location(location, |result| {
+            finish(result.err().map(|error| error.to_string()));
         });
     }
 
     /// Updates the properties to report.
     fn report(&mut self) {
-        let finished = self.saves.finished.borrow_and_update().clone();
-        let problems = ApplyProblems {
-            location: finished
-                .problem
-                .map(|problem| format!("applied, but not saved for the next start: {problem}")),
-            door: self.handover.problem(),
-        };
-        if finished.number == self.saves.started && self.handover.is_settled() {
+        if self.is_applied() {
+            let unsaved = self.locations.problem();
+            let problems = ApplyProblems {
+                location: unsaved
+                    .map(|problem| format!("applied, but not saved for the next start: {problem}")),
+                door: self.doors.problem(),
+            };
             for (key, acknowledgement) in self.desired.acknowledgements(&problems) {
                 self.reported.set(key, acknowledgement);
             }
@@ -349,9 +348,7 @@ impl Publisher {
             };
         }
         // A pending read may change what is to be reported.
-        let applied =
-            self.saves.finished.borrow().number == self.saves.started && self.handover.is_settled();
-        if self.read == TwinRead::Done && applied {
+        if self.read == TwinRead::Done && self.is_applied() {
             if let Some((rid, patch)) = self
                 .reported
                 .next_patch(self.started.elapsed(), &owned_keys())
