@@ -1,5 +1,5 @@
-//! Tests the allowed dependencies between crates (from cargo's graph) and between layers of the hub
-//! (from the source).
+//! Tests the allowed dependencies between crates (from cargo's graph) and between layers of hub and
+//! agent (from the source).
 //!
 //! A new dependency is a decision: change ARCHITECTURE.md and the tables below in a commit of its
 //! own.
@@ -30,7 +30,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Layer of the hub -> layers it may use. Only `lib.rs` and `main.rs` may use all.
+/// Layer of the hub -> layers below it that it may use. Only `lib.rs` and `main.rs` may use all.
 const HUB_LAYERS: &[(&str, &[&str])] = &[
     ("mqtt", &["session", "service", "auth", "tls", "listen"]),
     ("http", &["session", "service", "auth", "tls", "listen"]),
@@ -41,6 +41,35 @@ const HUB_LAYERS: &[(&str, &[&str])] = &[
     ("tls", &[]),
     ("listen", &[]),
     ("pki", &[]),
+];
+
+/// Layer of the agent -> layers below it that it may use. Only `lib.rs`, `main.rs`, `agent` and
+/// `commands` may use all.
+const AGENT_LAYERS: &[(&str, &[&str])] = &[
+    (
+        "cloud",
+        &[
+            "tls",
+            "config",
+            "identify",
+            "reboot",
+            "controller",
+            "storage",
+        ],
+    ),
+    ("tls", &["config", "files"]),
+    ("restart", &["config", "status"]),
+    ("config", &["reboot", "gpio", "files"]),
+    ("identify", &["controller", "storage"]),
+    ("reboot", &["controller", "storage", "gpio"]),
+    ("controller", &["storage", "gpio"]),
+    ("storage", &["event_log", "files"]),
+    ("event_log", &["files"]),
+    ("selftest", &["gpio", "service"]),
+    ("gpio", &[]),
+    ("files", &[]),
+    ("status", &[]),
+    ("service", &[]),
 ];
 
 /// Crates that must not enter the graph, with the reason.
@@ -130,11 +159,32 @@ fn one_tls_provider() {
 
 #[test]
 fn hub_layers_point_one_way() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../hub/src");
-    let layers = table(HUB_LAYERS);
+    layers_point_one_way("hub", HUB_LAYERS);
+}
+
+#[test]
+fn agent_layers_point_one_way() {
+    layers_point_one_way("agent", AGENT_LAYERS);
+}
+
+fn layers_point_one_way(package: &str, rows: &'static [(&str, &[&str])]) {
+    for (index, (layer, uses)) in rows.iter().enumerate() {
+        let below: BTreeSet<_> = rows[index + 1..].iter().map(|(below, _)| below).collect();
+        for used in *uses {
+            assert!(
+                below.contains(used),
+                "{layer} uses {used}, which is not below it"
+            );
+        }
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .join(package)
+        .join("src");
+    let layers = table(rows);
     let mut seen = BTreeSet::new();
     for file in rust_files(&source) {
-        let inside = file.strip_prefix(&source).expect("below hub/src");
+        let inside = file.strip_prefix(&source).expect("below the source");
         let first = inside
             .components()
             .next()
@@ -142,9 +192,12 @@ fn hub_layers_point_one_way() {
             .as_os_str()
             .to_string_lossy();
         let Some((layer, allowed)) = layers.get_key_value(first.trim_end_matches(".rs")) else {
-            continue; // lib.rs, main.rs, config.rs
+            continue; // knows all layers, or none
         };
         seen.insert(*layer);
+        if file.ends_with("tests.rs") {
+            continue; // a test may use a layer above
+        }
         let text = fs::read_to_string(&file).expect("a readable source file");
         for (number, line) in text.lines().enumerate() {
             for used in line.split("crate::").skip(1) {
@@ -162,8 +215,9 @@ fn hub_layers_point_one_way() {
             }
         }
     }
-    assert!(
-        seen.len() >= 6,
+    assert_eq!(
+        seen.len(),
+        layers.len(),
         "the layers moved: only {seen:?} were found in {}",
         source.display()
     );
