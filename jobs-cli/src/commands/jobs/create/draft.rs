@@ -1,8 +1,6 @@
 //! A job before it is created, and its creation: as one job, or as several when one condition
 //! cannot hold all door names.
 
-mod create_error;
-
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,16 +16,17 @@ use crate::cli::jobs::ScheduleArgs;
 use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
 use crate::commands::jobs::wait;
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
+use crate::failure::{Failure, sentence};
 use crate::outcome::JobGoal;
 use crate::printer::Format;
 use crate::session::Session;
 use crate::target::{MAX_CONDITION, Target};
 use crate::time::{TimeArg, TimeForm};
-use create_error::{CreateError, NOTHING_CHANGED, matches_request, may_have_been_created};
 
 /// Characters of generated ids: easy to tell apart when read aloud.
 const ID_ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstuvwxyz";
+/// Appended to an error that occurs before any job is created.
+const NOTHING_CHANGED: &str = "; nothing was changed";
 
 /// The doors, the time and the id of a job that is about to be created.
 pub(in crate::commands) struct JobDraft {
@@ -317,6 +316,61 @@ fn generated_id(what: &str, at: &TimeArg) -> anyhow::Result<JobId> {
         .collect();
     let text = format!("{what}-{}-{suffix}", at.when.strftime("%Y%m%d-%H%M%S"));
     text.parse().with_context(|| format!("job id {text:?}"))
+}
+
+/// Why a job was not created.
+#[derive(Debug)]
+enum CreateError {
+    /// It was certainly not created.
+    NotCreated(anyhow::Error),
+    /// The hub did not confirm it: it may exist.
+    Unclear(anyhow::Error),
+}
+
+impl CreateError {
+    /// The error for job `id`, when the jobs in `created` exist already.
+    fn into_error(self, id: &JobId, created: &[JobResponse]) -> anyhow::Error {
+        let (error, unclear_id) = match self {
+            Self::NotCreated(error) if created.is_empty() => return error,
+            Self::NotCreated(error) => (error, None),
+            Self::Unclear(error) => (error, Some(id)),
+        };
+        let created: Vec<&str> = created.iter().map(|job| job.job_id.as_str()).collect();
+        let why = sentence(&error);
+        let mut text = why.trim_end_matches(NOTHING_CHANGED).to_owned();
+        if let Some(id) = unclear_id {
+            text += &format!("; job {id} may have been created");
+        }
+        if !created.is_empty() {
+            text += &format!("; created before it: {}", created.join(", "));
+        }
+        let all = created.iter().copied().chain(unclear_id.map(JobId::as_str));
+        let stop: Vec<String> = all.map(|id| format!("doorctl jobs stop {id}")).collect();
+        let stop = stop.join("; ");
+        let next = match created.is_empty() {
+            true => format!("check: doorctl jobs show {id}; to stop it: {stop}"),
+            false => format!(
+                "stop the created jobs: {stop}; or create the rest with the remaining doors"
+            ),
+        };
+        Failure::new(text).next(next).into()
+    }
+}
+
+/// Whether the hub may have created the job although the request failed.
+fn may_have_been_created(error: &ClientError) -> bool {
+    match error {
+        ClientError::TimedOut { .. } | ClientError::UnexpectedBody { .. } => true,
+        ClientError::Unreachable { connected, .. } => *connected,
+        error => matches!(error.status(), Some(500..=599)),
+    }
+}
+
+/// Whether `job` is the requested one, as far as the hub shows it.
+fn matches_request(job: &JobResponse, request: &JobRequest) -> bool {
+    let shown = job.query_condition.as_ref();
+    shown.is_none_or(|condition| *condition == request.query_condition)
+        && job.job_type == request.action.job_type()
 }
 
 #[cfg(test)]
