@@ -1,12 +1,12 @@
 //! Bulk registry operations (`POST /devices`).
 
+use iothub_protocol::identity::Authentication;
 use iothub_protocol::twin::{Capabilities, DeviceStatus, Object};
 use iothub_protocol::{DeviceId, ErrorCode};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::device::Authentication;
 use super::error::ClientError;
 use super::{HubClient, RetryPolicy};
 

@@ -1,9 +1,8 @@
 //! Device identities (`/devices`).
 
-use std::fmt;
-
 use iothub_protocol::DeviceId;
-use iothub_protocol::twin::{Capabilities, ConnectionState, DeviceStatus, Thumbprints};
+use iothub_protocol::identity::{Authentication, DeviceIdentity};
+use iothub_protocol::twin::{Capabilities, DeviceStatus};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
@@ -33,34 +32,6 @@ impl NewDevice {
     }
 }
 
-/// A registered device.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeviceIdentity {
-    pub device_id: DeviceId,
-    /// Changes when the device is deleted and created again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generation_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub etag: Option<String>,
-    /// Azure may lag by some minutes.
-    pub connection_state: ConnectionState,
-    pub status: DeviceStatus,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status_reason: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub authentication: Option<Authentication>,
-    /// Whether it is an IoT Edge device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub capabilities: Option<Capabilities>,
-    /// Scope among IoT Edge devices.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub device_scope: Option<String>,
-    /// Scopes of its parents among IoT Edge devices.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parent_scopes: Vec<String>,
-}
-
 /// The members of an identity that can be changed; a change replaces all of them.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -75,40 +46,6 @@ struct IdentityUpdate<'a> {
     device_scope: Option<&'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     parent_scopes: &'a [String],
-}
-
-/// How a device authenticates.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Authentication {
-    /// `sas`, `selfSigned`, `certificateAuthority` or `none`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// In a request, the hub generates missing keys.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub symmetric_key: Option<SymmetricKey>,
-    /// Thumbprints of its certificates.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub x509_thumbprint: Option<Thumbprints>,
-}
-
-/// Two keys; either is valid.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SymmetricKey {
-    /// Base64; a secret.
-    #[serde(default)]
-    pub primary_key: Option<String>,
-    /// Base64; a secret.
-    #[serde(default)]
-    pub secondary_key: Option<String>,
-}
-
-/// Omits the keys.
-impl fmt::Debug for SymmetricKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SymmetricKey(..)")
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -52,7 +52,7 @@ use watcher::redacted_body;
 
 pub use audit::{AuditEntry, AuditRequest};
 pub use bulk::{BulkError, BulkItem, ImportMode, NewProperties};
-pub use device::{Authentication, DeviceIdentity, HubStatistics, NewDevice, SymmetricKey};
+pub use device::{HubStatistics, NewDevice};
 pub use error::{BuildError, ClientError, ErrorResponse};
 pub use event::{EventRequest, EventStream, EventStreamItem, HubEvent};
 pub use health::Health;

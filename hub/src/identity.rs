@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use iothub_protocol::id::PolicyName;
+use iothub_protocol::identity::Thumbprints;
 use iothub_protocol::sas::SharedAccessKey;
 
 /// Two keys, both valid, so that one can be rotated while the other is in use.
@@ -126,10 +127,7 @@ pub enum AuthenticationKind {
     /// `sas`: a token signed with one of these keys or with a key of a policy.
     Sas(Keys),
     /// `selfSigned`: a certificate with one of these thumbprints (hexadecimal, SHA-1 or SHA-256).
-    SelfSigned {
-        primary_thumbprint: Option<String>,
-        secondary_thumbprint: Option<String>,
-    },
+    SelfSigned(Thumbprints),
     /// `certificateAuthority`: a certificate of a registered authority with the device id as its
     /// common name.
     CertificateAuthority,

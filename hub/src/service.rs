@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use audit::AuditRow;
 pub(crate) use audit::{Attempt, AuditService};
 pub(crate) use device::DeviceService;
-pub(crate) use device::{BulkRequest, BulkResult, Device, DeviceUpdate};
+pub(crate) use device::{BulkRequest, BulkResult, DeviceUpdate};
 pub use error::ServiceError;
 pub(crate) use event::{EventBatch, EventService, EventStream};
 pub(crate) use job::JobService;

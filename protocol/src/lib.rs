@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`id`] | names of devices, jobs, methods and policies |
 //! | [`error`] | IoT Hub's error codes |
+//! | [`identity`] | device identities and their credentials |
 //! | [`connection_string`] | connection strings of devices and services |
 //! | [`sas`] | shared access signatures: sign, parse, verify |
 //! | [`topic`] | MQTT topics: parts that both directions share, and subscriptions |
@@ -25,6 +26,7 @@ pub mod connection_string;
 pub mod downlink;
 pub mod error;
 pub mod id;
+pub mod identity;
 mod integer;
 pub mod job;
 pub mod method;

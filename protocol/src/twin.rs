@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::DeviceId;
+use crate::identity::Thumbprints;
 use crate::time;
 
 pub use limits::{SectionKind, TwinError};
@@ -114,18 +115,6 @@ pub enum ConnectionState {
     /// It is not connected.
     #[default]
     Disconnected,
-}
-
-/// Thumbprints of a device's self-signed certificates.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Thumbprints {
-    /// Of the primary certificate; twins of Azure spell it with a capital.
-    #[serde(alias = "PrimaryThumbprint")]
-    pub primary_thumbprint: Option<String>,
-    /// Of the secondary certificate.
-    #[serde(alias = "SecondaryThumbprint")]
-    pub secondary_thumbprint: Option<String>,
 }
 
 /// What kind of device it is.

@@ -155,12 +155,12 @@ pub(crate) fn authenticate_device(
         AuthenticationKind::Sas(keys) => {
             check_token(login, claim, trust, keys, policy, now_unix_s)?
         }
-        AuthenticationKind::SelfSigned {
-            primary_thumbprint,
-            secondary_thumbprint,
-        } => {
+        AuthenticationKind::SelfSigned(registered) => {
             reject_password(login)?;
-            let registered = [primary_thumbprint, secondary_thumbprint].map(Option::as_deref);
+            let registered = [
+                registered.primary_thumbprint.as_deref(),
+                registered.secondary_thumbprint.as_deref(),
+            ];
             let until = check_thumbprint(login.certificates, registered, now_unix_s)?;
             // A certificate is valid through its last second (RFC 5280 section 4.1.2.5).
             (Proof::Certificate, until.saturating_add(1))

@@ -5,11 +5,12 @@ use axum::http::StatusCode;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
 use iothub_protocol::id::DeviceId;
+use iothub_protocol::identity::DeviceIdentity;
 use serde_json::json;
 
 use super::request::{RawBody, without_bom};
 use super::{Document, HttpError, Id, Parameters, json_response};
-use crate::service::{BulkRequest, Device, DeviceUpdate, IfMatch, Services};
+use crate::service::{BulkRequest, DeviceUpdate, IfMatch, Services};
 
 pub(super) async fn put(
     State(services): State<Services>,
@@ -85,9 +86,9 @@ pub(super) async fn service_statistics(
     Ok(json_response(&json!({ "connectedDeviceCount": connected })))
 }
 
-fn respond(device: &Device) -> Response {
+fn respond(device: &DeviceIdentity) -> Response {
     let mut response = json_response(device);
-    if let Some(etag) = super::etag_header(&device.etag) {
+    if let Some(etag) = device.etag.as_deref().and_then(super::etag_header) {
         response.headers_mut().insert(ETAG, etag);
     }
     response

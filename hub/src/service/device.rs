@@ -5,6 +5,7 @@ mod document;
 
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
+use iothub_protocol::identity::DeviceIdentity;
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::ConnectionState;
 use jiff::Timestamp;
@@ -13,10 +14,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 pub(crate) use bulk::{BulkRequest, BulkResult};
-pub(crate) use document::{Device, DeviceUpdate};
+pub(crate) use document::DeviceUpdate;
+pub(super) use document::{status, stored_time};
 
 use super::{IfMatch, ServiceError};
-use crate::identity::{AuthenticationKind, DeviceAuthentication, Keys};
+use crate::identity::{AuthenticationKind, DeviceAuthentication};
 use crate::session::{DisconnectReason, Registry};
 use crate::store::{DeviceRecord, DeviceStatistics, NEVER, Store, StoredAuthentication, time_text};
 
@@ -53,7 +55,7 @@ impl DeviceService {
         &self,
         device: &DeviceId,
         update: &DeviceUpdate,
-    ) -> Result<Device, ServiceError> {
+    ) -> Result<DeviceIdentity, ServiceError> {
         update.check_id(device.as_ref())?;
         let record = new_record(device, update, Timestamp::now())?;
         if self.store.device_insert(record.clone()).await? {
@@ -69,7 +71,7 @@ impl DeviceService {
         device: &DeviceId,
         if_match: IfMatch,
         update: DeviceUpdate,
-    ) -> Result<Device, ServiceError> {
+    ) -> Result<DeviceIdentity, ServiceError> {
         update.check_id(device.as_ref())?;
         let now = time_text(Timestamp::now());
         let changed = self
@@ -87,7 +89,7 @@ impl DeviceService {
         Ok(record.into())
     }
 
-    pub(crate) async fn get(&self, device: &DeviceId) -> Result<Device, ServiceError> {
+    pub(crate) async fn get(&self, device: &DeviceId) -> Result<DeviceIdentity, ServiceError> {
         let record = self.store.device_get(device).await?;
         Ok(record
             .ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?
@@ -95,12 +97,12 @@ impl DeviceService {
     }
 
     /// The first `top` devices, in order of creation.
-    pub(crate) async fn list(&self, top: Option<u32>) -> Result<Vec<Device>, ServiceError> {
+    pub(crate) async fn list(&self, top: Option<u32>) -> Result<Vec<DeviceIdentity>, ServiceError> {
         let records = self
             .store
             .device_list(top.unwrap_or(MAX_LISTED).min(MAX_LISTED))
             .await?;
-        Ok(records.into_iter().map(Device::from).collect())
+        Ok(records.into_iter().map(DeviceIdentity::from).collect())
     }
 
     /// Removes a device, its twin and its session, and disconnects it.
@@ -163,7 +165,7 @@ fn change(
     let authentication = update.authentication(Some(&record.authentication))?;
     let reason = if record.enabled && !enabled {
         Some(DisconnectReason::Disabled)
-    } else if authentication.differs_from(&record.authentication) {
+    } else if authentication != record.authentication {
         Some(DisconnectReason::CredentialsChanged)
     } else {
         None
@@ -185,11 +187,8 @@ fn authentication(record: DeviceRecord) -> DeviceAuthentication {
         thumbprints,
     } = record.authentication;
     let kind = match (kind.as_str(), keys) {
-        ("sas", Some((primary, secondary))) => AuthenticationKind::Sas(Keys { primary, secondary }),
-        ("selfSigned", _) => AuthenticationKind::SelfSigned {
-            primary_thumbprint: thumbprints.0,
-            secondary_thumbprint: thumbprints.1,
-        },
+        ("sas", Some(keys)) => AuthenticationKind::Sas(keys),
+        ("selfSigned", _) => AuthenticationKind::SelfSigned(thumbprints),
         ("certificateAuthority", _) => AuthenticationKind::CertificateAuthority,
         _ => AuthenticationKind::None,
     };

@@ -3,13 +3,13 @@
 
 use bytes::Bytes;
 use iothub_protocol::id::DeviceId;
-use iothub_protocol::time;
 use iothub_protocol::twin::limits::{check_growth, check_patch, check_replacement};
 use iothub_protocol::twin::{
     self, Object, Properties, Section, SectionKind, SectionPatch, Twin, TwinError, TwinPatch,
 };
 use jiff::Timestamp;
 
+use super::device::{status, stored_time};
 use super::{IfMatch, ServiceError};
 use crate::store::{Store, TwinChange, TwinEvent, TwinRecord};
 
@@ -300,27 +300,18 @@ impl From<TwinError> for ServiceError {
 impl From<TwinRecord> for Twin {
     fn from(record: TwinRecord) -> Self {
         let device = record.device;
-        // The store wrote these texts; a damaged one is shown as "never".
-        let time = |text: &str| time::parse(text).unwrap_or_else(|_| twin::never());
         Self {
             device_id: device.device_id,
             etag: twin::etag(record.etag),
             device_etag: Some(device.etag),
-            status: if device.enabled {
-                twin::DeviceStatus::Enabled
-            } else {
-                twin::DeviceStatus::Disabled
-            },
+            status: status(device.enabled),
             status_reason: device.status_reason,
-            status_update_time: time(&device.status_updated),
+            status_update_time: stored_time(&device.status_updated),
             connection_state: device.connection_state,
-            last_activity_time: time(&device.last_activity),
+            last_activity_time: stored_time(&device.last_activity),
             cloud_to_device_message_count: 0,
             authentication_type: device.authentication.kind,
-            x509_thumbprint: twin::Thumbprints {
-                primary_thumbprint: device.authentication.thumbprints.0,
-                secondary_thumbprint: device.authentication.thumbprints.1,
-            },
+            x509_thumbprint: device.authentication.thumbprints,
             model_id: record.model_id,
             version: record.version,
             tags: record.tags,

@@ -1,6 +1,7 @@
 //! The table of identities.
 
 use iothub_protocol::id::DeviceId;
+use iothub_protocol::identity::Thumbprints;
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::ConnectionState;
 use rusqlite::{OptionalExtension as _, Row, params};
@@ -8,29 +9,17 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use super::damage;
 use super::query::RowReader;
 use super::{NEVER, RowPosition, Store, StoreError, unsigned};
+use crate::identity::Keys;
 
 /// How an identity authenticates. Credentials that its type does not use are not stored.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredAuthentication {
     /// `sas`, `selfSigned`, `certificateAuthority` or `none`.
     pub(crate) kind: String,
     /// The keys of `sas`.
-    pub(crate) keys: Option<(SharedAccessKey, SharedAccessKey)>,
+    pub(crate) keys: Option<Keys>,
     /// The thumbprints of `selfSigned`.
-    pub(crate) thumbprints: (Option<String>, Option<String>),
-}
-
-impl StoredAuthentication {
-    /// Whether a connection made under `other` may be invalid under `self`.
-    pub(crate) fn differs_from(&self, other: &Self) -> bool {
-        let bytes = |keys: &Option<(SharedAccessKey, SharedAccessKey)>| {
-            keys.as_ref()
-                .map(|(one, two)| (one.as_bytes().to_vec(), two.as_bytes().to_vec()))
-        };
-        self.kind != other.kind
-            || self.thumbprints != other.thumbprints
-            || bytes(&self.keys) != bytes(&other.keys)
-    }
+    pub(crate) thumbprints: Thumbprints,
 }
 
 /// A row of the table.
@@ -70,7 +59,10 @@ pub(super) fn record(row: &Row<'_>) -> Result<DeviceRecord, StoreError> {
         row.get::<_, Option<Vec<u8>>>("primary_key")?,
         row.get::<_, Option<Vec<u8>>>("secondary_key")?,
     ) {
-        (Some(primary), Some(secondary)) => Some((stored_key(&primary)?, stored_key(&secondary)?)),
+        (Some(primary), Some(secondary)) => Some(Keys {
+            primary: stored_key(&primary)?,
+            secondary: stored_key(&secondary)?,
+        }),
         _ => None,
     };
     let state: String = row.get("connection_state")?;
@@ -85,10 +77,10 @@ pub(super) fn record(row: &Row<'_>) -> Result<DeviceRecord, StoreError> {
         authentication: StoredAuthentication {
             kind: row.get("authentication_type")?,
             keys,
-            thumbprints: (
-                row.get("primary_thumbprint")?,
-                row.get("secondary_thumbprint")?,
-            ),
+            thumbprints: Thumbprints {
+                primary_thumbprint: row.get("primary_thumbprint")?,
+                secondary_thumbprint: row.get("secondary_thumbprint")?,
+            },
         },
         connection_state: if state == "Connected" {
             ConnectionState::Connected
@@ -141,7 +133,7 @@ pub(super) fn get_to_delete(
         authentication: StoredAuthentication {
             kind: "none".to_owned(),
             keys: None,
-            thumbprints: (None, None),
+            thumbprints: Thumbprints::default(),
         },
         connection_state: ConnectionState::Disconnected,
         connection_state_updated: NEVER.to_owned(),
@@ -298,10 +290,10 @@ pub(super) fn insert(
                 record.status_reason,
                 record.status_updated,
                 record.authentication.kind,
-                keys.map(|(primary, _)| primary.as_bytes()),
-                keys.map(|(_, secondary)| secondary.as_bytes()),
-                record.authentication.thumbprints.0,
-                record.authentication.thumbprints.1,
+                keys.map(|keys| keys.primary.as_bytes()),
+                keys.map(|keys| keys.secondary.as_bytes()),
+                record.authentication.thumbprints.primary_thumbprint,
+                record.authentication.thumbprints.secondary_thumbprint,
                 NEVER,
             ],
             |row| row.get::<_, i64>(0),
@@ -333,10 +325,10 @@ pub(super) fn update(
             record.status_reason,
             record.status_updated,
             record.authentication.kind,
-            keys.map(|(primary, _)| primary.as_bytes()),
-            keys.map(|(_, secondary)| secondary.as_bytes()),
-            record.authentication.thumbprints.0,
-            record.authentication.thumbprints.1,
+            keys.map(|keys| keys.primary.as_bytes()),
+            keys.map(|keys| keys.secondary.as_bytes()),
+            record.authentication.thumbprints.primary_thumbprint,
+            record.authentication.thumbprints.secondary_thumbprint,
         ])?;
     Ok(())
 }

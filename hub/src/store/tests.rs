@@ -1,6 +1,7 @@
 //! The tables, each through its own methods.
 
 use iothub_protocol::id::{DeviceId, JobId};
+use iothub_protocol::identity::Thumbprints;
 use iothub_protocol::job::{JobStatus, JobType};
 use iothub_protocol::twin::{ConnectionState, SectionKind};
 use tempfile::TempDir;
@@ -45,7 +46,7 @@ impl TestStore {
             authentication: StoredAuthentication {
                 kind: "none".into(),
                 keys: None,
-                thumbprints: (None, None),
+                thumbprints: Thumbprints::default(),
             },
             connection_state: ConnectionState::Disconnected,
             connection_state_updated: NEVER.into(),

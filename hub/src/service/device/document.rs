@@ -1,12 +1,14 @@
 //! An identity as the registry returns it and as clients send it.
 
+use iothub_protocol::identity::{Authentication, DeviceIdentity, SymmetricKey, Thumbprints};
 use iothub_protocol::sas::SharedAccessKey;
-use iothub_protocol::twin::ConnectionState;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use iothub_protocol::time;
+use iothub_protocol::twin::{self, Capabilities, DeviceStatus};
+use jiff::Timestamp;
+use serde::Deserialize;
 
 use super::super::ServiceError;
+use crate::identity::Keys;
 use crate::store::{DeviceRecord, StoredAuthentication};
 
 /// The most characters of `statusReason`.
@@ -15,63 +17,14 @@ const MAX_STATUS_REASON: usize = 128;
 /// Keys are 16 to 64 bytes, as Azure's are.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 
-/// `GET /devices/{id}`.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Device {
-    device_id: String,
-    generation_id: String,
-    pub(crate) etag: String,
-    connection_state: ConnectionState,
-    status: &'static str,
-    status_reason: Option<String>,
-    connection_state_updated_time: String,
-    status_updated_time: String,
-    last_activity_time: String,
-    cloud_to_device_message_count: u32,
-    authentication: Authentication,
-    capabilities: Capabilities,
-}
-
-#[derive(Clone, Default, Serialize, Deserialize)]
+/// The authentication of a request; see [`DeviceUpdate::authentication`] for missing members.
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, expecting = "a JSON object")]
-pub(crate) struct Authentication {
-    #[serde(deserialize_with = "symmetric_key")]
+struct RequestedAuthentication {
     symmetric_key: Option<SymmetricKey>,
     x509_thumbprint: Option<Thumbprints>,
     #[serde(rename = "type")]
     kind: Option<String>,
-}
-
-#[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct SymmetricKey {
-    primary_key: Option<String>,
-    secondary_key: Option<String>,
-}
-
-/// Parses keys. Errors do not repeat the invalid value: it may be a key.
-fn symmetric_key<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<SymmetricKey>, D::Error> {
-    let keys = Option::<Value>::deserialize(deserializer)?.map(SymmetricKey::deserialize);
-    keys.transpose().map_err(|_| {
-        D::Error::custom("expected an object with the texts `primaryKey` and `secondaryKey`")
-    })
-}
-
-/// The thumbprints of self-signed certificates.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, expecting = "a JSON object")]
-pub(crate) struct Thumbprints {
-    pub(crate) primary_thumbprint: Option<String>,
-    pub(crate) secondary_thumbprint: Option<String>,
-}
-
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Capabilities {
-    iot_edge: bool,
 }
 
 /// The body of `PUT /devices/{id}`; read-only members and those of edge devices are ignored.
@@ -81,58 +34,52 @@ pub(crate) struct DeviceUpdate {
     device_id: Option<String>,
     status: Option<String>,
     status_reason: Option<String>,
-    authentication: Option<Authentication>,
+    authentication: Option<RequestedAuthentication>,
 }
 
-impl std::fmt::Debug for Authentication {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authentication")
-            .field("kind", &self.kind)
-            .finish_non_exhaustive()
-    }
-}
-
-impl From<DeviceRecord> for Device {
+impl From<DeviceRecord> for DeviceIdentity {
     fn from(record: DeviceRecord) -> Self {
         let StoredAuthentication {
             kind,
             keys,
             thumbprints,
         } = record.authentication;
-        let (primary_key, secondary_key) = keys
-            .as_ref()
-            .map(|(one, two)| (one.to_base64(), two.to_base64()))
-            .unzip();
         Self {
-            device_id: record.device_id.to_string(),
-            generation_id: record.generation_id,
-            etag: record.etag,
+            device_id: record.device_id,
+            generation_id: Some(record.generation_id),
+            etag: Some(record.etag),
             connection_state: record.connection_state,
-            status: status_text(record.enabled),
+            status: status(record.enabled),
             status_reason: record.status_reason,
-            connection_state_updated_time: record.connection_state_updated,
-            status_updated_time: record.status_updated,
-            last_activity_time: record.last_activity,
+            connection_state_updated_time: stored_time(&record.connection_state_updated),
+            status_updated_time: stored_time(&record.status_updated),
+            last_activity_time: stored_time(&record.last_activity),
             cloud_to_device_message_count: 0,
-            authentication: Authentication {
+            authentication: Some(Authentication {
+                kind,
                 symmetric_key: Some(SymmetricKey {
-                    primary_key,
-                    secondary_key,
+                    primary_key: keys.as_ref().map(|keys| keys.primary.to_base64()),
+                    secondary_key: keys.as_ref().map(|keys| keys.secondary.to_base64()),
                 }),
-                x509_thumbprint: Some(Thumbprints {
-                    primary_thumbprint: thumbprints.0,
-                    secondary_thumbprint: thumbprints.1,
-                }),
-                kind: Some(kind),
-            },
-            capabilities: Capabilities { iot_edge: false },
+                x509_thumbprint: Some(thumbprints),
+            }),
+            capabilities: Some(Capabilities::default()),
+            device_scope: None,
+            parent_scopes: Vec::new(),
         }
     }
 }
 
-/// As the registry and twins spell it.
-pub(crate) const fn status_text(enabled: bool) -> &'static str {
-    if enabled { "enabled" } else { "disabled" }
+pub(crate) const fn status(enabled: bool) -> DeviceStatus {
+    match enabled {
+        true => DeviceStatus::Enabled,
+        false => DeviceStatus::Disabled,
+    }
+}
+
+/// The store wrote the text; a damaged one is shown as "never".
+pub(crate) fn stored_time(text: &str) -> Timestamp {
+    time::parse(text).unwrap_or_else(|_| twin::never())
 }
 
 impl DeviceUpdate {
@@ -203,11 +150,13 @@ impl DeviceUpdate {
         let stored_keys = present.and_then(|present| present.keys.clone());
         let keys = if kind == "sas" {
             let given = requested.symmetric_key.unwrap_or_default();
-            let (primary, secondary) = stored_keys.unzip();
-            Some((
-                key(given.primary_key.as_deref(), primary, "primaryKey")?,
-                key(given.secondary_key.as_deref(), secondary, "secondaryKey")?,
-            ))
+            let (primary, secondary) = stored_keys
+                .map(|keys| (keys.primary, keys.secondary))
+                .unzip();
+            Some(Keys {
+                primary: key(given.primary_key.as_deref(), primary, "primaryKey")?,
+                secondary: key(given.secondary_key.as_deref(), secondary, "secondaryKey")?,
+            })
         } else {
             None
         };
@@ -215,20 +164,20 @@ impl DeviceUpdate {
             .map(|present| present.thumbprints.clone())
             .unwrap_or_default();
         let thumbprints = if kind == "selfSigned" {
-            (
-                thumbprint(
+            Thumbprints {
+                primary_thumbprint: thumbprint(
                     thumbprints.primary_thumbprint,
-                    stored.0,
+                    stored.primary_thumbprint,
                     "primaryThumbprint",
                 )?,
-                thumbprint(
+                secondary_thumbprint: thumbprint(
                     thumbprints.secondary_thumbprint,
-                    stored.1,
+                    stored.secondary_thumbprint,
                     "secondaryThumbprint",
                 )?,
-            )
+            }
         } else {
-            (None, None)
+            Thumbprints::default()
         };
         Ok(StoredAuthentication {
             kind,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::DeviceId;
+use iothub_protocol::identity::Thumbprints;
 use iothub_protocol::topic::TopicFilter;
 use iothub_protocol::twin::ConnectionState;
 use jiff::{SignedDuration, Timestamp};
@@ -256,7 +257,7 @@ fn record(device: &DeviceId) -> DeviceRecord {
         authentication: StoredAuthentication {
             kind: "none".into(),
             keys: None,
-            thumbprints: (None, None),
+            thumbprints: Thumbprints::default(),
         },
         connection_state: ConnectionState::Disconnected,
         connection_state_updated: "0001-01-01T00:00:00Z".into(),

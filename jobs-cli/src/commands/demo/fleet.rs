@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use door_agent::gpio::simulated::{SimCommand, SimHandle};
 use door_agent::{Agent, AgentConfig, RunningAgent, Shared};
 use door_core::Want;
-use iothub_client::{DeviceIdentity, HubClient, NewDevice};
+use iothub_client::{HubClient, NewDevice};
 use iothub_protocol::DeviceId;
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
+use iothub_protocol::identity::DeviceIdentity;
 use iothub_protocol::sas::SharedAccessKey;
 use tokio::task::JoinSet;
 

@@ -1,9 +1,9 @@
 //! `doorctl devices export`.
 
 use anyhow::Context as _;
-use iothub_client::Authentication;
 use iothub_protocol::DeviceId;
-use iothub_protocol::twin::{Thumbprints, Twin};
+use iothub_protocol::identity::{Authentication, Thumbprints};
+use iothub_protocol::twin::Twin;
 
 use super::record::{DoorRecord, table};
 use crate::cli::devices::file::ExportArgs;

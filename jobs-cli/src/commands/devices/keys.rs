@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use iothub_client::{Authentication, BulkItem, DeviceIdentity, SymmetricKey};
+use iothub_client::BulkItem;
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
+use iothub_protocol::identity::{Authentication, DeviceIdentity, SymmetricKey};
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::{DeviceId, ErrorCode};
 use serde::Serialize;

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use iothub_client::{Authentication, BulkItem, ClientError, DeviceIdentity, HubClient, ImportMode};
+use iothub_client::{BulkItem, ClientError, HubClient, ImportMode};
+use iothub_protocol::identity::{Authentication, DeviceIdentity};
 use iothub_protocol::{DeviceId, ErrorCode};
 use serde::Deserialize;
 
@@ -272,7 +273,7 @@ fn has_keys_of(identity: &DeviceIdentity, item: &BulkItem) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use iothub_client::SymmetricKey;
+    use iothub_protocol::identity::SymmetricKey;
     use serde_json::json;
 
     use super::*;

@@ -1,9 +1,10 @@
 //! Steps of the enrolment at the hub.
 
 use anyhow::Context as _;
-use iothub_client::{DeviceIdentity, NewDevice};
+use iothub_client::NewDevice;
 use iothub_protocol::ErrorCode;
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential};
+use iothub_protocol::identity::DeviceIdentity;
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::{ConnectionState, DeviceStatus, Twin};
 use tokio::time::Instant;

@@ -8,7 +8,7 @@ use super::ssh::{ScriptOutput, Ssh, tail};
 use super::steps::Steps;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use iothub_client::DeviceIdentity;
+use iothub_protocol::identity::DeviceIdentity;
 
 /// What was found on the Pi.
 #[derive(Debug)]

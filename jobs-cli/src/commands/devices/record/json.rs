@@ -1,6 +1,6 @@
 //! Reads doors from lines of JSON, or from a JSON array.
 
-use iothub_client::Authentication;
+use iothub_protocol::identity::Authentication;
 use iothub_protocol::twin::{Capabilities, DeviceStatus, Object};
 use serde::de::DeserializeOwned;
 use serde_json::Value;

@@ -3,8 +3,8 @@
 mod quotes;
 mod write;
 
-use iothub_client::{Authentication, SymmetricKey};
-use iothub_protocol::twin::{DeviceStatus, Object, Thumbprints};
+use iothub_protocol::identity::{Authentication, SymmetricKey, Thumbprints};
+use iothub_protocol::twin::{DeviceStatus, Object};
 use serde_json::Value;
 
 use super::super::add;
