@@ -3,13 +3,17 @@
 
 use std::path::Path;
 
-use crate::DATABASE;
-pub use crate::service::AuditRow;
-use crate::store::{StoreError, read_audit};
-pub use crate::types::AuditFilter;
+use iothub_protocol::audit::{AuditEntry, AuditFilter};
 
-/// The newest `limit` rows that match `filter`, newest first, of the hub whose data is in `folder`.
-pub fn read(folder: &Path, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
-    let records = read_audit(&folder.join(DATABASE), filter, limit)?;
-    Ok(records.into_iter().map(AuditRow::from).collect())
+use crate::DATABASE;
+use crate::store::{StoreError, read_audit};
+
+/// The newest `limit` entries that match `filter`, newest first, of the hub whose data is in
+/// `folder`.
+pub fn read(
+    folder: &Path,
+    filter: &AuditFilter,
+    limit: u32,
+) -> Result<Vec<AuditEntry>, StoreError> {
+    read_audit(&folder.join(DATABASE), filter, limit)
 }

@@ -21,7 +21,6 @@ use iothub_protocol::id::PolicyName;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-pub use audit::AuditRow;
 pub(crate) use audit::{Attempt, AuditService};
 pub(crate) use device::DeviceService;
 pub(crate) use device::{BulkRequest, BulkResult, DeviceUpdate};

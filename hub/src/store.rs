@@ -38,7 +38,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use audit::{AuditAttempt, AuditRecord, read_audit};
+pub(crate) use audit::{AuditAttempt, read_audit};
 pub(crate) use damage::log_skipped;
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use device_bulk::BulkTransaction;

@@ -3,18 +3,6 @@
 use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 
-/// Filters of an audit query; `None` matches all.
-#[derive(Debug, Clone, Default)]
-pub struct AuditFilter {
-    /// At this time or later.
-    pub since: Option<Timestamp>,
-    pub policy: Option<String>,
-    /// A device id or job id.
-    pub target: Option<String>,
-    /// An operation, such as `method.invoke`.
-    pub operation: Option<String>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventKind {
     /// A message from a device.

@@ -8,6 +8,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`id`] | names of devices, jobs, methods and policies |
+//! | [`audit`] | entries and filters of the audit log |
 //! | [`error`] | IoT Hub's error codes |
 //! | [`identity`] | device identities and their credentials |
 //! | [`connection_string`] | connection strings of devices and services |
@@ -22,6 +23,7 @@
 
 #![warn(missing_docs)]
 
+pub mod audit;
 pub mod connection_string;
 pub mod downlink;
 pub mod error;

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use door_hub::audit::{AuditFilter, AuditRow, read};
+use door_hub::audit::read;
+use iothub_protocol::audit::{AuditEntry, AuditFilter};
+use iothub_protocol::time;
 use jiff::{Span, SpanRelativeTo, Timestamp};
 
 use super::{print, print_error};
@@ -68,7 +70,7 @@ pub(crate) fn audit(arguments: AuditArguments) -> anyhow::Result<()> {
     }
 }
 
-fn table(rows: &[AuditRow]) -> anyhow::Result<String> {
+fn table(rows: &[AuditEntry]) -> anyhow::Result<String> {
     let mut out = String::new();
     writeln!(
         out,
@@ -84,7 +86,7 @@ fn table(rows: &[AuditRow]) -> anyhow::Result<String> {
         writeln!(
             out,
             "{:<28}  {:<16}  {:<15}  {:<24}  {:<30}  {:<24}  {}",
-            row.time,
+            time::format(row.time),
             printable(&row.policy),
             row.operation,
             printable(&row.target),
@@ -96,7 +98,7 @@ fn table(rows: &[AuditRow]) -> anyhow::Result<String> {
     Ok(out)
 }
 
-fn json_lines(rows: &[AuditRow]) -> anyhow::Result<String> {
+fn json_lines(rows: &[AuditEntry]) -> anyhow::Result<String> {
     let mut out = String::new();
     for row in rows.iter().rev() {
         out += &serde_json::to_string(row)?;

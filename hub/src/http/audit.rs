@@ -9,6 +9,7 @@ use axum::http::header::IF_MATCH;
 use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use iothub_protocol::audit::AuditFilter;
 use iothub_protocol::error::ErrorCode;
 use percent_encoding::{percent_decode, percent_decode_str};
 use serde_json::Value;
@@ -20,7 +21,6 @@ use super::request::{MAX_BODY, RawBody, without_bom};
 use super::websocket::Peer;
 use super::{HttpError, PageRequest, Parameters, page_response};
 use crate::service::{Attempt, BulkRequest, Services};
-use crate::types::AuditFilter;
 
 /// The header with the reason of a call. Azure ignores it.
 const REASON: &str = "x-audit-reason";

@@ -1,13 +1,12 @@
 //! The audit log: who changed or commanded what.
 
+use iothub_protocol::audit::{AuditEntry, AuditFilter};
 use iothub_protocol::id::PolicyName;
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::{ListPage, ServiceError};
 use crate::config::AuditLimits;
-use crate::store::{AuditAttempt, AuditRecord, RowPosition, Store, time_text};
-use crate::types::AuditFilter;
+use crate::store::{AuditAttempt, RowPosition, Store};
 
 /// Characters of a target or a detail that are kept; longer texts are cut. Enough for any id and
 /// for most conditions.
@@ -34,34 +33,6 @@ pub(crate) struct Attempt {
     pub(crate) detail: Option<String>,
     /// The reason that the caller gave.
     pub(crate) reason: Option<String>,
-}
-
-/// A call that changed or commanded something, or tried to. As JSON it is a row of `GET /audit`.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AuditRow {
-    /// Increases with each row.
-    pub id: i64,
-    /// Arrival of the call, in UTC.
-    pub time: String,
-    /// The policy whose token the call carried.
-    pub policy: String,
-    /// The caller's address.
-    pub peer: String,
-    /// The operation's stable name.
-    pub operation: String,
-    /// The device or job.
-    pub target: String,
-    /// The method, or the job's type and condition.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// The HTTP status; `None` when the outcome is unknown and the call may have taken effect.
-    pub status: Option<u16>,
-    /// The name of the error code.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
 }
 
 impl AuditService {
@@ -109,32 +80,14 @@ impl AuditService {
         filter: AuditFilter,
         size: u32,
         continuation: Option<&str>,
-    ) -> Result<ListPage<AuditRow>, ServiceError> {
+    ) -> Result<ListPage<AuditEntry>, ServiceError> {
         let list = format!("audit {filter:?}");
         let before = super::query::list_position(continuation, &list)?.map(|position| position.0);
-        let mut records = self.store.audit_list(filter, before, size + 1).await?;
-        let more = records.len() > size as usize;
-        records.truncate(size as usize);
-        let last = records.last().filter(|_| more);
+        let mut rows = self.store.audit_list(filter, before, size + 1).await?;
+        let more = rows.len() > size as usize;
+        rows.truncate(size as usize);
+        let last = rows.last().filter(|_| more);
         let continuation = last.map(|last| RowPosition(last.id, 0).token(&list));
-        let rows = records.into_iter().map(AuditRow::from).collect();
         Ok(ListPage { rows, continuation })
-    }
-}
-
-impl From<AuditRecord> for AuditRow {
-    fn from(record: AuditRecord) -> Self {
-        Self {
-            id: record.id,
-            time: time_text(record.at),
-            policy: record.policy,
-            peer: record.peer,
-            operation: record.operation,
-            target: record.target,
-            detail: record.detail,
-            reason: record.reason,
-            status: record.status,
-            error: record.error,
-        }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use iothub_protocol::audit::{AuditEntry, AuditFilter};
 use iothub_protocol::id::PolicyName;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Store, StoreError, damage, schema, signed};
 use crate::config::AuditLimits;
-use crate::types::AuditFilter;
 
 /// Maximum number of old rows that one new row evicts: lowered limits are reached in small steps,
 /// without a long pause of the writer.
@@ -33,25 +33,6 @@ pub(crate) struct AuditAttempt {
     pub(crate) detail: Option<String>,
     /// The caller's reason.
     pub(crate) reason: Option<String>,
-}
-
-/// A call with its outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AuditRecord {
-    /// Increases with each row.
-    pub(crate) id: i64,
-    pub(crate) at: Timestamp,
-    pub(crate) policy: String,
-    pub(crate) peer: String,
-    pub(crate) operation: String,
-    pub(crate) target: String,
-    pub(crate) detail: Option<String>,
-    pub(crate) reason: Option<String>,
-    /// The HTTP status; `None` while the call runs, and permanently if the hub or the caller ended
-    /// before it.
-    pub(crate) status: Option<u16>,
-    /// The name of the error code.
-    pub(crate) error: Option<String>,
 }
 
 impl Store {
@@ -124,7 +105,7 @@ impl Store {
         filter: AuditFilter,
         before: Option<i64>,
         limit: u32,
-    ) -> Result<Vec<AuditRecord>, StoreError> {
+    ) -> Result<Vec<AuditEntry>, StoreError> {
         self.scan(move |connection| select(connection, &filter, before, limit))
             .await
     }
@@ -135,7 +116,7 @@ pub(crate) fn read_audit(
     path: &Path,
     filter: &AuditFilter,
     limit: u32,
-) -> Result<Vec<AuditRecord>, StoreError> {
+) -> Result<Vec<AuditEntry>, StoreError> {
     let connection = schema::open_reader(path)?;
     schema::check_version(&connection)?;
     select(&connection, filter, None, limit)
@@ -146,7 +127,7 @@ fn select(
     filter: &AuditFilter,
     before: Option<i64>,
     limit: u32,
-) -> Result<Vec<AuditRecord>, StoreError> {
+) -> Result<Vec<AuditEntry>, StoreError> {
     // A call for many devices has no target; its detail lists as many of them after a colon as fit.
     // The devices of a job are in its rows.
     let mut statement = connection.prepare_cached(
@@ -199,11 +180,11 @@ fn select(
     Ok(found)
 }
 
-fn record(row: &Row<'_>) -> Result<AuditRecord, StoreError> {
-    let at = Timestamp::from_microsecond(row.get("at")?);
-    Ok(AuditRecord {
+fn record(row: &Row<'_>) -> Result<AuditEntry, StoreError> {
+    let time = Timestamp::from_microsecond(row.get("at")?);
+    Ok(AuditEntry {
         id: row.get("id")?,
-        at: at.map_err(|error| StoreError::corrupt("audit time", error))?,
+        time: time.map_err(|error| StoreError::corrupt("audit time", error))?,
         policy: row.get("policy")?,
         peer: row.get("peer")?,
         operation: row.get("operation")?,

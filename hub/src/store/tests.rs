@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::EventLimits;
-use crate::types::{AuditFilter, CancelMode, ConnectionEpoch, EventFilter};
+use crate::types::{CancelMode, ConnectionEpoch, EventFilter};
 
 mod damage;
 

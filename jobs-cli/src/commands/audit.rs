@@ -1,7 +1,7 @@
 //! `doorctl audit`: who changed or commanded what.
 
-use iothub_client::{AuditEntry, AuditRequest};
-use jiff::Timestamp;
+use iothub_protocol::audit::{AuditEntry, AuditFilter};
+use iothub_protocol::time;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -22,7 +22,7 @@ pub(super) async fn run(args: &AuditArgs, session: &Session) -> anyhow::Result<E
         Some(text) => Some(session.since(text).await?),
         None => None,
     };
-    let request = AuditRequest {
+    let filter = AuditFilter {
         since,
         policy: args.policy.clone(),
         operation: args.operation.clone(),
@@ -30,7 +30,7 @@ pub(super) async fn run(args: &AuditArgs, session: &Session) -> anyhow::Result<E
     };
     let limit = args.limit as usize;
     // One entry more than shown tells whether there are more.
-    let read = session.hub.door_hub_audit(&request, limit + 1).await;
+    let read = session.hub.door_hub_audit(&filter, limit + 1).await;
     let mut entries = read.map_err(|error| explain_rights(error, "RegistryRead,ServiceConnect"))?;
     let left_out = entries.len() > limit;
     entries.truncate(limit);
@@ -70,14 +70,11 @@ struct AuditLine<'a> {
 
 impl<'a> AuditLine<'a> {
     fn new(entry: &'a AuditEntry, zone: &TimeZone, format: Format) -> Self {
-        let at = entry.time.parse::<Timestamp>().ok();
-        let on_clock = at.map(|at| on_clock(&at.to_zoned(zone.clone())));
-        Self {
-            entry,
-            time: on_clock
-                .filter(|_| format == Format::Table)
-                .unwrap_or_else(|| entry.time.clone()),
-        }
+        let time = match format {
+            Format::Table => on_clock(&entry.time.to_zoned(zone.clone())),
+            _ => time::format(entry.time),
+        };
+        Self { entry, time }
     }
 
     fn result(&self) -> Cell {

@@ -514,7 +514,7 @@ async fn lists_of_jobs_events_calls_and_policies_skip_a_damaged_row() {
             "{case}"
         );
         let calls = store
-            .audit_list(AuditFilter::default(), None, 100)
+            .audit_list(iothub_protocol::audit::AuditFilter::default(), None, 100)
             .await
             .unwrap();
         assert_eq!(calls.len(), 3 - damaged("a call's"), "{case}");

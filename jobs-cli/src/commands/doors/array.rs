@@ -2,7 +2,7 @@
 //! door may have slots that this program does not know.
 
 use door_core::Slot;
-use iothub_client::AuditEntry;
+use iothub_protocol::audit::AuditEntry;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};

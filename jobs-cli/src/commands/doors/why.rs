@@ -1,6 +1,6 @@
 //! `doorctl why`: which slot decides what a door does, from the door itself or its last report.
 
-use iothub_client::AuditRequest;
+use iothub_protocol::audit::AuditFilter;
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, ErrorCode};
@@ -76,14 +76,11 @@ async fn name_policies(id: &DeviceId, rows: &mut [SlotRow], session: &Session) {
     if rows.iter().all(|row| row.command_id.is_none()) {
         return;
     }
-    let request = AuditRequest {
+    let filter = AuditFilter {
         target: Some(id.to_string()),
-        ..AuditRequest::default()
+        ..AuditFilter::default()
     };
-    let record = session
-        .hub
-        .door_hub_audit(&request, MAX_AUDIT_ENTRIES)
-        .await;
+    let record = session.hub.door_hub_audit(&filter, MAX_AUDIT_ENTRIES).await;
     for row in rows {
         row.name_policy(record.as_deref().unwrap_or_default());
     }
