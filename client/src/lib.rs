@@ -50,7 +50,6 @@ use clock::HubClock;
 use token::{Token, TokenSource};
 use watcher::redacted_body;
 
-pub use bulk::{BulkError, BulkItem, ImportMode, NewProperties};
 pub use device::{HubStatistics, NewDevice};
 pub use error::{BuildError, ClientError, ErrorResponse};
 pub use event::{EventRequest, EventStream, EventStreamItem, HubEvent};

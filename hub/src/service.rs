@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use audit::{Attempt, AuditService};
 pub(crate) use device::DeviceService;
-pub(crate) use device::{BulkRequest, BulkResult, DeviceUpdate};
+pub(crate) use device::{BulkRequest, DeviceUpdate, bulk_message};
 pub use error::ServiceError;
 pub(crate) use event::{EventBatch, EventService, EventStream};
 pub(crate) use job::JobService;

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`id`] | names of devices, jobs, methods and policies |
 //! | [`audit`] | entries and filters of the audit log |
+//! | [`bulk`] | bulk operations on identities |
 //! | [`error`] | IoT Hub's error codes |
 //! | [`identity`] | device identities and their credentials |
 //! | [`connection_string`] | connection strings of devices and services |
@@ -24,6 +25,7 @@
 #![warn(missing_docs)]
 
 pub mod audit;
+pub mod bulk;
 pub mod connection_string;
 pub mod downlink;
 pub mod error;

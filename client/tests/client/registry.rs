@@ -1,7 +1,8 @@
 //! Changes of one or many identities.
 
-use iothub_client::{BulkItem, ClientError, ImportMode};
+use iothub_client::ClientError;
 use iothub_protocol::ErrorCode;
+use iothub_protocol::bulk::{BulkItem, ImportMode};
 use iothub_protocol::identity::DeviceIdentity;
 use iothub_protocol::twin::DeviceStatus;
 use serde_json::{Value, json};

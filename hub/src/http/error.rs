@@ -6,12 +6,13 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use iothub_protocol::bulk::{BulkError, BulkResult};
 use iothub_protocol::error::ErrorCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::service::{BulkResult, ServiceError};
+use crate::service::{ServiceError, bulk_message};
 
 /// A failed request.
 #[derive(Debug)]
@@ -104,7 +105,13 @@ impl HttpError {
 
     /// A bulk call that was rejected as a whole.
     pub(crate) fn bulk_refused(error: ServiceError) -> Self {
-        let result = BulkResult::refused(error.code.name(), error.message.clone());
+        let result = BulkResult::new(vec![BulkError {
+            device_id: None,
+            error_code: error.code.name().into(),
+            error_status: Some(error.message.clone()),
+            module_id: None,
+            operation: None,
+        }]);
         Self {
             format: ErrorFormat::Bulk(result),
             ..Self::from(error)
@@ -113,7 +120,7 @@ impl HttpError {
 
     /// A bulk call that failed in part. .NET's client reads the result only with this code.
     pub(crate) fn bulk_failed(result: BulkResult) -> Self {
-        let message = result.message();
+        let message = bulk_message(&result);
         Self {
             format: ErrorFormat::Bulk(result),
             ..Self::new(ErrorCode::BulkRegistryOperationFailure, message)

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-pub(crate) use bulk::{BulkRequest, BulkResult};
+pub(crate) use bulk::{BulkRequest, bulk_message};
 pub(crate) use document::DeviceUpdate;
 pub(super) use document::{status, stored_time};
 

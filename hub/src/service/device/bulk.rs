@@ -3,13 +3,13 @@
 
 mod request;
 
+use iothub_protocol::bulk::{BulkError, BulkResult};
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::twin;
 use jiff::Timestamp;
-use serde::Serialize;
 
 pub(crate) use request::BulkRequest;
-use request::{ImportMode, ItemLabel, ItemTask, Operation};
+use request::{ItemLabel, ItemTask, Operation};
 
 use super::super::twin::merge;
 use super::super::{IfMatch, ServiceError};
@@ -20,64 +20,22 @@ use crate::store::{BulkTransaction, time_text};
 /// Errors that the message of a call contains, at most; the result has them all.
 const MAX_MESSAGE_ERRORS: usize = 5;
 
-/// The result of a call.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct BulkResult {
-    /// Whether every operation succeeded.
-    pub(crate) is_successful: bool,
-    /// The failed operations.
-    pub(crate) errors: Vec<BulkError>,
-    /// Always empty; Azure's document has the member.
-    warnings: [(); 0],
-}
-
-/// A failed operation.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct BulkError {
-    device_id: Option<String>,
-    error_code: &'static str,
-    error_status: String,
-    module_id: Option<String>,
-    operation: Option<&'static str>,
-}
-
-impl BulkResult {
-    fn new(errors: Vec<BulkError>) -> Self {
-        Self {
-            is_successful: errors.is_empty(),
-            errors,
-            warnings: [],
-        }
-    }
-
-    /// The result of a call that was rejected as a whole.
-    pub(crate) fn refused(error_code: &'static str, error_status: String) -> Self {
-        Self::new(vec![BulkError {
-            device_id: None,
-            error_code,
-            error_status,
-            module_id: None,
-            operation: None,
-        }])
-    }
-
-    /// The failures in a sentence, the first [`MAX_MESSAGE_ERRORS`] of them.
-    pub(crate) fn message(&self) -> String {
-        let failed = self.errors.len();
-        let errors = self.errors.iter().take(MAX_MESSAGE_ERRORS);
-        let texts: Vec<&str> = errors.map(|error| error.error_status.as_str()).collect();
-        let more = if failed > MAX_MESSAGE_ERRORS {
-            "; and more"
-        } else {
-            ""
-        };
-        format!(
-            "{failed} of the registry operations failed, the others succeeded: {}{more}",
-            texts.join("; ")
-        )
-    }
+/// The failures in a sentence, the first [`MAX_MESSAGE_ERRORS`] of them.
+pub(crate) fn bulk_message(result: &BulkResult) -> String {
+    let failed = result.errors.len();
+    let errors = result.errors.iter().take(MAX_MESSAGE_ERRORS);
+    let texts: Vec<&str> = errors
+        .map(|error| error.error_status.as_deref().unwrap_or_default())
+        .collect();
+    let more = if failed > MAX_MESSAGE_ERRORS {
+        "; and more"
+    } else {
+        ""
+    };
+    format!(
+        "{failed} of the registry operations failed, the others succeeded: {}{more}",
+        texts.join("; ")
+    )
 }
 
 impl DeviceService {
@@ -115,10 +73,10 @@ impl DeviceService {
                 Ok(Some((device, reason))) => self.registry.disconnect(&device, reason),
                 Err(error) => errors.push(BulkError {
                     device_id: label.device,
-                    error_code: error.code.name(),
-                    error_status: error.message,
+                    error_code: error.code.name().into(),
+                    error_status: Some(error.message),
                     module_id: label.module,
-                    operation: label.mode.map(ImportMode::name),
+                    operation: label.mode.map(|mode| mode.name().to_owned()),
                 }),
             }
         }

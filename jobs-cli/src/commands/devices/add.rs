@@ -3,7 +3,8 @@
 mod from_file;
 mod keys_folder;
 
-use iothub_client::{BulkItem, HubClient, ImportMode};
+use iothub_client::HubClient;
+use iothub_protocol::bulk::{BulkItem, ImportMode};
 use iothub_protocol::twin::{DeviceStatus, TwinPatch, merge};
 use iothub_protocol::{DeviceId, ErrorCode};
 use serde::Serialize;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use iothub_client::BulkItem;
+use iothub_protocol::bulk::BulkItem;
 use iothub_protocol::connection_string::HostName;
 
 use super::keys;

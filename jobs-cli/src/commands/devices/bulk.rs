@@ -1,7 +1,8 @@
 //! Bulk requests for many doors, and the outcome for each: Azure may carry out part of a request.
 
-use iothub_client::{BulkError, BulkItem, ClientError, ErrorResponse, HubClient};
+use iothub_client::{ClientError, ErrorResponse, HubClient};
 use iothub_protocol::ErrorCode;
+use iothub_protocol::bulk::{BulkError, BulkItem, MAX_ITEMS};
 
 use crate::failure::sentence;
 
@@ -27,7 +28,7 @@ pub(super) fn requests(items: &[BulkItem]) -> Vec<&[BulkItem]> {
     for (at, item) in items.iter().enumerate() {
         // An item that cannot be encoded fails in the request itself.
         let length = serde_json::to_vec(item).map_or(0, |text| text.len());
-        let is_full = at - start == HubClient::BULK_ITEMS || bytes + length > MAX_BYTES;
+        let is_full = at - start == MAX_ITEMS || bytes + length > MAX_BYTES;
         if is_full && at > start {
             requests.push(&items[start..at]);
             (start, bytes) = (at, 0);
@@ -103,7 +104,7 @@ pub(super) fn is_certain_refusal(error: &ClientError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use iothub_client::ImportMode;
+    use iothub_protocol::bulk::ImportMode;
     use serde_json::json;
 
     use super::*;

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use iothub_client::{BulkItem, HubClient};
+use iothub_client::HubClient;
 use iothub_protocol::DeviceId;
+use iothub_protocol::bulk::BulkItem;
 use iothub_protocol::twin::{Object, SectionPatch, TwinPatch, merge};
 use serde::Serialize;
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use iothub_client::BulkItem;
+use iothub_protocol::bulk::BulkItem;
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
 use iothub_protocol::identity::{Authentication, DeviceIdentity, SymmetricKey};
 use iothub_protocol::sas::SharedAccessKey;

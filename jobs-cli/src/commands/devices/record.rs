@@ -11,8 +11,8 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use anyhow::Context as _;
-use iothub_client::{BulkItem, ImportMode, NewProperties};
 use iothub_protocol::DeviceId;
+use iothub_protocol::bulk::{BulkItem, ImportMode, NewProperties};
 use iothub_protocol::identity::{Authentication, Thumbprints};
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::limits::{check_growth, check_replacement};

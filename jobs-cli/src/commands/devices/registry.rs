@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use iothub_client::{BulkItem, ClientError, HubClient, ImportMode};
+use iothub_client::{ClientError, HubClient};
+use iothub_protocol::bulk::{BulkItem, ImportMode};
 use iothub_protocol::identity::{Authentication, DeviceIdentity};
 use iothub_protocol::{DeviceId, ErrorCode};
 use serde::Deserialize;

@@ -1,8 +1,8 @@
 //! `doorctl devices remove`.
 
 use anyhow::anyhow;
-use iothub_client::{BulkItem, ImportMode};
 use iothub_protocol::DeviceId;
+use iothub_protocol::bulk::{BulkItem, ImportMode};
 
 use super::bulk::{self, BulkOutcome};
 use super::report::{DoorOutcome, report};

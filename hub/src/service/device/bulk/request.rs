@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use iothub_protocol::bulk::{ImportMode, MAX_ITEMS};
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::twin::{SectionPatch, TwinPatch};
@@ -14,58 +15,6 @@ use crate::service::twin::check;
 use crate::service::{IfMatch, ServiceError};
 
 use super::super::DeviceUpdate;
-
-/// Operations in one call, at most.
-const MAX_ITEMS: usize = 100;
-
-/// The kinds of operations (`importMode`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ImportMode {
-    Create,
-    Update,
-    UpdateIfMatchEtag,
-    Delete,
-    DeleteIfMatchEtag,
-    CreateOrUpdate,
-    CreateOrUpdateIfMatchEtag,
-    UpdateTwin,
-    UpdateTwinIfMatchEtag,
-}
-
-impl ImportMode {
-    const ALL: [Self; 9] = [
-        Self::Create,
-        Self::Update,
-        Self::UpdateIfMatchEtag,
-        Self::Delete,
-        Self::DeleteIfMatchEtag,
-        Self::CreateOrUpdate,
-        Self::CreateOrUpdateIfMatchEtag,
-        Self::UpdateTwin,
-        Self::UpdateTwinIfMatchEtag,
-    ];
-
-    /// IoT Hub's spelling.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::UpdateIfMatchEtag => "updateIfMatchETag",
-            Self::Delete => "delete",
-            Self::DeleteIfMatchEtag => "deleteIfMatchETag",
-            Self::CreateOrUpdate => "createOrUpdate",
-            Self::CreateOrUpdateIfMatchEtag => "createOrUpdateIfMatchETag",
-            Self::UpdateTwin => "updateTwin",
-            Self::UpdateTwinIfMatchEtag => "updateTwinIfMatchETag",
-        }
-    }
-
-    /// Ignores case: Node's client capitalises some modes.
-    fn from_name(name: &str) -> Option<Self> {
-        let mut modes = Self::ALL.into_iter();
-        modes.find(|mode| mode.name().eq_ignore_ascii_case(name))
-    }
-}
 
 /// A parsed call. It includes invalid items, each with its error; they fail when their turn comes.
 #[derive(Debug)]

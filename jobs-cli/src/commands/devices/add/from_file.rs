@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use iothub_client::BulkItem;
 use iothub_protocol::DeviceId;
+use iothub_protocol::bulk::BulkItem;
 use serde::Serialize;
 
 use super::keys_folder::KeysFolder;

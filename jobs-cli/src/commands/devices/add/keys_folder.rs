@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use iothub_client::BulkItem;
+use iothub_protocol::bulk::BulkItem;
 use iothub_protocol::connection_string::HostName;
 
 use crate::commands::devices::keys;
@@ -149,7 +149,7 @@ fn open_mode(_: &Path) -> anyhow::Result<Option<u32>> {
 mod tests {
     use std::cell::Cell;
 
-    use iothub_client::ImportMode;
+    use iothub_protocol::bulk::ImportMode;
 
     use super::*;
 
