@@ -1,20 +1,10 @@
-//! What door-hub reports about itself without authentication (`/healthz`). Azure has no such path.
+//! The health of door-hub (`/healthz`).
 
+use iothub_protocol::health::Health;
 use reqwest::Method;
-use serde::Deserialize;
 
 use super::error::ClientError;
 use super::{HubClient, RetryPolicy};
-
-/// Part of door-hub's `/healthz`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Health {
-    /// Name in connection strings.
-    pub hub_name: String,
-    /// MQTT over TLS port.
-    pub mqtt_port: u16,
-}
 
 impl HubClient {
     /// Reads `/healthz`; `None` if the hub is not door-hub.

@@ -53,7 +53,6 @@ use watcher::redacted_body;
 pub use device::{HubStatistics, NewDevice};
 pub use error::{BuildError, ClientError, ErrorResponse};
 pub use event::{EventRequest, EventStream, EventStreamItem, HubEvent};
-pub use health::Health;
 pub use page::{ItemType, Page};
 pub use watcher::{Traffic, Watcher};
 

@@ -44,6 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iothub_protocol::connection_string::ServiceConnectionString;
+use iothub_protocol::health::Health;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
@@ -198,7 +199,13 @@ impl Hub {
         tasks.spawn(async move { state.run_maintenance(stopped).await });
         tasks.spawn(services.clone().run_maintenance(stop.requests.clone()));
         tasks.spawn(services.clone().run_integrity_checks(stop.requests.clone()));
-        let health = http::Health::new(config.name.clone(), mqtt_address.port());
+        let health = Health {
+            hub_name: config.name.clone(),
+            mqtt_port: mqtt_address.port(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            problem: None,
+            damage: None,
+        };
         let serve_device = move |device: http::DeviceSocket| {
             gateway.serve_websocket(device.socket, device.tls, device.early, device.peer);
         };

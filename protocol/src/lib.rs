@@ -11,6 +11,7 @@
 //! | [`audit`] | entries and filters of the audit log |
 //! | [`bulk`] | bulk operations on identities |
 //! | [`error`] | IoT Hub's error codes |
+//! | [`health`] | what door-hub reports about itself |
 //! | [`identity`] | device identities and their credentials |
 //! | [`connection_string`] | connection strings of devices and services |
 //! | [`sas`] | shared access signatures: sign, parse, verify |
@@ -29,6 +30,7 @@ pub mod bulk;
 pub mod connection_string;
 pub mod downlink;
 pub mod error;
+pub mod health;
 pub mod id;
 pub mod identity;
 mod integer;

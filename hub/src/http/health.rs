@@ -5,38 +5,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
-use serde::Serialize;
+use iothub_protocol::health::Health;
 use tokio_util::sync::CancellationToken;
 
 use super::json_response;
 use crate::service::Services;
-
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Health {
-    hub_name: String,
-    mqtt_port: u16,
-    version: &'static str,
-    /// Why the hub is not ready; omitted when it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<&'static str>,
-    /// Damage that does not affect readiness; omitted when there is none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    damage: Option<String>,
-}
-
-impl Health {
-    /// The health of a ready hub with this name, whose doors connect to this port.
-    pub(crate) fn new(hub_name: String, mqtt_port: u16) -> Self {
-        Self {
-            hub_name,
-            mqtt_port,
-            version: env!("CARGO_PKG_VERSION"),
-            problem: None,
-            damage: None,
-        }
-    }
-}
 
 #[derive(Clone)]
 struct HealthContext {
@@ -67,7 +40,7 @@ async fn healthz(State(context): State<HealthContext>) -> Response {
         context.services.problem()
     };
     let mut response = json_response(&Health {
-        problem,
+        problem: problem.map(str::to_owned),
         damage: context.services.integrity.last().damage(),
         ..context.health
     });
