@@ -65,16 +65,19 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Header with the reason of a request, percent-encoded.
 const REASON: HeaderName = HeaderName::from_static("x-audit-reason");
 
+/// How a client connects and what it sends with each request.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// CA certificates in PEM, trusted in addition to the system's.
     pub ca_pem: Option<Vec<u8>>,
-    /// Timeout of one request; a method call adds the door's timeouts.
+    /// Timeout of one request; a method call adds the device's timeouts.
     pub timeout: Duration,
     /// Called for each request, response and retry.
     pub watcher: Option<Watcher>,
     /// Reason of the requests, for door-hub's audit log; Azure ignores it.
     pub reason: Option<String>,
+    /// Name and version of the program, for the `User-Agent` header.
+    pub user_agent: String,
 }
 
 impl Default for ClientOptions {
@@ -84,6 +87,7 @@ impl Default for ClientOptions {
             timeout: Duration::from_secs(30),
             watcher: None,
             reason: None,
+            user_agent: concat!("iothub-client/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }
 }
@@ -160,7 +164,7 @@ impl HubClient {
             .https_only(true)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("doorctl/", env!("CARGO_PKG_VERSION")));
+            .user_agent(&options.user_agent);
         if is_loopback(host_name.host()) {
             // A proxy would connect to its own loopback.
             http = http.no_proxy();

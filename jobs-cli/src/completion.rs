@@ -13,11 +13,12 @@ use std::time::Duration;
 use clap::{Arg, Command, CommandFactory as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
-use iothub_client::{ClientOptions, HubClient};
+use iothub_client::HubClient;
 use serde::Deserialize;
 
 use crate::cli::Cli;
 use crate::config::{self, Contexts};
+use crate::session::client_options;
 use crate::target;
 
 /// Set by the script to the name of the shell.
@@ -176,12 +177,7 @@ where
         let words: Vec<OsString> = env::args_os().collect();
         let named = context_in(&words).or_else(|| env::var("DOORCTL_CONTEXT").ok());
         let (_, context) = contexts.select(named.as_deref()).ok()?;
-        let options = ClientOptions {
-            ca_pem: context.ca.clone().map(String::into_bytes),
-            timeout: HUB_TIMEOUT,
-            watcher: None,
-            reason: None,
-        };
+        let options = client_options(context.ca.as_deref(), HUB_TIMEOUT);
         let hub = HubClient::new(context.connection().ok()?, &options).ok()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -39,6 +39,16 @@ pub(crate) struct Session {
     pub(crate) reason: Option<String>,
 }
 
+/// Options of all clients, with the CA of a context.
+pub(crate) fn client_options(ca: Option<&str>, timeout: Duration) -> ClientOptions {
+    ClientOptions {
+        ca_pem: ca.map(|ca| ca.as_bytes().to_vec()),
+        timeout,
+        user_agent: concat!("doorctl/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..ClientOptions::default()
+    }
+}
+
 impl Session {
     /// Opens the context that is selected by flag, else the current one.
     pub(crate) fn open(global: &Global, printer: &Printer) -> anyhow::Result<Self> {
@@ -46,10 +56,9 @@ impl Session {
         let (_, context) = contexts.select(global.context.as_deref())?;
         let zone = context.time_zone()?;
         let options = ClientOptions {
-            ca_pem: context.ca.clone().map(String::into_bytes),
-            timeout: global.timeout,
             watcher: Some(watcher(printer, zone.clone())),
             reason: global.reason.clone(),
+            ..client_options(context.ca.as_deref(), global.timeout)
         };
         Ok(Self {
             hub: HubClient::new(context.connection()?, &options)?,

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use iothub_client::{ClientError, ClientOptions, HubClient};
+use iothub_client::{ClientError, HubClient};
 use serde::Serialize;
 
 use crate::cli::Global;
@@ -14,6 +14,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
 use crate::printer::{Cell, Printer, Row, Tone};
 use crate::private_file;
+use crate::session::client_options;
 
 /// Timeout of the probe after `add`.
 const PROBE: Duration = Duration::from_secs(5);
@@ -59,11 +60,7 @@ async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Resu
     let connection = context
         .connection()
         .with_context(|| format!("--connection-string-file {}", file.display()))?;
-    let options = ClientOptions {
-        ca_pem: context.ca.clone().map(String::into_bytes),
-        timeout: global.timeout.min(PROBE),
-        ..ClientOptions::default()
-    };
+    let options = client_options(context.ca.as_deref(), global.timeout.min(PROBE));
     let hub = HubClient::new(connection, &options).with_context(|| match &args.ca {
         Some(path) => format!("--ca {}", path.display()),
         None => "cannot set up a connection".to_owned(),

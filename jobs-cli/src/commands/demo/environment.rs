@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use door_hub::config::HubConfig;
 use door_hub::{Hub, RunningHub};
-use iothub_client::{ClientOptions, HubClient};
+use iothub_client::HubClient;
 use iothub_protocol::twin::{ConnectionState, Twin};
 use jiff::tz::TimeZone;
 
@@ -22,6 +22,7 @@ use crate::config::{Context, Contexts};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::Printer;
+use crate::session::client_options;
 
 /// Timeout of each wait of the demo.
 pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -68,11 +69,7 @@ impl Environment {
         let ca_file = hub.ca_file().to_owned();
         let ca = fs::read_to_string(&ca_file).context("cannot read the hub's authority")?;
         let connection = hub.service_connection_string().clone();
-        let options = ClientOptions {
-            ca_pem: Some(ca.clone().into_bytes()),
-            timeout: global.timeout,
-            ..ClientOptions::default()
-        };
+        let options = client_options(Some(&ca), global.timeout);
         let address = Address {
             host_name: hub.name().parse()?,
             mqtt_port: hub.mqtt_address().port(),
