@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::error::ClientError;
 use super::{HubClient, RetryPolicy};
 
+/// A device to register.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NewDevice {
@@ -48,9 +49,11 @@ struct IdentityUpdate<'a> {
     parent_scopes: &'a [String],
 }
 
+/// Numbers of a hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HubStatistics {
+    /// Devices that are connected now.
     pub connected_device_count: u64,
 }
 

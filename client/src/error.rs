@@ -13,17 +13,22 @@ use serde::Deserialize;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// The CA certificates are not PEM.
     #[error("the CA file is not PEM")]
     CaPem(#[source] rustls_pki_types::pem::Error),
+    /// A CA certificate cannot be used.
     #[error("the CA file has a certificate that cannot be used")]
     CaCertificate(#[source] rustls::Error),
+    /// The text of the CA certificates has none.
     #[error("the CA file has no certificate; expected PEM with BEGIN CERTIFICATE")]
     CaEmpty,
     /// Neither the system nor the options have a CA certificate.
     #[error("the system has no CA certificates and none was given (--ca)")]
     NoRoots,
+    /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
+    /// The HTTP client cannot be set up.
     #[error("the HTTP client cannot be set up")]
     Http(#[source] reqwest::Error),
     /// The host name makes no valid URL.
@@ -38,14 +43,17 @@ pub enum ClientError {
     /// No connection, or a lost one.
     #[error("{} {host}", if *.connected { "lost the connection to" } else { "cannot reach" })]
     Unreachable {
+        /// The hub.
         host: HostName,
         /// Whether a connection was established.
         connected: bool,
+        /// Why.
         source: reqwest::Error,
     },
     /// No response in time.
     #[error("{host} did not answer within {} s", .after.as_secs())]
     TimedOut {
+        /// The hub.
         host: HostName,
         /// The timeout.
         after: Duration,
@@ -56,7 +64,9 @@ pub enum ClientError {
     /// The body has an unexpected form.
     #[error("the hub's answer is not {what}")]
     UnexpectedBody {
+        /// What was expected.
         what: &'static str,
+        /// Why the body is not that.
         source: serde_json::Error,
     },
     /// A bulk call failed without an error for any device.
@@ -64,7 +74,11 @@ pub enum ClientError {
     Bulk,
     /// A message exceeds the limit.
     #[error("the hub sends {what} that is too long")]
-    TooLong { what: &'static str },
+    TooLong {
+        /// What is too long.
+        what: &'static str,
+    },
+    /// A value cannot be encoded as JSON.
     #[error("the request cannot be encoded")]
     Encode(#[source] serde_json::Error),
     /// A value has characters that are invalid in a header.
@@ -102,14 +116,17 @@ impl ClientError {
 /// An error response of the hub, in either of IoT Hub's two formats.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorResponse {
+    /// The HTTP status.
     pub status: u16,
     /// `None`: unknown to this program.
     pub code: Option<ErrorCode>,
     /// Name of the code, known or not (`iothub-errorcode`, else from the body).
     pub name: Option<String>,
+    /// What happened, in the hub's words.
     pub message: String,
     /// Id for the hub's operator to find the request.
     pub tracking_id: Option<String>,
+    /// How long the hub asks to wait before a retry (`Retry-After`).
     pub retry_after: Option<Duration>,
 }
 

@@ -22,6 +22,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// Which events to read.
 #[derive(Debug, Clone, Default)]
 pub struct EventRequest {
+    /// Only events of this device.
     pub device: Option<DeviceId>,
     /// `telemetry`, `connection`, `twin`, `device`, `job`; empty: all kinds.
     pub kinds: Vec<String>,
@@ -34,6 +35,7 @@ pub struct EventRequest {
     pub follow: bool,
 }
 
+/// An event of a device or of the hub.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HubEvent {
@@ -44,8 +46,10 @@ pub struct HubEvent {
     /// When the hub received it.
     #[serde(deserialize_with = "time")]
     pub time: Timestamp,
+    /// The device; `None` for a job.
     #[serde(default)]
     pub device_id: Option<String>,
+    /// The job, if it is an event of one.
     #[serde(default)]
     pub job_id: Option<String>,
     /// A duplicate: the device has sent a message with this id before.
@@ -69,10 +73,13 @@ pub struct HubEvent {
 /// An item of an event stream.
 #[derive(Debug, Clone)]
 pub enum EventStreamItem {
+    /// The next event.
     Event(Box<HubEvent>),
     /// The events of these ids are no longer stored.
     Lost {
+        /// The first id.
         from: i64,
+        /// The last id.
         to: i64,
     },
     /// The end of the stored events, unless `follow` is set.
@@ -97,6 +104,7 @@ struct Lost {
     to: i64,
 }
 
+/// A stream of events; see [`HubClient::door_hub_events`].
 #[derive(Debug)]
 pub struct EventStream {
     response: reqwest::Response,

@@ -49,8 +49,8 @@ impl HubClient {
         self.send(&request).await?.json("a job")
     }
 
-    /// Stops a job, also a running one: no more doors are called, and answers of pending calls are
-    /// collected. door-hub only: Azure cancels only a job that has not started.
+    /// Stops a job, also a running one: no more devices are called, and answers of pending calls
+    /// are collected. door-hub only: Azure cancels only a job that has not started.
     ///
     /// # Errors
     ///

@@ -1,8 +1,10 @@
 //! A client of IoT Hub's service API (api-version 2021-04-12), for Azure IoT Hub and door-hub.
 //!
-//! [`HubClient`] uses the paths and fields that Azure documents, so that it works with both hubs.
-//! It signs, sends and retries requests and reads responses; it knows nothing of doors, files or
-//! terminals. The operations are in the modules below, one per resource.
+//! [`HubClient`] uses the paths and fields that Azure documents, so that it works with both hubs;
+//! methods that begin with `door_hub` need door-hub. It signs, sends and retries requests and reads
+//! responses. It retries reads after transient errors, and changes only after 429, when the hub did
+//! not execute them. It follows the hub's clock, so that a wrong local one does no harm. It knows
+//! nothing of doors, files or terminals; the types of the wire are those of `iothub-protocol`.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -15,6 +17,8 @@
 //! let twin = hub.twin(&"lobby-east".parse()?).await?;
 //! # Ok(()) }
 //! ```
+
+#![warn(missing_docs)]
 
 mod audit;
 mod backoff;

@@ -9,7 +9,7 @@ use reqwest::Method;
 use super::error::ClientError;
 use super::{HubClient, RetryPolicy};
 
-/// Margin of a call on top of the door's timeouts, as in Azure's .NET client.
+/// Margin of a call on top of the device's timeouts, as in Azure's .NET client.
 const MARGIN: Duration = Duration::from_secs(15);
 
 impl HubClient {
@@ -27,8 +27,8 @@ impl HubClient {
         let mut request = self
             .request(Method::POST, &path, RetryPolicy::IfThrottled)?
             .json(call)?;
-        let doors = call.connect_timeout() + call.response_timeout();
-        request.timeout = request.timeout.max(doors + MARGIN);
+        let device = call.connect_timeout() + call.response_timeout();
+        request.timeout = request.timeout.max(device + MARGIN);
         self.send(&request).await?.json("the result of a method")
     }
 }

@@ -11,9 +11,11 @@ const PAGE_ROWS: &str = "100";
 /// Type of the rows (`x-ms-item-type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ItemType {
+    /// Device twins.
     Twin,
-    /// Outcome of a job for one device.
+    /// Outcomes of a job for one device each.
     DeviceJob,
+    /// Jobs.
     JobResponse,
     /// Rows of a query with its own columns.
     Raw,
@@ -22,7 +24,9 @@ pub enum ItemType {
 /// A page of a list.
 #[derive(Debug, Clone)]
 pub struct Page<T> {
+    /// The rows.
     pub items: Vec<T>,
+    /// Their type.
     pub item_type: ItemType,
     /// Token for the next page; `None`: this is the last.
     pub continuation: Option<String>,

@@ -27,6 +27,7 @@ const SECRETS: [&str; 4] = [
 pub enum Traffic<'a> {
     /// A request is about to be sent.
     Sent {
+        /// The HTTP method.
         method: &'a Method,
         /// Has no secret.
         url: &'a Url,
@@ -35,6 +36,7 @@ pub enum Traffic<'a> {
     },
     /// A response arrived.
     Answered {
+        /// The HTTP status.
         status: u16,
         /// Time since the request.
         after: Duration,
@@ -43,7 +45,9 @@ pub enum Traffic<'a> {
     },
     /// The request is retried after a wait.
     Waiting {
+        /// Why the last attempt failed.
         error: &'a ClientError,
+        /// Time until the next attempt.
         wait: Duration,
     },
     /// The first response has shown the hub's clock.
