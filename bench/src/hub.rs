@@ -9,12 +9,15 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, bail, ensure};
 use door_hub::Hub as DoorHub;
 use door_hub::config::HubConfig;
-use iothub_protocol::connection_string::ServiceConnectionString;
-use iothub_protocol::id::DeviceId;
+use iothub_client::{ClientOptions, HubClient, NewDevice};
+use iothub_protocol::id::{DeviceId, JobId};
+use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
+use iothub_protocol::method::MethodRequest;
 use iothub_protocol::sas::{self, SharedAccessKey};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -69,53 +72,11 @@ pub(crate) struct Hub {
     pub(crate) process: Process,
     pub(crate) endpoint: Endpoint,
     pub(crate) certificate: Certificate,
-    operator: Operator,
+    operator: HubClient,
     /// Killed when dropped.
     _child: Child,
     // The child also ends with its standard input.
     _stdin: tokio::process::ChildStdin,
-}
-
-#[derive(Clone)]
-struct Operator {
-    client: reqwest::Client,
-    base: String,
-    token: String,
-}
-
-impl Operator {
-    async fn send(
-        &self,
-        method: reqwest::Method,
-        path: &str,
-        body: &Value,
-    ) -> anyhow::Result<Value> {
-        let url = format!("{}{path}?api-version=2021-04-12", self.base);
-        let answer = self
-            .client
-            .request(method, url)
-            .header("authorization", &self.token)
-            .json(body)
-            .send()
-            .await?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        ensure!(status.is_success(), "{path}: {status}: {text}");
-        Ok(serde_json::from_str(&text)?)
-    }
-
-    async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let url = format!("{}{path}?api-version=2021-04-12", self.base);
-        Ok(self
-            .client
-            .get(url)
-            .header("authorization", &self.token)
-            .send()
-            .await?
-            .error_for_status()?
-            .json()
-            .await?)
-    }
 }
 
 impl Hub {
@@ -158,29 +119,13 @@ impl Hub {
             key: data.join("server.key"),
         };
         let tls = client_config(&certificate.ca)?;
-        let service: ServiceConnectionString =
-            std::fs::read_to_string(data.join("service-connection-string"))?
-                .trim()
-                .parse()?;
-        let expiry = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)?
-            .as_secs()
-            + 3600;
-        let token = sas::sign(
-            service.host_name.as_str(),
-            &service.key,
-            expiry,
-            Some(&service.policy),
-        );
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured((*tls).clone())
-            .timeout(Duration::from_secs(60))
-            .build()?;
-        let operator = Operator {
-            client,
-            base: format!("https://localhost:{}", address("https")?.port()),
-            token,
+        let connection = std::fs::read_to_string(data.join("service-connection-string"))?;
+        let options = ClientOptions {
+            ca_pem: Some(std::fs::read(&certificate.ca)?),
+            timeout: Duration::from_secs(60),
+            ..ClientOptions::default()
         };
+        let operator = HubClient::new(connection.trim().parse()?, &options)?;
         Ok(Self {
             process: Process::of("door-hub", &child)?,
             _child: child,
@@ -224,49 +169,38 @@ impl Hub {
 
     /// Waits until `name` is connected and answers methods.
     pub(crate) async fn wait_for_device(&self, name: &str, within: Duration) -> anyhow::Result<()> {
-        let path = format!("/twins/{name}/methods");
-        let ping = json!({
-            "methodName": "getState",
-            "payload": {},
-            "connectTimeoutInSeconds": within.as_secs(),
-            "responseTimeoutInSeconds": within.as_secs(),
-        });
-        self.operator
-            .send(reqwest::Method::POST, &path, &ping)
-            .await?;
+        let ping = MethodRequest::new("getState".parse()?)
+            .with_payload(to_raw_value(&json!({}))?)
+            .with_connect_timeout(within)?
+            .with_response_timeout(within)?;
+        self.operator.invoke(&name.parse()?, &ping).await?;
         Ok(())
     }
 
-    /// Calls a method and returns the device's answer.
+    /// Calls a method, which the device must answer with 200.
     pub(crate) async fn call(
         &self,
         name: &str,
         method: &str,
         payload: &Value,
-    ) -> anyhow::Result<Value> {
-        let path = format!("/twins/{name}/methods");
-        let body =
-            json!({"methodName": method, "payload": payload, "responseTimeoutInSeconds": 30});
-        let answer = self
-            .operator
-            .send(reqwest::Method::POST, &path, &body)
-            .await?;
-        ensure!(answer["status"] == 200, "{method} was answered {answer}");
-        Ok(answer)
+    ) -> anyhow::Result<()> {
+        let call = MethodRequest::new(method.parse()?).with_payload(to_raw_value(payload)?);
+        let answer = self.operator.invoke(&name.parse()?, &call).await?;
+        ensure!(answer.status == 200, "{method} was answered {answer:?}");
+        Ok(())
     }
 
     /// Waits until the hub counts every door as connected.
     pub(crate) async fn wait_for_connected(&self, doors: u32) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let counted =
-                self.operator.get("/statistics/service").await?["connectedDeviceCount"].as_u64();
-            if counted == Some(u64::from(doors)) {
+            let counted = self.operator.statistics().await?.connected_device_count;
+            if counted == u64::from(doors) {
                 return Ok(());
             }
             ensure!(
                 Instant::now() < deadline,
-                "the hub counts {counted:?} of {doors} doors after 60 s"
+                "the hub counts {counted} of {doors} doors after 60 s"
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -304,61 +238,57 @@ impl Hub {
     }
 
     async fn time_call(&self, door: u32) -> anyhow::Result<Duration> {
-        let body = json!({
-            "methodName": "lockDoor",
-            "payload": serde_json::from_str::<Value>(REQUEST)?,
-            "responseTimeoutInSeconds": 30,
-        });
+        let door = format!("door-{door:05}").parse()?;
+        let call = lock_call()?;
         let started = Instant::now();
-        let path = format!("/twins/door-{door:05}/methods");
-        let answer = self
-            .operator
-            .send(reqwest::Method::POST, &path, &body)
-            .await?;
+        let answer = self.operator.invoke(&door, &call).await?;
         let taken = started.elapsed();
-        ensure!(answer["status"] == 200, "unexpected answer {answer}");
+        ensure!(answer.status == 200, "unexpected answer {answer:?}");
         Ok(taken)
     }
 
     /// Runs a lock job over every door; returns the wall time until every outcome is committed.
     pub(crate) async fn lock_all(&self, round: u32, doors: u32) -> anyhow::Result<Duration> {
-        let id = format!("bench-{round}");
-        let body = json!({
-            "jobId": id,
-            "type": "scheduleDeviceMethod",
-            "queryCondition": "*",
-            "maxExecutionTimeInSeconds": 300,
-            "cloudToDeviceMethod": {
-                "methodName": "lockDoor",
-                "payload": serde_json::from_str::<Value>(REQUEST)?,
-                "responseTimeoutInSeconds": 60,
-            },
-        });
+        let id: JobId = format!("bench-{round}").parse()?;
+        let call = lock_call()?.with_response_timeout(Duration::from_secs(60))?;
+        let request = JobRequest {
+            job_id: Some(id.clone()),
+            action: JobAction::Method(call),
+            query_condition: "*".to_owned(),
+            start_time: None,
+            max_execution_time: Duration::from_secs(300),
+        };
         let started = Instant::now();
-        let path = format!("/jobs/v2/{id}");
-        self.operator
-            .send(reqwest::Method::PUT, &path, &body)
-            .await?;
+        self.operator.job_create(&id, &request).await?;
         loop {
-            let job = self.operator.get(&path).await?;
-            match job["status"].as_str() {
-                Some("completed") => {
+            let job = self.operator.job(&id).await?;
+            match job.status {
+                JobStatus::Completed => {
                     let taken = started.elapsed();
+                    let counted = job.device_job_statistics.as_ref();
                     ensure!(
-                        job["deviceJobStatistics"]["succeededCount"] == doors,
-                        "not every door answered: {job}"
+                        counted.is_some_and(|counted| counted.succeeded_count == u64::from(doors)),
+                        "not every door answered: {job:?}"
                     );
                     return Ok(taken);
                 }
-                Some("failed" | "cancelled") | None => bail!("the job did not complete: {job}"),
-                Some(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                JobStatus::Failed | JobStatus::Cancelled => {
+                    bail!("the job did not complete: {job:?}")
+                }
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
             }
             ensure!(
                 started.elapsed() < Duration::from_secs(120),
-                "the job did not end within 120 s: {job}"
+                "the job did not end within 120 s: {job:?}"
             );
         }
     }
+}
+
+/// The call that is measured.
+fn lock_call() -> anyhow::Result<MethodRequest> {
+    let payload = RawValue::from_string(REQUEST.to_owned())?;
+    Ok(MethodRequest::new("lockDoor".parse()?).with_payload(payload))
 }
 
 /// Writes a file that only its owner may read.
@@ -370,18 +300,17 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
     Ok(file?.write_all(text.as_bytes())?)
 }
 
-async fn register(operator: &Operator, name: &str) -> anyhow::Result<SharedAccessKey> {
-    let body = json!({"deviceId": name, "status": "enabled", "authentication": {"type": "sas"}});
-    let identity = operator
-        .send(reqwest::Method::PUT, &format!("/devices/{name}"), &body)
-        .await?;
-    let key = identity["authentication"]["symmetricKey"]["primaryKey"]
-        .as_str()
-        .context("a generated key")?;
-    Ok(SharedAccessKey::from_base64(key)?)
+async fn register(operator: &HubClient, name: &str) -> anyhow::Result<SharedAccessKey> {
+    let device = NewDevice::with_generated_keys(name.parse()?);
+    let identity = operator.device_create(&device).await?;
+    let keys = identity.authentication.and_then(|auth| auth.symmetric_key);
+    let key = keys.and_then(|keys| keys.primary_key);
+    Ok(SharedAccessKey::from_base64(
+        &key.context("a generated key")?,
+    )?)
 }
 
-async fn register_one(operator: &Operator, name: String) -> anyhow::Result<Device> {
+async fn register_one(operator: &HubClient, name: String) -> anyhow::Result<Device> {
     let key = register(operator, &name).await?;
     let id: DeviceId = name.parse()?;
     let expiry = SystemTime::now()
