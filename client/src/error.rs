@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use iothub_protocol::connection_string::HostName;
+use iothub_protocol::rest::ERROR_CODE;
 use iothub_protocol::{ErrorCode, JobId};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
@@ -168,7 +169,7 @@ impl ErrorResponse {
         let mut response = Self {
             status: status.as_u16(),
             code: None,
-            name: header("iothub-errorcode").filter(|name| !name.is_empty()),
+            name: header(ERROR_CODE).filter(|name| !name.is_empty()),
             message: String::new(),
             tracking_id: None,
             retry_after: header(RETRY_AFTER.as_str())
@@ -228,7 +229,7 @@ mod tests {
     fn read(status: u16, name: Option<&'static str>, body: &str) -> ErrorResponse {
         let mut headers = HeaderMap::new();
         if let Some(name) = name {
-            headers.insert("iothub-errorcode", HeaderValue::from_static(name));
+            headers.insert(ERROR_CODE, HeaderValue::from_static(name));
         }
         ErrorResponse::read(
             StatusCode::from_u16(status).unwrap(),

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use iothub_protocol::DeviceId;
+use iothub_protocol::rest::LAST_EVENT_ID;
 use iothub_protocol::twin::Object;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
@@ -138,7 +139,7 @@ impl HubClient {
             query = query.query("since", &since.to_string());
         }
         if let Some(after) = request.after {
-            query = query.header("last-event-id", &after.to_string())?;
+            query = query.header(LAST_EVENT_ID, &after.to_string())?;
         }
         if !request.follow {
             query = query.query("follow", "false");

@@ -43,6 +43,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use iothub_protocol::connection_string::{HostName, ServiceConnectionString};
+use iothub_protocol::rest;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
@@ -60,14 +61,10 @@ pub use event::{EventRequest, EventStream, EventStreamItem, HubEvent};
 pub use page::{ItemType, Page};
 pub use watcher::{Traffic, Watcher};
 
-/// IoT Hub API version of all requests.
-const API_VERSION: &str = "2021-04-12";
-
 /// Timeout of connecting to the hub.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Header with the reason of a request, percent-encoded.
-const REASON: HeaderName = HeaderName::from_static("x-audit-reason");
+const REASON: HeaderName = HeaderName::from_static(rest::AUDIT_REASON);
 
 /// How a client connects and what it sends with each request.
 #[derive(Debug, Clone)]
@@ -242,7 +239,7 @@ impl HubClient {
             segments.clear().extend(path);
         }
         url.query_pairs_mut()
-            .append_pair("api-version", API_VERSION);
+            .append_pair("api-version", rest::API_VERSION);
         Ok(Request {
             method,
             url,

@@ -1,5 +1,6 @@
 //! Paged lists: rows in the body, continuation and item type in headers.
 
+use iothub_protocol::rest;
 use serde::de::DeserializeOwned;
 
 use super::error::ClientError;
@@ -39,16 +40,16 @@ impl HubClient {
         continuation: Option<&str>,
         what: &'static str,
     ) -> Result<Page<T>, ClientError> {
-        let mut request = request.header("x-ms-max-item-count", PAGE_ROWS)?;
+        let mut request = request.header(rest::MAX_ITEM_COUNT, PAGE_ROWS)?;
         if let Some(continuation) = continuation {
-            request = request.header("x-ms-continuation", continuation)?;
+            request = request.header(rest::CONTINUATION, continuation)?;
         }
         let response = self.send(&request).await?;
         Ok(Page {
             items: response.json(what)?,
             item_type: item_type(&response),
             continuation: response
-                .header("x-ms-continuation")
+                .header(rest::CONTINUATION)
                 .filter(|text| !text.is_empty())
                 .map(str::to_owned),
         })
@@ -56,7 +57,7 @@ impl HubClient {
 }
 
 fn item_type(response: &Response) -> ItemType {
-    let name = response.header("x-ms-item-type").unwrap_or_default();
+    let name = response.header(rest::ITEM_TYPE).unwrap_or_default();
     match name.to_ascii_lowercase().as_str() {
         "twin" => ItemType::Twin,
         "devicejob" => ItemType::DeviceJob,

@@ -14,6 +14,7 @@
 //! | [`health`] | what door-hub reports about itself |
 //! | [`identity`] | device identities and their credentials |
 //! | [`connection_string`] | connection strings of devices and services |
+//! | [`rest`] | version of the service API and names of headers |
 //! | [`sas`] | shared access signatures: sign, parse, verify |
 //! | [`topic`] | MQTT topics: parts that both directions share, and subscriptions |
 //! | [`uplink`], [`downlink`] | topics from device to hub, and from hub to device |
@@ -37,6 +38,7 @@ mod integer;
 pub mod job;
 pub mod method;
 pub mod query;
+pub mod rest;
 pub mod sas;
 pub mod time;
 pub mod topic;

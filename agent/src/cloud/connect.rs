@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential, HostName};
+use iothub_protocol::rest::API_VERSION;
 use iothub_protocol::sas;
 use rumqttc::{AsyncClient, EventLoop, MqttOptions, TlsConfiguration, Transport};
 use rustls::ClientConfig;
@@ -18,8 +19,6 @@ const MAX_PACKET_BYTES: usize = 320 * 1024;
 /// Capacity of the request queue: subscriptions, a twin request, a patch, a window of events and
 /// every method answer.
 const REQUEST_QUEUE: usize = 64;
-/// IoT Hub device API version of the topics and bodies.
-const API_VERSION: &str = "2021-04-12";
 
 /// Creates client and event loop of a connection; polling the event loop sends the first byte.
 pub(super) fn prepare(

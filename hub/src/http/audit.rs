@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use iothub_protocol::audit::AuditFilter;
 use iothub_protocol::error::ErrorCode;
+use iothub_protocol::rest::{AUDIT_REASON, ERROR_CODE};
 use percent_encoding::{percent_decode, percent_decode_str};
 use serde_json::Value;
 
@@ -21,9 +22,6 @@ use super::request::{MAX_BODY, RawBody, without_bom};
 use super::websocket::Peer;
 use super::{HttpError, PageRequest, Parameters, page_response};
 use crate::service::{Attempt, BulkRequest, Services};
-
-/// The header with the reason of a call. Azure ignores it.
-const REASON: &str = "x-audit-reason";
 
 /// The longest stored reason, in bytes of UTF-8.
 const MAX_REASON: usize = 256;
@@ -83,7 +81,7 @@ pub(super) async fn record(
         Ok(request) => next.run(request).await,
         Err(error) => to_response(error),
     };
-    let error = response.headers().get("iothub-errorcode");
+    let error = response.headers().get(ERROR_CODE);
     let error = error.and_then(|name| Some(name.to_str().ok()?.to_owned()));
     let ended = services.audit.end(row, response.status().as_u16(), error);
     if let Err(error) = ended.await {
@@ -129,7 +127,7 @@ fn cancel_or_stop(uri: &Uri) -> &'static str {
 
 /// The reason in the percent-encoded header, cut to [`MAX_REASON`] at the end of a character.
 fn reason(headers: &HeaderMap) -> Option<String> {
-    let encoded = headers.get(REASON)?.as_bytes();
+    let encoded = headers.get(AUDIT_REASON)?.as_bytes();
     let mut reason = percent_decode(encoded).decode_utf8_lossy().into_owned();
     let mut end = MAX_REASON.min(reason.len());
     while !reason.is_char_boundary(end) {
@@ -301,7 +299,7 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             if let Some(text) = header {
-                headers.insert(REASON, text.parse().unwrap());
+                headers.insert(AUDIT_REASON, text.parse().unwrap());
             }
             assert_eq!(reason(&headers).as_deref(), expected, "{header:?}");
         }

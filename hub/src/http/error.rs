@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use iothub_protocol::bulk::{BulkError, BulkResult};
 use iothub_protocol::error::ErrorCode;
+use iothub_protocol::rest::ERROR_CODE;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
@@ -183,7 +184,7 @@ impl IntoResponse for HttpError {
         super::set_json_content_type(response.headers_mut());
         response
             .headers_mut()
-            .insert("iothub-errorcode", HeaderValue::from_static(self.name));
+            .insert(ERROR_CODE, HeaderValue::from_static(self.name));
         response
     }
 }

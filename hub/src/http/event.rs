@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
+use iothub_protocol::rest::LAST_EVENT_ID;
 use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -27,9 +28,6 @@ const AUTH_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Interval of the comments that keep an idle connection alive for the reader and any proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// The header with which a reader resumes after a lost connection.
-const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Event at the end of a stream that does not follow; a stream without it was cut short. It has no
 /// id, because nobody resumes after it.

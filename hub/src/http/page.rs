@@ -4,13 +4,14 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use iothub_protocol::error::ErrorCode;
+use iothub_protocol::rest;
 use serde::Serialize;
 
 use super::{HttpError, Parameters, json_response};
 
-const MAX_ITEM_COUNT: HeaderName = HeaderName::from_static("x-ms-max-item-count");
-const CONTINUATION: HeaderName = HeaderName::from_static("x-ms-continuation");
-const ITEM_TYPE: HeaderName = HeaderName::from_static("x-ms-item-type");
+const MAX_ITEM_COUNT: HeaderName = HeaderName::from_static(rest::MAX_ITEM_COUNT);
+const CONTINUATION: HeaderName = HeaderName::from_static(rest::CONTINUATION);
+const ITEM_TYPE: HeaderName = HeaderName::from_static(rest::ITEM_TYPE);
 
 /// Rows of a page if the client gives no size.
 const DEFAULT_SIZE: u32 = 100;

@@ -1,0 +1,22 @@
+//! What all calls of the service API share: its version, and names of headers.
+
+/// The version of IoT Hub's API (`api-version`).
+pub const API_VERSION: &str = "2021-04-12";
+
+/// The most rows of a page (request).
+pub const MAX_ITEM_COUNT: &str = "x-ms-max-item-count";
+
+/// Where the next page begins (request and response).
+pub const CONTINUATION: &str = "x-ms-continuation";
+
+/// The type of the rows of a page (response).
+pub const ITEM_TYPE: &str = "x-ms-item-type";
+
+/// The name of the error code (response).
+pub const ERROR_CODE: &str = "iothub-errorcode";
+
+/// The reason of a call, percent-encoded, for door-hub's audit log. Azure ignores it.
+pub const AUDIT_REASON: &str = "x-audit-reason";
+
+/// The event after which a stream continues (request; WHATWG HTML, section 9.2).
+pub const LAST_EVENT_ID: &str = "last-event-id";
