@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use iothub_protocol::DeviceId;
+use iothub_protocol::event::EventRequest;
 use iothub_protocol::rest::LAST_EVENT_ID;
 use iothub_protocol::twin::Object;
 use jiff::Timestamp;
@@ -19,22 +19,6 @@ use super::sse::{Message, Parser};
 
 /// Longest silence of an event stream; the hub sends a keep-alive every 15 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
-
-/// Which events to read.
-#[derive(Debug, Clone, Default)]
-pub struct EventRequest {
-    /// Only events of this device.
-    pub device: Option<DeviceId>,
-    /// `telemetry`, `connection`, `twin`, `device`, `job`; empty: all kinds.
-    pub kinds: Vec<String>,
-    /// Events from this time on, as far as they are stored.
-    pub since: Option<Timestamp>,
-    /// Events after this id; 0 reads all that are stored. Overrides `since`. Without both, only new
-    /// events are read.
-    pub after: Option<i64>,
-    /// Whether to continue with new events.
-    pub follow: bool,
-}
 
 /// An event of a device or of the hub.
 #[derive(Debug, Clone, Deserialize)]
@@ -129,13 +113,15 @@ impl HubClient {
         let mut query = self
             .get(&["events"])?
             .header("accept", "text/event-stream")?;
-        if let Some(device) = &request.device {
+        if let Some(device) = &request.filter.device {
             query = query.query("device", device.as_str());
         }
-        if !request.kinds.is_empty() {
-            query = query.query("kind", &request.kinds.join(","));
+        let kinds = &request.filter.kinds;
+        if !kinds.is_empty() {
+            let names: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+            query = query.query("kind", &names.join(","));
         }
-        if let Some(since) = request.since {
+        if let Some(since) = request.filter.since {
             query = query.query("since", &since.to_string());
         }
         if let Some(after) = request.after {

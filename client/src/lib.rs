@@ -57,7 +57,7 @@ use watcher::redacted_body;
 
 pub use device::{HubStatistics, NewDevice};
 pub use error::{BuildError, ClientError, ErrorResponse};
-pub use event::{EventRequest, EventStream, EventStreamItem, HubEvent};
+pub use event::{EventStream, EventStreamItem, HubEvent};
 pub use page::{ItemType, Page};
 pub use watcher::{Traffic, Watcher};
 

@@ -11,6 +11,7 @@
 //! | [`audit`] | entries and filters of the audit log |
 //! | [`bulk`] | bulk operations on identities |
 //! | [`error`] | IoT Hub's error codes |
+//! | [`event`] | kinds of events, and which to read |
 //! | [`health`] | what door-hub reports about itself |
 //! | [`identity`] | device identities and their credentials |
 //! | [`connection_string`] | connection strings of devices and services |
@@ -31,6 +32,7 @@ pub mod bulk;
 pub mod connection_string;
 pub mod downlink;
 pub mod error;
+pub mod event;
 pub mod health;
 pub mod id;
 pub mod identity;

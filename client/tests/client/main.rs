@@ -7,9 +7,8 @@ mod server;
 
 use std::time::{Duration, Instant};
 
-use iothub_client::{
-    ClientError, ClientOptions, EventRequest, EventStreamItem, HubClient, ItemType, NewDevice,
-};
+use iothub_client::{ClientError, ClientOptions, EventStreamItem, HubClient, ItemType, NewDevice};
+use iothub_protocol::event::{EventFilter, EventKind, EventRequest};
 use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::TwinPatch;
@@ -345,11 +344,13 @@ async fn events_are_requested_after_the_last_id_and_read_one_by_one() {
     .await;
     let hub = server.client();
     let request = EventRequest {
-        device: Some(device()),
-        kinds: vec!["telemetry".to_owned(), "job".to_owned()],
+        filter: EventFilter {
+            device: Some(device()),
+            kinds: vec![EventKind::Telemetry, EventKind::Job],
+            since: None,
+        },
         after: Some(4),
         follow: true,
-        ..EventRequest::default()
     };
     let mut events = hub.door_hub_events(&request).await.unwrap();
     assert_eq!(events.begun().unwrap().to_string(), "2026-11-23T21:00:01Z");

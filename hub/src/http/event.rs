@@ -10,6 +10,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use iothub_protocol::error::ErrorCode;
+use iothub_protocol::event::{EventFilter, EventKind, EventRequest};
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::rest::LAST_EVENT_ID;
 use jiff::Timestamp;
@@ -20,7 +21,6 @@ use super::auth::Caller;
 use super::{HttpError, Parameters};
 use crate::auth::is_current;
 use crate::service::{EventBatch, EventStream, PolicyService, Services};
-use crate::types::{EventFilter, EventKind};
 
 /// Poll interval for the token of an idle reader; a token that expired or was revoked still gets
 /// events at most this long.
@@ -45,7 +45,7 @@ pub(super) async fn get(
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Result<Response, HttpError> {
-    let request = EventRequest::read(&headers, &parameters)?;
+    let request = event_request(&headers, &parameters)?;
     let stream = services.event.follow(request.filter, request.after)?;
     let reader = Reader {
         stream,
@@ -62,58 +62,49 @@ pub(super) async fn get(
     Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }
 
-/// What a reader requests.
-#[derive(Debug)]
-struct EventRequest {
-    filter: EventFilter,
-    after: Option<i64>,
-    follow: bool,
-}
-
-impl EventRequest {
-    fn read(headers: &HeaderMap, parameters: &Parameters) -> Result<Self, HttpError> {
-        let invalid = |name: &str, text: &str, expected: &str| {
-            let message = format!("{name} is `{text}`; expected {expected}");
-            HttpError::new(ErrorCode::ArgumentInvalid, message)
-        };
-        let device = parameters.get("device").map(|text| {
-            let parsed = text.parse::<DeviceId>();
-            parsed.map_err(|error| invalid("device", text, &error.to_string()))
-        });
-        let kinds = parameters.get("kind").unwrap_or_default().split(',');
-        let kinds = kinds.filter(|name| !name.is_empty()).map(|name| {
-            let known = EventKind::ALL.map(|(_, name)| name).join(", ");
-            EventKind::parse(name).ok_or_else(|| invalid("kind", name, &format!("some of {known}")))
-        });
-        let since = parameters.get("since").map(|text| {
-            let parsed = iothub_protocol::time::parse(text);
-            parsed.map_err(|error| invalid("since", text, &format!("a time in UTC: {error}")))
-        });
-        let id = |name: &str, text: &str| {
-            let parsed = text.parse().ok().filter(|id| *id >= 0);
-            parsed.ok_or_else(|| invalid(name, text, "the id of an event"))
-        };
-        // A reconnecting reader sends the header; it overrides the parameter of its first request.
-        let last = match headers.get(LAST_EVENT_ID) {
-            Some(value) => Some(id("Last-Event-ID", value.to_str().unwrap_or("unreadable"))?),
-            None => None,
-        };
-        let after = parameters.get("after").map(|text| id("after", text));
-        let follow = match parameters.get("follow") {
-            None | Some("true") => true,
-            Some("false") => false,
-            Some(other) => return Err(invalid("follow", other, "`true` or `false`")),
-        };
-        Ok(Self {
-            filter: EventFilter {
-                device: device.transpose()?,
-                kinds: kinds.collect::<Result<_, _>>()?,
-                since: since.transpose()?,
-            },
-            after: last.or(after.transpose()?),
-            follow,
-        })
-    }
+/// Reads what a reader requests.
+fn event_request(headers: &HeaderMap, parameters: &Parameters) -> Result<EventRequest, HttpError> {
+    let invalid = |name: &str, text: &str, expected: &str| {
+        let message = format!("{name} is `{text}`; expected {expected}");
+        HttpError::new(ErrorCode::ArgumentInvalid, message)
+    };
+    let device = parameters.get("device").map(|text| {
+        let parsed = text.parse::<DeviceId>();
+        parsed.map_err(|error| invalid("device", text, &error.to_string()))
+    });
+    let kinds = parameters.get("kind").unwrap_or_default().split(',');
+    let kinds = kinds.filter(|name| !name.is_empty()).map(|name| {
+        let known = EventKind::ALL.map(|(_, name)| name).join(", ");
+        EventKind::parse(name).ok_or_else(|| invalid("kind", name, &format!("some of {known}")))
+    });
+    let since = parameters.get("since").map(|text| {
+        let parsed = iothub_protocol::time::parse(text);
+        parsed.map_err(|error| invalid("since", text, &format!("a time in UTC: {error}")))
+    });
+    let id = |name: &str, text: &str| {
+        let parsed = text.parse().ok().filter(|id| *id >= 0);
+        parsed.ok_or_else(|| invalid(name, text, "the id of an event"))
+    };
+    // A reconnecting reader sends the header; it overrides the parameter of its first request.
+    let last = match headers.get(LAST_EVENT_ID) {
+        Some(value) => Some(id("Last-Event-ID", value.to_str().unwrap_or("unreadable"))?),
+        None => None,
+    };
+    let after = parameters.get("after").map(|text| id("after", text));
+    let follow = match parameters.get("follow") {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(other) => return Err(invalid("follow", other, "`true` or `false`")),
+    };
+    Ok(EventRequest {
+        filter: EventFilter {
+            device: device.transpose()?,
+            kinds: kinds.collect::<Result<_, _>>()?,
+            since: since.transpose()?,
+        },
+        after: last.or(after.transpose()?),
+        follow,
+    })
 }
 
 /// The state of a reader.
@@ -221,7 +212,7 @@ mod tests {
         let uri: Uri = format!("/events?{query}").parse().unwrap();
         let headers = last.map(|id| (LAST_EVENT_ID.parse().unwrap(), HeaderValue::from_static(id)));
         let headers = headers.into_iter().collect();
-        EventRequest::read(&headers, &Parameters::of(&uri).unwrap())
+        event_request(&headers, &Parameters::of(&uri).unwrap())
             .map_err(|error| format!("{error:?}"))
     }
 

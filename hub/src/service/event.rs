@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use iothub_protocol::error::ErrorCode;
+use iothub_protocol::event::{EventFilter, EventKind};
 use iothub_protocol::time;
 use iothub_protocol::topic::PropertyBag;
 use iothub_protocol::twin::{self, Object, Section, SectionKind};
@@ -18,7 +19,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::ServiceError;
 use super::twin::UPDATED;
 use crate::store::{EventRecord, Store};
-use crate::types::{EventFilter, EventKind};
 
 /// Readers that may follow at once. Each costs a connection and an occasional short read.
 const MAX_STREAMS: usize = 64;

@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use iothub_protocol::event::{EventFilter, EventKind};
 use iothub_protocol::id::DeviceId;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
@@ -12,7 +13,6 @@ use tokio::sync::watch;
 
 use super::{Store, StoreError, damage, signed, time_text, unsigned};
 use crate::config::EventLimits;
-use crate::types::{EventFilter, EventKind};
 
 /// Maximum number of old rows that one transaction evicts. When limits are lowered, or a large row
 /// follows small ones, the excess is removed in steps, without a long pause of the writer.

@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 
+use iothub_protocol::event::EventKind;
 use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event;
 use super::{Store, StoreError, damage, signed, time_text};
-use crate::types::{ConnectionEpoch, EventKind};
+use crate::types::ConnectionEpoch;
 
 /// Operations of the events of this table (Azure's `opType`).
 const CONNECTED: &str = "deviceConnected";

@@ -1,5 +1,6 @@
 //! The tables, each through its own methods.
 
+use iothub_protocol::event::EventFilter;
 use iothub_protocol::id::{DeviceId, JobId};
 use iothub_protocol::identity::Thumbprints;
 use iothub_protocol::job::{JobStatus, JobType};
@@ -8,7 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::EventLimits;
-use crate::types::{CancelMode, ConnectionEpoch, EventFilter};
+use crate::types::{CancelMode, ConnectionEpoch};
 
 mod damage;
 

@@ -1,5 +1,6 @@
 //! The table of twins.
 
+use iothub_protocol::event::EventKind;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::twin::{FIRST_COUNTER, FIRST_VERSION, Object, Section};
 use jiff::Timestamp;
@@ -9,7 +10,6 @@ use super::device::{self, DeviceRecord};
 use super::event;
 use super::writer::Write;
 use super::{DesiredChange, Store, StoreError, signed, unsigned};
-use crate::types::EventKind;
 
 /// A twin with its identity.
 #[derive(Debug, Clone)]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgAction, Args};
+use iothub_protocol::event::EventKind;
 
 use super::period;
 
@@ -54,11 +56,12 @@ pub(crate) struct EventsArgs {
         long = "kind",
         value_name = "KIND,..",
         value_delimiter = ',',
-        value_parser = ["telemetry", "connection", "twin", "device", "job"],
+        value_parser = PossibleValuesParser::new(EventKind::ALL.map(|(_, name)| name))
+            .try_map(|name| EventKind::parse(&name).ok_or("not a kind")),
         hide_possible_values = true,
         help_heading = "Event filters"
     )]
-    pub(crate) kinds: Vec<String>,
+    pub(crate) kinds: Vec<EventKind>,
     /// Only events with these names or alarms: forcedOpen, heldOpen, doorState ...
     #[arg(
         long = "event",

@@ -8,7 +8,8 @@ mod screen;
 
 use std::collections::VecDeque;
 
-use iothub_client::{EventRequest, EventStreamItem, HubEvent};
+use iothub_client::{EventStreamItem, HubEvent};
+use iothub_protocol::event::{EventFilter, EventRequest};
 use jiff::SignedDuration;
 
 use crate::cli::record::{DEFAULT_EVENT_LIMIT, EventsArgs};
@@ -37,9 +38,11 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
     };
     let filter = Filter::new(args, session).await?;
     let request = EventRequest {
-        device: filter.only_door(),
-        kinds: filter.kinds(),
-        since,
+        filter: EventFilter {
+            device: filter.only_door(),
+            kinds: filter.kinds(),
+            since,
+        },
         after: args.after,
         follow: args.follow,
     };

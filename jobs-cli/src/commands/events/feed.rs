@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use iothub_client::{ClientError, EventRequest, EventStream, EventStreamItem};
+use iothub_client::{ClientError, EventStream, EventStreamItem};
 use iothub_protocol::ErrorCode;
+use iothub_protocol::event::EventRequest;
 use rand::Rng as _;
 
 use crate::commands::jobs::follow::is_temporary;
@@ -117,10 +118,10 @@ impl<'a> Feed<'a> {
         if self.unreachable {
             printer.say("the hub is reachable again");
         }
-        if first && self.request.after.is_none() && self.request.since.is_none() {
+        if first && self.request.after.is_none() && self.request.filter.since.is_none() {
             // Before the first event there is no id to continue after: use the hub's time instead,
             // so that no event is missed.
-            self.request.since = stream.begun();
+            self.request.filter.since = stream.begun();
         }
         self.unreachable = false;
         self.opened = Some(Instant::now());

@@ -6,6 +6,7 @@ use door_core::EventName;
 use door_core::contract::Alarm;
 use iothub_client::HubEvent;
 use iothub_protocol::DeviceId;
+use iothub_protocol::event::EventKind;
 use iothub_protocol::twin::Twin;
 
 use super::describe;
@@ -17,20 +18,20 @@ use crate::suggest;
 use crate::target::Target;
 
 /// Names of the hub's own events, and their kinds.
-const HUB_EVENTS: [(&str, &str); 13] = [
-    ("deviceConnected", "connection"),
-    ("deviceDisconnected", "connection"),
-    ("updateTwin", "twin"),
-    ("replaceTwin", "twin"),
-    ("createDeviceIdentity", "device"),
-    ("deleteDeviceIdentity", "device"),
-    ("jobQueued", "job"),
-    ("jobScheduled", "job"),
-    ("jobRunning", "job"),
-    ("jobProgress", "job"),
-    ("jobCompleted", "job"),
-    ("jobFailed", "job"),
-    ("jobCancelled", "job"),
+const HUB_EVENTS: [(&str, EventKind); 13] = [
+    ("deviceConnected", EventKind::Connection),
+    ("deviceDisconnected", EventKind::Connection),
+    ("updateTwin", EventKind::Twin),
+    ("replaceTwin", EventKind::Twin),
+    ("createDeviceIdentity", EventKind::Device),
+    ("deleteDeviceIdentity", EventKind::Device),
+    ("jobQueued", EventKind::Job),
+    ("jobScheduled", EventKind::Job),
+    ("jobRunning", EventKind::Job),
+    ("jobProgress", EventKind::Job),
+    ("jobCompleted", EventKind::Job),
+    ("jobFailed", EventKind::Job),
+    ("jobCancelled", EventKind::Job),
 ];
 
 #[derive(Debug, Default)]
@@ -38,7 +39,7 @@ pub(super) struct Filter {
     /// Only of these doors.
     doors: Option<BTreeSet<String>>,
     /// Only of these kinds, unless empty.
-    kinds: Vec<String>,
+    kinds: Vec<EventKind>,
     /// Only with these names or alarms, unless empty.
     events: Vec<String>,
     alarms: bool,
@@ -69,15 +70,15 @@ impl Filter {
     }
 
     /// The kinds to request from the hub, so that it sends no others; empty for all.
-    pub(super) fn kinds(&self) -> Vec<String> {
+    pub(super) fn kinds(&self) -> Vec<EventKind> {
         if !self.kinds.is_empty() {
             return self.kinds.clone();
         }
         if self.alarms {
-            return vec!["telemetry".to_owned()];
+            return vec![EventKind::Telemetry];
         }
-        let kinds: BTreeSet<&str> = self.events.iter().map(|name| kind_of(name)).collect();
-        kinds.into_iter().map(str::to_owned).collect()
+        let kinds: BTreeSet<EventKind> = self.events.iter().map(|name| kind_of(name)).collect();
+        kinds.into_iter().collect()
     }
 
     /// Whether to show the event.
@@ -90,8 +91,9 @@ impl Filter {
             name.eq_ignore_ascii_case(describe::name(event))
                 || describe::alarm(event).is_some_and(|alarm| name.eq_ignore_ascii_case(alarm))
         };
+        let of_kind = |kind: &EventKind| kind.as_str() == event.kind;
         self.doors.as_ref().is_none_or(of_door)
-            && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
+            && (self.kinds.is_empty() || self.kinds.iter().any(of_kind))
             && (self.events.is_empty() || self.events.iter().any(named))
             && (!self.alarms || is_alarm(event))
             && (self.repeated || !event.repeated)
@@ -145,11 +147,11 @@ fn is_alarm(event: &HubEvent) -> bool {
     )
 }
 
-fn kind_of(name: &str) -> &'static str {
+fn kind_of(name: &str) -> EventKind {
     let of_hub = HUB_EVENTS
         .iter()
         .find(|(known, _)| known.eq_ignore_ascii_case(name));
-    of_hub.map_or("telemetry", |(_, kind)| kind)
+    of_hub.map_or(EventKind::Telemetry, |(_, kind)| *kind)
 }
 
 /// A warning for an unknown event name, which may be right: other devices have their own names.
@@ -202,7 +204,7 @@ mod tests {
             ..Filter::default()
         };
         assert!(!alarms.admits(&telemetry("preAlarm", "heldOpen")));
-        assert_eq!(alarms.kinds(), ["telemetry"]);
+        assert_eq!(alarms.kinds(), [EventKind::Telemetry]);
     }
 
     #[test]
@@ -215,9 +217,12 @@ mod tests {
             };
             filter.kinds()
         };
-        assert_eq!(kinds(&[]), [""; 0]);
-        assert_eq!(kinds(&["forcedOpen", "jammed"]), ["telemetry"]);
-        assert_eq!(kinds(&["jobCompleted", "sneezed"]), ["job", "telemetry"]);
+        assert!(kinds(&[]).is_empty());
+        assert_eq!(kinds(&["forcedOpen", "jammed"]), [EventKind::Telemetry]);
+        assert_eq!(
+            kinds(&["jobCompleted", "sneezed"]),
+            [EventKind::Job, EventKind::Telemetry]
+        );
     }
 
     #[test]
