@@ -143,9 +143,7 @@ pub fn take_request(path: &Path) -> Result<RebootRequest, RequestError> {
     let request: RebootRequest =
         serde_json::from_slice(&bytes?).map_err(|_| invalid("not the expected JSON"))?;
     let now = Clock::new(crate::gpio::ClockTrust::System).now();
-    let age = now
-        .boottime
-        .checked_sub(Duration::from_millis(request.at_ms));
+    let age = Duration::from(now.boottime).checked_sub(Duration::from_millis(request.at_ms));
     if request.boot != now.boot_id.as_str() || age.is_none_or(|age| age > MAX_AGE) {
         return Err(RequestError::Stale {
             path: path.to_path_buf(),
@@ -237,7 +235,7 @@ impl Rebooter {
             door: inner.device.to_string(),
             reason: reason.clone(),
             boot: now.boot_id.as_str().to_owned(),
-            at_ms: u64::try_from(now.boottime.as_millis()).unwrap_or(u64::MAX),
+            at_ms: u64::try_from(Duration::from(now.boottime).as_millis()).unwrap_or(u64::MAX),
         };
         self.save(reason.clone(), header.command_id.clone()).await?;
         let command_id = header.command_id.clone();
@@ -314,7 +312,7 @@ mod tests {
                 door: "lobby-east".to_owned(),
                 reason: Some("kernel update".to_owned()),
                 boot: boot_id().as_str().to_owned(),
-                at_ms: u64::try_from(now.boottime.as_millis()).unwrap(),
+                at_ms: u64::try_from(Duration::from(now.boottime).as_millis()).unwrap(),
             },
         }
     }

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{CommandId, HeldBy, Mode, Slot, SlotState, Want, duration};
-use crate::time::Now;
+use crate::time::{BootTime, Now};
 pub(crate) use doubt::Doubt;
 pub(crate) use mode::{BaseMode, Refusal};
 
@@ -25,7 +25,7 @@ pub(crate) use mode::{BaseMode, Refusal};
 /// once, as soon as the clock can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry {
-    pub(crate) ends: Duration,
+    pub(crate) ends: BootTime,
     pub(crate) until: Option<Timestamp>,
     pub(crate) governs: ExpiryClock,
     /// `ends` has been computed from the governing wall time by a trusted clock. From then on
@@ -52,7 +52,7 @@ impl Expiry {
     #[must_use]
     pub fn after(length: Duration, now: &Now) -> Self {
         Self {
-            ends: now.boottime.saturating_add(length),
+            ends: now.boottime + length,
             until: now.wall_after(length),
             governs: ExpiryClock::Boottime,
             pinned: false,
@@ -64,7 +64,7 @@ impl Expiry {
     pub fn at(until: Timestamp, fallback: Duration, now: &Now) -> Self {
         let left = now.until(until);
         Self {
-            ends: now.boottime.saturating_add(left.unwrap_or(fallback)),
+            ends: now.boottime + left.unwrap_or(fallback),
             until: Some(until),
             governs: ExpiryClock::Wall,
             pinned: left.is_some(),
@@ -79,7 +79,7 @@ impl Expiry {
 
     /// Boot-clock time of the end.
     #[must_use]
-    pub fn ends(&self) -> Duration {
+    pub fn ends(&self) -> BootTime {
         self.ends
     }
 
@@ -90,13 +90,13 @@ impl Expiry {
                     // Temporary entries are limited to `duration::MAX`: a later end comes from a
                     // clock that was wrong.
                     if left <= duration::MAX {
-                        self.ends = now.boottime.saturating_add(left);
+                        self.ends = now.boottime + left;
                     }
                     self.pinned = true;
                 }
             }
             (ExpiryClock::Boottime, until) => {
-                let end = now.wall_after(self.ends.saturating_sub(now.boottime));
+                let end = now.wall_after(self.ends.since(now.boottime));
                 let stepped = |end: Timestamp| {
                     until.is_none_or(|until| end.duration_since(until).abs() > CLOCK_STEP)
                 };
@@ -278,7 +278,7 @@ impl AuthorityArray {
         expired
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
+    pub(crate) fn poll_timeout(&self) -> Option<BootTime> {
         self.entries
             .values()
             .filter_map(|entry| entry.expiry.map(|expiry| expiry.ends))
@@ -289,13 +289,13 @@ impl AuthorityArray {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::{BootId, ClockQuality};
+    use crate::time::{BootId, ClockQuality, at};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn now(boottime: u64, wall: Option<&str>) -> Now {
         Now {
-            boottime: SECOND * u32::try_from(boottime).unwrap(),
+            boottime: at(boottime),
             boot_id: BootId::new("a"),
             wall: wall.map(|text| text.parse().unwrap()),
             quality: match wall {
@@ -343,10 +343,10 @@ mod tests {
         let mut array = AuthorityArray::new(Want::Released);
         let expiry = Expiry::at(until, SECOND * 600, &now(100, None));
         array.fill(Slot::OperatorHold, Entry::new(Want::Locked, Some(expiry)));
-        assert_eq!(array.poll_timeout(), Some(SECOND * 700));
+        assert_eq!(array.poll_timeout(), Some(at(700)));
         // The clock is set: seven of the ten minutes had passed before the command arrived.
         assert_eq!(array.expire(&now(110, Some("2026-11-23T22:07:10Z"))), []);
-        assert_eq!(array.poll_timeout(), Some(SECOND * 280));
+        assert_eq!(array.poll_timeout(), Some(at(280)));
         // From here on steps of the wall clock have no effect, whatever their size and direction.
         assert_eq!(array.expire(&now(111, Some("2036-11-23T22:10:00Z"))), []);
         assert_eq!(array.expire(&now(112, Some("1970-01-01T00:00:00Z"))), []);
@@ -370,7 +370,7 @@ mod tests {
             expiry.follow_clock(&now(110, Some(wall_after_10s)));
             let expected = until.parse().unwrap();
             assert_eq!(expiry.until(), Some(expected), "{wall_after_10s}");
-            assert_eq!(expiry.ends(), SECOND * 700);
+            assert_eq!(expiry.ends(), at(700));
         }
     }
 
@@ -387,18 +387,18 @@ mod tests {
 
     #[test]
     fn an_entry_is_shortened_only_if_it_would_end_later() {
-        let at = |seconds: u32| Expiry::after(SECOND * seconds, &now(100, None));
+        let expiry = |seconds: u32| Expiry::after(SECOND * seconds, &now(100, None));
         for (ends, is_shortened) in [
-            (Some(at(9)), false),
-            (Some(at(10)), false),
-            (Some(at(11)), true),
+            (Some(expiry(9)), false),
+            (Some(expiry(10)), false),
+            (Some(expiry(11)), true),
             (None, true),
         ] {
             let mut array = AuthorityArray::new(Want::Locked);
             array.fill(Slot::OperatorGrant, Entry::new(Want::Released, ends));
-            let shortened = array.shorten(Slot::OperatorGrant, at(10));
+            let shortened = array.shorten(Slot::OperatorGrant, expiry(10));
             assert_eq!(shortened, is_shortened, "{ends:?}");
-            let expected = if is_shortened { Some(at(10)) } else { ends };
+            let expected = if is_shortened { Some(expiry(10)) } else { ends };
             assert_eq!(array.get(Slot::OperatorGrant).unwrap().expiry, expected);
         }
     }

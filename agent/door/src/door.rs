@@ -31,7 +31,7 @@ use crate::event::{Event, EventKind};
 use crate::saved::SavedDoor;
 use crate::sensing::{FaultReport, Input, Inputs, Sensing};
 use crate::strike::{Failure, Outputs, Phase, RequiredRest, Strike, StrikeInputs};
-use crate::time::Now;
+use crate::time::{BootTime, Now};
 use answer::Pending;
 use disk::DiskWait;
 use event_limit::{EventLimit, Subject};
@@ -111,14 +111,14 @@ pub struct Door {
     reset_armed: bool,
     forced_lock: ForcedLock,
     /// Boot-clock time of the latest step.
-    stepped_at: Duration,
+    stepped_at: BootTime,
     memory: CommandMemory,
     /// Calls that wait for their reply, oldest first.
     pending: Vec<Pending>,
     disk_waits: Vec<DiskWait>,
     generation: Generation,
     /// When to save without a change of state.
-    save_due: Option<Duration>,
+    save_due: Option<BootTime>,
     /// Whether the latest save contains the fire latch.
     latch_saved: bool,
     /// Outputs and report according to the actions returned so far.
@@ -296,7 +296,7 @@ impl Door {
 
     /// Boot-clock time of the next [`Door::handle_timeout`]; `None` when nothing is pending.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Duration> {
+    pub fn poll_timeout(&self) -> Option<BootTime> {
         let strike = self
             .sensing
             .has_read()
@@ -536,7 +536,7 @@ impl Door {
 
     /// Records, for each subject whose minute has ended, how many events were omitted and the
     /// current state.
-    fn record_omitted(&mut self, at: Duration, effects: &mut StepEffects) {
+    fn record_omitted(&mut self, at: BootTime, effects: &mut StepEffects) {
         for (subject, omitted) in self.event_limit.take_due(at) {
             self.event_limit.admit(subject, at);
             match subject {
@@ -638,7 +638,7 @@ impl Door {
             .filter(|(slot, _)| !slot.is_at_the_door())
             .filter_map(|(_, entry)| entry.expiry);
         let intervals = temporary.map(|expiry| {
-            let left = expiry.ends().saturating_sub(now.boottime);
+            let left = expiry.ends().since(now.boottime);
             (left / REMAINDER_PART).max(REMAINDER_INTERVAL)
         });
         self.save_due = intervals.min().map(|interval| now.boottime + interval);

@@ -36,4 +36,4 @@ pub use event::{DoorEvent, DropReason, Event, EventKind, EventName};
 pub use saved::SavedDoor;
 pub use sensing::{Inputs, Reading};
 pub use strike::Outputs;
-pub use time::{BootId, ClockQuality, Now};
+pub use time::{BootId, BootTime, ClockQuality, Now};

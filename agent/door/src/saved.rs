@@ -14,7 +14,7 @@ use crate::contract::{CommandId, Mode, Raised, Slot, Want};
 use crate::desired::{DesiredDoor, DesiredMode};
 use crate::door::AcceptedCommand;
 use crate::event::DropReason;
-use crate::time::{BootId, Now, milliseconds};
+use crate::time::{BootId, BootTime, Now, milliseconds};
 
 /// The door's state on disk, as JSON. A field added by a later version must have a default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct SavedDoor {
     pub(crate) boot_id: BootId,
     /// When it was saved, on the clock of that boot.
     #[serde(rename = "savedAtMs", with = "milliseconds")]
-    pub(crate) saved_at: Duration,
+    pub(crate) saved_at: BootTime,
     pub(crate) slots: Vec<SavedEntry>,
     /// The mode apart from lockdown, which is slot 5.
     #[serde(default)]
@@ -95,7 +95,7 @@ impl SavedDoor {
                 slot,
                 want: entry.want,
                 expiry: entry.expiry.map(|expiry| SavedExpiry {
-                    remaining: expiry.ends.saturating_sub(now.boottime),
+                    remaining: expiry.ends.since(now.boottime),
                     until: expiry.until,
                     governs: expiry.governs,
                     pinned: expiry.pinned,
@@ -136,7 +136,7 @@ impl SavedDoor {
         let mut latch = latch.filter(|entry| entry.slot == Slot::FireRelease);
         Some(Self {
             boot_id: BootId::new(""),
-            saved_at: Duration::ZERO,
+            saved_at: BootTime::default(),
             slots: vec![latch.next()?],
             mode: BaseMode::default(),
             desired_mode: None,
@@ -263,7 +263,7 @@ impl SavedDoor {
     fn restore_expiry(&self, saved: &SavedExpiry, want: Want, now: &Now) -> Option<Expiry> {
         if self.boot_id == now.boot_id {
             return Some(Expiry {
-                ends: self.saved_at.saturating_add(saved.remaining),
+                ends: self.saved_at + saved.remaining,
                 until: saved.until,
                 governs: saved.governs,
                 pinned: saved.pinned,
@@ -275,7 +275,7 @@ impl SavedDoor {
                 let expiry = Expiry::at(until, saved.remaining, now);
                 // Never more than remained at the last save: a later end comes from a clock that
                 // was, or is, wrong.
-                let latest = now.boottime.saturating_add(saved.remaining);
+                let latest = now.boottime + saved.remaining;
                 Some(Expiry {
                     ends: expiry.ends.min(latest),
                     ..expiry

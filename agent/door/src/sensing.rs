@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::Fitted;
 use crate::contract::{DoorState, InputFault, Proof};
+use crate::time::BootTime;
 
 /// A logical level: `Some(true)` is active; `None` is not fitted or not readable.
 pub type Reading = Option<bool>;
@@ -116,7 +117,7 @@ struct Fault {
     /// The part of `changes` that has been reported.
     reported: u64,
     /// Boot-clock time of the next report.
-    next_report: Duration,
+    next_report: BootTime,
 }
 
 /// Start, count or end of a fault, to be recorded as an event.
@@ -141,9 +142,9 @@ pub(crate) struct Sensing {
     raw: Option<Inputs>,
     trusted: Inputs,
     /// Boot-clock time since which the door has been seen closed.
-    closed_since: Option<Duration>,
+    closed_since: Option<BootTime>,
     /// Boot-clock time since which the bolt has been seen thrown in an open door.
-    contradiction_since: Option<Duration>,
+    contradiction_since: Option<BootTime>,
     watches: [Watch; INPUTS.len()],
     faults: [Option<Fault>; INPUTS.len()],
     /// Reader and reset key: true from a fault until they are seen idle.
@@ -167,7 +168,7 @@ impl Sensing {
     }
 
     /// Handles a reading. Inputs that are not fitted are ignored.
-    pub(crate) fn read(&mut self, at: Duration, inputs: Inputs) {
+    pub(crate) fn read(&mut self, at: BootTime, inputs: Inputs) {
         let fitted = self.fitted;
         let trusted = |fitted: bool, reading: Reading| reading.filter(|_| fitted);
         let inputs = Inputs {
@@ -186,7 +187,7 @@ impl Sensing {
             }
         }
         self.raw = Some(inputs);
-        let since = |held: Option<Duration>, holds: bool| holds.then(|| held.unwrap_or(at));
+        let since = |held: Option<BootTime>, holds: bool| holds.then(|| held.unwrap_or(at));
         self.closed_since = since(self.closed_since, inputs.closed == Some(true));
         let contradiction = inputs.bonded == Some(true) && inputs.closed == Some(false);
         self.contradiction_since = since(self.contradiction_since, contradiction);
@@ -194,7 +195,7 @@ impl Sensing {
     }
 
     /// Updates faults, and with them the trusted readings, by time alone.
-    pub(crate) fn advance(&mut self, at: Duration) {
+    pub(crate) fn advance(&mut self, at: BootTime) {
         let Some(raw) = self.raw else {
             return;
         };
@@ -224,7 +225,7 @@ impl Sensing {
         };
     }
 
-    fn follow_fault(&mut self, input: Input, cause: Option<InputFault>, at: Duration) {
+    fn follow_fault(&mut self, input: Input, cause: Option<InputFault>, at: BootTime) {
         let slot = &mut self.faults[input.0];
         match (slot.as_mut().filter(|fault| fault.is_present), cause) {
             (None, None) => return,
@@ -251,7 +252,7 @@ impl Sensing {
     }
 
     /// The present fault of an input.
-    fn cause(&self, input: Input, at: Duration) -> Option<InputFault> {
+    fn cause(&self, input: Input, at: BootTime) -> Option<InputFault> {
         let watch = &self.watches[input.0];
         if !self.fitted.all()[input.0] {
             return None;
@@ -304,7 +305,7 @@ impl Sensing {
         self.raw.is_some_and(|raw| raw.closed == Some(false))
     }
 
-    pub(crate) fn closed_since(&self) -> Option<Duration> {
+    pub(crate) fn closed_since(&self) -> Option<BootTime> {
         self.closed_since.filter(|_| self.trusted.closed.is_some())
     }
 
@@ -347,7 +348,7 @@ impl Sensing {
     }
 
     /// When a fault begins, ends or has a count to report by time alone.
-    pub(crate) fn poll_timeout(&self, at: Duration) -> Option<Duration> {
+    pub(crate) fn poll_timeout(&self, at: BootTime) -> Option<BootTime> {
         let contradiction = self
             .contradiction_since
             .map(|since| since + CONTRADICTION_TIME);
@@ -379,18 +380,18 @@ struct Watch {
     /// The first reading is not a change.
     has_read: bool,
     /// Boot-clock time of the latest change.
-    changed_at: Duration,
+    changed_at: BootTime,
     /// Changes since `window_start` began.
     changes: u32,
-    window_start: Duration,
+    window_start: BootTime,
     /// Boot-clock time at which the chatter will have ended.
-    chatter_ends: Option<Duration>,
+    chatter_ends: Option<BootTime>,
 }
 
 impl Watch {
     /// Handles a reading; returns whether the level changed. Becoming readable or unreadable is a
     /// change too.
-    fn read(&mut self, at: Duration, level: Reading) -> bool {
+    fn read(&mut self, at: BootTime, level: Reading) -> bool {
         let first = !std::mem::replace(&mut self.has_read, true);
         if level == self.level {
             return false;
@@ -412,18 +413,18 @@ impl Watch {
     }
 
     /// Whether the input is in chatter at `at`.
-    fn chatters(&self, at: Duration) -> bool {
+    fn chatters(&self, at: BootTime) -> bool {
         self.chatter_ends
             .is_some_and(|chatter_ends| chatter_ends > at)
     }
 
     /// Whether the input has been active for too long.
-    fn is_stuck(&self, at: Duration) -> bool {
+    fn is_stuck(&self, at: BootTime) -> bool {
         self.level == Some(true) && self.changed_at + STUCK_TIME <= at
     }
 
     /// When a fault begins or ends by time alone.
-    fn poll_timeout(&self, at: Duration, is_button: bool) -> Option<Duration> {
+    fn poll_timeout(&self, at: BootTime, is_button: bool) -> Option<BootTime> {
         let chatter_ends = self.chatter_ends.filter(|chatter_ends| *chatter_ends > at);
         let held = is_button && self.level == Some(true) && !self.is_stuck(at);
         chatter_ends
@@ -436,15 +437,14 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
+    use crate::time::at;
 
     #[test]
     fn changes_within_5_s_inclusive_are_chatter_until_10_s_after_the_last() {
         for (late, chatters) in [(Duration::ZERO, true), (Duration::from_nanos(1), false)] {
             let mut watch = Watch::default();
-            watch.read(SECOND, Some(false));
-            let first = SECOND * 10;
+            watch.read(at(1), Some(false));
+            let first = at(10);
             for change in 1..CHATTER_CHANGES {
                 watch.read(first, Some(change % 2 == 1));
             }
@@ -461,12 +461,12 @@ mod tests {
     #[test]
     fn a_button_that_is_held_is_due_once_when_it_becomes_stuck() {
         let mut watch = Watch::default();
-        watch.read(SECOND, Some(true));
-        let stuck = SECOND + STUCK_TIME;
-        assert_eq!(watch.poll_timeout(SECOND * 2, true), Some(stuck));
-        assert_eq!(watch.poll_timeout(SECOND * 2, false), None);
+        watch.read(at(1), Some(true));
+        let stuck = at(1) + STUCK_TIME;
+        assert_eq!(watch.poll_timeout(at(2), true), Some(stuck));
+        assert_eq!(watch.poll_timeout(at(2), false), None);
         assert_eq!(watch.poll_timeout(stuck, true), None);
-        watch.read(SECOND * 3, Some(false));
-        assert_eq!(watch.poll_timeout(SECOND * 3, true), None);
+        watch.read(at(3), Some(false));
+        assert_eq!(watch.poll_timeout(at(3), true), None);
     }
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Actuator, DoorConfig, FailMode};
 use crate::contract::{LockState, Want, duration};
+use crate::time::BootTime;
 use coil::Coil;
 use failures::Failures;
 
@@ -51,7 +52,7 @@ pub(crate) struct StrikeInputs {
     pub(crate) closed: Option<bool>,
     /// The switch reads open, even if it is in fault: no throw continues into an open door.
     pub(crate) reads_open: bool,
-    pub(crate) closed_since: Option<Duration>,
+    pub(crate) closed_since: Option<BootTime>,
     pub(crate) bonded: Option<bool>,
 }
 
@@ -61,12 +62,12 @@ pub(crate) enum Phase {
     /// Nothing has been driven yet.
     Unknown,
     Released {
-        since: Duration,
+        since: BootTime,
     },
     Releasing(Move),
     Locking(Move),
     Locked {
-        since: Duration,
+        since: BootTime,
     },
     Failed {
         toward: Want,
@@ -78,9 +79,9 @@ pub(crate) enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Move {
     /// When the motor stops. `None` once it has stopped, and for a coil, which holds its level.
-    drive: Option<Duration>,
+    drive: Option<BootTime>,
     /// Deadline of the proof; after it the strike is jammed.
-    proof_by: Duration,
+    proof_by: BootTime,
     /// Bond reading at the start: only a bond that changes proves a movement.
     from: Option<bool>,
 }
@@ -142,7 +143,7 @@ impl fmt::Display for RequiredRest {
 const MAX_TRANSITIONS: usize = 8;
 
 impl Strike {
-    pub(crate) fn new(config: &DoorConfig, at: Duration) -> Self {
+    pub(crate) fn new(config: &DoorConfig, at: BootTime) -> Self {
         Self {
             actuator: config.actuator,
             bond_fitted: config.fitted.bond,
@@ -241,12 +242,12 @@ impl Strike {
             },
             max_on,
             cool_down,
-            left: until.saturating_sub(self.coil.as_of()),
+            left: until.since(self.coil.as_of()),
         })
     }
 
     /// Advances the phase according to readings and time.
-    pub(crate) fn advance(&mut self, at: Duration, inputs: &StrikeInputs) {
+    pub(crate) fn advance(&mut self, at: BootTime, inputs: &StrikeInputs) {
         self.coil.account(at);
         self.failures = self
             .failures
@@ -264,7 +265,7 @@ impl Strike {
     }
 
     /// When the phase changes by time alone, given unchanged readings.
-    pub(crate) fn poll_timeout(&self, inputs: &StrikeInputs) -> Option<Duration> {
+    pub(crate) fn poll_timeout(&self, inputs: &StrikeInputs) -> Option<BootTime> {
         let moving = match self.phase {
             Phase::Releasing(motion) | Phase::Locking(motion) => {
                 Some(motion.drive.unwrap_or(motion.proof_by))
@@ -296,7 +297,7 @@ impl Strike {
     }
 
     /// Enters a phase, and updates jam and failures by what it proves.
-    fn enter(&mut self, phase: Phase, at: Duration, inputs: &StrikeInputs) {
+    fn enter(&mut self, phase: Phase, at: BootTime, inputs: &StrikeInputs) {
         let is_where_driven = match phase {
             Phase::Locked { .. } => inputs.bonded == Some(true),
             Phase::Released { .. } => inputs.bonded == Some(false),
@@ -325,7 +326,7 @@ impl Strike {
         self.phase = phase;
     }
 
-    fn next(&self, at: Duration, inputs: &StrikeInputs) -> Option<Phase> {
+    fn next(&self, at: BootTime, inputs: &StrikeInputs) -> Option<Phase> {
         let wants_lock = inputs.want == Want::Locked;
         match self.phase {
             Phase::Unknown | Phase::Released { .. } if self.is_found_thrown(inputs) => {
@@ -362,7 +363,7 @@ impl Strike {
         inputs.bonded == Some(true) && (!is_held_back || inputs.closed == Some(true))
     }
 
-    fn finish_release(&self, motion: Move, at: Duration, inputs: &StrikeInputs) -> Option<Phase> {
+    fn finish_release(&self, motion: Move, at: BootTime, inputs: &StrikeInputs) -> Option<Phase> {
         if let Some(motion) = motion.stopped(at) {
             return Some(Phase::Releasing(motion));
         }
@@ -381,7 +382,7 @@ impl Strike {
         }
     }
 
-    fn finish_throw(&self, motion: Move, at: Duration, inputs: &StrikeInputs) -> Option<Phase> {
+    fn finish_throw(&self, motion: Move, at: BootTime, inputs: &StrikeInputs) -> Option<Phase> {
         let late = motion.proof_by <= at;
         match inputs.bonded {
             Some(true) => Some(Phase::Locked { since: at }),
@@ -396,7 +397,7 @@ impl Strike {
 
     /// The handle retracts the bolt without a request. When the bond reads retracted, the bolt is
     /// thrown again once the door is closed.
-    fn keep_locked(&self, since: Duration, at: Duration, inputs: &StrikeInputs) -> Option<Phase> {
+    fn keep_locked(&self, since: BootTime, at: BootTime, inputs: &StrikeInputs) -> Option<Phase> {
         if inputs.bonded == Some(false) && (self.has_bolt() || inputs.closed != Some(false)) {
             return Some(match self.actuator {
                 Actuator::MotorLock { .. } => Phase::Released { since: at },
@@ -412,7 +413,7 @@ impl Strike {
 
     /// Without a bond switch: a door that was opened since the throw shows that the bolt was not
     /// thrown, or no longer is.
-    fn must_throw_again(&self, since: Duration, inputs: &StrikeInputs) -> bool {
+    fn must_throw_again(&self, since: BootTime, inputs: &StrikeInputs) -> bool {
         let may_be_gone = self.has_bolt() && !self.bond_fitted;
         may_be_gone && inputs.closed_since.is_some_and(|closed| closed > since)
     }
@@ -421,11 +422,11 @@ impl Strike {
         &self,
         toward: Want,
         why: Failure,
-        at: Duration,
+        at: BootTime,
         inputs: &StrikeInputs,
     ) -> Option<Phase> {
         let locked = Some(Phase::Locked { since: at });
-        let is_due = |due: Duration| due <= at;
+        let is_due = |due: BootTime| due <= at;
         let again = inputs.retry_now || self.retry_at(toward, why, inputs).is_some_and(is_due);
         match (toward, inputs.want) {
             (Want::Locked, Want::Released) => Some(self.release(at, inputs)),
@@ -453,7 +454,7 @@ impl Strike {
     /// When a failed attempt is retried without a new request: at the time that [`Failures`] gives,
     /// and not before coil or motor has rested. `None` for a coil that holds its level, which is a
     /// continuous attempt.
-    fn retry_at(&self, toward: Want, why: Failure, inputs: &StrikeInputs) -> Option<Duration> {
+    fn retry_at(&self, toward: Want, why: Failure, inputs: &StrikeInputs) -> Option<BootTime> {
         if why == Failure::Jammed && self.pulse().is_none() {
             return None;
         }
@@ -482,7 +483,7 @@ impl Strike {
 
     /// When a failed release may be retried. Unless an input at the door asks, a jammed motor keeps
     /// one run in reserve for those inputs.
-    fn release_ready_at(&self, inputs: &StrikeInputs) -> Duration {
+    fn release_ready_at(&self, inputs: &StrikeInputs) -> BootTime {
         match self.pulse() {
             Some(pulse) if self.jammed && !inputs.at_the_door => self.coil.ready_at(pulse * 2),
             Some(pulse) => self.coil.ready_at(pulse),
@@ -492,7 +493,7 @@ impl Strike {
     }
 
     /// Starts a throw if the door has settled and coil or motor has rested.
-    fn throw(&self, at: Duration, inputs: &StrikeInputs) -> Option<Phase> {
+    fn throw(&self, at: BootTime, inputs: &StrikeInputs) -> Option<Phase> {
         let ready = self.throw_at(inputs)? <= at;
         ready.then(|| {
             Phase::Locking(Move {
@@ -511,7 +512,7 @@ impl Strike {
 
     /// The door is open and locked is wanted: a bolt is withdrawn; a strike or maglock counts as
     /// locked until the door closes and the bond can be checked.
-    fn handle_open_door(&self, at: Duration, inputs: &StrikeInputs) -> Phase {
+    fn handle_open_door(&self, at: BootTime, inputs: &StrikeInputs) -> Phase {
         if self.has_bolt() {
             self.release(at, inputs)
         } else {
@@ -521,7 +522,7 @@ impl Strike {
 
     /// Earliest time to lock, given the readings: after the door has settled and coil or motor has
     /// rested.
-    fn throw_at(&self, inputs: &StrikeInputs) -> Option<Duration> {
+    fn throw_at(&self, inputs: &StrikeInputs) -> Option<BootTime> {
         let settled = self.settled_at(inputs)?;
         if self.throw_must_rest(inputs) {
             return Some(self.coil.rested_at());
@@ -531,7 +532,7 @@ impl Strike {
 
     /// Whether the door has settled and only the rest of coil or motor delays the throw.
     fn throw_must_rest(&self, inputs: &StrikeInputs) -> bool {
-        let is_past = |settled: Duration| settled <= self.coil.as_of();
+        let is_past = |settled: BootTime| settled <= self.coil.as_of();
         let is_settled = self.settled_at(inputs).is_some_and(is_past);
         is_settled && self.needs_coil() && !self.coil.is_rested()
     }
@@ -545,16 +546,16 @@ impl Strike {
     }
 
     /// When the door has been closed for the settle time; `None` while it is not closed.
-    fn settled_at(&self, inputs: &StrikeInputs) -> Option<Duration> {
+    fn settled_at(&self, inputs: &StrikeInputs) -> Option<BootTime> {
         if !self.has_bolt() {
-            return Some(Duration::ZERO);
+            return Some(BootTime::default());
         }
         let closed = inputs
             .closed_since
             .filter(|_| inputs.closed == Some(true))?;
         let gone = match self.phase {
             Phase::Released { since } => since,
-            _ => Duration::ZERO,
+            _ => BootTime::default(),
         };
         Some(closed.max(gone) + self.settle_time)
     }
@@ -568,7 +569,7 @@ impl Strike {
     }
 
     /// Starts a release. Only a coil or motor at its limit can prevent it.
-    fn release(&self, at: Duration, inputs: &StrikeInputs) -> Phase {
+    fn release(&self, at: BootTime, inputs: &StrikeInputs) -> Phase {
         let may = match self.actuator {
             Actuator::MotorLock { pulse } => self.coil.remaining() >= pulse,
             Actuator::Coil {
@@ -595,7 +596,7 @@ impl Strike {
         })
     }
 
-    fn hold(&self, at: Duration, inputs: &StrikeInputs) -> Move {
+    fn hold(&self, at: BootTime, inputs: &StrikeInputs) -> Move {
         Move {
             drive: None,
             proof_by: at + self.bond_time,
@@ -622,7 +623,7 @@ impl Strike {
         })
     }
 
-    fn exhausted_at(&self, inputs: &StrikeInputs) -> Option<Duration> {
+    fn exhausted_at(&self, inputs: &StrikeInputs) -> Option<BootTime> {
         let limited = self.pulse().is_none() && self.coil.is_energised();
         if !limited || self.coil.remaining() == Duration::MAX {
             return None;
@@ -657,7 +658,7 @@ impl Phase {
 
 impl Move {
     /// The movement with its motor stopped, once the pulse has ended.
-    fn stopped(self, at: Duration) -> Option<Self> {
+    fn stopped(self, at: BootTime) -> Option<Self> {
         self.drive.filter(|until| *until <= at)?;
         Some(Self {
             drive: None,

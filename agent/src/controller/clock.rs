@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use door_core::{BootId, ClockQuality, Now};
+use door_core::{BootId, BootTime, ClockQuality, Now};
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -108,7 +108,7 @@ impl Clock {
 }
 
 /// Time since boot, including suspend on Linux.
-fn boottime() -> Duration {
+fn boottime() -> BootTime {
     #[cfg(target_os = "linux")]
     let clock = ClockId::Boottime;
     #[cfg(not(target_os = "linux"))]
@@ -116,7 +116,7 @@ fn boottime() -> Duration {
     let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).expect("time since boot is not negative");
     let nanoseconds = u64::try_from(time.tv_nsec).expect("below a second, not negative");
-    Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
+    BootTime::from(Duration::from_secs(seconds)) + Duration::from_nanos(nanoseconds)
 }
 
 /// The kernel's id of this boot. Without one each start of the program counts as a boot: then only

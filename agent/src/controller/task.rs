@@ -142,7 +142,7 @@ impl Task {
     fn due(&mut self) -> Instant {
         let door = self.door.poll_timeout().map(|due| {
             let boottime = self.clock.now().boottime;
-            Instant::now() + due.saturating_sub(boottime)
+            Instant::now() + due.since(boottime)
         });
         let routine = (self.read_at + READ_INTERVAL).min(self.asserted_at + ASSERT_INTERVAL);
         let watchdog = self.watchdog.as_ref().map(Watchdog::due);

@@ -66,7 +66,7 @@ mod tests {
     use super::super::{Expiry, Refusal};
     use super::*;
     use crate::contract::Mode;
-    use crate::time::{BootId, ClockQuality, Now};
+    use crate::time::{BootId, BootTime, ClockQuality, Now};
 
     fn doubt(secure: bool) -> Doubt {
         Doubt {
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn in_doubt_a_released_default_is_held_locked_without_an_end() {
         let now = Now {
-            boottime: Duration::ZERO,
+            boottime: BootTime::default(),
             boot_id: BootId::new("a"),
             wall: None,
             quality: ClockQuality::Unsynchronized,

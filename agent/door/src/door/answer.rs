@@ -14,7 +14,7 @@ use crate::contract::{
 };
 use crate::event::EventKind;
 use crate::strike::{Failure, Phase};
-use crate::time::Now;
+use crate::time::{BootTime, Now};
 
 /// How long a command waits for the disk.
 pub(super) const STORE_TIME: Duration = Duration::from_secs(5);
@@ -29,10 +29,10 @@ pub(super) struct Pending {
     change: ArrayChange,
     header: CommandHeader,
     stage: Stage,
-    proof_by: Duration,
+    proof_by: BootTime,
     /// Boot-clock time of its `notAfter`, if a trusted clock was available at acceptance: later
     /// steps of that clock have no effect.
-    valid_until: Option<Duration>,
+    valid_until: Option<BootTime>,
     /// A duplicate delivery of a call that is still waiting.
     repeated: bool,
 }
@@ -43,7 +43,7 @@ pub(super) enum Stage {
     /// The save; a release acts only after it.
     Storing {
         generation: Generation,
-        deadline: Duration,
+        deadline: BootTime,
         staged: Option<ArrayChange>,
     },
     /// The strike.
@@ -55,7 +55,7 @@ pub(super) enum Stage {
 impl Stage {
     pub(super) fn storing(
         generation: Generation,
-        at: Duration,
+        at: BootTime,
         staged: Option<ArrayChange>,
     ) -> Self {
         Self::Storing {
@@ -72,12 +72,12 @@ impl Pending {
         change: ArrayChange,
         header: CommandHeader,
         stage: Stage,
-        proof_by: Duration,
+        proof_by: BootTime,
         now: &Now,
     ) -> Self {
         let left = header.not_after.and_then(|not_after| now.until(not_after));
         Self {
-            valid_until: left.map(|left| now.boottime.saturating_add(left)),
+            valid_until: left.map(|left| now.boottime + left),
             ticket,
             change,
             header,
@@ -87,11 +87,11 @@ impl Pending {
         }
     }
 
-    pub(super) fn deadline(&self) -> Duration {
+    pub(super) fn deadline(&self) -> BootTime {
         match &self.stage {
             Stage::Storing { deadline, .. } => *deadline,
             Stage::Proving => self.proof_by,
-            Stage::Done(_) => Duration::ZERO,
+            Stage::Done(_) => BootTime::default(),
         }
     }
 
@@ -112,7 +112,7 @@ impl Pending {
         &mut self,
         array: &mut AuthorityArray,
         forced_lock: &mut ForcedLock,
-        at: Duration,
+        at: BootTime,
     ) {
         if let Stage::Storing {
             staged: Some(staged),

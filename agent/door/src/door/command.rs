@@ -1,7 +1,5 @@
 //! Accepts commands: checks validity and duplicates, then applies the change to the array.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::answer::{Pending, Stage};
@@ -15,7 +13,7 @@ use crate::contract::{
     Want,
 };
 use crate::event::EventKind;
-use crate::time::Now;
+use crate::time::{BootTime, Now};
 
 impl Door {
     pub(super) fn accept(
@@ -154,7 +152,7 @@ impl Door {
     }
 
     /// Deadline of the proof for a movement that starts now.
-    pub(super) fn proof_by(&self, now: &Now) -> Duration {
+    pub(super) fn proof_by(&self, now: &Now) -> BootTime {
         now.boottime + self.config.settings.settle_time + self.config.bond_time
     }
 

@@ -1,11 +1,9 @@
 //! Calls that wait for the disk alone.
 
-use std::time::Duration;
-
 use super::answer::STORE_TIME;
 use super::{Door, Generation, NotSaved, StepEffects, Ticket};
 use crate::contract::{MethodReply, ReplyError};
-use crate::time::Now;
+use crate::time::{BootTime, Now};
 
 /// Limit of waiting calls; one more, and the oldest is answered without a result from the disk.
 const MAX_WAITS: usize = 8;
@@ -16,7 +14,7 @@ pub(super) struct DiskWait {
     ticket: Ticket,
     purpose: Purpose,
     generation: Generation,
-    deadline: Duration,
+    deadline: BootTime,
     disk: Option<Result<(), NotSaved>>,
 }
 
@@ -30,7 +28,7 @@ pub(super) enum Purpose {
 }
 
 impl DiskWait {
-    pub(super) fn deadline(&self) -> Duration {
+    pub(super) fn deadline(&self) -> BootTime {
         self.deadline
     }
 

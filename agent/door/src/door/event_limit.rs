@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::contract::Alarm;
 use crate::sensing::Input;
+use crate::time::BootTime;
 
 /// Events of one subject per window: five times raised and cleared.
 const MAX_EVENTS: u64 = 10;
@@ -27,14 +28,14 @@ pub(super) struct EventLimit {
 #[derive(Debug, Clone)]
 struct Window {
     /// End of the window, on the boot clock.
-    ends: Duration,
+    ends: BootTime,
     recorded: u64,
     omitted: u64,
 }
 
 impl EventLimit {
     /// Whether one more event may be recorded now. Otherwise it is counted as omitted.
-    pub(super) fn admit(&mut self, subject: Subject, at: Duration) -> bool {
+    pub(super) fn admit(&mut self, subject: Subject, at: BootTime) -> bool {
         let new_window = Window {
             ends: at + WINDOW,
             recorded: 0,
@@ -57,7 +58,7 @@ impl EventLimit {
     }
 
     /// The subjects whose window has ended with omitted events, and how many.
-    pub(super) fn take_due(&mut self, at: Duration) -> Vec<(Subject, u64)> {
+    pub(super) fn take_due(&mut self, at: BootTime) -> Vec<(Subject, u64)> {
         let due = self.windows.iter();
         let due: Vec<_> = due
             .filter(|(_, window)| window.omitted > 0 && window.ends <= at)
@@ -69,7 +70,7 @@ impl EventLimit {
         due
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+    pub(super) fn poll_timeout(&self) -> Option<BootTime> {
         let omitting = self.windows.values().filter(|window| window.omitted > 0);
         omitting.map(|window| window.ends).min()
     }
@@ -78,9 +79,9 @@ impl EventLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::at;
 
     const SUBJECT: Subject = Subject::Alarm(Alarm::HeldOpen);
-    const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn ten_events_a_minute_are_admitted_and_omitted_ones_are_due_at_its_end() {
@@ -90,16 +91,16 @@ mod tests {
             admits.filter(|admitted| *admitted).count()
         };
         for _ in 0..10 {
-            assert!(limit.admit(SUBJECT, SECOND));
+            assert!(limit.admit(SUBJECT, at(1)));
         }
         assert_eq!(limit.poll_timeout(), None);
-        assert_eq!(admitted(&mut limit, SECOND * 61), 10);
+        assert_eq!(admitted(&mut limit, at(61)), 10);
         // Omitted events are due at the end of their minute, and are reported first.
-        assert_eq!(limit.poll_timeout(), Some(SECOND * 121));
-        assert_eq!(limit.take_due(SECOND * 120), []);
-        assert_eq!(admitted(&mut limit, SECOND * 121), 0);
-        assert_eq!(limit.take_due(SECOND * 121), [(SUBJECT, 14)]);
+        assert_eq!(limit.poll_timeout(), Some(at(121)));
+        assert_eq!(limit.take_due(at(120)), []);
+        assert_eq!(admitted(&mut limit, at(121)), 0);
+        assert_eq!(limit.take_due(at(121)), [(SUBJECT, 14)]);
         assert_eq!(limit.poll_timeout(), None);
-        assert!(limit.admit(SUBJECT, SECOND * 121));
+        assert!(limit.admit(SUBJECT, at(121)));
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::change::ArrayChange;
 use super::opening::GRACE;
 use crate::sensing::Reading;
+use crate::time::BootTime;
 
 /// How long after the bond time the door may still be seen to open.
 const FOLLOW_TIME: Duration = Duration::from_secs(5);
@@ -22,9 +23,9 @@ pub(super) struct ForcedLock {
 /// The bolt has left, and the door has not been seen to open since.
 #[derive(Debug, Clone, Copy)]
 struct BoltLeft {
-    at: Duration,
+    at: BootTime,
     /// Boot-clock time from which it counts as forced.
-    forced_at: Duration,
+    forced_at: BootTime,
 }
 
 impl ForcedLock {
@@ -37,7 +38,7 @@ impl ForcedLock {
     /// before.
     pub(super) fn step(
         &mut self,
-        at: Duration,
+        at: BootTime,
         bolt_left: bool,
         closed: Reading,
         is_released: bool,
@@ -68,7 +69,7 @@ impl ForcedLock {
         self.raised
     }
 
-    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+    pub(super) fn poll_timeout(&self) -> Option<BootTime> {
         self.left.map(|left| left.forced_at)
     }
 }

@@ -12,6 +12,7 @@ use crate::authority::AuthorityArray;
 use crate::config::DoorSettings;
 use crate::contract::{Slot, Want};
 use crate::sensing::Reading;
+use crate::time::BootTime;
 
 /// How long after a release an opening still belongs to it: the door position switch follows with a
 /// delay.
@@ -22,7 +23,7 @@ pub(super) struct Opening {
     state: State,
     released: bool,
     /// Boot-clock time at which the door was last released, or first seen.
-    released_at: Option<Duration>,
+    released_at: Option<BootTime>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -38,7 +39,7 @@ enum State {
 struct Open {
     forced: bool,
     /// Boot-clock time from which the open time counts; `None` while the door may stand open.
-    since: Option<Duration>,
+    since: Option<BootTime>,
     warned: bool,
     held: bool,
 }
@@ -47,7 +48,7 @@ impl Opening {
     /// Handles one step; returns true when the pre-alarm of `heldOpen` is due.
     pub(super) fn step(
         &mut self,
-        at: Duration,
+        at: BootTime,
         closed: Reading,
         array: &AuthorityArray,
         settings: &DoorSettings,
@@ -98,7 +99,7 @@ impl Opening {
     }
 
     /// Whether nothing releases the door now or did just before.
-    pub(super) fn is_unreleased(&self, at: Duration) -> bool {
+    pub(super) fn is_unreleased(&self, at: BootTime) -> bool {
         self.released_at
             .is_none_or(|released| released + GRACE < at)
     }
@@ -112,7 +113,7 @@ impl Opening {
     }
 
     /// When the state changes by time alone.
-    pub(super) fn poll_timeout(&self, settings: &DoorSettings) -> Option<Duration> {
+    pub(super) fn poll_timeout(&self, settings: &DoorSettings) -> Option<BootTime> {
         match &self.state {
             State::Open(open) if !open.held => {
                 let since = open.since?;
@@ -127,7 +128,7 @@ impl Opening {
     }
 }
 
-fn warning(since: Duration, settings: &DoorSettings) -> Duration {
+fn warning(since: BootTime, settings: &DoorSettings) -> BootTime {
     since
         + settings
             .held_open_time
@@ -137,6 +138,7 @@ fn warning(since: Duration, settings: &DoorSettings) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::at;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -145,8 +147,8 @@ mod tests {
         let (array, settings) = (AuthorityArray::new(Want::Locked), DoorSettings::default());
         for (late, forced) in [(Duration::ZERO, false), (Duration::from_nanos(1), true)] {
             let mut opening = Opening::default();
-            opening.step(SECOND, Some(true), &array, &settings);
-            opening.step(SECOND + GRACE + late, Some(false), &array, &settings);
+            opening.step(at(1), Some(true), &array, &settings);
+            opening.step(at(1) + GRACE + late, Some(false), &array, &settings);
             assert_eq!(opening.is_forced(), forced, "{late:?}");
         }
     }
@@ -156,9 +158,9 @@ mod tests {
         let (array, settings) = (AuthorityArray::new(Want::Locked), DoorSettings::default());
         let warns_after = settings.held_open_time - settings.pre_alarm_time;
         let mut opening = Opening::default();
-        let mut step = |at, closed| opening.step(at, closed, &array, &settings);
-        step(SECOND, Some(true));
-        let opened = SECOND * 10;
+        let mut step = |time, closed| opening.step(time, closed, &array, &settings);
+        step(at(1), Some(true));
+        let opened = at(10);
         assert!(!step(opened, Some(false)));
         assert!(step(opened + warns_after, Some(false)));
         assert!(!step(opened + warns_after + SECOND, None));

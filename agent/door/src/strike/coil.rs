@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::config::Duty;
+use crate::time::BootTime;
 
 /// Heat of one coil or motor.
 #[derive(Debug, Clone)]
@@ -13,14 +14,14 @@ pub(super) struct Coil {
     duty: Option<Duty>,
     /// In energised time, from zero to `max_on`.
     heat: Duration,
-    as_of: Duration,
+    as_of: BootTime,
     energised: bool,
 }
 
 impl Coil {
     /// The heat before the start is unknown: half of `max_on` is assumed, but at most what leaves
     /// `min_remaining` for one use.
-    pub(super) fn new(duty: Option<Duty>, at: Duration) -> Self {
+    pub(super) fn new(duty: Option<Duty>, at: BootTime) -> Self {
         let heat = duty.map_or(Duration::ZERO, |duty| {
             (duty.max_on / 2).min(duty.max_on.saturating_sub(duty.min_remaining))
         });
@@ -39,8 +40,8 @@ impl Coil {
     }
 
     /// Updates the heat to the time `at`.
-    pub(super) fn account(&mut self, at: Duration) {
-        let elapsed = at.saturating_sub(self.as_of);
+    pub(super) fn account(&mut self, at: BootTime) {
+        let elapsed = at.since(self.as_of);
         self.as_of = self.as_of.max(at);
         let Some(duty) = self.duty else {
             return;
@@ -73,7 +74,7 @@ impl Coil {
     }
 
     /// Time of the last update.
-    pub(super) fn as_of(&self) -> Duration {
+    pub(super) fn as_of(&self) -> BootTime {
         self.as_of
     }
 
@@ -88,12 +89,12 @@ impl Coil {
     }
 
     /// When [`Coil::is_rested`] becomes true, if it stays de-energised.
-    pub(super) fn rested_at(&self) -> Duration {
+    pub(super) fn rested_at(&self) -> BootTime {
         self.ready_at(self.duty.map_or(Duration::ZERO, |duty| duty.min_remaining))
     }
 
     /// When `length` of energised time is available, if it stays de-energised.
-    pub(super) fn ready_at(&self, length: Duration) -> Duration {
+    pub(super) fn ready_at(&self, length: Duration) -> BootTime {
         let missing = length.saturating_sub(self.remaining());
         let Some(duty) = self.duty else {
             return self.as_of;
@@ -101,7 +102,7 @@ impl Coil {
         let rest = scale(missing, duty.cool_down, duty.max_on);
         // Round up, so that `length` is available at the time returned.
         let rounding = Duration::from_nanos(u64::from(missing > Duration::ZERO));
-        self.as_of.saturating_add(rest + rounding)
+        self.as_of + (rest + rounding)
     }
 }
 
@@ -115,6 +116,7 @@ fn scale(length: Duration, by: Duration, of: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::at;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -126,32 +128,32 @@ mod tests {
             reserve: SECOND * 2,
             min_remaining: SECOND * 4,
         };
-        let mut coil = Coil::new(Some(duty), Duration::ZERO);
+        let mut coil = Coil::new(Some(duty), BootTime::default());
         assert_eq!(coil.remaining(), SECOND * 5);
         coil.set(true);
-        coil.account(SECOND * 4);
+        coil.account(at(4));
         assert_eq!(coil.remaining(), SECOND);
         coil.set(false);
         assert!(!coil.is_rested());
         let rested = coil.rested_at();
         assert!(
-            rested - SECOND * 13 < Duration::from_micros(1),
+            rested.since(at(13)) < Duration::from_micros(1),
             "{rested:?}"
         );
         coil.account(rested);
         assert!(coil.is_rested());
-        coil.account(SECOND * 100);
+        coil.account(at(100));
         assert_eq!(coil.remaining(), SECOND * 10);
         coil.set(true);
-        coil.account(SECOND * 200);
+        coil.account(at(200));
         assert_eq!(coil.remaining(), Duration::ZERO);
     }
 
     #[test]
     fn a_coil_for_continuous_duty_is_always_rested() {
-        let mut coil = Coil::new(None, Duration::ZERO);
+        let mut coil = Coil::new(None, BootTime::default());
         coil.set(true);
-        coil.account(SECOND * 1_000_000);
+        coil.account(at(1_000_000));
         assert!(coil.is_rested());
         assert_eq!(coil.remaining(), Duration::MAX);
     }
@@ -164,7 +166,7 @@ mod tests {
             reserve: SECOND * 2,
             min_remaining: SECOND * 4,
         };
-        let mut coil = Coil::new(Some(duty), Duration::ZERO);
+        let mut coil = Coil::new(Some(duty), BootTime::default());
         let longer = Duty {
             max_on: SECOND * 20,
             reserve: SECOND * 3,

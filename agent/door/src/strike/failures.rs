@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Failure;
 use crate::contract::Want;
+use crate::time::BootTime;
 
 /// Pause between attempts while an input at the door asks: fire release, exit button or reader.
 const PAUSE_AT_THE_DOOR: Duration = Duration::from_secs(2);
@@ -24,12 +25,12 @@ pub(super) struct Failures {
     pub(super) why: Failure,
     count: usize,
     /// Boot-clock time of the latest failure.
-    latest: Duration,
+    latest: BootTime,
 }
 
 impl Failures {
     /// `before` with one more failure; starts at one if the position differs.
-    pub(super) fn after(before: Option<Self>, toward: Want, why: Failure, at: Duration) -> Self {
+    pub(super) fn after(before: Option<Self>, toward: Want, why: Failure, at: BootTime) -> Self {
         let before = before.filter(|before| before.toward == toward);
         Self {
             toward,
@@ -40,7 +41,7 @@ impl Failures {
     }
 
     /// Boot-clock time of the next attempt.
-    pub(super) fn retry_at(self, at_the_door: bool) -> Duration {
+    pub(super) fn retry_at(self, at_the_door: bool) -> BootTime {
         let pause = match PAUSES.get(self.count - 1) {
             _ if at_the_door => PAUSE_AT_THE_DOOR,
             Some(pause) => *pause,

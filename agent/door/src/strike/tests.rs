@@ -6,6 +6,7 @@ use super::{Failure, Move, Outputs, Phase, Strike, StrikeInputs};
 use crate::Want::{self, Locked, Released};
 use crate::config::{DoorConfig, DoorSettings, FailMode, Fitted, StrikeConfig};
 use crate::strike::failures::Failures;
+use crate::time::{BootTime, at};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -17,7 +18,7 @@ fn inputs(want: Want, bonded: bool) -> StrikeInputs {
         retry_now: false,
         closed: Some(true),
         reads_open: false,
-        closed_since: Some(Duration::ZERO),
+        closed_since: Some(BootTime::default()),
         bonded: Some(bonded),
     }
 }
@@ -39,12 +40,12 @@ fn a_proven_movement_ends_the_failures_except_a_coil_at_its_limit() {
     ] {
         for want in [Locked, Released] {
             let config = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
-            let mut strike = Strike::new(&config, SECOND);
-            strike.failures = Some(Failures::after(None, want, why, SECOND));
+            let mut strike = Strike::new(&config, at(1));
+            strike.failures = Some(Failures::after(None, want, why, at(1)));
             let is_out = want == Locked;
             let motion = Move {
                 drive: None,
-                proof_by: SECOND * 5,
+                proof_by: at(5),
                 from: Some(is_out != moves),
             };
             strike.phase = if is_out {
@@ -52,8 +53,8 @@ fn a_proven_movement_ends_the_failures_except_a_coil_at_its_limit() {
             } else {
                 Phase::Releasing(motion)
             };
-            strike.advance(SECOND * 2, &inputs(want, is_out));
-            let since = SECOND * 2;
+            strike.advance(at(2), &inputs(want, is_out));
+            let since = at(2);
             let arrived = match want {
                 Locked => Phase::Locked { since },
                 Released => Phase::Released { since },
@@ -88,8 +89,8 @@ fn at_start_a_bolt_seen_out_is_locked_unless_locking_would_drive_it_into_an_open
         (safe, inputs(Locked, true), true),
     ] {
         let config = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
-        let mut strike = Strike::new(&config, SECOND);
-        strike.advance(SECOND, &inputs);
+        let mut strike = Strike::new(&config, at(1));
+        strike.advance(at(1), &inputs);
         assert_eq!(strike.is_thrown(), is_locked, "{config:?} {inputs:?}");
     }
 }
@@ -100,14 +101,14 @@ fn only_a_movement_from_the_other_position_ends_a_jam() {
     let config = DoorConfig::new(DoorSettings::default(), motor, Fitted::ALL).unwrap();
     // The bond reading at the start of a throw that is now seen out.
     for (from, is_jammed) in [(Some(false), false), (Some(true), true), (None, true)] {
-        let mut strike = Strike::new(&config, SECOND);
+        let mut strike = Strike::new(&config, at(1));
         strike.jammed = true;
         strike.phase = Phase::Locking(Move {
             drive: None,
-            proof_by: SECOND * 5,
+            proof_by: at(5),
             from,
         });
-        strike.advance(SECOND * 2, &inputs(Locked, true));
+        strike.advance(at(2), &inputs(Locked, true));
         assert!(strike.is_thrown());
         assert_eq!(strike.is_jammed(), is_jammed, "{from:?}");
     }
@@ -121,7 +122,7 @@ fn after_a_failed_release_a_bolt_without_a_bond_switch_is_thrown_again() {
     };
     let motor = StrikeConfig::motor_lock();
     let config = DoorConfig::new(DoorSettings::default(), motor, fitted).unwrap();
-    let mut strike = Strike::new(&config, SECOND);
+    let mut strike = Strike::new(&config, at(1));
     strike.phase = Phase::Failed {
         toward: Released,
         why: Failure::Exhausted,
@@ -130,7 +131,7 @@ fn after_a_failed_release_a_bolt_without_a_bond_switch_is_thrown_again() {
         bonded: None,
         ..inputs(Locked, false)
     };
-    strike.advance(SECOND * 2, &unknown);
+    strike.advance(at(2), &unknown);
     assert!(matches!(strike.phase, Phase::Locking(_)), "{strike:?}");
 }
 
@@ -152,15 +153,15 @@ fn a_coil_with_no_time_left_is_not_energised_for_an_input_at_the_door() {
         (Duration::ZERO, Outputs::DeEnergised),
         (SECOND, Outputs::Energised),
     ] {
-        let mut strike = Strike::new(&config, SECOND);
+        let mut strike = Strike::new(&config, at(1));
         strike.coil.set(true);
-        strike.coil.account(SECOND * 100);
+        strike.coil.account(at(100));
         strike.coil.set(false);
         strike.phase = Phase::Failed {
             toward: Released,
             why: Failure::Exhausted,
         };
-        strike.advance(SECOND * 100 + rest, &asked);
+        strike.advance(at(100) + rest, &asked);
         assert_eq!(strike.outputs(), outputs, "{rest:?}");
     }
 }

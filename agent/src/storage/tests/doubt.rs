@@ -52,7 +52,7 @@ impl TestDoor {
     /// Starts as the agent does.
     fn start(shared: &Storage, path: &Path, default: Want) -> Self {
         let now = Now {
-            boottime: Duration::from_secs(100),
+            boottime: Duration::from_secs(100).into(),
             boot_id: BootId::new(BOOT),
             wall: Some("2026-11-23T22:00:00Z".parse().unwrap()),
             quality: ClockQuality::Synchronized,
@@ -90,7 +90,7 @@ impl TestDoor {
 
     fn pass(&mut self, seconds: u64) {
         let time = Duration::from_secs(seconds);
-        self.now.boottime += time;
+        self.now.boottime = self.now.boottime + time;
         let time = SignedDuration::try_from(time).unwrap();
         self.now.wall = self.now.wall.map(|wall| wall.checked_add(time).unwrap());
     }

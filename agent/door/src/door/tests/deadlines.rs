@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::rig::{Rig, Step, bolt, config, magnet, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
+use crate::time::at;
 
 #[test]
 fn every_wait_has_a_deadline() {
@@ -173,7 +174,7 @@ fn every_wait_has_a_deadline() {
         let mut rig = Rig::run(door, steps);
         rig.run_until(rig.now.boottime);
         let due = rig.door.poll_timeout();
-        let due = due.map(|due| (due - Duration::from_secs(100)).as_millis());
+        let due = due.map(|due| due.since(at(100)).as_millis());
         assert_eq!(due, Some(u128::from(expected)), "{waits_for}");
     }
 }

@@ -13,7 +13,7 @@ use crate::door::{Action, Door, Ticket};
 use crate::event::EventKind;
 use crate::sensing::{Inputs, Reading};
 use crate::strike::Outputs;
-use crate::time::{BootId, ClockQuality, Now};
+use crate::time::{BootId, BootTime, ClockQuality, Now, at};
 
 /// A door with given readings, independent of its strike.
 struct Bench {
@@ -21,7 +21,7 @@ struct Bench {
     now: Now,
     inputs: Inputs,
     outputs: Outputs,
-    events: Vec<(Duration, EventKind)>,
+    events: Vec<(BootTime, EventKind)>,
 }
 
 const IDLE: Inputs = Inputs {
@@ -59,7 +59,7 @@ fn reading<'a>(inputs: &'a mut Inputs, input: &str) -> &'a mut Reading {
 impl Bench {
     fn new(config: DoorConfig) -> Self {
         let now = Now {
-            boottime: Duration::from_secs(100),
+            boottime: at(100),
             boot_id: BootId::new("boot-0"),
             wall: None,
             quality: ClockQuality::Unsynchronized,
@@ -492,9 +492,9 @@ fn chatter_records_a_start_one_count_per_minute_and_an_end() {
 
 #[test]
 fn a_fault_wakes_the_door_for_its_count_only_after_a_change() {
-    let due = |bench: &Bench, began: Duration| {
+    let due = |bench: &Bench, began: BootTime| {
         let due = bench.door.poll_timeout();
-        due.map(|due| (due - began).as_millis())
+        due.map(|due| due.since(began).as_millis())
     };
     let mut bench = Bench::new(magnet());
     bench.wait(6000);
@@ -612,9 +612,9 @@ proptest! {
             n += 1;
         }
         for minute in 0..3 {
-            let from = Duration::from_secs(100 + minute * 60);
-            let within = bench.events.iter().filter(|(at, _)| {
-                (from..from + Duration::from_secs(60)).contains(at)
+            let from = at(100 + minute * 60);
+            let within = bench.events.iter().filter(|(time, _)| {
+                (from..from + Duration::from_secs(60)).contains(time)
             });
             let mut by_subject: BTreeMap<String, usize> = BTreeMap::new();
             let mut all = 0;

@@ -3,6 +3,7 @@
 use super::rig::{Rig, Step, motor};
 use crate::Slot;
 use crate::Want::Locked;
+use crate::time::at;
 
 #[test]
 fn a_reset_counts_only_after_it_was_seen_idle_since_the_latch() {
@@ -39,7 +40,7 @@ fn a_reset_counts_only_after_it_was_seen_idle_since_the_latch() {
         for step in scenario {
             let start = if matches!(step, Step::Reboot) { 100 } else { 0 };
             rig.act(step);
-            let end = rig.now.boottime.max(std::time::Duration::from_secs(start));
+            let end = rig.now.boottime.max(at(start));
             rig.run_until(end + std::time::Duration::from_secs(10));
         }
         let slot = rig.door.authority().get(Slot::FireRelease);

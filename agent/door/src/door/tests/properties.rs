@@ -12,6 +12,7 @@ use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
 use crate::contract::{Alarm, Mode};
 use crate::desired::DesiredMode;
 use crate::strike::Outputs;
+use crate::time::BootTime;
 
 /// A bond time, and time for anything else in progress.
 const LONG: u64 = 30_000;
@@ -386,7 +387,7 @@ proptest! {
     fn everything_temporary_has_a_deadline(config in door(), scenario in scenario()) {
         watch(config, &scenario, |rig, _| {
             let due = rig.door.poll_timeout();
-            let by = |limit: Duration| due.is_some_and(|due| due <= limit);
+            let by = |limit: BootTime| due.is_some_and(|due| due <= limit);
             for (slot, entry) in rig.door.authority().entries() {
                 let temporary = matches!(slot.number(), 2 | 3 | 7);
                 assert!(!temporary || entry.expiry.is_some(), "{slot:?} has no end");

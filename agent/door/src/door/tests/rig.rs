@@ -12,7 +12,7 @@ use crate::event::EventKind;
 use crate::saved::SavedDoor;
 use crate::sensing::Inputs;
 use crate::strike::Outputs;
-use crate::time::{BootId, ClockQuality, Now};
+use crate::time::{BootId, BootTime, ClockQuality, Now, at};
 
 /// How long the bolt takes from one end to the other.
 const TRAVEL: Duration = Duration::from_millis(600);
@@ -68,7 +68,7 @@ pub(super) struct Rig {
     /// How far the bolt is out, in travel time.
     pub(super) bolt: Duration,
     pub(super) outputs: Outputs,
-    last_read: Duration,
+    last_read: BootTime,
     disk: Option<SavedDoor>,
     slow_disk: bool,
     waiting: VecDeque<(Generation, SavedDoor)>,
@@ -120,7 +120,7 @@ impl Rig {
     /// Times of steps count from there.
     pub(super) fn new(config: DoorConfig) -> Self {
         let now = Now {
-            boottime: Duration::from_secs(100),
+            boottime: at(100),
             boot_id: BootId::new("boot-0"),
             wall: Some("2026-01-01T00:00:00Z".parse().unwrap()),
             quality: ClockQuality::Unsynchronized,
@@ -232,7 +232,7 @@ impl Rig {
             Step::Reboot => {
                 self.boots += 1;
                 self.now.boot_id = BootId::new(&format!("boot-{}", self.boots));
-                self.now.boottime = Duration::from_secs(100);
+                self.now.boottime = at(100);
                 self.now.quality = ClockQuality::Unsynchronized;
                 self.restart();
             }
@@ -260,7 +260,8 @@ impl Rig {
     }
 
     /// Lets time pass; the door is called at its timeouts and when a reading changes.
-    pub(super) fn run_until(&mut self, end: Duration) {
+    pub(super) fn run_until(&mut self, end: impl Into<BootTime>) {
+        let end = end.into();
         let mut steps = 0;
         loop {
             steps += 1;
@@ -296,8 +297,8 @@ impl Rig {
         }
     }
 
-    fn pass(&mut self, to: Duration) {
-        let passed = to.saturating_sub(self.now.boottime);
+    fn pass(&mut self, to: BootTime) {
+        let passed = to.since(self.now.boottime);
         self.now.boottime = to;
         self.now.wall = self.now.wall.map(|wall| {
             wall.checked_add(jiff::SignedDuration::try_from(passed).unwrap())
@@ -338,7 +339,7 @@ impl Rig {
         }
     }
 
-    fn bolt_arrives(&self) -> Option<Duration> {
+    fn bolt_arrives(&self) -> Option<BootTime> {
         let left = match self.direction()? {
             true => TRAVEL - self.bolt,
             false => self.bolt,
@@ -450,7 +451,7 @@ impl Rig {
 
     /// Milliseconds since the scenario began.
     fn time(&self) -> u128 {
-        (self.now.boottime - Duration::from_secs(100)).as_millis()
+        self.now.boottime.since(at(100)).as_millis()
     }
 
     pub(super) fn status(&self) -> String {

@@ -12,7 +12,7 @@ use crate::desired::DesiredMode;
 use crate::door::{Action, Door};
 use crate::event::{DropReason, EventKind};
 use crate::saved::SavedDoor;
-use crate::time::{BootId, ClockQuality};
+use crate::time::{BootId, ClockQuality, at};
 use crate::{Slot, Want};
 
 fn saved(slots: &Value, settings: &Value) -> SavedDoor {
@@ -343,7 +343,7 @@ fn after_a_reboot_an_entry_ends_by_the_clock_but_keeps_at_most_its_remaining_tim
         now.quality = ClockQuality::Synchronized;
         let (door, _) = Door::new(motor(Locked), Some(&saved(&slots, &json!({}))), &now);
         let grant = door.authority().get(Slot::OperatorGrant).unwrap();
-        let expected = Duration::from_secs(ends);
+        let expected = at(ends);
         assert_eq!(
             grant.expiry.map(|expiry| expiry.ends()),
             Some(expected),
