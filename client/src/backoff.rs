@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use iothub_protocol::ErrorCode;
-use rand::Rng as _;
+use rand::RngExt as _;
 
 use super::RetryPolicy;
 use super::error::{ClientError, ErrorResponse};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::Rng;
+use rand::RngExt;
 
 /// Share of a token's lifetime after which the connection is renewed, drawn per token so that a
 /// fleet spreads out.
@@ -28,7 +28,7 @@ impl BackOff {
         }
     }
 
-    pub(super) fn next(&mut self, rng: &mut impl Rng) -> Duration {
+    pub(super) fn next(&mut self, rng: &mut impl RngExt) -> Duration {
         let wait = self.ceiling.mul_f64(rng.random::<f64>());
         self.ceiling = (self.ceiling * 2).min(self.max);
         wait
@@ -53,7 +53,7 @@ pub(super) struct Renewal {
 }
 
 impl Renewal {
-    pub(super) fn of_token(lifetime: Duration, rng: &mut impl Rng) -> Self {
+    pub(super) fn of_token(lifetime: Duration, rng: &mut impl RngExt) -> Self {
         Self {
             from: lifetime.mul_f64(rng.random_range(RENEW_BETWEEN)),
             latest: lifetime.mul_f64(RENEW_LATEST),

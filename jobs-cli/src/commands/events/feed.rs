@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use iothub_client::{ClientError, EventStream, EventStreamItem};
 use iothub_protocol::ErrorCode;
 use iothub_protocol::event::EventRequest;
-use rand::Rng as _;
+use rand::RngExt as _;
 
 use crate::commands::jobs::follow::is_temporary;
 use crate::exit_status::ExitStatus;

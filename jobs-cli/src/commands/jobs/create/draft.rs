@@ -9,7 +9,7 @@ use iothub_client::ClientError;
 use iothub_protocol::job::{JobAction, JobRequest, JobResponse};
 use iothub_protocol::{ErrorCode, JobId};
 use jiff::Timestamp;
-use rand::Rng as _;
+use rand::RngExt as _;
 
 use super::refuse_unknown;
 use crate::cli::jobs::ScheduleArgs;
