@@ -295,7 +295,7 @@ fn set_validity(parameters: &mut CertificateParams, now: Timestamp, days: i64) {
         let seconds = now.as_second().saturating_add(offset * DAY_SECONDS);
         let date = Timestamp::from_second(seconds)
             .unwrap_or(now)
-            .to_zoned(TimeZone::UTC)
+            .to_zoned_datetime(TimeZone::UTC)
             .date();
         let part = |value: i8| u8::try_from(value).expect("months and days are positive");
         rcgen::date_time_ymd(i32::from(date.year()), part(date.month()), part(date.day()))

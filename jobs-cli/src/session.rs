@@ -9,7 +9,7 @@ use iothub_protocol::query;
 use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, ErrorCode};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, Zoned};
+use jiff::{SignedDuration, Timestamp, ZonedDateTime};
 
 use crate::cli::Global;
 use crate::config::{self, Contexts};
@@ -106,9 +106,9 @@ impl Session {
     }
 
     /// The time of the hub's clock in the zone of the session.
-    pub(crate) async fn now(&self) -> Result<Zoned, ClientError> {
+    pub(crate) async fn now(&self) -> Result<ZonedDateTime, ClientError> {
         self.hub.ask_time().await?;
-        Ok(self.hub.now().to_zoned(self.zone.clone()))
+        Ok(self.hub.now().to_zoned_datetime(self.zone.clone()))
     }
 
     /// Parses a time argument such as `--at`; now is the hub's time.
@@ -122,7 +122,7 @@ impl Session {
         };
         // A malformed time needs no request. A time that is past by the local clock may not be past
         // by the hub's.
-        match TimeArg::parse(text, &self.hub.now().to_zoned(self.zone.clone())) {
+        match TimeArg::parse(text, &self.hub.now().to_zoned_datetime(self.zone.clone())) {
             Ok(_) | Err(TimeArgError::Past(..)) => {}
             Err(error) => return Err(failure(error).into()),
         }
@@ -193,7 +193,11 @@ fn clock_warning(
     hub: Timestamp,
     zone: &TimeZone,
 ) -> String {
-    let on_clock = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%F %T %Z").to_string();
+    let on_clock = |at: Timestamp| {
+        at.to_zoned_datetime(zone.clone())
+            .strftime("%F %T %Z")
+            .to_string()
+    };
     format!(
         "this machine's clock is {}: {} here, {} there; doorctl uses the hub's clock",
         clock_difference(ahead),

@@ -7,7 +7,7 @@ pub(crate) mod since;
 use door_core::contract::duration;
 use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{SignedDuration, Timestamp, ToSpan as _, Zoned};
+use jiff::{SignedDuration, Timestamp, ToSpan as _, ZonedDateTime};
 
 /// The accepted forms, for error messages.
 pub(crate) const EXPECTED: &str = "now, +10s, 22:00, today 22:00, tomorrow 06:30, friday 18:00, \
@@ -18,7 +18,7 @@ pub(crate) const EXPECTED: &str = "now, +10s, 22:00, today 22:00, tomorrow 06:30
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TimeArg {
     /// The time in the zone of the argument.
-    pub(crate) when: Zoned,
+    pub(crate) when: ZonedDateTime,
     /// What may surprise: a clock change, or that the time is tomorrow.
     pub(crate) note: Option<String>,
     pub(crate) given: TimeForm,
@@ -64,7 +64,7 @@ pub(crate) enum TimeArgError {
 
 impl TimeArg {
     /// Parses `text`; `now` is in the operator's time zone.
-    pub(crate) fn parse(text: &str, now: &Zoned) -> Result<Self, TimeArgError> {
+    pub(crate) fn parse(text: &str, now: &ZonedDateTime) -> Result<Self, TimeArgError> {
         let text = text.trim();
         if text.eq_ignore_ascii_case("now") {
             return Ok(Self {
@@ -90,7 +90,7 @@ impl TimeArg {
         Ok(at)
     }
 
-    fn plain(when: Zoned) -> Self {
+    fn plain(when: ZonedDateTime) -> Self {
         Self {
             when,
             note: None,
@@ -99,7 +99,7 @@ impl TimeArg {
     }
 
     /// `[DAY] TIME [ZONE]`.
-    fn civil(text: &str, now: &Zoned) -> Result<Self, TimeArgError> {
+    fn civil(text: &str, now: &ZonedDateTime) -> Result<Self, TimeArgError> {
         let mut words: Vec<&str> = text.split_whitespace().collect();
         if !text.contains(':') || text.contains('[') {
             return Err(TimeArgError::Malformed);
@@ -154,14 +154,14 @@ impl TimeArg {
 }
 
 /// RFC 3339, or RFC 9557 with a zone in brackets that matches the offset.
-fn absolute(text: &str, now: &Zoned) -> Option<Zoned> {
-    (text.parse::<Zoned>().ok()).or_else(|| {
+fn absolute(text: &str, now: &ZonedDateTime) -> Option<ZonedDateTime> {
+    (text.parse::<ZonedDateTime>().ok()).or_else(|| {
         // `Timestamp` ignores the brackets.
         let instant = text
             .parse::<Timestamp>()
             .ok()
             .filter(|_| !text.contains('['))?;
-        Some(instant.to_zoned(now.time_zone().clone()))
+        Some(instant.to_zoned_datetime(now.time_zone().clone()))
     })
 }
 
@@ -217,7 +217,7 @@ pub(crate) fn countdown(then: Timestamp, now: Timestamp) -> String {
 }
 
 /// A time in its zone and in UTC.
-pub(crate) fn describe(when: &Zoned) -> String {
+pub(crate) fn describe(when: &ZonedDateTime) -> String {
     let utc = when.with_time_zone(TimeZone::UTC);
     if when.offset() == utc.offset() {
         return when.strftime("%a %F %T UTC").to_string();
@@ -234,7 +234,7 @@ pub(crate) fn describe(when: &Zoned) -> String {
 }
 
 /// A time in its zone, for lists.
-pub(crate) fn on_clock(when: &Zoned) -> String {
+pub(crate) fn on_clock(when: &ZonedDateTime) -> String {
     when.strftime("%F %T").to_string()
 }
 
@@ -291,11 +291,11 @@ fn weekday(name: &str) -> Option<Weekday> {
 }
 
 /// Resolves a wall clock time that a clock change may skip or repeat.
-fn resolve(wall: DateTime, now: &Zoned) -> TimeArg {
+fn resolve(wall: DateTime, now: &ZonedDateTime) -> TimeArg {
     let zone = now.time_zone();
-    let ambiguous = zone.to_ambiguous_zoned(wall);
+    let ambiguous = zone.to_ambiguous_zoned_datetime(wall);
     let offset = ambiguous.offset();
-    let clocks = |when: &Zoned| when.strftime("%T %Z").to_string();
+    let clocks = |when: &ZonedDateTime| when.strftime("%T %Z").to_string();
     let resolved = match offset {
         // The earlier of two, unless it has passed and the later has not.
         AmbiguousOffset::Fold { .. } => ambiguous.clone().earlier().and_then(|first| {
@@ -308,7 +308,7 @@ fn resolve(wall: DateTime, now: &Zoned) -> TimeArg {
     };
     let Ok(when) = resolved else {
         // Out of range: treated as past.
-        return TimeArg::plain(Timestamp::MIN.to_zoned(TimeZone::UTC));
+        return TimeArg::plain(Timestamp::MIN.to_zoned_datetime(TimeZone::UTC));
     };
     let name = zone.iana_name().unwrap_or("this zone");
     let note = match offset {

@@ -31,7 +31,9 @@ pub fn parse(text: &str) -> Result<Timestamp, TimeError> {
         return Ok(timestamp);
     }
     let local: DateTime = text.parse().map_err(|_| error())?;
-    let zoned = local.to_zoned(TimeZone::UTC).map_err(|_| error())?;
+    let zoned = local
+        .to_zoned_datetime(TimeZone::UTC)
+        .map_err(|_| error())?;
     Ok(zoned.timestamp())
 }
 

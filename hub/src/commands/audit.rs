@@ -148,9 +148,7 @@ mod tests {
         let given = since("2026-11-23T22:00:00Z").expect("a time");
         assert_eq!(given.to_string(), "2026-11-23T22:00:00Z");
         let ago = since("1d12h").expect("a span");
-        let hours = (Timestamp::now() - ago)
-            .total(jiff::Unit::Hour)
-            .expect("hours");
+        let hours = (Timestamp::now() - ago).as_secs_f64() / 3600.0;
         assert!((hours - 36.0).abs() < 0.1, "{hours}");
         for wrong in ["yesterday", "", "-2h", "2h ago"] {
             assert!(since(wrong).is_err(), "{wrong}");

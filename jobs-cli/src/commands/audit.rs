@@ -71,7 +71,7 @@ struct AuditLine<'a> {
 impl<'a> AuditLine<'a> {
     fn new(entry: &'a AuditEntry, zone: &TimeZone, format: Format) -> Self {
         let time = match format {
-            Format::Table => on_clock(&entry.time.to_zoned(zone.clone())),
+            Format::Table => on_clock(&entry.time.to_zoned_datetime(zone.clone())),
             _ => time::format(entry.time),
         };
         Self { entry, time }

@@ -170,7 +170,7 @@ async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     acknowledge::read_once(&job, &mut rows, session).await?;
     print_report(&job, &rows, wanted, &session.printer)?;
     if let Some(start) = job.start_time.filter(|_| !job.status.is_over()) {
-        let start = start.to_zoned(session.zone.clone());
+        let start = start.to_zoned_datetime(session.zone.clone());
         session.printer.say(format!(
             "starts {}, {}",
             time::describe(&start),
@@ -292,7 +292,9 @@ impl JobRow {
             (None, JobType::ScheduleUpdateTwin) => "twin".to_owned(),
             (None, other) => other.to_string(),
         };
-        let start = job.start_time.map(|start| start.to_zoned(zone.clone()));
+        let start = job
+            .start_time
+            .map(|start| start.to_zoned_datetime(zone.clone()));
         let counts = job.device_job_statistics;
         let count = |of: fn(&iothub_protocol::job::DeviceJobStatistics) -> u64| {
             counts

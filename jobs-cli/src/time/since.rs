@@ -1,7 +1,7 @@
 //! The times of `--since`. They are past, so a clock time is its last occurrence.
 
 use jiff::civil::Date;
-use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan as _, Zoned};
+use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan as _, ZonedDateTime};
 
 use super::{absolute, describe, parse_clock, resolve, roughly, weekday};
 
@@ -26,7 +26,7 @@ pub(crate) enum SinceError {
 }
 
 /// Parses `text`; `now` is in the operator's time zone.
-pub(crate) fn since(text: &str, now: &Zoned) -> Result<Timestamp, SinceError> {
+pub(crate) fn since(text: &str, now: &ZonedDateTime) -> Result<Timestamp, SinceError> {
     let text = text.trim();
     let when = match absolute(text, now).or_else(|| ago(text, now)) {
         Some(when) => when,
@@ -46,7 +46,7 @@ pub(crate) fn since(text: &str, now: &Zoned) -> Result<Timestamp, SinceError> {
 }
 
 /// `90m`, `1d12h`; a day has 24 hours.
-fn ago(text: &str, now: &Zoned) -> Option<Zoned> {
+fn ago(text: &str, now: &ZonedDateTime) -> Option<ZonedDateTime> {
     let span = text.parse::<Span>().ok()?;
     let ago = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     (!ago.is_negative())
@@ -55,7 +55,7 @@ fn ago(text: &str, now: &Zoned) -> Option<Zoned> {
 }
 
 /// `[DAY] TIME`.
-fn parse_wall_time(text: &str, now: &Zoned) -> Result<Zoned, SinceError> {
+fn parse_wall_time(text: &str, now: &ZonedDateTime) -> Result<ZonedDateTime, SinceError> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let malformed = |_| SinceError::Malformed;
     match words[..] {
@@ -93,7 +93,7 @@ mod tests {
 
     fn from(text: &str) -> Result<String, String> {
         // A Monday evening in winter.
-        let now: Zoned = "2026-11-23T21:15:00+01:00[Europe/Berlin]".parse().unwrap();
+        let now: ZonedDateTime = "2026-11-23T21:15:00+01:00[Europe/Berlin]".parse().unwrap();
         let since = since(text, &now).map_err(|error| error.to_string())?;
         Ok(since.to_string())
     }

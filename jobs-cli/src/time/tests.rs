@@ -1,9 +1,9 @@
 use super::*;
 
 /// A Monday evening in winter.
-fn now(zone: &str) -> Zoned {
+fn now(zone: &str) -> ZonedDateTime {
     "2026-11-23T21:15:00+01:00[Europe/Berlin]"
-        .parse::<Zoned>()
+        .parse::<ZonedDateTime>()
         .unwrap()
         .with_time_zone(TimeZone::get(zone).unwrap())
 }
@@ -12,7 +12,7 @@ fn at(text: &str) -> Result<String, String> {
     at_from(text, &now("Europe/Berlin"))
 }
 
-fn at_from(text: &str, now: &Zoned) -> Result<String, String> {
+fn at_from(text: &str, now: &ZonedDateTime) -> Result<String, String> {
     match TimeArg::parse(text, now) {
         Ok(at) => Ok(at.when.to_string()),
         Err(error) => Err(error.to_string()),
@@ -129,7 +129,7 @@ fn an_hour_that_comes_twice_gets_a_note_and_either_can_be_chosen() {
     for (chosen, utc) in [("+02", "00:30:00"), ("+01", "01:30:00")] {
         let at = at_from(&format!("2026-10-25T02:30:00{chosen}"), &before).unwrap();
         assert_eq!(
-            at.parse::<Zoned>().unwrap().timestamp().to_string(),
+            at.parse::<ZonedDateTime>().unwrap().timestamp().to_string(),
             format!("2026-10-25T{utc}Z")
         );
     }
@@ -182,7 +182,7 @@ fn with_an_unknown_zone_only_times_that_need_none_are_accepted() {
     let berlin = now("Europe/Berlin");
     let posix = berlin.with_time_zone(zone("CET-1CEST,M3.5.0,M10.5.0/3").unwrap());
     let unknown = berlin.with_time_zone(TimeZone::unknown());
-    let instant = |now: &Zoned, text: &str| {
+    let instant = |now: &ZonedDateTime, text: &str| {
         TimeArg::parse(text, now).map(|at| at.when.timestamp().to_string())
     };
     // The time in a known zone, IANA or POSIX, and whether it is valid with an unknown zone.

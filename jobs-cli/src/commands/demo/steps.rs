@@ -416,5 +416,7 @@ fn whole_second(environment: &Environment, ahead: Duration) -> anyhow::Result<Ti
 
 /// A time of day in this machine's zone.
 fn clock(at: Timestamp) -> String {
-    at.to_zoned(TimeZone::system()).strftime("%T").to_string()
+    at.to_zoned_datetime(TimeZone::system())
+        .strftime("%T")
+        .to_string()
 }

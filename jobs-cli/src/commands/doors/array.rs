@@ -133,7 +133,7 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
         .map(|entry| {
             let end = match entry.until {
                 Some(until) => {
-                    let at = time::describe(&until.to_zoned(zone.clone()));
+                    let at = time::describe(&until.to_zoned_datetime(zone.clone()));
                     format!("{at}, {}", time::countdown(until, now))
                 }
                 None => "no end given".to_owned(),

@@ -155,7 +155,7 @@ impl DoorReport {
                 until.map_or(String::new(), |until: Timestamp| {
                     format!(
                         ", until {}",
-                        time::describe(&until.to_zoned(session.zone.clone()))
+                        time::describe(&until.to_zoned_datetime(session.zone.clone()))
                     )
                 })
             }),
@@ -171,7 +171,7 @@ impl DoorReport {
                 let ago = time::roughly(now.duration_since(at).max(jiff::SignedDuration::ZERO));
                 format!(
                     "{} ({ago} ago)",
-                    time::describe(&at.to_zoned(session.zone.clone()))
+                    time::describe(&at.to_zoned_datetime(session.zone.clone()))
                 )
             }),
             ..report

@@ -127,7 +127,7 @@ fn message(event: &HubEvent, zone: &TimeZone) -> String {
     if let Some(at) = happened(body).filter(|at| is_late(event.time, *at)) {
         parts.push(format!(
             "(happened {})",
-            on_clock(&at.to_zoned(zone.clone()))
+            on_clock(&at.to_zoned_datetime(zone.clone()))
         ));
     }
     parts.join(" ")

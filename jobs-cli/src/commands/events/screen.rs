@@ -132,7 +132,7 @@ impl Screen {
 
     fn cells(&self, event: &HubEvent) -> [Cell; COLUMNS.len() + 1] {
         [
-            on_clock(&event.time.to_zoned(self.zone.clone())).into(),
+            on_clock(&event.time.to_zoned_datetime(self.zone.clone())).into(),
             printable(event.device_id.as_deref().unwrap_or("-")).into(),
             Cell::toned(
                 describe::shortened(describe::name(event), MAX_NAME_LEN),

@@ -184,7 +184,7 @@ fn warn_of_conflicts(conflicts: &[Conflict], session: &Session) {
             conflict.job,
             conflict.what,
             conflict.doors.len(),
-            describe(&conflict.start.to_zoned(session.zone.clone())),
+            describe(&conflict.start.to_zoned_datetime(session.zone.clone())),
             first_names(&conflict.doors)
         ));
     }

@@ -156,7 +156,7 @@ fn repeated_action(
     let mut payload: Value = serde_json::from_str(payload.get()).context("the job's payload")?;
     let end = explicit_end(&payload).or_else(|| latest_end(job, &payload));
     if let Some(until) = end.filter(|until| *until <= draft.start()) {
-        let until = time::describe(&until.to_zoned(session.zone.clone()));
+        let until = time::describe(&until.to_zoned_datetime(session.zone.clone()));
         return Err(too_late_error(&job.job_id, &until).into());
     }
     extend_validity(&mut payload, draft.start_plus(args.schedule.max_execution)?);

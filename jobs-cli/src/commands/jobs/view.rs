@@ -173,7 +173,10 @@ fn waiting_text(job: &JobResponse, rows: &[OutcomeRow], tally: Tally, zone: &Tim
     };
     let until = waiting_rows().filter_map(|row| timeout_of(job, row)).max();
     let until = until.map_or(String::new(), |until| {
-        format!("until {} ", until.to_zoned(zone.clone()).strftime("%T"))
+        format!(
+            "until {} ",
+            until.to_zoned_datetime(zone.clone()).strftime("%T")
+        )
     });
     format!(
         "{} of {} done; waiting {until}for {names}; Ctrl-C leaves the job running",
