@@ -60,14 +60,12 @@ fn is_retryable(error: &ClientError, retry: RetryPolicy) -> bool {
             ..
         }) => false,
         ClientError::Refused(ErrorResponse { status: 429, .. }) => true,
-        ClientError::Refused(ErrorResponse {
-            status: 500..=599, ..
-        }) => retry == RetryPolicy::Idempotent,
-        // The server closed an idle connection. A failure to connect is reported at once.
+        // Reported at once. A server that closes an idle connection is another matter.
         ClientError::Unreachable {
-            connected: true, ..
-        } => retry == RetryPolicy::Idempotent,
-        _ => false,
+            connected: false, ..
+        }
+        | ClientError::TimedOut { .. } => false,
+        _ => retry == RetryPolicy::Idempotent && error.is_transient(),
     }
 }
 

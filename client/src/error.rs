@@ -112,6 +112,15 @@ impl ClientError {
             _ => None,
         }
     }
+
+    /// Whether the error may go away by itself soon.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } => true,
+            _ => matches!(self.status(), Some(429 | 500..=599)),
+        }
+    }
 }
 
 /// An error response of the hub, in either of IoT Hub's two formats.

@@ -8,7 +8,6 @@ use iothub_protocol::ErrorCode;
 use iothub_protocol::event::EventRequest;
 use rand::RngExt as _;
 
-use crate::commands::jobs::follow::is_temporary;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::{Session, explain_rights};
@@ -97,7 +96,7 @@ impl<'a> Feed<'a> {
 
     /// Whether to retry after this error.
     fn may_retry(&self, error: &ClientError) -> bool {
-        is_temporary(error) && self.may_reconnect()
+        error.is_transient() && self.may_reconnect()
     }
 
     fn may_reconnect(&self) -> bool {

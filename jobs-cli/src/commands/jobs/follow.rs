@@ -118,7 +118,7 @@ pub(crate) async fn follow(
                         return Err(job_missing_error(id, job.as_ref()).into());
                     }
                 }
-                Err(error) if is_temporary(&error) => {
+                Err(error) if error.is_transient() => {
                     let since = *away_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > MAX_HUB_ABSENCE {
                         return Err(error.into());
@@ -223,13 +223,5 @@ fn poll_interval(job: Option<&JobResponse>, intervals: PollIntervals, now: Times
         }
         // Polled at every tick.
         _ => Duration::ZERO,
-    }
-}
-
-/// Whether the error may go away by itself soon.
-pub(crate) fn is_temporary(error: &ClientError) -> bool {
-    match error {
-        ClientError::Unreachable { .. } | ClientError::TimedOut { .. } => true,
-        _ => matches!(error.status(), Some(429 | 500..=599)),
     }
 }
