@@ -20,6 +20,7 @@ use clap_complete::Shell;
 use door_core::contract::duration;
 
 use crate::printer::Format;
+use crate::time;
 
 /// Schedule fleet-wide jobs on doors and track the outcome of each door.
 #[derive(Debug, Parser)]
@@ -162,7 +163,9 @@ fn reason(text: &str) -> Result<String, String> {
 
 /// Parses a duration greater than zero.
 pub(crate) fn period(text: &str) -> Result<Duration, String> {
-    duration::parse(text).map_err(|error| format!("{error}; expected {}", duration::EXPECTED))
+    duration::with_unit(text)
+        .and_then(duration::parse)
+        .map_err(|error| format!("{error}; expected {}", time::LENGTH_EXPECTED))
 }
 
 /// Parses a duration that may be zero: `0`, `0s`.

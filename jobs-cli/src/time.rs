@@ -14,6 +14,10 @@ pub(crate) const EXPECTED: &str = "now, +10s, 22:00, today 22:00, tomorrow 06:30
      2026-11-23 22:00 (a zone such as Europe/Berlin may follow), or RFC 3339 such as \
      2026-11-23T22:00:00+01:00";
 
+/// The accepted lengths of time, for error messages.
+pub(crate) const LENGTH_EXPECTED: &str =
+    "a duration such as 10m, 1h30m, '10 min', 7d or PT10M, above zero and at most 7 days";
+
 /// A parsed time argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TimeArg {
@@ -42,7 +46,7 @@ pub(crate) enum TimeArgError {
     #[error("not a time; expected {EXPECTED}")]
     Malformed,
     /// `+` with an invalid duration.
-    #[error("{0}; after `+` expected {expected}", expected = duration::EXPECTED)]
+    #[error("{0}; after `+` expected {LENGTH_EXPECTED}")]
     Duration(duration::DurationError),
     /// Unknown time zone.
     #[error(
@@ -73,7 +77,9 @@ impl TimeArg {
             });
         }
         if let Some(after) = text.strip_prefix('+') {
-            let after = duration::parse(after.trim()).map_err(TimeArgError::Duration)?;
+            let after = duration::with_unit(after)
+                .and_then(duration::parse)
+                .map_err(TimeArgError::Duration)?;
             return Ok(Self {
                 given: TimeForm::After,
                 ..Self::plain(now.saturating_add(after))

@@ -2,10 +2,12 @@
 //! (`2020-01-06T21:44:00.8884134Z`).
 //!
 //! Reading accepts any offset; a time without an offset is UTC, as in the official clients.
+//!
+//! [`parse_length`] reads how long ago something was, on command lines.
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 /// Why a text is not a timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +39,39 @@ pub fn parse(text: &str) -> Result<Timestamp, TimeError> {
     Ok(zoned.timestamp())
 }
 
+/// Why a text is not a length of time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LengthError {
+    /// Only digits.
+    #[error("{0} has no unit: write {0}s or 10m")]
+    NoUnit(String),
+    /// Anything else, also a negative length.
+    #[error("not a length of time; expected one such as 90m, 24h or 7d")]
+    Malformed,
+}
+
+/// Parses a length of time as people write it: `90m`, `1h 30m`, `10 min`, `PT10M`; a day has 24
+/// hours. Zero is allowed.
+///
+/// # Errors
+///
+/// If the text is none, has no unit or is negative.
+pub fn parse_length(text: &str) -> Result<SignedDuration, LengthError> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(LengthError::NoUnit(text.to_owned()));
+    }
+    // `10:00:00` is a length of time to jiff and a time of day to people.
+    let span = text.parse::<Span>().ok().filter(|_| !text.contains(':'));
+    span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok())
+        .filter(|length| !length.is_negative())
+        .ok_or(LengthError::Malformed)
+}
+
 /// Formats a timestamp, truncated to 100 ns, without trailing zeros.
 #[must_use]
 pub fn format(timestamp: Timestamp) -> String {
     let beyond = timestamp.subsec_nanosecond().rem_euclid(100);
-    let cut = timestamp - jiff::SignedDuration::from_nanos(i64::from(beyond));
+    let cut = timestamp - SignedDuration::from_nanos(i64::from(beyond));
     cut.to_string()
 }
 

@@ -546,8 +546,8 @@ fn default_bond_time() -> Duration {
 
 const EXPECTED_TIME: &str = "a duration such as 250ms, 5s or 1m30s, above zero";
 
-/// Deserializes a time of the configuration: a duration as in [`duration::parse`], or milliseconds
-/// (`250ms`), since some times are shorter than a second.
+/// Deserializes a time of the configuration: a duration as in [`duration::parse`], in whole
+/// milliseconds, since some times are shorter than a second.
 ///
 /// # Errors
 /// Serde's error, with the text and what was expected.
@@ -558,14 +558,8 @@ pub fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 }
 
 fn parse_time(text: &str) -> Option<Duration> {
-    let milliseconds = text
-        .strip_suffix("ms")
-        .and_then(|number| number.trim_end().parse().ok())
-        .filter(|number| *number > 0)
-        .map(Duration::from_millis);
-    milliseconds
-        .filter(|time| *time <= duration::MAX)
-        .or_else(|| duration::parse(text).ok())
+    let time = duration::parse_precise(text).ok()?;
+    (time.subsec_nanos() % 1_000_000 == 0).then_some(time)
 }
 
 fn optional_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use door_agent::selftest::{Person, SelfTest};
 use door_agent::service::Signals;
 use door_agent::{AgentConfig, gpio};
+use door_core::contract::duration::with_unit;
 use tokio::runtime;
 
 /// Exit status when nothing is wrong but something was skipped.
@@ -25,6 +26,7 @@ pub(crate) struct Options {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
+    with_unit(text).map_err(|error| error.to_string())?;
     gpio::simulated::parse_time(text)
         .ok_or_else(|| "expected a time such as 500ms, 30s or 2m".to_owned())
 }

@@ -496,6 +496,21 @@ fn every_time_requires_a_unit_and_has_limits() {
 }
 
 #[test]
+fn takes_the_lengths_of_time_that_all_programs_take() {
+    for row in include_str!("../../../testing/lengths.tsv").lines() {
+        let (text, seconds) = row.split_once('\t').unwrap();
+        let expected = seconds.parse().ok().map(Duration::from_secs);
+        let config = with_time("hub.sas_lifetime", &format!("\"{text}\"")).load(&[]);
+        assert_eq!(
+            config.ok().map(|config| config.hub.sas_lifetime),
+            expected,
+            "{text}"
+        );
+        assert_eq!(crate::gpio::simulated::parse_time(text), expected, "{text}");
+    }
+}
+
+#[test]
 fn every_time_in_the_example_has_limits() {
     let example = include_str!("../../../deploy/examples/lobby-east.toml");
     let mut found = 0;

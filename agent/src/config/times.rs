@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use door_core::Setting;
+use door_core::contract::duration::with_unit;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error;
 use toml::de::DeValue;
@@ -87,9 +88,11 @@ impl Limit {
         };
         let time: Result<Duration, Error> =
             door_core::config::time(text.as_ref().into_deserializer());
-        let number = text.trim();
-        if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Some((unit(number), time.ok().map(|time| time.clamp(from, to))));
+        if with_unit(text).is_err() {
+            return Some((
+                unit(text.trim()),
+                time.ok().map(|time| time.clamp(from, to)),
+            ));
         }
         let time = time.ok().filter(|time| !(from..=to).contains(time))?;
         Some((

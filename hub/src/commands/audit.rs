@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use door_hub::audit::read;
 use iothub_protocol::audit::{AuditEntry, AuditFilter};
-use iothub_protocol::time;
-use jiff::{Span, SpanRelativeTo, Timestamp};
+use iothub_protocol::time::{self, LengthError, parse_length};
+use jiff::Timestamp;
 
 use super::{print, print_error};
 
@@ -128,15 +128,12 @@ fn since(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
-    let ago = text
-        .parse::<Span>()
-        .and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()))
-        .ok()
-        .filter(|ago| !ago.is_negative())
-        .and_then(|ago| Timestamp::now().checked_sub(ago).ok());
-    ago.ok_or_else(|| {
-        "expected a time such as 2026-11-23T22:00:00Z or a time ago: 90m, 24h, 7d".to_owned()
-    })
+    let expected = "expected a time such as 2026-11-23T22:00:00Z or a time ago: 90m, 24h, 7d";
+    let ago = parse_length(text).map_err(|error| match error {
+        LengthError::NoUnit(_) => error.to_string(),
+        LengthError::Malformed => expected.to_owned(),
+    })?;
+    (Timestamp::now().checked_sub(ago)).map_err(|_| expected.to_owned())
 }
 
 #[cfg(test)]
@@ -150,9 +147,23 @@ mod tests {
         let ago = since("1d12h").expect("a span");
         let hours = (Timestamp::now() - ago).as_secs_f64() / 3600.0;
         assert!((hours - 36.0).abs() < 0.1, "{hours}");
-        for wrong in ["yesterday", "", "-2h", "2h ago"] {
+        for wrong in ["yesterday", "", "-2h", "2h ago", "10:00:00"] {
             assert!(since(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn takes_the_lengths_of_time_that_all_programs_take() {
+        for row in include_str!("../../../testing/lengths.tsv").lines() {
+            let (text, seconds) = row.split_once('\t').expect("two columns");
+            let ago = since(text).map(|then| (Timestamp::now() - then).as_secs());
+            match seconds.parse::<i64>() {
+                Ok(seconds) => assert!((ago.expect(text) - seconds).abs() < 60, "{text}"),
+                Err(_) => assert!(ago.is_err(), "{text}"),
+            }
+        }
+        let error = since("600").expect_err("no unit");
+        assert_eq!(error, "600 has no unit: write 600s or 10m");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The times of `--since`. They are past, so a clock time is its last occurrence.
 
+use iothub_protocol::time::{LengthError, parse_length};
 use jiff::civil::Date;
-use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan as _, ZonedDateTime};
+use jiff::{Timestamp, ToSpan as _, ZonedDateTime};
 
 use super::{absolute, describe, parse_clock, resolve, roughly, weekday};
 
@@ -21,6 +22,8 @@ pub(crate) enum SinceError {
          ago (90m, 24h, 7d), or RFC 3339"
     )]
     NoZone,
+    #[error("{0}, or a clock time such as 22:00")]
+    NoUnit(#[from] LengthError),
     #[error("{0} is in the future (in {1}); expected a past time")]
     Future(String, String),
 }
@@ -28,7 +31,11 @@ pub(crate) enum SinceError {
 /// Parses `text`; `now` is in the operator's time zone.
 pub(crate) fn since(text: &str, now: &ZonedDateTime) -> Result<Timestamp, SinceError> {
     let text = text.trim();
-    let when = match absolute(text, now).or_else(|| ago(text, now)) {
+    let parsed = match absolute(text, now) {
+        None => ago(text, now)?,
+        parsed => parsed,
+    };
+    let when = match parsed {
         Some(when) => when,
         None => {
             let when = parse_wall_time(text, now)?;
@@ -46,12 +53,12 @@ pub(crate) fn since(text: &str, now: &ZonedDateTime) -> Result<Timestamp, SinceE
 }
 
 /// `90m`, `1d12h`; a day has 24 hours.
-fn ago(text: &str, now: &ZonedDateTime) -> Option<ZonedDateTime> {
-    let span = text.parse::<Span>().ok()?;
-    let ago = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-    (!ago.is_negative())
-        .then(|| now.checked_sub(ago).ok())
-        .flatten()
+fn ago(text: &str, now: &ZonedDateTime) -> Result<Option<ZonedDateTime>, LengthError> {
+    match parse_length(text) {
+        Ok(ago) => Ok(now.checked_sub(ago).ok()),
+        Err(LengthError::Malformed) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// `[DAY] TIME`.
@@ -107,6 +114,7 @@ mod tests {
             ("0s", "2026-11-23T20:15:00Z"),
             ("21:00", "2026-11-23T20:00:00Z"),
             ("22:00", "2026-11-22T21:00:00Z"),
+            ("22:00:00", "2026-11-22T21:00:00Z"),
             ("yesterday 06:30", "2026-11-22T05:30:00Z"),
             ("monday 06:30", "2026-11-16T05:30:00Z"),
             ("2026-11-20 10:00", "2026-11-20T09:00:00Z"),
@@ -117,11 +125,28 @@ mod tests {
     }
 
     #[test]
+    fn the_lengths_of_time_are_those_of_all_programs() {
+        let now: ZonedDateTime = "2026-11-23T21:15:00+01:00[Europe/Berlin]".parse().unwrap();
+        for row in include_str!("../../../testing/lengths.tsv").lines() {
+            let (text, seconds) = row.split_once('\t').unwrap();
+            let expected = seconds.parse().ok();
+            let ago = since(text, &now).map(|then| now.timestamp().duration_since(then).as_secs());
+            assert_eq!(ago.ok(), expected, "{text}");
+            let period = crate::cli::period(text).map(|length| length.as_secs());
+            assert_eq!(period.ok(), expected.map(i64::unsigned_abs), "{text}");
+        }
+    }
+
+    #[test]
     fn an_invalid_or_future_time_is_an_error() {
-        for text in ["", "soon", "2200", "-2h", "tomorrow 10:00", "22:00 Mars"] {
+        for text in ["", "soon", "-2h", "tomorrow 10:00", "22:00 Mars"] {
             let error = from(text).unwrap_err();
             assert!(error.starts_with("not a past time"), "{text}: {error}");
         }
+        assert_eq!(
+            from("2200").unwrap_err(),
+            "2200 has no unit: write 2200s or 10m, or a clock time such as 22:00"
+        );
         assert_eq!(
             from("today 22:00").unwrap_err(),
             "Mon 2026-11-23 22:00:00 CET (Europe/Berlin) = 21:00:00 UTC is in the future (in 45 \

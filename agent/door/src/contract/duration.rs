@@ -1,12 +1,14 @@
-//! Durations in payloads, configuration and on the command line: `10m`, `1h30m`, `7d`, `PT10M`,
-//! `600`.
+//! Durations in payloads, configuration and on the command line: `10m`, `1h 30m`, `10 min`, `7d`,
+//! `PT10M`, and in payloads `600`.
 //!
-//! Agent and `doorctl` share this parser, so both accept the same texts. A number without a unit is
-//! seconds; a day has 24 hours. Zero, negative and relative (`ago`) durations are refused.
+//! Agent and `doorctl` share this parser, so both accept the same texts: the friendly form of jiff
+//! and ISO 8601, with days of 24 hours. A number without a unit is seconds, on the wire only. Zero,
+//! negative and relative (`ago`) durations are refused.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use jiff::{Span, SpanRelativeTo};
 use thiserror::Error;
 
 /// The longest duration that is accepted: 7 days.
@@ -29,9 +31,12 @@ pub enum DurationError {
     /// None of the accepted forms.
     #[error("not a duration")]
     Malformed,
-    /// A number without one of the units d, h, m, s, or units out of order.
-    #[error("expected whole numbers with the units d, h, m, s, the largest first, each once")]
-    Unit,
+    /// Only digits, where a person wrote them.
+    #[error("the number has no unit: write 600s or 10m")]
+    NoUnit,
+    /// A fraction of a second.
+    #[error("the duration is not in whole seconds")]
+    Fraction,
     /// Zero.
     #[error("the duration is zero")]
     Zero,
@@ -43,29 +48,51 @@ pub enum DurationError {
     TooLong,
 }
 
-/// Parses a duration.
+/// Parses a duration in whole seconds.
 ///
 /// # Errors
 /// If the text has none of the accepted forms, or is zero, negative or longer than [`MAX`].
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
+    match parse_precise(text)? {
+        fine if fine.subsec_nanos() == 0 => Ok(fine),
+        _ => Err(DurationError::Fraction),
+    }
+}
+
+/// The same text for [`parse`], from a command line or a file.
+///
+/// # Errors
+/// If it is only digits: on the wire seconds, but a person may mean any unit.
+pub fn with_unit(text: &str) -> Result<&str, DurationError> {
+    match is_number(text.trim()) {
+        true => Err(DurationError::NoUnit),
+        false => Ok(text),
+    }
+}
+
+/// Parses a duration that may have a fraction of a second.
+pub(crate) fn parse_precise(text: &str) -> Result<Duration, DurationError> {
     let text = text.trim();
     if text.is_empty() {
         return Err(DurationError::Empty);
     }
-    if text.starts_with('-') || text.ends_with("ago") {
-        return Err(DurationError::Negative);
+    if is_number(text) {
+        return from_seconds(text.parse().map_err(|_| DurationError::TooLong)?);
     }
-    let seconds = if text.bytes().all(|byte| byte.is_ascii_digit()) {
-        number(text)?
-    } else if let Some(rest) = text.strip_prefix('P') {
-        iso(rest)?
-    } else {
-        units(
-            text,
-            &[('d', DAY_S), ('h', HOUR_S), ('m', MINUTE_S), ('s', 1)],
-        )?
+    let malformed = |_| DurationError::Malformed;
+    // `10:00:00` is a length of time to jiff and a time of day to people.
+    let span: Span = match text.contains(':') {
+        true => return Err(DurationError::Malformed),
+        false => text.parse().map_err(malformed)?,
     };
-    from_seconds(seconds)
+    let length = span
+        .to_duration(SpanRelativeTo::days_are_24_hours())
+        .map_err(malformed)?;
+    check(Duration::try_from(length).map_err(|_| DurationError::Negative)?)
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Checks a number of seconds against the same limits.
@@ -73,7 +100,11 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
 /// # Errors
 /// If it is zero or above [`MAX`].
 pub fn from_seconds(seconds: u64) -> Result<Duration, DurationError> {
-    match Duration::from_secs(seconds) {
+    check(Duration::from_secs(seconds))
+}
+
+fn check(duration: Duration) -> Result<Duration, DurationError> {
+    match duration {
         Duration::ZERO => Err(DurationError::Zero),
         long if long > MAX => Err(DurationError::TooLong),
         fine => Ok(fine),
@@ -95,58 +126,6 @@ pub fn to_text(duration: Duration) -> String {
         text.push_str("0s");
     }
     text
-}
-
-/// The part of an ISO 8601 duration after `P`: days, then after `T` hours, minutes, seconds.
-fn iso(rest: &str) -> Result<u64, DurationError> {
-    let (days, time) = match rest.split_once('T') {
-        Some((_, "")) => return Err(DurationError::Malformed),
-        Some((days, time)) => (days, Some(time)),
-        None => (rest, None),
-    };
-    if days.is_empty() && time.is_none() {
-        return Err(DurationError::Malformed);
-    }
-    let days = match days {
-        "" => 0,
-        days => units(days, &[('D', DAY_S)])?,
-    };
-    let time = match time {
-        Some(time) => units(time, &[('H', HOUR_S), ('M', MINUTE_S), ('S', 1)])?,
-        None => 0,
-    };
-    days.checked_add(time).ok_or(DurationError::TooLong)
-}
-
-/// Numbers with units, the largest unit first, each at most once; white space may separate them.
-fn units(mut text: &str, mut allowed: &[(char, u64)]) -> Result<u64, DurationError> {
-    let mut total = 0_u64;
-    while !text.is_empty() {
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or(DurationError::Unit)?;
-        if digits == 0 {
-            return Err(DurationError::Malformed);
-        }
-        let (amount, rest) = text.split_at(digits);
-        let unit = rest.chars().next().ok_or(DurationError::Unit)?;
-        let position = allowed
-            .iter()
-            .position(|(known, _)| *known == unit)
-            .ok_or(DurationError::Unit)?;
-        let part = number(amount)?.checked_mul(allowed[position].1);
-        total = part
-            .and_then(|part| total.checked_add(part))
-            .ok_or(DurationError::TooLong)?;
-        allowed = &allowed[position + 1..];
-        text = rest[unit.len_utf8()..].trim_start();
-    }
-    Ok(total)
-}
-
-fn number(digits: &str) -> Result<u64, DurationError> {
-    // Only digits get here, so the only possible failure is a number above 64 bits.
-    digits.parse().map_err(|_| DurationError::TooLong)
 }
 
 #[cfg(test)]
@@ -173,6 +152,15 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
+        for row in include_str!("../../../../testing/lengths.tsv").lines() {
+            let (text, seconds) = row.split_once('\t').unwrap();
+            let parsed = with_unit(text).and_then(parse).ok();
+            assert_eq!(
+                parsed.map(|time| time.as_secs()),
+                seconds.parse().ok(),
+                "{text}"
+            );
+        }
     }
 
     #[test]
@@ -188,19 +176,22 @@ mod tests {
             ("8d", DurationError::TooLong),
             ("604801", DurationError::TooLong),
             ("99999999999999999999", DurationError::TooLong),
-            ("99999999999999999d", DurationError::TooLong),
-            ("10x", DurationError::Unit),
-            ("10M", DurationError::Unit),
-            ("30m1h", DurationError::Unit),
-            ("1m1m", DurationError::Unit),
-            ("1h30", DurationError::Unit),
-            ("1.5h", DurationError::Unit),
+            ("1.5s", DurationError::Fraction),
+            ("250ms", DurationError::Fraction),
+            ("99999999999999999d", DurationError::Malformed),
+            ("10x", DurationError::Malformed),
+            ("10M", DurationError::Malformed),
+            ("30m1h", DurationError::Malformed),
+            ("1m1m", DurationError::Malformed),
+            ("1h30", DurationError::Malformed),
+            ("10:00:00", DurationError::Malformed),
+            ("1 month", DurationError::Malformed),
             ("ten minutes", DurationError::Malformed),
             ("P", DurationError::Malformed),
             ("PT", DurationError::Malformed),
-            ("P1M", DurationError::Unit),
+            ("P1M", DurationError::Malformed),
             ("P1DT", DurationError::Malformed),
-            ("1ö", DurationError::Unit),
+            ("1ö", DurationError::Malformed),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
         }

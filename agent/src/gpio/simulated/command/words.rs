@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use door_core::config::time;
+use door_core::contract::duration::with_unit;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as ValueError;
 use thiserror::Error;
@@ -287,6 +288,7 @@ const EXPECTED_TIME: &str = "a time such as 250ms, 5s or 1m30s, above zero";
 /// Parses a duration as in the configuration.
 #[must_use]
 pub fn parse_time(text: &str) -> Option<Duration> {
+    let text = with_unit(text).ok()?;
     time(IntoDeserializer::<ValueError>::into_deserializer(text)).ok()
 }
 
