@@ -1,5 +1,7 @@
 //! Contexts: files, formats and error messages.
 
+use doorfleet_testing::write_with_mode;
+
 use super::support::{Home, KEY};
 
 const GOOD: &str = "HostName=localhost:1;SharedAccessKeyName=service;SharedAccessKey=";
@@ -8,36 +10,28 @@ const GOOD: &str = "HostName=localhost:1;SharedAccessKeyName=service;SharedAcces
 fn a_context_is_added_even_if_its_hub_does_not_answer() {
     let home = Home::new();
     home.secret("good", &format!("{GOOD}{KEY}\n"));
-    let output = home.run(&[
-        "context",
-        "add",
-        "lab",
-        "--connection-string-file",
-        "good",
-        "--zone",
-        "Europe/Berlin",
-    ]);
+    let output = home.run("context add lab --connection-string-file good --zone Europe/Berlin");
     insta::assert_snapshot!(output, @r"
     status: 0
     --- stderr
     context lab is stored in HOME/config.toml and is the current one
     warning: the hub does not answer: cannot reach localhost:1: Connection refused (os error 111)
     ");
-    insta::assert_snapshot!(home.run(&["context", "list"]), @r"
+    insta::assert_snapshot!(home.run("context list"), @r"
     status: 0
     --- stdout
     CURRENT  NAME  HUB          POLICY   ZONE
     *        lab   localhost:1  service  Europe/Berlin
     ");
-    let output = home.run(&["context", "add", "lab", "--connection-string-file", "good"]);
+    let output = home.run("context add lab --connection-string-file good");
     insta::assert_snapshot!(output, @r"
     status: 1
     --- stderr
     error: there is a context called `lab` already
       next: choose another name, or add --replace
     ");
-    insta::assert_snapshot!(home.run(&["context", "use", "lap"]));
-    insta::assert_snapshot!(home.run(&["context", "list", "-o", "json"]), @r#"
+    home.snapshot("context use lap");
+    insta::assert_snapshot!(home.run("context list -o json"), @r#"
     status: 0
     --- stdout
     [
@@ -50,7 +44,7 @@ fn a_context_is_added_even_if_its_hub_does_not_answer() {
       }
     ]
     "#);
-    insta::assert_snapshot!(home.run(&["context", "remove", "lab"]), @r"
+    insta::assert_snapshot!(home.run("context remove lab"), @r"
     status: 0
     --- stderr
     context lab is removed
@@ -59,7 +53,6 @@ fn a_context_is_added_even_if_its_hub_does_not_answer() {
 }
 
 #[test]
-#[cfg(unix)]
 fn the_contexts_file_has_mode_0600() {
     use std::os::unix::fs::PermissionsExt as _;
     let home = Home::with_absent_hub();
@@ -69,7 +62,7 @@ fn the_contexts_file_has_mode_0600() {
         0o600
     );
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    insta::assert_snapshot!(home.run(&["devices", "list"]));
+    insta::assert_snapshot!(home.run("devices list"));
 }
 
 #[test]
@@ -96,7 +89,7 @@ fn an_invalid_connection_string_is_explained_and_changes_nothing() {
         ),
     ] {
         home.secret(name, text);
-        let output = home.run(&["context", "add", "lab", "--connection-string-file", name]);
+        let output = home.run(format!("context add lab --connection-string-file {name}"));
         assert!(
             !output.contains(KEY) && !output.contains("c2VjcmV0"),
             "{output}"
@@ -109,55 +102,22 @@ fn an_invalid_connection_string_is_explained_and_changes_nothing() {
 #[test]
 fn missing_or_readable_or_invalid_files_are_refused() {
     let home = Home::new();
-    let output = home.run(&[
-        "context",
-        "add",
-        "lab",
-        "--connection-string-file",
-        "nowhere",
-    ]);
+    let output = home.run("context add lab --connection-string-file nowhere");
     insta::assert_snapshot!(output, @r"
     status: 1
     --- stderr
     error: --connection-string-file: cannot read nowhere: No such file or directory (os error 2)
     ");
-    std::fs::write(home.path().join("open"), format!("{GOOD}{KEY}")).unwrap();
-    #[cfg(unix)]
-    {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        std::fs::set_permissions(home.path().join("open"), mode).unwrap();
-        insta::assert_snapshot!(home.run(&[
-            "context",
-            "add",
-            "lab",
-            "--connection-string-file",
-            "open"
-        ]));
-    }
+    write_with_mode(home.path().join("open"), format!("{GOOD}{KEY}"), 0o644);
+    home.snapshot("context add lab --connection-string-file open");
     home.secret("good", &format!("{GOOD}{KEY}"));
-    let output = home.run(&[
-        "context",
-        "add",
-        "lab",
-        "--connection-string-file",
-        "good",
-        "--ca",
-        "good",
-    ]);
+    let output = home.run("context add lab --connection-string-file good --ca good");
     insta::assert_snapshot!(output, @r"
     status: 1
     --- stderr
     error: --ca good: the CA file has no certificate; expected PEM with BEGIN CERTIFICATE
     ");
-    insta::assert_snapshot!(home.run(&[
-        "context",
-        "add",
-        "lab",
-        "--connection-string-file",
-        "good",
-        "--zone",
-        "Berlin"
-    ]));
+    home.snapshot("context add lab --connection-string-file good --zone Berlin");
     assert!(!home.path().join("config.toml").exists());
 }
 
@@ -168,5 +128,5 @@ fn a_damaged_contexts_file_is_reported_with_its_line() {
         "config.toml",
         "current = \"lab\"\n[context.lab]\nconnection_strin = \"x\"\n",
     );
-    insta::assert_snapshot!(home.run(&["devices", "list"]));
+    insta::assert_snapshot!(home.run("devices list"));
 }

@@ -1,11 +1,13 @@
 //! Errors of the door verbs before any request.
 
+use doorfleet_testing::run;
+
 use super::support::Home;
 
 #[test]
 fn impossible_door_commands_are_refused() {
     let home = Home::with_absent_hub();
-    insta::assert_snapshot!(home.run(&["lock", "--for", "10m", "--until", "22:00", "east"]), @r"
+    insta::assert_snapshot!(home.run("lock --for 10m --until 22:00 east"), @r"
     status: 1
     --- stderr
     error: the argument '--for <DURATION>' cannot be used with '--until <TIME>'
@@ -14,7 +16,7 @@ fn impossible_door_commands_are_refused() {
 
     For more information, try '--help'.
     ");
-    insta::assert_snapshot!(home.run(&["unlock", "--pulse", "long", "east"]), @r"
+    insta::assert_snapshot!(home.run("unlock --pulse long east"), @r"
     status: 1
     --- stderr
     error: invalid value 'long' for '--pulse <KIND>'
@@ -22,7 +24,7 @@ fn impossible_door_commands_are_refused() {
 
     For more information, try '--help'.
     ");
-    insta::assert_snapshot!(home.run(&["relinquish", "--slot", "1", "east"]), @r"
+    insta::assert_snapshot!(home.run("relinquish --slot 1 east"), @r"
     status: 1
     --- stderr
     error: invalid value '1' for '--slot <SLOT>'
@@ -30,7 +32,7 @@ fn impossible_door_commands_are_refused() {
 
     For more information, try '--help'.
     ");
-    insta::assert_snapshot!(home.run(&["mode", "passge", "east"]), @r"
+    insta::assert_snapshot!(home.run("mode passge east"), @r"
     status: 1
     --- stderr
     error: invalid value 'passge' for '<MODE>'
@@ -40,23 +42,23 @@ fn impossible_door_commands_are_refused() {
 
     For more information, try '--help'.
     ");
-    insta::assert_snapshot!(home.run(&["all-clear"]), @r"
+    insta::assert_snapshot!(home.run("all-clear"), @r"
     status: 1
     --- stderr
     error: no doors selected; expected door names, --building, --floor, --where or --all
       next: doorctl devices list
     ");
-    insta::assert_snapshot!(home.run(&["why", "a b"]));
+    home.snapshot("why 'a b'");
 }
 
 #[test]
 fn a_hold_of_more_than_7_days_is_refused() {
     // The hub's clock decides how far ahead a named time is.
     for until in ["+6d", "2099-01-01 10:00"] {
-        let output = Home::with_absent_hub().run(&["lock", "--until", until, "east"]);
+        let output = Home::with_absent_hub().run(format!("lock --until '{until}' east"));
         assert!(output.contains("cannot reach localhost:1"), "{output}");
     }
-    let output = Home::with_absent_hub().run(&["lock", "--until", "+8d", "east"]);
+    let output = Home::with_absent_hub().run("lock --until +8d east");
     assert!(output.contains("expected a duration such as"), "{output}");
 }
 
@@ -64,19 +66,19 @@ fn a_hold_of_more_than_7_days_is_refused() {
 fn every_verb_fails_when_the_hub_is_unreachable() {
     let home = Home::with_absent_hub();
     for verb in [
-        &["status"][..],
-        &["why", "east"],
-        &["lock", "east"],
-        &["unlock", "east"],
-        &["relinquish", "east"],
-        &["mode", "secure", "east"],
-        &["lockdown", "--all"],
-        &["all-clear", "--all"],
+        "status",
+        "why east",
+        "lock east",
+        "unlock east",
+        "relinquish east",
+        "mode secure east",
+        "lockdown --all",
+        "all-clear --all",
     ] {
         let output = home.run(verb);
         assert!(
             output.starts_with("status: 1\n--- stderr\nerror: cannot reach localhost:1"),
-            "{verb:?}: {output}"
+            "{verb}: {output}"
         );
     }
 }
@@ -106,30 +108,18 @@ fn an_unknown_time_zone_refuses_clock_times() {
         ("IST-5:30", "22:00", true),
         ("", "22:00", true),
     ] {
-        for verb in [
-            &["jobs", "lock", "east", "--at", time][..],
-            &["unlock", "east", "--until", time],
-        ] {
-            let mut command = home.command(verb);
-            let output = command.env("TZ", zone).output().unwrap();
-            let stderr = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(
-                output.status.code(),
-                Some(1),
-                "TZ={zone} {verb:?}: {stderr}"
-            );
-            let expected: &[&str] = match understood {
-                true => &["cannot reach localhost:1"],
-                false => &[
-                    "the time zone of this machine is unknown",
-                    "TZ is",
-                    zone,
-                    "--zone Europe/Berlin",
-                ],
-            };
-            for part in expected {
-                assert!(stderr.contains(part), "TZ={zone} {verb:?}: {stderr}");
-            }
+        let expected: &[&str] = match understood {
+            true => &["cannot reach localhost:1"],
+            false => &[
+                "the time zone of this machine is unknown",
+                "TZ is",
+                zone,
+                "--zone Europe/Berlin",
+            ],
+        };
+        for verb in ["jobs lock east --at", "unlock east --until"] {
+            let mut command = home.command(format!("{verb} '{time}'"));
+            run(command.env("TZ", zone)).expect(1).says(expected);
         }
     }
 }

@@ -8,27 +8,11 @@ const SETTINGS: &str = "[strike]\nkind = \"maglock\"\n[board]\nkind = \"simulate
 fn a_dry_run_prints_every_step_and_sends_no_request() {
     let home = Home::with_absent_hub();
     std::fs::write(home.path().join("lobby.toml"), SETTINGS).unwrap();
-    insta::assert_snapshot!(home.run(&[
-        "devices",
-        "enroll",
-        "pi@10.0.3.7",
-        "lobby-east",
-        "--building",
-        "43",
-        "--floor",
-        "3",
-        "--config",
-        "lobby.toml",
-        "--hub-host",
-        "10.0.3.1",
-        "--mqtt-port",
-        "18883",
-        "--ssh-port",
-        "2222",
-        "--ssh-option",
-        "StrictHostKeyChecking=accept-new",
-        "--dry-run",
-    ]));
+    home.snapshot(
+        "devices enroll pi@10.0.3.7 lobby-east --building 43 --floor 3 --config \
+             lobby.toml --hub-host 10.0.3.1 --mqtt-port 18883 --ssh-port 2222 --ssh-option \
+             StrictHostKeyChecking=accept-new --dry-run",
+    );
 }
 
 #[test]
@@ -44,25 +28,14 @@ fn invalid_arguments_are_refused_before_any_request() {
         "[strike]\nkind = \"maglock\"\n",
     )
     .unwrap();
-    let enroll = |arguments: &[&str]| {
-        let mut all = vec!["devices", "enroll"];
-        all.extend(arguments);
-        all.extend(["--mqtt-port", "8883"]);
-        home.run(&all)
-    };
-    insta::assert_snapshot!(enroll(&["-oProxyCommand=x", "lobby"]));
-    insta::assert_snapshot!(enroll(&["pi@10.0.3.7", "lobby east"]));
-    insta::assert_snapshot!(enroll(&["pi@10.0.3.7", "lobby"]));
-    insta::assert_snapshot!(enroll(&[
-        "pi@10.0.3.7",
-        "lobby",
-        "--hub-host",
-        "10.0.3.1:443"
-    ]));
-    let hub = ["pi@10.0.3.7", "lobby", "--hub-host", "10.0.3.1", "--config"];
+    let enroll = |line: &str| home.snapshot(format!("devices enroll {line} --mqtt-port 8883"));
+    enroll("-oProxyCommand=x lobby");
+    enroll("pi@10.0.3.7 'lobby east'");
+    enroll("pi@10.0.3.7 lobby");
+    enroll("pi@10.0.3.7 lobby --hub-host 10.0.3.1:443");
     for file in ["absent.toml", "broken.toml", "half.toml"] {
-        let mut arguments = hub.to_vec();
-        arguments.push(file);
-        insta::assert_snapshot!(enroll(&arguments));
+        enroll(&format!(
+            "pi@10.0.3.7 lobby --hub-host 10.0.3.1 --config {file}"
+        ));
     }
 }

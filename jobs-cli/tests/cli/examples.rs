@@ -1,15 +1,13 @@
 //! Every example in every help text is an existing command with valid flags.
 
 #[path = "../common/verbs.rs"]
-mod verbs;
+pub(crate) mod verbs;
 
 use super::support::Home;
 use verbs::verbs;
 
-fn help(home: &Home, path: &[String]) -> String {
-    let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
-    arguments.push("--help");
-    let output = home.run(&arguments);
+pub(crate) fn help(home: &Home, path: &[String]) -> String {
+    let output = home.run(format!("{} --help", path.join(" ")));
     assert!(output.starts_with("status: 0\n"), "{path:?}: {output}");
     output
 }

@@ -1,59 +1,14 @@
 //! Snapshots of the help of each verb.
 
+use super::examples::help;
+use super::examples::verbs::verbs;
 use super::support::Home;
 
 #[test]
 fn every_help_matches_its_snapshot() {
     let home = Home::new();
-    for verb in [
-        "",
-        "context",
-        "context add",
-        "devices",
-        "devices add",
-        "devices enroll",
-        "devices list",
-        "devices tag",
-        "devices enable",
-        "devices disable",
-        "devices remove",
-        "devices rotate-key",
-        "devices export",
-        "devices import",
-        "twin set",
-        "twin edit",
-        "query",
-        "invoke",
-        "status",
-        "why",
-        "lock",
-        "unlock",
-        "relinquish",
-        "mode",
-        "lockdown",
-        "all-clear",
-        "jobs",
-        "jobs plan",
-        "jobs apply",
-        "jobs tags",
-        "jobs export",
-        "jobs lock",
-        "jobs method",
-        "jobs twin",
-        "jobs watch",
-        "jobs wait",
-        "jobs stop",
-        "jobs retry",
-        "events",
-        "audit",
-        "demo",
-    ] {
-        let mut arguments: Vec<&str> = verb.split_whitespace().collect();
-        arguments.push("--help");
-        insta::assert_snapshot!(
-            format!("help {verb}").trim().replace(' ', "_"),
-            home.run(&arguments)
-        );
+    for path in verbs(|path| help(&home, path)) {
+        home.snapshot([path, vec!["--help".to_owned()]].concat());
     }
 }
 
@@ -72,7 +27,7 @@ fn a_completion_script_calls_doorctl_with_the_words_typed() {
         // The hub does not answer: no candidates and no error message.
         (&["why", "lob"], ""),
     ] {
-        let mut command = home.command(&["--", "doorctl"]);
+        let mut command = home.command("-- doorctl");
         let output = command
             .args(line)
             .env("DOORCTL_COMPLETE", "bash")
@@ -88,7 +43,7 @@ fn a_completion_script_calls_doorctl_with_the_words_typed() {
 #[test]
 fn documents_writes_a_script_for_each_shell_and_a_page_for_each_verb() {
     let home = Home::new();
-    assert_eq!(home.run(&["documents", "."]), "status: 0\n");
+    assert_eq!(home.run("documents ."), "status: 0\n");
     for file in [
         "doorctl.bash",
         "doorctl.fish",

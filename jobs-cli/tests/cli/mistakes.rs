@@ -5,12 +5,12 @@ use super::support::Home;
 
 #[test]
 fn without_a_context_the_error_says_how_to_add_one() {
-    insta::assert_snapshot!(Home::new().run(&["devices", "list"]));
+    insta::assert_snapshot!(Home::new().run("devices list"));
 }
 
 #[test]
 fn an_unknown_verb_gets_a_suggestion() {
-    insta::assert_snapshot!(Home::new().run(&["jobs", "lok"]), @r"
+    insta::assert_snapshot!(Home::new().run("jobs lok"), @r"
     status: 1
     --- stderr
     error: unrecognized subcommand 'lok'
@@ -25,7 +25,7 @@ fn an_unknown_verb_gets_a_suggestion() {
 
 #[test]
 fn an_unreachable_hub_is_named() {
-    insta::assert_snapshot!(Home::with_absent_hub().run(&["devices", "list"]), @r"
+    insta::assert_snapshot!(Home::with_absent_hub().run("devices list"), @r"
     status: 1
     --- stderr
     error: cannot reach localhost:1: Connection refused (os error 111)
@@ -36,22 +36,15 @@ fn an_unreachable_hub_is_named() {
 #[test]
 fn an_invalid_time_is_reported_with_the_accepted_forms() {
     let home = Home::with_absent_hub();
-    insta::assert_snapshot!(home.run(&["jobs", "lock", "--floor", "3", "--at", "half past ten"]));
-    insta::assert_snapshot!(home.run(&[
-        "jobs",
-        "lock",
-        "--floor",
-        "3",
-        "--at",
-        "22:00 Europe/Berln"
-    ]));
+    home.snapshot("jobs lock --floor 3 --at 'half past ten'");
+    home.snapshot("jobs lock --floor 3 --at '22:00 Europe/Berln'");
 }
 
 #[test]
 fn an_invalid_duration_is_reported_with_the_accepted_forms() {
     let home = Home::with_absent_hub();
-    insta::assert_snapshot!(home.run(&["jobs", "lock", "--floor", "3", "--for", "8d"]));
-    insta::assert_snapshot!(home.run(&["invoke", "d", "m", "--response-timeout", "6m"]), @r"
+    home.snapshot("jobs lock --floor 3 --for 8d");
+    insta::assert_snapshot!(home.run("invoke d m --response-timeout 6m"), @r"
     status: 1
     --- stderr
     error: --response-timeout 6m: expected 5 s to 300 s
@@ -76,10 +69,7 @@ fn a_connect_timeout_above_the_response_timeout_is_refused_before_any_request() 
         "jobs plan lock east",
         "jobs apply --plan 5d0f1b3c9a47 unlock east --for 5m",
     ] {
-        let run = |timeouts: &str| {
-            let line = format!("{verb} {timeouts}");
-            home.run(&line.split(' ').collect::<Vec<_>>())
-        };
+        let run = |timeouts: &str| home.run(format!("{verb} {timeouts}"));
         let output = run("--connect-timeout 2m --response-timeout 30s");
         let expected = "status: 1\n--- stderr\nerror: --connect-timeout 2m is longer than \
                         --response-timeout 30s: ";
@@ -95,7 +85,7 @@ fn a_connect_timeout_above_the_response_timeout_is_refused_before_any_request() 
 
 #[test]
 fn door_verbs_need_a_selection() {
-    insta::assert_snapshot!(Home::with_absent_hub().run(&["jobs", "lock"]), @r"
+    insta::assert_snapshot!(Home::with_absent_hub().run("jobs lock"), @r"
     status: 1
     --- stderr
     error: no doors selected; expected door names, --building, --floor, --where or --all
@@ -106,8 +96,8 @@ fn door_verbs_need_a_selection() {
 #[test]
 fn a_syntax_error_in_a_condition_is_marked() {
     let home = Home::with_absent_hub();
-    insta::assert_snapshot!(home.run(&["jobs", "lock", "--where", "tags.wing == 'east'"]));
-    insta::assert_snapshot!(home.run(&["query", "SELECT * FORM devices"]), @r#"
+    home.snapshot(r#"jobs lock --where "tags.wing == 'east'""#);
+    insta::assert_snapshot!(home.run("query 'SELECT * FORM devices'"), @r#"
     status: 1
     --- stderr
     error: QUERY: unexpected `FORM`; expected `FROM`
@@ -120,33 +110,33 @@ fn a_syntax_error_in_a_condition_is_marked() {
 #[test]
 fn invalid_ids_payloads_and_assignments_are_refused_before_any_request() {
     let home = Home::with_absent_hub();
-    insta::assert_snapshot!(home.run(&["jobs", "lock", "--all", "--id", "night lock"]));
-    let output = home.run(&["invoke", "d", "lockDoor", "--payload", "{lockTime:10m}"]);
+    home.snapshot("jobs lock --all --id 'night lock'");
+    let output = home.run("invoke d lockDoor --payload {lockTime:10m}");
     insta::assert_snapshot!(output, @r#"
     status: 1
     --- stderr
     error: --payload is not JSON: key must be a string at line 1 column 2
       next: quote it for your shell, as in --payload '{"lockTime":"10m"}', or use --payload @FILE
     "#);
-    let output = home.run(&["invoke", "d", "lockDoor", "--payload", "@nowhere.json"]);
+    let output = home.run("invoke d lockDoor --payload @nowhere.json");
     insta::assert_snapshot!(output, @r"
     status: 1
     --- stderr
     error: --payload: cannot read nowhere.json: No such file or directory (os error 2)
     ");
-    insta::assert_snapshot!(home.run(&["twin", "set", "d", "floor"]), @r"
+    insta::assert_snapshot!(home.run("twin set d floor"), @r"
     status: 1
     --- stderr
     error: invalid value 'floor' for '[KEY=VALUE]...': expected KEY=VALUE
 
     For more information, try '--help'.
     ");
-    insta::assert_snapshot!(home.run(&["devices", "add", "lobby east"]), @r#"
+    insta::assert_snapshot!(home.run("devices add 'lobby east'"), @r#"
     status: 1
     --- stderr
     error: NAME "lobby east" is not a door name; expected 1 to 64 of letters, digits, `_` and `-`
     "#);
-    insta::assert_snapshot!(home.run(&["devices", "add", "a", "b", "--agent-config", "a.toml"]), @r"
+    insta::assert_snapshot!(home.run("devices add a b --agent-config a.toml"), @r"
     status: 1
     --- stderr
     error: --agent-config configures one agent; expected one NAME with it
@@ -157,31 +147,31 @@ fn invalid_ids_payloads_and_assignments_are_refused_before_any_request() {
 #[test]
 fn invalid_event_filters_are_refused() {
     let home = Home::with_absent_hub();
-    insta::assert_snapshot!(home.run(&["events", "--kind", "telemetri"]));
-    insta::assert_snapshot!(home.run(&["events", "--limit", "0"]));
-    insta::assert_snapshot!(home.run(&["events", "--exec-timeout", "5s"]));
-    insta::assert_snapshot!(home.run(&["events", "--follow"]));
-    insta::assert_snapshot!(home.run(&["audit"]));
+    home.snapshot("events --kind telemetri");
+    home.snapshot("events --limit 0");
+    home.snapshot("events --exec-timeout 5s");
+    home.snapshot("events --follow");
+    home.snapshot("audit");
 }
 
 #[test]
 fn invalid_demo_flags_are_refused() {
     let home = Home::new();
-    insta::assert_snapshot!(home.run(&["demo", "--doors", "3"]), @r"
+    insta::assert_snapshot!(home.run("demo --doors 3"), @r"
     status: 1
     --- stderr
     error: invalid value '3' for '--doors <N>': 3 is not in 16..=9999
 
     For more information, try '--help'.
     ");
-    insta::assert_snapshot!(home.run(&["demo", "--fault", "burn=door-0007"]));
-    insta::assert_snapshot!(home.run(&["demo", "--fault", "jam=door-0005"]), @r"
+    home.snapshot("demo --fault burn=door-0007");
+    insta::assert_snapshot!(home.run("demo --fault jam=door-0005"), @r"
     status: 1
     --- stderr
     error: --fault: door-0005 is on floor 1, and only floor 3 is locked
       next: a door of floor 3, such as --fault jam=door-0003
     ");
-    insta::assert_snapshot!(home.run(&["demo", "--fault", "jam=door-0700"]), @r"
+    insta::assert_snapshot!(home.run("demo --fault jam=door-0700"), @r"
     status: 1
     --- stderr
     error: --fault: there is no door-0700

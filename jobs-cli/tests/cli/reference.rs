@@ -11,7 +11,7 @@ const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/doorc
 #[test]
 fn the_reference_page_is_generated_from_the_command_line() {
     let home = Home::new();
-    assert_eq!(home.run(&["documents", "."]), "status: 0\n");
+    assert_eq!(home.run("documents ."), "status: 0\n");
     let generated = fs::read_to_string(home.path().join("doorctl.md")).unwrap();
     assert!(
         generated.contains("\n### doorctl jobs lock\n"),

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::Command;
 
-use assert_cmd::Command;
+use doorfleet_testing::{CommandLine, run, write_secret};
 use tempfile::TempDir;
 
 pub(crate) const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -22,11 +23,7 @@ impl Home {
 
     /// Writes a file with mode 0600.
     pub(crate) fn secret(&self, name: &str, text: &str) {
-        let path = self.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        #[cfg(unix)]
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
-            .unwrap();
+        write_secret(self.path().join(name), text);
     }
 
     /// A context for an unreachable hub: nothing listens on port 1.
@@ -35,23 +32,16 @@ impl Home {
         let text =
             format!("HostName=localhost:1;SharedAccessKeyName=service;SharedAccessKey={KEY}");
         home.secret("hub.connection-string", &text);
-        let added = home.run(&[
-            "context",
-            "add",
-            "lab",
-            "--connection-string-file",
-            "hub.connection-string",
-        ]);
+        let added = home.run("context add lab --connection-string-file hub.connection-string");
         assert!(added.starts_with("status: 0"), "{added}");
         home
     }
 
     /// Returns exit status, stdout and stderr; the path of the home is replaced by `HOME`.
-    pub(crate) fn run(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().unwrap();
-        let mut report = format!("status: {}\n", output.status.code().unwrap());
-        for (name, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
-            let text = String::from_utf8(bytes.clone()).unwrap();
+    pub(crate) fn run(&self, line: impl CommandLine) -> String {
+        let output = run(&mut self.command(line));
+        let mut report = format!("status: {}\n", output.status);
+        for (name, text) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
             if !text.is_empty() {
                 write!(report, "--- {name}\n{text}").unwrap();
             }
@@ -59,10 +49,21 @@ impl Home {
         report.replace(&self.path().display().to_string(), "HOME")
     }
 
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::cargo_bin("doorctl").unwrap();
+    /// Compares the report of a run with the snapshot that is named after the line.
+    #[track_caller]
+    pub(crate) fn snapshot(&self, line: impl CommandLine) {
+        let words = line.words().join(" ");
+        let parts = words.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
+        let name: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(name.join("_"), self.run(line));
+        });
+    }
+
+    pub(crate) fn command(&self, line: impl CommandLine) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorctl"));
         command
-            .args(arguments)
+            .args(line.words())
             .current_dir(self.path())
             .env_clear()
             .env("DOORCTL_CONFIG", self.path().join("config.toml"))

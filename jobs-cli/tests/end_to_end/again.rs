@@ -3,8 +3,7 @@
 use door_agent::gpio::simulated::SimCommand;
 use serde_json::{Value, json};
 
-use super::azure::words;
-use super::support::Lab;
+use super::support::{Lab, Row};
 
 fn payload(report: &Value) -> &Value {
     &report["job"]["cloudToDeviceMethod"]["payload"]
@@ -14,28 +13,22 @@ fn payload(report: &Value) -> &Value {
 fn a_running_job_is_stopped_once() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "absent"]).expect(0);
+    operator.run("devices add absent").expect(0);
+    operator.run("jobs lock absent --id long").expect(0);
+    operator.shows("jobs show long", "/job/status", "running");
     operator
-        .run(&["jobs", "lock", "absent", "--id", "long"])
-        .expect(0);
-    operator.until(&["jobs", "show", "long"], |report| {
-        report["job"]["status"] == "running"
-    });
-    operator
-        .run(&["jobs", "cancel", "long"])
+        .run("jobs cancel long")
         .expect(4)
         .says(&["job long cannot be cancelled"]);
 
     operator
-        .run(&["jobs", "stop", "lonk"])
+        .run("jobs stop lonk")
         .expect(1)
         .says(&["did you mean `long`?"]);
-    let stopped = operator.run(&["jobs", "stop", "long"]).expect(0);
+    let stopped = operator.run("jobs stop long").expect(0);
     assert_eq!(stopped.json()["jobId"], "long");
-    operator.until(&["jobs", "show", "long"], |report| {
-        report["job"]["status"] == "cancelled"
-    });
-    let again = operator.run(&["jobs", "stop", "long"]).expect(4);
+    operator.shows("jobs show long", "/job/status", "cancelled");
+    let again = operator.run("jobs stop long").expect(4);
     insta::assert_snapshot!(again.stderr, @r"
     error: job long is cancelled: there is nothing to stop
       next: doorctl jobs show long; to undo a lock that was carried out: doorctl jobs method relinquish
@@ -46,29 +39,31 @@ fn a_running_job_is_stopped_once() {
 fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let _closed = lab.door("closed", &["--floor", "3"]);
-    let open = lab.door("open", &["--floor", "3"]);
-    let stuck = lab.door("stuck", &["--floor", "3"]);
+    let _closed = lab.door("closed", "--floor 3");
+    let open = lab.door("open", "--floor 3");
+    let stuck = lab.door("stuck", "--floor 3");
     open.at(SimCommand::Open);
     stuck.at(SimCommand::Jam);
-    operator.until(&["twin", "show", "open"], |twin| {
-        twin["properties"]["reported"]["door"]["doorState"] == "open"
-    });
+    operator.shows(
+        "twin show open",
+        "/properties/reported/door/doorState",
+        "open",
+    );
     operator
-        .run(&[
-            "jobs", "lock", "--floor", "3", "--for", "1h", "--id", "first", "--watch",
-        ])
+        .run("jobs lock --floor 3 --for 1h --id first --watch")
         .expect(2)
         .says(&["1 secured, 1 accepted, 1 failed"]);
 
     // One door reaches the state by itself, the other by the retry.
     open.at(SimCommand::Close);
-    operator.until(&["twin", "show", "open"], |twin| {
-        twin["properties"]["reported"]["door"]["secured"] == "secured"
-    });
+    operator.shows(
+        "twin show open",
+        "/properties/reported/door/secured",
+        "secured",
+    );
     stuck.at(SimCommand::Free);
     let retried = operator
-        .run(&["jobs", "retry", "first", "--id", "second", "--watch"])
+        .run("jobs retry first --id second --watch")
         .expect(0)
         .says(&["1 door matches now", "1 secured"]);
     insta::assert_snapshot!(retried.stdout, @r"
@@ -76,15 +71,15 @@ fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
     stuck  locked      closed      secured  bond   secured
     ");
 
-    let first = operator.json(&["jobs", "show", "first"]);
-    let second = operator.json(&["jobs", "show", "second"]);
+    let first = operator.json("jobs show first");
+    let second = operator.json("jobs show second");
     assert_eq!(payload(&second)["commandId"], "first");
     assert_eq!(payload(&second)["lockTime"], payload(&first)["lockTime"]);
     assert_ne!(payload(&second)["notAfter"], payload(&first)["notAfter"]);
     assert_eq!(second["tally"]["doors"], json!(1));
 
     operator
-        .run(&["jobs", "retry", "second"])
+        .run("jobs retry second")
         .expect(0)
         .says(&["every remaining door of job second is secured: nothing to do"]);
 }
@@ -93,85 +88,45 @@ fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
 fn a_job_is_not_retried_while_it_runs_or_after_its_named_end() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "absent"]).expect(0);
+    operator.run("devices add absent").expect(0);
     operator
-        .run(&["jobs", "lock", "absent", "--at", "+1h", "--id", "later"])
+        .run("jobs lock absent --at +1h --id later")
         .expect(0);
-    operator.until(&["jobs", "show", "later"], |report| {
-        report["job"]["status"] == "scheduled"
-    });
-    let early = operator.run(&["jobs", "retry", "later"]).expect(4);
+    operator.shows("jobs show later", "/job/status", "scheduled");
+    let early = operator.run("jobs retry later").expect(4);
     insta::assert_snapshot!(early.stderr, @r"
     error: job later is scheduled: only a job that is over can be retried
       next: doorctl jobs wait later
     ");
 
     operator
-        .run(&[
-            "jobs",
-            "lock",
-            "absent",
-            "--for",
-            "1h",
-            "--connect-timeout",
-            "0",
-            "--id",
-            "missed",
-            "--watch",
-        ])
+        .run("jobs lock absent --for 1h --connect-timeout 0 --id missed --watch")
         .expect(2);
     operator
-        .run(&["jobs", "retry", "missed", "--at", "+2h"])
+        .run("jobs retry missed --at +2h")
         .expect(4)
         .says(&["the action of job missed ends at", "next: create a new job"]);
-    let listed = operator.json(&["jobs", "list"]);
+    let listed = operator.json("jobs list");
     assert_eq!(listed.as_array().unwrap().len(), 2, "nothing was made");
 }
 
 /// Command, exit status and part of the output, in the order of execution.
-const RETRIES: &[(&str, i32, &str)] = &[
-    (
-        "jobs twin --set settings.strikeTime=xyz east --id wrong --watch",
-        2,
-        "settings.strikeTime is refused",
-    ),
+#[rustfmt::skip]
+const RETRIES: &[Row] = &[
+    ("jobs twin --set settings.strikeTime=xyz east --id wrong --watch", 2, "settings.strikeTime is refused"),
     ("jobs show wrong", 0, "settings.strikeTime is refused"),
-    (
-        "jobs retry wrong --id again --watch",
-        2,
-        "settings.strikeTime is refused",
-    ),
-    (
-        "twin set east settings.strikeTime=4s",
-        0,
-        "settings.strikeTime is applied",
-    ),
+    ("jobs retry wrong --id again --watch", 2, "settings.strikeTime is refused"),
+    ("twin set east settings.strikeTime=4s", 0, "settings.strikeTime is applied"),
     // The current desired value is applied: another change followed the job.
     ("jobs retry wrong", 0, "is changed: nothing to do"),
-    (
-        "jobs twin --set floor=4 absent --id away --watch",
-        3,
-        "the door is offline",
-    ),
+    ("jobs twin --set floor=4 absent --id away --watch", 3, "the door is offline"),
     ("jobs retry away --id away-2", 0, "job away-2 is"),
     // All doors of the job are removed.
-    (
-        "jobs lock absent --connect-timeout 0 --id gone --watch",
-        2,
-        "1 failed",
-    ),
+    ("jobs lock absent --connect-timeout 0 --id gone --watch", 2, "1 failed"),
     ("devices remove absent --yes", 0, "1 removed"),
     ("jobs retry gone", 2, "none was secured: nothing to do"),
-    (
-        "jobs lock absent --at +1h --id nobody --where 'tags.a = 1'",
-        1,
-        "has no door",
-    ),
-    (
-        "jobs lock --where 'tags.a = 1' --at +1h --id nobody",
-        0,
-        "job nobody is",
-    ),
+    ("jobs lock absent --at +1h --id nobody --where 'tags.a = 1'", 1, "has no door"),
+    ("jobs lock --where 'tags.a = 1' --at +1h --id nobody", 0, "job nobody is"),
     ("jobs cancel nobody", 0, "no door will be called"),
     ("jobs retry nobody", 4, "next: create a new job"),
 ];
@@ -179,14 +134,7 @@ const RETRIES: &[(&str, i32, &str)] = &[
 #[test]
 fn a_retry_creates_no_job_when_all_doors_reached_the_state() {
     let lab = Lab::new();
-    let _east = lab.door("east", &[]);
-    lab.operator.run(&["devices", "add", "absent"]).expect(0);
-    for (line, status, says) in RETRIES {
-        let words = words(line);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let output = lab.operator.run(&words);
-        assert_eq!(output.status, *status, "doorctl {line}: {output:?}");
-        let printed = output.stdout.contains(says) || output.stderr.contains(says);
-        assert!(printed, "doorctl {line} does not say {says:?}: {output:?}");
-    }
+    let _east = lab.door("east", "");
+    lab.operator.run("devices add absent").expect(0);
+    lab.operator.run_all(RETRIES);
 }

@@ -3,14 +3,16 @@
 use std::process::Command;
 use std::time::Instant;
 
-use super::support::{DEADLINE, Lab, missing, same_environment};
+use doorfleet_testing::{DEADLINE, missing, write_secret};
+
+use super::support::{Lab, same_environment};
 
 /// A lab with doors, two jobs, and a second context with an unreachable hub.
 fn lab() -> Lab {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator
-        .run(&["devices", "add", "lobby-east", "lobby-west", "yard"])
+        .run("devices add lobby-east lobby-west yard")
         .expect(0);
     for id in ["first", "second"] {
         operator
@@ -19,19 +21,11 @@ fn lab() -> Lab {
     }
     let strange = "HostName=localhost:1;SharedAccessKeyName=service;SharedAccessKey=YWJj";
     let file = operator.folder().join("nowhere.connection-string");
-    std::fs::write(&file, strange).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&file, mode).unwrap();
+    write_secret(file, strange);
     operator
-        .run(&[
-            "context",
-            "add",
-            "nowhere",
-            "--connection-string-file",
-            "nowhere.connection-string",
-        ])
+        .run("context add nowhere --connection-string-file nowhere.connection-string")
         .says(&["context nowhere is stored in"]);
-    operator.run(&["context", "use", "lab"]).expect(0);
+    operator.run("context use lab").expect(0);
     lab
 }
 
@@ -43,7 +37,7 @@ fn completion_offers_doors_jobs_and_contexts() {
         let words: Vec<&str> = line.split(' ').collect();
         let output = lab
             .operator
-            .command(&["--"])
+            .command("--")
             .args(&words)
             .env("DOORCTL_COMPLETE", "bash")
             .env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string())
@@ -88,7 +82,7 @@ fn a_real_bash_completes_a_door() {
         COMP_WORDS=(doorctl lock lobby-); COMP_CWORD=2; COMP_TYPE=9
         $(complete -p doorctl | sed 's/.*-F \\([^ ]*\\) .*/\\1/') doorctl lobby- lock
         printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let settings = lab.operator.command(&[]);
+    let settings = lab.operator.command("");
     let offered = || {
         let mut bash = Command::new("bash");
         same_environment(&mut bash, &settings);

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use super::support::{Operator, Process};
+use doorfleet_testing::Process;
+
+use super::support::Operator;
 
 #[test]
 fn the_demo_succeeds_and_leaves_nothing_behind() {
@@ -11,7 +13,7 @@ fn the_demo_succeeds_and_leaves_nothing_behind() {
     let temporary = operator.folder().join("tmp");
     std::fs::create_dir(&temporary).unwrap();
     let output = operator
-        .command(&["demo", "--doors", "16"])
+        .command("demo --doors 16")
         .env("TMPDIR", &temporary)
         .output()
         .unwrap();
@@ -62,7 +64,7 @@ fn the_demo_succeeds_and_leaves_nothing_behind() {
 #[test]
 fn a_kept_demo_can_be_used_from_a_second_terminal() {
     let operator = Operator::new();
-    let mut demo = operator.command(&["demo", "--doors", "16", "--keep"]);
+    let mut demo = operator.command("demo --doors 16 --keep");
     let mut demo = Process::spawn(demo.stderr(Stdio::piped()).stdout(Stdio::null()));
     let mut stderr = demo.stderr();
     let export = stderr
@@ -73,7 +75,7 @@ fn a_kept_demo_can_be_used_from_a_second_terminal() {
         })
         .unwrap();
     let listed = operator
-        .command(&["devices", "list", "--floor", "3", "-o", "csv"])
+        .command("devices list --floor 3 -o csv")
         .env("DOORCTL_CONFIG", &export)
         .output()
         .unwrap();
@@ -87,15 +89,7 @@ fn a_kept_demo_can_be_used_from_a_second_terminal() {
 fn a_jammed_door_is_shown_and_fails_the_demo() {
     let operator = Operator::new();
     let output = operator
-        .run(&[
-            "demo",
-            "--doors",
-            "16",
-            "--fault",
-            "jam=door-0007",
-            "-o",
-            "json",
-        ])
+        .run("demo --doors 16 --fault jam=door-0007 -o json")
         .expect(2);
     let rows = output.json();
     let jammed = rows

@@ -5,52 +5,33 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use door_agent::AgentConfig;
+use doorfleet_testing::CommandOutput;
 use serde_json::json;
 
 use super::azure::proxy::{Azure, Queries, Trouble};
-use super::support::{CommandOutput, Lab};
+use super::support::Lab;
 
 #[test]
 fn an_added_door_is_listed_and_shown_and_can_connect() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let added = operator
-        .run(&[
-            "devices",
-            "add",
-            "west",
-            "east",
-            "--building",
-            "43",
-            "--floor",
-            "3",
-            "--tag",
-            "access.group=staff",
-        ])
+        .run("devices add west east --building 43 --floor 3 --tag access.group=staff")
         .expect(0);
     assert_eq!(
         added.stdout,
         "DOOR  BUILDING  FLOOR\nwest  43        3\neast  43        3\n"
     );
-    let _north = lab.door("north", &["--floor", "mezzanine"]);
+    let _north = lab.door("north", "--floor mezzanine");
 
-    let listed = operator
-        .run(&["devices", "list", "--sort", "door", "-o", "csv"])
-        .expect(0);
+    let listed = operator.run("devices list --sort door -o csv").expect(0);
     insta::assert_snapshot!(listed.stdout, @r"
     door,connectionState,building,floor,lockState,doorState,secured,proof
     east,offline,43,3,,,,
     north,connected,,mezzanine,unlocked,closed,unsecured,bond
     west,offline,43,3,,,,
     ");
-    let third = operator.json(&[
-        "devices",
-        "list",
-        "--floor",
-        "3",
-        "--where",
-        "tags.access.group = 'staff'",
-    ]);
+    let third = operator.json(r#"devices list --floor 3 --where "tags.access.group = 'staff'""#);
     let names: Vec<_> = third
         .as_array()
         .unwrap()
@@ -59,7 +40,7 @@ fn an_added_door_is_listed_and_shown_and_can_connect() {
         .collect();
     assert_eq!(names, [json!("east"), json!("west")]);
 
-    let shown = operator.run(&["devices", "show", "east"]).expect(0);
+    let shown = operator.run("devices show east").expect(0);
     for part in [
         "connectionState     offline",
         "status              enabled",
@@ -84,25 +65,14 @@ fn a_list_is_sorted_limited_and_has_the_requested_columns() {
             .run(&["devices", "add", name, "--floor", floor, "--tag", tag])
             .expect(0);
     }
-    let list = |flags: &[&str]| {
-        let mut arguments = vec!["devices", "list"];
-        arguments.extend(flags);
-        operator.run(&arguments).expect(0)
-    };
-    let by_floor = list(&["--sort", "floor", "--columns", "door,floor"]);
+    let list = |flags: &str| operator.run(format!("devices list {flags}")).expect(0);
+    let by_floor = list("--sort floor --columns door,floor");
     assert_eq!(
         by_floor.stdout,
         "DOOR  FLOOR\na     9\nb     9\nd     10\nc     attic\n"
     );
-    let by_wing = list(&[
-        "--sort",
-        "tags.wing",
-        "--reverse",
-        "--columns",
-        "door,tags.wing,desired.floor",
-        "-o",
-        "jsonl",
-    ]);
+    let by_wing =
+        list("--sort tags.wing --reverse --columns door,tags.wing,desired.floor -o jsonl");
     let lines: Vec<&str> = by_wing.stdout.lines().collect();
     assert_eq!(
         lines[0],
@@ -112,31 +82,23 @@ fn a_list_is_sorted_limited_and_has_the_requested_columns() {
         lines[3],
         r#"{"door":"c","tags.wing":null,"desired.floor":"attic"}"#
     );
-    let last = list(&[
-        "--reverse",
-        "--limit",
-        "2",
-        "--columns",
-        "door",
-        "-o",
-        "csv",
-    ]);
+    let last = list("--reverse --limit 2 --columns door -o csv");
     assert_eq!(last.stdout, "door\nd\nc\n");
     last.says(&["2 shown; there are more doors"]);
-    let first = list(&["--limit", "1", "--columns", "door", "-o", "csv"]);
+    let first = list("--limit 1 --columns door -o csv");
     assert_eq!(first.stdout.lines().count(), 2);
     first.says(&["1 shown; there are more doors"]);
-    assert_eq!(list(&["--limit", "4"]).stderr, "");
-    list(&["a", "x", "-o", "csv"]).says(&["warning: the hub has no door `x`"]);
+    assert_eq!(list("--limit 4").stderr, "");
+    list("a x -o csv").says(&["warning: the hub has no door `x`"]);
 }
 
 #[test]
 fn existing_doors_are_not_created_again_and_a_failed_add_leaves_none() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "west"]).expect(0);
+    operator.run("devices add west").expect(0);
     operator
-        .run(&["devices", "add", "east", "west", "south"])
+        .run("devices add east west south")
         .expect(1)
         .says(&[
             "the hub already has a door west; nothing was changed",
@@ -148,19 +110,19 @@ fn existing_doors_are_not_created_again_and_a_failed_add_leaves_none() {
         .run(&["devices", "add", "east", "south", "--tag", &too_long])
         .expect(1)
         .says(&["error: cannot add east: ", "wing", "; nothing was changed"]);
-    let left = operator.json(&["devices", "list"]);
+    let left = operator.json("devices list");
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
     // The hub creates them and the response is lost: their keys show who created them.
     let azure = Azure::before(&lab, Queries::AZURE);
     azure.trouble("south", Trouble::NoAnswer);
     operator
-        .run(&["devices", "add", "east", "south", "--tag", "wing=east"])
+        .run("devices add east south --tag wing=east")
         .expect(1)
         .says(&[
             "error: cannot add east: lost the connection to localhost",
             "; nothing was changed",
         ]);
-    let left = operator.json(&["devices", "list"]);
+    let left = operator.json("devices list");
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
 }
 
@@ -217,7 +179,7 @@ fn agent_files_are_complete_and_private_and_never_overwritten() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(!path("north.toml").exists() && !path("north.connection-string").exists());
-    let left = operator.json(&["devices", "list"]);
+    let left = operator.json("devices list");
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
     assert_eq!(
         fs::read_to_string(path("south.connection-string")).unwrap(),
@@ -229,14 +191,14 @@ fn agent_files_are_complete_and_private_and_never_overwritten() {
 fn a_connection_string_is_written_only_to_a_private_file() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "east"]).expect(0);
-    let write = |out: &str, flags: &[&str]| {
-        let mut arguments = vec!["devices", "connection-string", "east", "--out", out];
-        arguments.extend(flags);
-        operator.run(&arguments)
+    operator.run("devices add east").expect(0);
+    let write = |out: &str, flags: &str| {
+        operator.run(format!(
+            "devices connection-string east --out {out} {flags}"
+        ))
     };
-    let output = write("primary", &[]).expect(0);
-    write("secondary", &["--secondary"]).expect(0);
+    let output = write("primary", "").expect(0);
+    write("secondary", "--secondary").expect(0);
     let read = |name: &str| fs::read_to_string(operator.folder().join(name)).unwrap();
     let (primary, secondary) = (read("primary"), read("secondary"));
     assert!(
@@ -246,7 +208,7 @@ fn a_connection_string_is_written_only_to_a_private_file() {
     assert_ne!(primary, secondary);
     let key = primary.trim().rsplit("SharedAccessKey=").next().unwrap();
     assert!(!format!("{output:?}").contains(key));
-    write("primary", &[])
+    write("primary", "")
         .expect(1)
         .says(&["cannot create primary"]);
 }
@@ -255,24 +217,22 @@ fn a_connection_string_is_written_only_to_a_private_file() {
 fn an_unknown_door_gets_a_suggestion() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator
-        .run(&["devices", "add", "lobby-east", "vault"])
-        .expect(0);
-    let output = operator.run(&["devices", "show", "lobby-eats"]).expect(1);
+    operator.run("devices add lobby-east vault").expect(0);
+    let output = operator.run("devices show lobby-eats").expect(1);
     insta::assert_snapshot!(output.stderr, @r"
     error: the hub has no door `lobby-eats`; did you mean `lobby-east`?
       next: doorctl devices list
     ");
     operator
-        .run(&["invoke", "valut", "getState"])
+        .run("invoke valut getState")
         .expect(1)
         .says(&["did you mean `vault`?"]);
     operator
-        .run(&["twin", "show", "roof"])
+        .run("twin show roof")
         .expect(1)
         .says(&["the hub has no door `roof`\n"]);
     operator
-        .run(&["jobs", "lock", "lobby-eats", "vault"])
+        .run("jobs lock lobby-eats vault")
         .expect(1)
         .says(&["the hub has no door `lobby-eats`; did you mean `lobby-east`?"]);
 }
@@ -291,38 +251,22 @@ fn an_invalid_key_and_an_untrusted_ca_are_reported() {
     .unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     operator
-        .run(&[
-            "context",
-            "add",
-            "wrong",
-            "--connection-string-file",
-            "wrong",
-            "--ca",
-            "hub/ca.pem",
-        ])
+        .run("context add wrong --connection-string-file wrong --ca hub/ca.pem")
         .expect(0)
         .says(&["the hub refuses this connection string", "401"]);
     operator
-        .run(&["devices", "list"])
+        .run("devices list")
         .expect(1)
         .says(&["the hub answers 401", "next: are policy and key right"]);
     operator
-        .run(&[
-            "context",
-            "add",
-            "stranger",
-            "--connection-string-file",
-            "hub/service-connection-string",
-        ])
+        .run("context add stranger --connection-string-file hub/service-connection-string")
         .expect(0)
         .says(&["the hub does not answer", "UnknownIssuer"]);
     operator
-        .run(&["devices", "list"])
+        .run("devices list")
         .expect(1)
         .says(&["next: trust the hub's CA"]);
-    operator
-        .run(&["devices", "list", "--context", "lab"])
-        .expect(0);
+    operator.run("devices list --context lab").expect(0);
 }
 
 fn is_root() -> bool {
@@ -334,16 +278,9 @@ fn is_root() -> bool {
 fn verbose_shows_requests_and_responses_without_keys() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "east"]).expect(0);
+    operator.run("devices add east").expect(0);
     let output = operator
-        .run(&[
-            "-v",
-            "devices",
-            "connection-string",
-            "east",
-            "--out",
-            "east.key",
-        ])
+        .run("-v devices connection-string east --out east.key")
         .expect(0)
         .says(&[
             "> GET https://localhost:",

@@ -20,11 +20,12 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use block::{Block, blocks};
+use doorfleet_testing::{DEADLINE, free_port, missing, workspace_program};
 use steady::{steady, words};
 use tempfile::TempDir;
 
 use super::enroll::{PACKAGE, Pi};
-use super::support::{DEADLINE, Door, Lab, free_port, missing, program};
+use super::support::{Door, Lab};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -74,7 +75,7 @@ impl Session {
         replaced: Vec<(String, String)>,
     ) -> Self {
         let notes = tempfile::tempdir().unwrap();
-        let programs = program("door-hub").parent().unwrap().to_owned();
+        let programs = workspace_program("door-hub").parent().unwrap().to_owned();
         let inherited = std::env::var_os("PATH").unwrap();
         let path = path
             .into_iter()
@@ -255,10 +256,10 @@ impl Site {
             "[strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\n",
         )
         .unwrap();
-        let west = lab.door("lobby-west", &["--building", "43", "--floor", "3"]);
+        let west = lab.door("lobby-west", "--building 43 --floor 3");
         let environment = [
             ("PI", pi.at("")),
-            ("DOOR_AGENT", program("door-agent")),
+            ("DOOR_AGENT", workspace_program("door-agent")),
             ("DOORCTL_CONFIG", folder.join("doorctl.toml")),
             ("XDG_STATE_HOME", folder.join("state")),
             // In place of /var/lib/door-agent/lobby-east.

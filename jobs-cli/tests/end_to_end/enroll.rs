@@ -8,10 +8,11 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use doorfleet_testing::{CommandOutput, run, workspace_program};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::support::{CommandOutput, Lab, program};
+use super::support::Lab;
 
 /// Names under which the stand-in is called.
 const PROGRAMS: [&str; 11] = [
@@ -141,7 +142,7 @@ impl Site {
 
     fn enroll_with(&self, usual: &[&str], flags: &[&str]) -> CommandOutput {
         let operator = &self.lab.operator;
-        let mut command = operator.command(&["devices", "enroll", "pi@door.example", "lobby"]);
+        let mut command = operator.command("devices enroll pi@door.example lobby");
         command.args(usual).args(flags);
         self.run(&mut command)
     }
@@ -151,23 +152,16 @@ impl Site {
         let mut path = self.pi.at("here").into_os_string();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap());
-        let output = command
+        command
             .env("PATH", path)
             .env("PI", self.pi.0.path())
-            .env("DOOR_AGENT", program("door-agent"))
-            .output()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        CommandOutput {
-            status: output.status.code().unwrap_or(-1),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+            .env("DOOR_AGENT", workspace_program("door-agent"));
+        run(command)
     }
 
     /// Whether the hub has the door.
     fn is_registered(&self) -> bool {
-        self.lab.operator.run(&["devices", "show", "lobby"]).status == 0
+        self.lab.operator.run("devices show lobby").status == 0
     }
 }
 
@@ -287,7 +281,7 @@ fn a_second_enroll_changes_only_what_differs() {
 
     // The default state, so that a restart moves nothing.
     let at_rest = |twin: &Value| twin["properties"]["reported"]["door"]["lockState"] == "unlocked";
-    site.lab.operator.until(&["twin", "show", "lobby"], at_rest);
+    site.lab.operator.until("twin show lobby", at_rest);
 
     // Another version of the package; without --config the settings on the Pi are kept.
     site.write("door-agent_0.2.0-1_arm64.deb", "0.2.0-1");

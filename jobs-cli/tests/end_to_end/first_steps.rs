@@ -1,6 +1,8 @@
 //! The commands in the help texts are enough to get from nothing to a scheduled lock of a fleet.
 
-use super::support::{CommandOutput, Lab};
+use doorfleet_testing::CommandOutput;
+
+use super::support::Lab;
 
 /// The commands below a heading of a help; text after three spaces is an explanation.
 fn commands(help: &str, heading: &str) -> Vec<String> {
@@ -19,8 +21,7 @@ fn typed(lab: &Lab, command: &str) -> CommandOutput {
         .replace("site.connection-string", "hub/service-connection-string")
         .replace("--ca ca.pem", "--ca hub/ca.pem")
         .replace("22:00", "+2s");
-    let words: Vec<&str> = command.split(' ').collect();
-    lab.operator.run(&words)
+    lab.operator.run(command)
 }
 
 #[test]
@@ -28,10 +29,10 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
     let lab = Lab::new();
     // Start without the context of the lab.
     std::fs::remove_file(lab.operator.folder().join("doorctl.toml")).unwrap();
-    let output = lab.operator.run(&["devices", "list"]).expect(1);
+    let output = lab.operator.run("devices list").expect(1);
     output.says(&["doorctl context add NAME --connection-string-file FILE --ca ca.pem"]);
 
-    let help = lab.operator.run(&["--help"]).expect(0).stdout;
+    let help = lab.operator.run("--help").expect(0).stdout;
     let steps = commands(&help, "First steps:");
     assert!(steps.iter().any(|step| step == "demo"), "{steps:?}");
     let mut doors = Vec::new();
@@ -43,18 +44,22 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
             // Now the doors are installed.
             for name in ["lobby-east", "lobby-west"] {
                 doors.push(lab.start(name));
-                lab.operator.until(&["twin", "show", name], |twin| {
-                    twin["properties"]["reported"]["door"]["lockState"] == "unlocked"
-                });
+                lab.operator.shows(
+                    format!("twin show {name}"),
+                    "/properties/reported/door/lockState",
+                    "unlocked",
+                );
             }
         }
         if step.starts_with("jobs watch") {
             let output = output.says(&["2 secured"]);
             assert!(output.stdout.contains("lobby-west  locked"), "{output:?}");
             for name in ["lobby-east", "lobby-west"] {
-                lab.operator.until(&["twin", "show", name], |twin| {
-                    twin["properties"]["reported"]["door"]["secured"] == "secured"
-                });
+                lab.operator.shows(
+                    format!("twin show {name}"),
+                    "/properties/reported/door/secured",
+                    "secured",
+                );
             }
         }
         done.push(step.as_str());
@@ -74,7 +79,7 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
             "{verb} is no first step"
         );
     }
-    let jobs = lab.operator.json(&["jobs", "list"]);
+    let jobs = lab.operator.json("jobs list");
     assert_eq!(jobs[0]["status"], "completed");
 }
 
@@ -82,27 +87,26 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
 fn the_output_of_a_plan_and_a_job_names_the_next_command() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let _east = lab.door("lobby-east", &["--building", "43", "--floor", "3"]);
+    let _east = lab.door("lobby-east", "--building 43 --floor 3");
     // The example of `jobs plan`, then only commands that the output named.
-    let help = operator.run(&["jobs", "plan", "--help"]).expect(0).stdout;
+    let help = operator.run("jobs plan --help").expect(0).stdout;
     let example = commands(&help, "Examples:")
         .remove(0)
         .replace("22:00", "+1h");
-    let words: Vec<&str> = example.split(' ').collect();
-    let planned = operator.run(&words).expect(0);
+    let planned = operator.run(&example).expect(0);
     let next = planned
         .stderr
         .split("to create the job: doorctl ")
         .nth(1)
         .unwrap();
     let next = next.split(" with the same arguments").next().unwrap();
-    let apply: Vec<&str> = next.split(' ').chain(words[2..].iter().copied()).collect();
-    let made = operator.run(&apply).expect(0);
+    let action = example.strip_prefix("jobs plan").unwrap();
+    let made = operator.run(format!("{next}{action}")).expect(0);
     let watch = made.stderr.split("follow it: doorctl ").nth(1).unwrap();
-    let watch: Vec<&str> = watch.trim().split(' ').collect();
-    assert_eq!(watch[..2], ["jobs", "watch"]);
-    let shown = operator.run(&["jobs", "show", watch[2]]).expect(0);
+    let watch = watch.trim();
+    let job = watch.strip_prefix("jobs watch ").unwrap();
+    let shown = operator.run(format!("jobs show {job}")).expect(0);
     shown.says(&["starts "]);
-    operator.run(&["jobs", "cancel", watch[2]]).expect(0);
-    operator.run(&watch).expect(2).says(&["cancelled"]);
+    operator.run(format!("jobs cancel {job}")).expect(0);
+    operator.run(watch).expect(2).says(&["cancelled"]);
 }

@@ -5,10 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
+use doorfleet_testing::Process;
 use serde_json::json;
 
 use super::azure::proxy::{Azure, Queries, Trouble};
-use super::support::{Lab, Process};
+use super::support::Lab;
 
 const DOORS: &str = "door,building,floor,tags.wing,desired.settings.strikeTime\n\
                      east,43,3,east,5\nwest,43,mezzanine,west,\n";
@@ -23,7 +24,7 @@ fn many(count: usize) -> String {
 }
 
 fn doors(lab: &Lab) -> usize {
-    let listed = lab.operator.json(&["devices", "list"]);
+    let listed = lab.operator.json("devices list");
     listed.as_array().unwrap().len()
 }
 
@@ -34,28 +35,19 @@ fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
     let path = |name: &str| operator.folder().join(name);
     fs::write(path("doors.csv"), DOORS).unwrap();
     let dry = operator
-        .run(&["devices", "add", "--from", "doors.csv", "--dry-run"])
+        .run("devices add --from doors.csv --dry-run")
         .expect(0);
     assert!(dry.stdout.contains("to be added"), "{dry:?}");
     assert_eq!(doors(&lab), 0);
     let output = operator
-        .run(&[
-            "devices",
-            "add",
-            "--from",
-            "doors.csv",
-            "--keys-folder",
-            "keys",
-            "-o",
-            "csv",
-        ])
+        .run("devices add --from doors.csv --keys-folder keys -o csv")
         .expect(0)
         .says(&["2 doors added; their connection strings are in keys"]);
     assert_eq!(
         output.stdout,
         "line,door,building,floor,outcome\n2,east,43,3,added\n3,west,43,mezzanine,added\n"
     );
-    let twin = operator.json(&["twin", "show", "east"]);
+    let twin = operator.json("twin show east");
     assert_eq!(twin["tags"], json!({"wing": "east"}));
     assert_eq!(
         twin["properties"]["desired"]["settings"],
@@ -67,41 +59,25 @@ fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
         (0o700, 0o600)
     );
     operator
-        .run(&["devices", "connection-string", "west", "--out", "west.key"])
+        .run("devices connection-string west --out west.key")
         .expect(0);
     let read = |name: &str| fs::read_to_string(path(name)).unwrap();
     assert_eq!(read("keys/west.connection-string"), read("west.key"));
 
     // Repeated: nothing is created, and no file is changed.
     operator
-        .run(&["devices", "add", "--from", "doors.csv"])
+        .run("devices add --from doors.csv")
         .expect(1)
         .says(&["the hub already has doors of this file: east (line 2), west (line 3); nothing was changed"]);
+    operator.run("devices remove east west --yes").expect(0);
     operator
-        .run(&["devices", "remove", "east", "west", "--yes"])
-        .expect(0);
-    operator
-        .run(&[
-            "devices",
-            "add",
-            "--from",
-            "doors.csv",
-            "--keys-folder",
-            "keys",
-        ])
+        .run("devices add --from doors.csv --keys-folder keys")
         .expect(1)
         .says(&["east.connection-string exists and is not overwritten; nothing was changed"]);
     fs::create_dir(path("open")).unwrap();
     fs::set_permissions(path("open"), fs::Permissions::from_mode(0o755)).unwrap();
     operator
-        .run(&[
-            "devices",
-            "add",
-            "--from",
-            "doors.csv",
-            "--keys-folder",
-            "open",
-        ])
+        .run("devices add --from doors.csv --keys-folder open")
         .expect(1)
         .says(&["accessible by others (mode 0755)", "next: chmod 700 open"]);
     assert_eq!(doors(&lab), 0);
@@ -111,11 +87,11 @@ fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
 fn standard_input_is_accepted_and_an_invalid_line_creates_nothing() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "first"]).expect(0);
+    operator.run("devices add first").expect(0);
     let piped = |text: &str| {
         fs::write(operator.folder().join("piped"), text).unwrap();
         let input = fs::File::open(operator.folder().join("piped")).unwrap();
-        let mut command = operator.command(&["devices", "add", "--from", "-"]);
+        let mut command = operator.command("devices add --from -");
         command.stdin(Stdio::from(input)).output().unwrap()
     };
     let failed = piped("door,floor\neast,3\nfirst,3\n");
@@ -144,17 +120,7 @@ fn a_failed_add_removes_the_doors_it_created() {
     let operator = &lab.operator;
     let azure = Azure::before(&lab, Queries::AZURE);
     fs::write(operator.folder().join("doors.csv"), many(230)).unwrap();
-    let add = || {
-        operator.run(&[
-            "devices",
-            "add",
-            "--from",
-            "doors.csv",
-            "--keys-folder",
-            "keys",
-            "-q",
-        ])
-    };
+    let add = || operator.run("devices add --from doors.csv --keys-folder keys -q");
     for (trouble, why) in [
         (
             Trouble::Refused,
@@ -180,7 +146,7 @@ fn an_interrupted_add_removes_the_doors_it_created() {
     let lab = Lab::new();
     let operator = &lab.operator;
     fs::write(operator.folder().join("doors.csv"), many(9_000)).unwrap();
-    let mut command = operator.command(&["devices", "add", "--from", "doors.csv"]);
+    let mut command = operator.command("devices add --from doors.csv");
     let mut adding = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
     let stderr = adding.stderr();
     let count = ["query", "SELECT COUNT() AS doors FROM devices"];
@@ -199,16 +165,14 @@ fn an_interrupted_removal_exits_with_130() {
     let lab = Lab::new();
     let operator = &lab.operator;
     fs::write(operator.folder().join("doors.csv"), many(6_000)).unwrap();
-    operator
-        .run(&["devices", "add", "--from", "doors.csv", "-q"])
-        .expect(0);
-    let mut command = operator.command(&["-v", "devices", "remove", "--all", "--yes"]);
+    operator.run("devices add --from doors.csv -q").expect(0);
+    let mut command = operator.command("-v devices remove --all --yes");
     let mut removing = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
     let mut stderr = removing.stderr();
     assert!(stderr.any(|line| line.starts_with("> POST") && line.contains("\"delete\"")));
-    removing.press_ctrl_c();
+    removing.signal("INT");
     let stderr: Vec<String> = stderr.collect();
-    assert_eq!(removing.wait_for_end().code(), Some(130));
+    assert_eq!(removing.wait().code(), Some(130));
     let last = stderr.last().unwrap();
     assert!(
         last.starts_with("the removed doors can no longer connect"),
@@ -224,11 +188,11 @@ fn doors_left_by_a_second_ctrl_c_are_listed() {
     let azure = Azure::before(&lab, Queries::AZURE);
     azure.trouble("door-002", Trouble::NoWayBack);
     fs::write(operator.folder().join("doors.csv"), many(4)).unwrap();
-    let mut command = operator.command(&["-v", "devices", "add", "--from", "doors.csv"]);
+    let mut command = operator.command("-v devices add --from doors.csv");
     let mut adding = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
     let mut stderr = adding.stderr();
     assert!(stderr.any(|line| line.starts_with("> POST") && line.contains("\"delete\"")));
-    adding.press_ctrl_c();
+    adding.signal("INT");
     assert!(stderr.any(|line| line.starts_with("stopping")));
     assert_eq!(adding.interrupt().code(), Some(130));
     let stderr: Vec<String> = stderr.collect();
@@ -250,25 +214,17 @@ fn an_export_can_be_imported_with_its_keys() {
     let operator = &lab.operator;
     let path = |name: &str| operator.folder().join(name);
     fs::write(path("doors.csv"), DOORS).unwrap();
+    operator.run("devices add --from doors.csv").expect(0);
     operator
-        .run(&["devices", "add", "--from", "doors.csv"])
-        .expect(0);
-    operator
-        .run(&["devices", "disable", "west", "--reason", "no lock yet"])
+        .run("devices disable west --reason 'no lock yet'")
         .expect(0);
     operator
         .run(&["twin", "set", "west", "note=\"3\"", "--tag", "list=[1,2]"])
         .expect(0);
     operator
-        .run(&[
-            "devices",
-            "connection-string",
-            "east",
-            "--out",
-            "east.before",
-        ])
+        .run("devices connection-string east --out east.before")
         .expect(0);
-    let plain = operator.run(&["devices", "export"]).expect(0);
+    let plain = operator.run("devices export").expect(0);
     assert!(!plain.stdout.contains("Key"), "{plain:?}");
     let first: serde_json::Value =
         serde_json::from_str(plain.stdout.lines().next().unwrap()).unwrap();
@@ -288,9 +244,7 @@ fn an_export_can_be_imported_with_its_keys() {
             fs::metadata(path(name)).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        operator
-            .run(&["devices", "remove", "--all", "--yes", "-q"])
-            .expect(0);
+        operator.run("devices remove --all --yes -q").expect(0);
         let output = operator
             .run(&["devices", "import", name, "-o", "json"])
             .expect(0)
@@ -303,13 +257,13 @@ fn an_export_can_be_imported_with_its_keys() {
         let read = |name: &str| fs::read_to_string(path(name)).unwrap();
         assert_eq!(read(&key), read("east.before"), "{name}");
         assert_eq!(
-            operator.run(&["devices", "export"]).expect(0).stdout,
+            operator.run("devices export").expect(0).stdout,
             plain.stdout,
             "{name}"
         );
     }
     operator
-        .run(&["devices", "export", "--out", "all.csv"])
+        .run("devices export --out all.csv")
         .expect(1)
         .says(&["all.csv exists and is not overwritten"]);
 }
@@ -320,7 +274,7 @@ fn an_import_changes_existing_doors_only_with_update_and_reports_each_line() {
     let operator = &lab.operator;
     let azure = Azure::before(&lab, Queries::AZURE);
     operator
-        .run(&["devices", "add", "east", "--floor", "3", "--tag", "kept=1"])
+        .run("devices add east --floor 3 --tag kept=1")
         .expect(0);
     let lines = [
         concat!(
@@ -331,21 +285,17 @@ fn an_import_changes_existing_doors_only_with_update_and_reports_each_line() {
         r#"{"id":"north"}"#,
     ];
     fs::write(operator.folder().join("doors.jsonl"), lines.join("\n")).unwrap();
-    let import = |flags: &[&str]| {
-        let mut arguments = vec!["devices", "import", "doors.jsonl"];
-        arguments.extend(flags);
-        operator.run(&arguments)
-    };
-    import(&[]).expect(1).says(&[
+    let import = |flags: &str| operator.run(format!("devices import doors.jsonl {flags}"));
+    import("").expect(1).says(&[
         "the hub already has doors of this file: east (line 1); nothing was changed",
         "--update --dry-run",
     ]);
-    import(&["--update", "--dry-run"])
+    import("--update --dry-run")
         .expect(0)
         .says(&["1 to be updated, 2 to be created; nothing was changed"]);
     assert_eq!(doors(&lab), 1);
     azure.trouble("west", Trouble::Refused);
-    let output = import(&["--update", "-o", "csv"])
+    let output = import("--update -o csv")
         .expect(2)
         .says(&["1 updated, 1 created, 1 failed", "--update"]);
     assert_eq!(
@@ -354,10 +304,10 @@ fn an_import_changes_existing_doors_only_with_update_and_reports_each_line() {
          later\n3,north,created,\n"
     );
     azure.trouble("nobody", Trouble::Refused);
-    import(&["--update"])
+    import("--update")
         .expect(0)
         .says(&["2 unchanged, 1 created"]);
-    let twin = operator.json(&["twin", "show", "east"]);
+    let twin = operator.json("twin show east");
     assert_eq!(
         (&twin["status"], &twin["statusReason"]),
         (&json!("disabled"), &json!("moved"))

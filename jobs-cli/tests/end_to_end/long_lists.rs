@@ -9,15 +9,13 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let names = Lab::many_names();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    operator
-        .run(&[&["devices", "add"], &names[..]].concat())
-        .expect(0);
-    let run = |start: &[&str], end: &[&str]| operator.run(&[start, &names[..], end].concat());
+    let all = names.join(" ");
+    operator.run(format!("devices add {all}")).expect(0);
+    let run = |start: &str, end: &str| operator.run(format!("{start} {all} {end}"));
 
     let changed = run(
-        &["jobs", "tags", "--set", "group=night"],
-        &["--yes", "--watch", "--id", "tagged", "-o", "json"],
+        "jobs tags --set group=night",
+        "--yes --watch --id tagged -o json",
     )
     .expect(0)
     .says(&[
@@ -30,43 +28,38 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
     .json();
     assert_eq!(changed["tally"]["reached"], 300);
     assert_eq!(changed["jobs"].as_array().unwrap().len(), 3);
-    let counted = operator.json(&[
-        "query",
-        "SELECT COUNT() AS doors FROM devices WHERE tags.group = 'night'",
-    ]);
+    let counted =
+        operator.json(r#"query "SELECT COUNT() AS doors FROM devices WHERE tags.group = 'night'""#);
     assert_eq!(counted, json!([{"doors": 300}]));
 
-    let work = ["--at", "+2h", "--for", "10m", "--id", "night"];
-    let planned = run(
-        &["jobs", "plan", "lock"],
-        &[&work[..], &["-o", "json"]].concat(),
-    )
-    .expect(0)
-    .says(&["this would lock 300 doors, 300 of them offline; no job was created"])
-    .json();
+    let work = "--at +2h --for 10m --id night";
+    let planned = run("jobs plan lock", &format!("{work} -o json"))
+        .expect(0)
+        .says(&["this would lock 300 doors, 300 of them offline; no job was created"])
+        .json();
     let digest = planned["digest"].as_str().unwrap();
-    run(&["jobs", "apply", "--plan", digest, "lock"], &work)
+    let apply = format!("jobs apply --plan {digest} lock");
+    run(&apply, work)
         .expect(4)
         .says(&["300 doors, more than 20, and there is no terminal to confirm it"]);
-    let yes = [&work[..], &["--yes"]].concat();
-    let made = run(&["jobs", "apply", "--plan", digest, "lock"], &yes)
+    let yes = format!("{work} --yes");
+    let made = run(&apply, &yes)
         .expect(0)
         .says(&["follow it: doorctl jobs watch night-2"]);
     assert_eq!(made.stdout, "night-1\nnight-2\nnight-3\n");
     // Each door is called by exactly one job.
-    let listed = operator.json(&["jobs", "list"]);
+    let listed = operator.json("jobs list");
     let listed = listed.as_array().unwrap().iter();
     let made = listed.filter(|job| job["jobId"].as_str().unwrap().starts_with("night-"));
     assert_eq!(made.count(), 3);
 
     // The same names again: the first existing job stops the command.
-    run(&["jobs", "lock"], &yes)
+    run("jobs lock", &yes)
         .expect(1)
         .says(&["the hub has a job called night-1 already; nothing was changed"]);
-    let mut misspelt = names.clone();
-    misspelt[7] = "nobody";
+    let misspelt = all.replace(&names[7], "nobody");
     operator
-        .run(&[&["jobs", "lock"], &misspelt[..], &["--yes"]].concat())
+        .run(format!("jobs lock {misspelt} --yes"))
         .expect(1)
         .says(&["the hub has no door `nobody`"]);
 }
@@ -75,29 +68,26 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
 fn immediate_and_reading_verbs_take_any_number_of_names() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let _lobby = lab.door("lobby", &["--building", "43"]);
+    let _lobby = lab.door("lobby", "--building 43");
     let names = Lab::many_names();
-    operator
-        .run(&[&["devices", "add"], &strs(&names)[..]].concat())
-        .expect(0);
-    let names = [strs(&names), vec!["lobby"]].concat();
-    let run = |start: &[&str], end: &[&str]| operator.run(&[start, &names[..], end].concat());
+    let all = names.join(" ");
+    operator.run(format!("devices add {all}")).expect(0);
+    let run = |start: &str, end: &str| operator.run(format!("{start} {all} lobby {end}"));
 
-    let listed = run(&["devices", "list"], &["-o", "json"]).expect(0).json();
+    let listed = run("devices list", "-o json").expect(0).json();
     assert_eq!(listed.as_array().unwrap().len(), 301);
-    let listed = run(&["devices", "list", "--limit", "150"], &["-o", "json"])
+    let listed = run("devices list --limit 150", "-o json")
         .expect(0)
         .says(&["150 shown; there are more doors"])
         .json();
     assert_eq!(listed.as_array().unwrap().len(), 150);
-    let survey = run(&["status"], &["-o", "json"]).expect(2).json();
+    let survey = run("status", "-o json").expect(2).json();
     assert_eq!(survey["total"]["doors"], 301);
 
-    run(&["lock"], &[])
+    run("lock", "")
         .expect(4)
         .says(&["301 doors, more than 20, and there is no terminal to confirm it"]);
-    let now = ["--yes", "--connect-timeout", "0", "-o", "json"];
-    let locked = run(&["lock"], &now)
+    let locked = run("lock", "--yes --connect-timeout 0 -o json")
         .expect(2)
         .says(&[
             "301 names do not fit into one condition: they are split over 3 jobs",
@@ -107,7 +97,7 @@ fn immediate_and_reading_verbs_take_any_number_of_names() {
     assert_eq!(locked["tally"]["reached"], 1);
     assert_eq!(locked["tally"]["failed"], 300);
     assert_eq!(locked["jobs"].as_array().unwrap().len(), 3);
-    run(&["lockdown"], &[&now[1..], &["--deadline", "60s"]].concat())
+    run("lockdown", "--connect-timeout 0 -o json --deadline 60s")
         .expect(2)
         .says(&[
             "offline; each locks down when it reconnects: 0--",
@@ -116,14 +106,9 @@ fn immediate_and_reading_verbs_take_any_number_of_names() {
             "1 secured, 300 failed",
         ]);
 
-    let mut misspelt = names.clone();
-    misspelt[7] = "nobody";
+    let misspelt = all.replace(&names[7], "nobody");
     operator
-        .run(&[&["lock"], &misspelt[..], &["--yes"]].concat())
+        .run(format!("lock {misspelt} lobby --yes"))
         .expect(1)
         .says(&["the hub has no door `nobody`"]);
-}
-
-fn strs(names: &[String]) -> Vec<&str> {
-    names.iter().map(String::as_str).collect()
 }

@@ -2,12 +2,11 @@
 //! settings that the agent accepts.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::documents::block::blocks;
-use super::support::program;
+use doorfleet_testing::{run, workspace_program, write_secret};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -73,7 +72,7 @@ fn commands(line: &str) -> Vec<Vec<&str>> {
 fn help(words: &[&str]) -> String {
     let path = match words[0] {
         "doorctl" => PathBuf::from(env!("CARGO_BIN_EXE_doorctl")),
-        name => program(name),
+        name => workspace_program(name),
     };
     let output = Command::new(path)
         .args(&words[1..])
@@ -153,12 +152,8 @@ fn settings_on_the_wiring_page_are_accepted() {
     assert_eq!(settings.len(), 4);
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("door.connection-string");
-    fs::write(
-        &secret,
-        "HostName=hub.example;DeviceId=door;SharedAccessKey=MDEyMw==\n",
-    )
-    .unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let text = "HostName=hub.example;DeviceId=door;SharedAccessKey=MDEyMw==\n";
+    write_secret(secret, text);
     for text in settings {
         let config = folder.path().join("door.toml");
         let text = format!("[hub]\nconnection_string_file = \"door.connection-string\"\n{text}")
@@ -167,16 +162,9 @@ fn settings_on_the_wiring_page_are_accepted() {
                 "[board]\nkind = \"raspberry-pi\"\n[board.outputs]",
             );
         fs::write(&config, &text).unwrap();
-        let output = Command::new(program("door-agent"))
-            .args(["check", "--config"])
-            .arg(&config)
-            .output()
-            .unwrap();
-        let stdout = String::from_utf8(output.stdout).unwrap();
-        assert!(
-            stdout.contains("fine   configuration") && stdout.contains("fine   egress"),
-            "{text}\n{stdout}"
-        );
+        let mut check = Command::new(workspace_program("door-agent"));
+        run(check.args(["check", "--config"]).arg(&config))
+            .prints(&["fine   configuration", "fine   egress"]);
     }
 }
 

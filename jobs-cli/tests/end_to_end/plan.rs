@@ -11,29 +11,28 @@ use super::support::Lab;
 fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let _closed = lab.door("closed", &["--floor", "3"]);
-    let open = lab.door("open", &["--floor", "3"]);
-    operator
-        .run(&["devices", "add", "absent", "--floor", "3"])
-        .expect(0);
+    let _closed = lab.door("closed", "--floor 3");
+    let open = lab.door("open", "--floor 3");
+    operator.run("devices add absent --floor 3").expect(0);
     open.at(SimCommand::Open);
-    operator.until(&["twin", "show", "open"], |twin| {
-        twin["properties"]["reported"]["door"]["doorState"] == "open"
-    });
+    operator.shows(
+        "twin show open",
+        "/properties/reported/door/doorState",
+        "open",
+    );
     operator
-        .run(&[
-            "jobs", "unlock", "closed", "--at", "+1h", "--for", "2h", "--id", "early",
-        ])
+        .run("jobs unlock closed --at +1h --for 2h --id early")
         .expect(0);
     operator
-        .run(&["jobs", "unlock", "open", "--at", "+6h", "--id", "late"])
+        .run("jobs unlock open --at +6h --id late")
         .expect(0);
 
-    let work = [
-        "lock", "--floor", "3", "--at", "+2h", "--for", "10m", "--id", "tonight",
-    ];
-    let run = |start: &[&str], end: &[&str]| operator.run(&[start, &work, end].concat());
-    let planned = run(&["jobs", "plan"], &[]).expect(0).says(&[
+    let run = |start: &str, end: &str| {
+        operator.run(format!(
+            "{start} lock --floor 3 --at +2h --for 10m --id tonight {end}"
+        ))
+    };
+    let planned = run("jobs plan", "").expect(0).says(&[
         "warning: job early (unlockDoor) also uses 1 of these doors, from ",
         "this would lock 3 doors, 1 of them offline; no job was created",
         "to create the job: doorctl jobs apply --plan ",
@@ -44,52 +43,40 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     closed  connected         unlocked    closed      unsecured  bond   locks                                      early
     open    connected         unlocked    open        unsecured  bond   locks when it is closed
     ");
-    let plan = run(&["jobs", "plan"], &["-o", "json"]).expect(0).json();
+    let plan = run("jobs plan", "-o json").expect(0).json();
     assert_eq!(plan["conflicts"][0]["doors"], json!(["closed"]));
     let digest = plan["digest"].as_str().unwrap();
     assert!(planned.stderr.contains(&format!("--plan {digest} ")));
 
     // Another job, time or set of doors does not match the plan.
-    let apply = ["jobs", "apply", "--plan", digest];
+    let apply = format!("jobs apply --plan {digest}");
     operator
-        .run(
-            &[
-                &apply[..],
-                &[
-                    "lock", "--floor", "3", "--at", "+2h", "--for", "11m", "--id", "tonight",
-                ],
-            ]
-            .concat(),
-        )
+        .run(format!(
+            "{apply} lock --floor 3 --at +2h --for 11m --id tonight"
+        ))
         .expect(4)
         .says(&[
             " is outdated: ",
             "payload changed from ",
             "\"lockTime\":\"11m\"",
         ]);
-    operator
-        .run(&["devices", "add", "new", "--floor", "3"])
-        .expect(0);
-    operator
-        .run(&["twin", "set", "absent", "floor=4"])
-        .expect(3);
-    let refused = run(&apply, &[]).expect(4).says(&[
+    operator.run("devices add new --floor 3").expect(0);
+    operator.run("twin set absent floor=4").expect(3);
+    let refused = run(&apply, "").expect(4).says(&[
         "joined: new; left: absent; no job was created",
         "next: plan again: doorctl jobs plan",
     ]);
     assert_eq!(refused.stdout, "");
-    operator.run(&["jobs", "show", "tonight"]).expect(1);
+    operator.run("jobs show tonight").expect(1);
 
-    operator
-        .run(&["twin", "set", "absent", "floor=3"])
-        .expect(3);
-    operator.run(&["twin", "set", "new", "floor=4"]).expect(3);
-    run(&apply, &[]).expect(0).says(&[
+    operator.run("twin set absent floor=3").expect(3);
+    operator.run("twin set new floor=4").expect(3);
+    run(&apply, "").expect(0).says(&[
         "warning: job early",
         "job tonight is queued: 3 doors match now",
     ]);
     operator
-        .run(&["jobs", "apply", "--plan", "12", "lock", "--all"])
+        .run("jobs apply --plan 12 lock --all")
         .expect(1)
         .says(&["invalid --plan \"12\": expected 8 to 64"]);
 }
@@ -98,34 +85,17 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
 fn a_job_for_many_doors_needs_confirmation() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "a", "b"]).expect(0);
+    operator.run("devices add a b").expect(0);
     let refused = operator
-        .run(&[
-            "jobs",
-            "lock",
-            "--all",
-            "--at",
-            "+1h",
-            "--confirm-above",
-            "1",
-        ])
+        .run("jobs lock --all --at +1h --confirm-above 1")
         .expect(4);
     insta::assert_snapshot!(refused.stderr, @r"
     error: this would lock 2 doors, more than 1, and there is no terminal to confirm it; nothing was changed
       next: type the number of doors when asked, or pass --yes; --confirm-above DOORS moves the limit
     ");
-    assert_eq!(operator.json(&["jobs", "list"]), json!([]));
+    assert_eq!(operator.json("jobs list"), json!([]));
     operator
-        .run(&[
-            "jobs",
-            "lock",
-            "--all",
-            "--at",
-            "+1h",
-            "--confirm-above",
-            "1",
-            "--yes",
-        ])
+        .run("jobs lock --all --at +1h --confirm-above 1 --yes")
         .expect(0);
 }
 
@@ -133,20 +103,9 @@ fn a_job_for_many_doors_needs_confirmation() {
 fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator
-        .run(&["devices", "add", "a", "b", "--tag", "old=1"])
-        .expect(0);
+    operator.run("devices add a b --tag old=1").expect(0);
     let planned = operator
-        .run(&[
-            "jobs",
-            "plan",
-            "tags",
-            "--set",
-            "wing=east",
-            "--remove",
-            "old",
-            "--all",
-        ])
+        .run("jobs plan tags --set wing=east --remove old --all")
         .expect(0)
         .says(&["this would change the tags of 2 doors"]);
     assert!(
@@ -156,30 +115,19 @@ fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
         "{planned:?}"
     );
     operator
-        .run(&[
-            "jobs",
-            "tags",
-            "--set",
-            "wing=east",
-            "--set",
-            "access.group=staff",
-            "--remove",
-            "old",
-            "a",
-            "b",
-            "--id",
-            "tagged",
-            "--watch",
-        ])
+        .run(
+            "jobs tags --set wing=east --set access.group=staff --remove old a b --id tagged \
+             --watch",
+        )
         .expect(0)
         .says(&["2 changed"]);
-    let tagged = operator.json(&["twin", "show", "a"]);
+    let tagged = operator.json("twin show a");
     assert_eq!(
         tagged["tags"],
         json!({"wing": "east", "access": {"group": "staff"}})
     );
 
-    let exported = operator.run(&["jobs", "export", "tagged"]).expect(0).stdout;
+    let exported = operator.run("jobs export tagged").expect(0).stdout;
     let lines: Vec<&str> = exported.lines().collect();
     assert_eq!(
         lines[0],
@@ -191,7 +139,7 @@ fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
     );
     assert_eq!(lines.len(), 3);
     operator
-        .run(&["jobs", "export", "tagged", "--out", "tagged.json"])
+        .run("jobs export tagged --out tagged.json")
         .expect(0)
         .says(&["tagged.json: wrote 2 rows of job tagged"]);
     let text = fs::read_to_string(operator.folder().join("tagged.json")).unwrap();
@@ -201,11 +149,11 @@ fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
         (&json!("b"), &json!("reached"))
     );
     operator
-        .run(&["jobs", "export", "tagged", "--out", "tagged.json"])
+        .run("jobs export tagged --out tagged.json")
         .expect(1)
         .says(&["--out: cannot create tagged.json: File exists"]);
     operator
-        .run(&["jobs", "export", "taged"])
+        .run("jobs export taged")
         .expect(1)
         .says(&["did you mean `tagged`?"]);
 }
@@ -215,7 +163,7 @@ fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
 fn until_is_a_time_after_the_start() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "east"]).expect(0);
+    operator.run("devices add east").expect(0);
     let rows = [
         (
             "2099-03-01 22:00 UTC",
@@ -278,8 +226,9 @@ fn until_is_a_time_after_the_start() {
     for (n, (at, until, status, says, length)) in rows.into_iter().enumerate() {
         for (verb, member) in [("lock", "lockTime"), ("unlock", "unlockTime")] {
             let id = format!("{verb}-{n}");
-            let times = ["east", "--at", at, "--until", until];
-            let output = operator.run(&[&["jobs", verb, "--id", &id][..], &times].concat());
+            let output = operator.run(format!(
+                "jobs {verb} --id {id} east --at '{at}' --until '{until}'"
+            ));
             assert_eq!(output.status, status, "{at} {until}: {output:?}");
             assert!(output.stderr.contains(says), "{at} {until}: {output:?}");
             assert!(
@@ -287,7 +236,7 @@ fn until_is_a_time_after_the_start() {
                 "{output:?}"
             );
             if status == 0 {
-                let shown = operator.json(&["jobs", "show", &id]);
+                let shown = operator.json(format!("jobs show {id}"));
                 let payload = &shown["job"]["cloudToDeviceMethod"]["payload"];
                 assert_eq!(payload[member], length, "{at} {until}");
                 assert!(payload["until"].is_string(), "{payload}");
@@ -296,12 +245,11 @@ fn until_is_a_time_after_the_start() {
     }
     // A named end gives the same plan a moment later.
     let until = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(5);
-    let until = until.to_string();
-    let work = ["unlock", "east", "--until", &until];
-    let digest = || operator.json(&[&["jobs", "plan"][..], &work].concat())["digest"].clone();
+    let plan = format!("jobs plan unlock east --until {until}");
+    let digest = || operator.json(&plan)["digest"].clone();
     let first = digest();
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     assert_eq!(digest(), first);
-    let warned = operator.run(&["jobs", "unlock", "east", "--at", "+1h"]);
+    let warned = operator.run("jobs unlock east --at +1h");
     warned.expect(0).says(&["warning: this unlock has no end"]);
 }

@@ -5,16 +5,17 @@ use std::time::Instant;
 
 use door_agent::gpio::simulated::{Hold, Sensor, SimCommand};
 use door_hub::policies::{Policies, SecretFile};
+use doorfleet_testing::{DEADLINE, Process};
 use serde_json::{Value, json};
 
-use super::support::{DEADLINE, HubProcess, Lab, Operator, Process};
+use super::support::{HubProcess, Lab, Operator};
 
 /// A lab with door `east`, whose enclosure was opened.
 fn tampered() -> (Lab, super::support::Door) {
     let lab = Lab::new();
-    let east = lab.door("east", &["--building", "43", "--floor", "3"]);
+    let east = lab.door("east", "--building 43 --floor 3");
     east.at(SimCommand::Hold(Sensor::Tamper, Hold::On));
-    lab.operator.until(&["events", "--alarms"], |events| {
+    lab.operator.until("events --alarms", |events| {
         !events.as_array().unwrap().is_empty()
     });
     (lab, east)
@@ -24,12 +25,12 @@ fn tampered() -> (Lab, super::support::Door) {
 fn events_are_filtered_and_printed_in_every_format() {
     let (lab, _east) = tampered();
     let operator = &lab.operator;
-    let alarms = operator.json(&["events", "--alarms"]);
+    let alarms = operator.json("events --alarms");
     assert_eq!(alarms[0]["deviceId"], "east");
     assert_eq!(alarms[0]["body"]["alarm"], "tamper");
     assert!(alarms[0]["systemProperties"].is_object(), "{alarms}");
 
-    let table = operator.run(&["events", "--event", "tamper"]).expect(0);
+    let table = operator.run("events --event tamper").expect(0);
     let lines: Vec<Vec<&str>> = table
         .stdout
         .lines()
@@ -38,7 +39,7 @@ fn events_are_filtered_and_printed_in_every_format() {
     assert_eq!(lines[0], ["TIME", "DOOR", "EVENT", "DETAILS"]);
     assert_eq!(lines[1][2..], ["east", "alarmRaised", "tamper"]);
 
-    let csv = operator.run(&["events", "--alarms", "--limit", "1", "-o", "csv"]);
+    let csv = operator.run("events --alarms --limit 1 -o csv");
     let lines: Vec<&str> = csv.stdout.lines().collect();
     assert_eq!(
         lines[0],
@@ -49,23 +50,19 @@ fn events_are_filtered_and_printed_in_every_format() {
         "{csv:?}"
     );
 
-    let of = |arguments: &[&str]| {
-        let arguments = [&["events", "--limit", "1000"], arguments].concat();
-        let events = operator.json(&arguments);
+    let of = |flags: &str| {
+        let events = operator.json(format!("events --limit 1000 {flags}"));
         let events = events.as_array().unwrap().clone();
         let kinds = events.iter().map(|event| event["kind"].to_string());
         kinds.collect::<std::collections::BTreeSet<_>>()
     };
-    assert_eq!(of(&["--kind", "device,connection"]).len(), 2);
-    assert!(of(&["--door", "east"]).len() >= 4, "{:?}", of(&[]));
-    assert_eq!(
-        of(&["--building", "43", "--event", "deviceConnected"]).len(),
-        1
-    );
-    let newest = operator.json(&["events", "--limit", "1"])[0]["id"].to_string();
-    assert!(of(&["--after", &newest]).is_empty());
+    assert_eq!(of("--kind device,connection").len(), 2);
+    assert!(of("--door east").len() >= 4, "{:?}", of(""));
+    assert_eq!(of("--building 43 --event deviceConnected").len(), 1);
+    let newest = operator.json("events --limit 1")[0]["id"].to_string();
+    assert!(of(&format!("--after {newest}")).is_empty());
     let lines = operator
-        .run(&["events", "--limit", "2", "-o", "jsonl"])
+        .run("events --limit 2 -o jsonl")
         .expect(0)
         .says(&["the newest 2; more: --limit 20"]);
     assert_eq!(lines.stdout.lines().count(), 2);
@@ -76,7 +73,7 @@ fn invalid_event_requests_are_refused_with_the_next_step() {
     let (lab, _east) = tampered();
     let operator = &lab.operator;
     operator
-        .run(&["events", "--door", "eats", "--event", "forcedOpne"])
+        .run("events --door eats --event forcedOpne")
         .expect(0)
         .says(&[
             "the hub has no door `eats`; did you mean `east`?; its recorded events are shown",
@@ -84,18 +81,15 @@ fn invalid_event_requests_are_refused_with_the_next_step() {
             "further back: doorctl events --since 7d",
         ]);
     operator
-        .run(&["events", "--floor", "9"])
+        .run("events --floor 9")
         .expect(1)
         .says(&["no door is assigned to ", "doorctl devices list"]);
+    operator.run("events --after 999999").expect(1).says(&[
+        "event 999999 does not exist yet",
+        "doorctl events --since 1h",
+    ]);
     operator
-        .run(&["events", "--after", "999999"])
-        .expect(1)
-        .says(&[
-            "event 999999 does not exist yet",
-            "doorctl events --since 1h",
-        ]);
-    operator
-        .run(&["events", "--since", "soon"])
+        .run("events --since soon")
         .expect(1)
         .says(&["--since \"soon\": not a past time"]);
 }
@@ -120,21 +114,14 @@ fn exec_runs_the_command_for_each_event_in_turn() {
     assert_eq!(document["body"]["alarm"], "tamper");
 
     operator
-        .run(&["events", "--alarms", "-q", "--exec", "exit 3"])
+        .run("events --alarms -q --exec 'exit 3'")
         .expect(2)
         .says(&[
             "the command ended with exit status: 3",
             "failed for 1 events",
         ]);
     operator
-        .run(&[
-            "events",
-            "--alarms",
-            "--exec",
-            "sleep 600; true",
-            "--exec-timeout",
-            "1s",
-        ])
+        .run("events --alarms --exec 'sleep 600; true' --exec-timeout 1s")
         .expect(2)
         .says(&["took longer than 1 s and was killed"]);
 }
@@ -143,26 +130,27 @@ fn exec_runs_the_command_for_each_event_in_turn() {
 fn an_interrupted_exec_names_the_event_to_continue_after() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "a", "b"]).expect(0);
-    let first = operator.json(&["events", "--kind", "device"])[0]["id"].clone();
+    operator.run("devices add a b").expect(0);
+    let first = operator.json("events --kind device")[0]["id"].clone();
     let behind = first.as_i64().unwrap() - 1;
-    let following = |more: &[&str]| {
-        let command = ["--kind", "device", "--exec", "echo begun; sleep 600"];
-        let mut events = operator.command(&[&["events"], &command[..], more].concat());
+    let following = |more: &str| {
+        let mut events = operator.command(format!(
+            "events --kind device --exec 'echo begun; sleep 600' {more}"
+        ));
         Process::spawn(events.stdout(Stdio::null()).stderr(Stdio::piped()))
     };
 
     // Ctrl-C during the first command.
     for (more, hint) in [
         (
-            &["--follow", "--after", "0"][..],
+            "--follow --after 0",
             format!(
                 "stopped following; to continue after event {behind}: doorctl events -f \
                  --after {behind}"
             ),
         ),
         (
-            &[],
+            "",
             format!(
                 "not all commands were run; to continue after event {behind}: doorctl events \
                  --after {behind}"
@@ -185,20 +173,12 @@ fn an_interrupted_exec_names_the_event_to_continue_after() {
     };
     let rights = "ServiceConnect".parse().unwrap();
     policies.add(&guard, rights, &out).unwrap();
-    operator.run(&[
-        "context",
-        "add",
-        "guard",
-        "--connection-string-file",
-        "guard",
-        "--ca",
-        "hub/ca.pem",
-    ]);
+    operator.run("context add guard --connection-string-file guard --ca hub/ca.pem");
     let begun = Instant::now();
-    while operator.run(&["events", "--context", "guard"]).status != 0 {
+    while operator.run("events --context guard").status != 0 {
         assert!(begun.elapsed() < DEADLINE, "guard is not taken up");
     }
-    let mut events = following(&["--follow", "--after", "0", "--context", "guard"]);
+    let mut events = following("--follow --after 0 --context guard");
     let mut stderr = events.stderr();
     assert!(stderr.any(|line| line == "begun"));
     policies.remove(&guard).unwrap();
@@ -215,9 +195,7 @@ fn following_continues_after_a_restart_of_the_hub() {
     let operator = Operator::new();
     let hub = HubProcess::start(&operator.folder().join("data"));
     operator.use_hub(&hub.data);
-    let mut follow = operator.command(&[
-        "events", "--follow", "--kind", "device", "-o", "jsonl", "--limit", "2",
-    ]);
+    let mut follow = operator.command("events --follow --kind device -o jsonl --limit 2");
     let mut follow = Process::spawn(follow.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut stderr = follow.stderr();
     assert!(
@@ -226,15 +204,14 @@ fn following_continues_after_a_restart_of_the_hub() {
             .unwrap()
             .starts_with("following the events of localhost:")
     );
-    operator.run(&["devices", "add", "before"]).expect(0);
+    operator.run("devices add before").expect(0);
     let start = hub.kill();
     let lost = stderr.find(|line| line.contains("retrying until it is reachable again"));
     assert!(lost.is_some());
     let hub = start();
-    operator.run(&["devices", "add", "behind"]).expect(0);
+    operator.run("devices add behind").expect(0);
     assert_eq!(stderr.next().as_deref(), Some("the hub is reachable again"));
-    let (status, stdout) = follow.wait();
-    assert!(status.success(), "{stdout}");
+    let stdout = follow.output().expect(0).stdout;
     let doors: Vec<Value> = stdout
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["deviceId"].clone())
@@ -242,7 +219,7 @@ fn following_continues_after_a_restart_of_the_hub() {
     assert_eq!(doors, ["before", "behind"]);
 
     // Ctrl-C prints how to continue.
-    let mut follow = operator.command(&["events", "-f", "--after", "0", "--kind", "device"]);
+    let mut follow = operator.command("events -f --after 0 --kind device");
     let mut follow = Process::spawn(follow.stdout(Stdio::null()).stderr(Stdio::piped()));
     let mut stderr = follow.stderr();
     assert!(stderr.next().unwrap().starts_with("following"));
@@ -257,7 +234,7 @@ fn following_continues_after_a_restart_of_the_hub() {
 fn following_continues_after_a_policy_change_without_a_gap() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let mut follow = operator.command(&["events", "-f", "-v", "--kind", "device", "--limit", "2"]);
+    let mut follow = operator.command("events -f -v --kind device --limit 2");
     let mut follow = Process::spawn(follow.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut stderr = follow.stderr();
     let mut asked = || stderr.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
@@ -278,9 +255,8 @@ fn following_continues_after_a_policy_change_without_a_gap() {
         .unwrap();
     let second = asked().unwrap();
     assert!(second.contains("since="), "{second}");
-    operator.run(&["devices", "add", "a", "b"]).expect(0);
-    let (status, stdout) = follow.wait();
-    assert!(status.success(), "{stdout}");
+    operator.run("devices add a b").expect(0);
+    let stdout = follow.output().expect(0).stdout;
     let lines: Vec<&str> = stdout.lines().collect();
     assert!(
         lines[0].contains("  a  ") && lines[1].contains("  b  "),
@@ -292,11 +268,9 @@ fn following_continues_after_a_policy_change_without_a_gap() {
 fn deleted_events_are_reported_as_lost() {
     let lab = Lab::with(|config| config.events.max_rows = 3);
     let operator = &lab.operator;
-    operator
-        .run(&["devices", "add", "a", "b", "c", "d", "e", "f"])
-        .expect(0);
+    operator.run("devices add a b c d e f").expect(0);
     let kept = operator
-        .run(&["events", "--after", "1", "-o", "jsonl"])
+        .run("events --after 1 -o jsonl")
         .expect(0)
         .says(&["warning: events 2 to 3 are lost: the hub no longer has them"]);
     assert_eq!(kept.stdout.lines().count(), 3, "{kept:?}");
@@ -306,52 +280,33 @@ fn deleted_events_are_reported_as_lost() {
 fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let _east = lab.door("east", &["--floor", "3"]);
-    operator.run(&["devices", "add", "absent"]).expect(0);
+    let _east = lab.door("east", "--floor 3");
+    operator.run("devices add absent").expect(0);
     let reason = "drill \u{e4}\u{1b}[2J";
     // Selection, recorded operation, and event of the door.
     for (command, operation, method) in [
-        (&["lock", "east"][..], "method.invoke", Some("lockDoor")),
+        ("lock east", "method.invoke", Some("lockDoor")),
+        ("unlock east --for 10m", "method.invoke", Some("unlockDoor")),
+        ("relinquish east", "method.invoke", Some("relinquish")),
+        ("mode normal east", "method.invoke", Some("setMode")),
+        ("invoke east getState", "method.invoke", None),
+        ("twin set east floor=3", "twin.update", None),
+        ("devices tag east wing=east", "twin.update", None),
         (
-            &["unlock", "east", "--for", "10m"],
-            "method.invoke",
-            Some("unlockDoor"),
-        ),
-        (&["relinquish", "east"], "method.invoke", Some("relinquish")),
-        (
-            &["mode", "normal", "east"],
-            "method.invoke",
-            Some("setMode"),
-        ),
-        (&["invoke", "east", "getState"], "method.invoke", None),
-        (&["twin", "set", "east", "floor=3"], "twin.update", None),
-        (
-            &["devices", "tag", "east", "wing=east"],
-            "twin.update",
-            None,
-        ),
-        (
-            &["jobs", "lock", "--floor", "3", "--watch"],
+            "jobs lock --floor 3 --watch",
             "job.create",
             Some("lockDoor"),
         ),
         (
-            &[
-                "jobs",
-                "twin",
-                "--set",
-                "floor=3",
-                "--where",
-                "tags.wing = 'east'",
-                "--watch",
-            ],
+            r#"jobs twin --set floor=3 --where "tags.wing = 'east'" --watch"#,
             "job.create",
             None,
         ),
     ] {
-        let with_reason = [command, &["--reason", reason]].concat();
-        operator.run(&with_reason).expect(0);
-        let rows = operator.json(&["audit", "--target", "east", "--limit", "1"]);
+        operator
+            .run(format!("{command} --reason '{reason}'"))
+            .expect(0);
+        let rows = operator.json("audit --target east --limit 1");
         assert_eq!(
             (&rows[0]["operation"], &rows[0]["reason"]),
             (&json!(operation), &json!(reason)),
@@ -360,9 +315,7 @@ fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
         if let Some(method) = method {
             let events = || {
                 operator
-                    .run(&[
-                        "events", "--door", "east", "--event", "command", "-o", "json",
-                    ])
+                    .run("events --door east --event command -o json")
                     .json()
             };
             let begun = Instant::now();
@@ -385,16 +338,16 @@ fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
         }
     }
     // The error names the holder of the door; control characters in a reason are escaped.
-    let why = operator.run(&["why", "east"]).expect(0);
+    let why = operator.run("why east").expect(0);
     assert!(
         why.stdout
             .contains(", policy iothubowner (drill \u{e4}\\u{1b}[2J)"),
         "{why:?}"
     );
-    let table = operator.run(&["audit", "--target", "east"]).expect(0);
+    let table = operator.run("audit --target east").expect(0);
     assert!(!table.stdout.contains('\u{1b}'), "{table:?}");
     // A door that no job called has no such events.
-    let rows = operator.json(&["audit", "--target", "absent"]);
+    let rows = operator.json("audit --target absent");
     assert!(
         rows.as_array()
             .unwrap()
@@ -414,9 +367,9 @@ fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
 fn the_audit_log_needs_both_rights() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "east"]).expect(0);
-    operator.run(&["lock", "east"]).expect(2);
-    let rows = operator.json(&["audit"]);
+    operator.run("devices add east").expect(0);
+    operator.run("lock east").expect(2);
+    let rows = operator.json("audit");
     let operations: Vec<&Value> = rows
         .as_array()
         .unwrap()
@@ -430,22 +383,14 @@ fn the_audit_log_needs_both_rights() {
         "{detail}"
     );
     let table = operator
-        .run(&[
-            "audit",
-            "--operation",
-            "method.invoke",
-            "--target",
-            "east",
-            "--since",
-            "1h",
-        ])
+        .run("audit --operation method.invoke --target east --since 1h")
         .expect(0);
     assert!(
         table.stdout.contains("404 DeviceNotOnline") && table.stdout.contains("lockDoor"),
         "{table:?}"
     );
     let newest = operator
-        .run(&["audit", "--limit", "1", "-o", "csv"])
+        .run("audit --limit 1 -o csv")
         .expect(0)
         .says(&["the newest 1; more: --limit 10"]);
     let lines: Vec<&str> = newest.stdout.lines().collect();
@@ -458,7 +403,7 @@ fn the_audit_log_needs_both_rights() {
         "{lines:?}"
     );
     operator
-        .run(&["audit", "--policy", "nobody"])
+        .run("audit --policy nobody")
         .expect(0)
         .says(&["no entry matches these filters"]);
 
@@ -472,15 +417,9 @@ fn the_audit_log_needs_both_rights() {
             .add(&name.parse().unwrap(), rights.parse().unwrap(), &out)
             .unwrap();
         operator
-            .run(&[
-                "context",
-                "add",
-                name,
-                "--connection-string-file",
-                name,
-                "--ca",
-                "hub/ca.pem",
-            ])
+            .run(format!(
+                "context add {name} --connection-string-file {name} --ca hub/ca.pem"
+            ))
             .says(&["is stored in"]);
         // The hub takes it up within a moment.
         let begun = Instant::now();
@@ -488,18 +427,15 @@ fn the_audit_log_needs_both_rights() {
             assert!(begun.elapsed() < DEADLINE, "{name} is not taken up");
         }
     }
-    operator.run(&["context", "use", "lab"]).expect(0);
+    operator.run("context use lab").expect(0);
+    operator.run("audit --context guard").expect(4).says(&[
+        "'guard' does not allow access",
+        "a policy with RegistryRead and ServiceConnect is needed",
+        "door-hub policy add NAME --rights RegistryRead,ServiceConnect",
+    ]);
+    operator.run("events --context guard").expect(0);
     operator
-        .run(&["audit", "--context", "guard"])
-        .expect(4)
-        .says(&[
-            "'guard' does not allow access",
-            "a policy with RegistryRead and ServiceConnect is needed",
-            "door-hub policy add NAME --rights RegistryRead,ServiceConnect",
-        ]);
-    operator.run(&["events", "--context", "guard"]).expect(0);
-    operator
-        .run(&["events", "--context", "registrar"])
+        .run("events --context registrar")
         .expect(4)
         .says(&["a policy with ServiceConnect is needed"]);
 }

@@ -3,9 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use doorfleet_testing::CommandOutput;
 use serde_json::json;
 
-use super::support::{CommandOutput, Lab};
+use super::support::Lab;
 
 fn rows(output: &CommandOutput) -> Vec<(String, String)> {
     let rows = output.json();
@@ -25,44 +26,29 @@ fn tags_are_set_and_removed_and_unchanged_doors_are_skipped() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator
-        .run(&["devices", "add", "a", "b", "--floor", "3", "--tag", "old=1"])
+        .run("devices add a b --floor 3 --tag old=1")
         .expect(0);
-    operator
-        .run(&["devices", "add", "c", "--floor", "4"])
-        .expect(0);
+    operator.run("devices add c --floor 4").expect(0);
     let output = operator
-        .run(&[
-            "devices",
-            "tag",
-            "--floor",
-            "3",
-            "wing=east",
-            "access.group=staff",
-            "--remove",
-            "old",
-            "-o",
-            "json",
-        ])
+        .run("devices tag --floor 3 wing=east access.group=staff --remove old -o json")
         .expect(0)
         .says(&["2 changed"]);
     assert_eq!(rows(&output), pairs(&[("a", "changed"), ("b", "changed")]));
-    let twin = operator.json(&["twin", "show", "a"]);
+    let twin = operator.json("twin show a");
     assert_eq!(
         twin["tags"],
         json!({"wing": "east", "access": {"group": "staff"}})
     );
-    let output = operator
-        .run(&["devices", "tag", "a", "c", "wing=east"])
-        .expect(0);
+    let output = operator.run("devices tag a c wing=east").expect(0);
     assert_eq!(
         output.stdout,
         "DOOR  OUTCOME    ERROR\na     unchanged\nc     changed\n"
     );
-    assert_eq!(operator.json(&["twin", "show", "a"])["etag"], twin["etag"]);
+    assert_eq!(operator.json("twin show a")["etag"], twin["etag"]);
 
     // An unknown name: the other doors are not changed.
     operator
-        .run(&["devices", "tag", "a", "bb", "wing=west"])
+        .run("devices tag a bb wing=west")
         .expect(1)
         .says(&["the hub has no door `bb`; did you mean `b`?"]);
     // A door without space for the tag: the others are not changed.
@@ -74,10 +60,10 @@ fn tags_are_set_and_removed_and_unchanged_doors_are_skipped() {
         .run(&["devices", "tag", "a", "b", &long.replace("note", "last")])
         .expect(1)
         .says(&["b: tags", "nothing was changed"]);
-    assert_eq!(operator.json(&["twin", "show", "a"])["etag"], twin["etag"]);
+    assert_eq!(operator.json("twin show a")["etag"], twin["etag"]);
     // Many doors need confirmation.
     operator
-        .run(&["devices", "tag", "--all", "wing=x", "--confirm-above", "2"])
+        .run("devices tag --all wing=x --confirm-above 2")
         .expect(4)
         .says(&["this would change the tags of 3 doors, more than 2"]);
 }
@@ -86,27 +72,19 @@ fn tags_are_set_and_removed_and_unchanged_doors_are_skipped() {
 fn a_disabled_door_cannot_connect_until_it_is_enabled() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let _east = lab.door("east", &[]);
-    operator.run(&["devices", "add", "west"]).expect(0);
+    let _east = lab.door("east", "");
+    operator.run("devices add west").expect(0);
     operator
-        .run(&[
-            "devices",
-            "disable",
-            "east",
-            "--reason",
-            "controller stolen",
-        ])
+        .run("devices disable east --reason 'controller stolen'")
         .expect(0)
         .says(&["1 disabled"]);
-    let record = operator.json(&["audit", "--target", "east", "--limit", "1"]);
+    let record = operator.json("audit --target east --limit 1");
     assert_eq!(
         (&record[0]["operation"], &record[0]["reason"]),
         (&"device.update".into(), &"controller stolen".into())
     );
-    operator.until(&["twin", "show", "east"], |twin| {
-        twin["connectionState"] == "Disconnected"
-    });
-    let shown = operator.run(&["devices", "show", "east"]).expect(0);
+    operator.shows("twin show east", "/connectionState", "Disconnected");
+    let shown = operator.run("devices show east").expect(0);
     for part in [
         "status              disabled",
         "statusReason        controller stolen",
@@ -114,7 +92,7 @@ fn a_disabled_door_cannot_connect_until_it_is_enabled() {
         assert!(shown.stdout.contains(part), "{shown:?}");
     }
     let output = operator
-        .run(&["devices", "disable", "east", "west", "-q", "-o", "json"])
+        .run("devices disable east west -q -o json")
         .expect(0);
     assert_eq!(
         rows(&output),
@@ -122,17 +100,17 @@ fn a_disabled_door_cannot_connect_until_it_is_enabled() {
     );
     assert_eq!(output.stderr, "");
     operator
-        .run(&["devices", "enable", "--where", "status = 'disabled'"])
+        .run(r#"devices enable --where "status = 'disabled'""#)
         .expect(0)
         .says(&["2 enabled"]);
     let connected = |twin: &serde_json::Value| twin["connectionState"] == "Connected";
-    let twin = operator.until(&["twin", "show", "east"], connected);
+    let twin = operator.until("twin show east", connected);
     assert_eq!(
         (&twin["status"], &twin["statusReason"]),
         (&json!("enabled"), &json!(null))
     );
     operator
-        .run(&["devices", "enable", "eest"])
+        .run("devices enable eest")
         .expect(1)
         .says(&["did you mean `east`?"]);
 }
@@ -141,29 +119,25 @@ fn a_disabled_door_cannot_connect_until_it_is_enabled() {
 fn doors_are_removed_after_confirmation() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator
-        .run(&["devices", "add", "a", "b", "c", "d", "--floor", "3"])
-        .expect(0);
-    operator.run(&["devices", "remove", "a"]).expect(4).says(&[
+    operator.run("devices add a b c d --floor 3").expect(0);
+    operator.run("devices remove a").expect(4).says(&[
         "this would remove a for good, and there is no terminal to confirm it; nothing was changed",
     ]);
     operator
-        .run(&["devices", "remove", "--floor", "3"])
+        .run("devices remove --floor 3")
         .expect(4)
         .says(&["this would remove 4 doors for good"]);
     operator
-        .run(&["devices", "remove", "a", "--yes"])
+        .run("devices remove a --yes")
         .expect(0)
         .says(&["1 removed"]);
-    let output = operator
-        .run(&["devices", "remove", "b", "c", "--yes", "-o", "json"])
-        .expect(0);
+    let output = operator.run("devices remove b c --yes -o json").expect(0);
     assert_eq!(rows(&output), pairs(&[("b", "removed"), ("c", "removed")]));
     operator
-        .run(&["devices", "remove", "d", "a", "--yes"])
+        .run("devices remove d a --yes")
         .expect(1)
         .says(&["the hub has no door `a`"]);
-    let left = operator.json(&["devices", "list"]);
+    let left = operator.json("devices list");
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
 }
 
@@ -171,22 +145,24 @@ fn doors_are_removed_after_confirmation() {
 fn a_rotated_key_is_written_to_a_private_file_and_the_old_one_is_invalid() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "east"]).expect(0);
+    operator.run("devices add east").expect(0);
     let file = |name: &str| operator.folder().join(name);
     let key = |name: &str| {
         let text = fs::read_to_string(file(name)).unwrap();
         let (_, key) = text.trim().split_once("SharedAccessKey=").unwrap();
         key.to_owned()
     };
-    let hand_out = |name: &str, flags: &[&str]| {
-        let mut arguments = vec!["devices", "connection-string", "east", "--out", name];
-        arguments.extend(flags);
-        operator.run(&arguments).expect(0);
+    let hand_out = |name: &str, flags: &str| {
+        operator
+            .run(format!(
+                "devices connection-string east --out {name} {flags}"
+            ))
+            .expect(0);
         key(name)
     };
-    let (primary, secondary) = (hand_out("p1", &[]), hand_out("s1", &["--secondary"]));
+    let (primary, secondary) = (hand_out("p1", ""), hand_out("s1", "--secondary"));
     let output = operator
-        .run(&["-v", "devices", "rotate-key", "east", "--out", "new"])
+        .run("-v devices rotate-key east --out new")
         .expect(0)
         .says(&[
             "the old secondary key of east has stopped working",
@@ -197,32 +173,24 @@ fn a_rotated_key_is_written_to_a_private_file_and_the_old_one_is_invalid() {
         0o600
     );
     assert!(!format!("{output:?}").contains(&key("new")));
-    assert_eq!(hand_out("p2", &[]), primary);
-    assert_eq!(hand_out("s2", &["--secondary"]), key("new"));
+    assert_eq!(hand_out("p2", ""), primary);
+    assert_eq!(hand_out("s2", "--secondary"), key("new"));
     assert_ne!(key("new"), secondary);
 
-    let rotated = operator.json(&[
-        "devices",
-        "rotate-key",
-        "east",
-        "--key",
-        "both",
-        "--out",
-        "newer",
-    ]);
+    let rotated = operator.json("devices rotate-key east --key both --out newer");
     assert_eq!(
         (&rotated["door"], &rotated["key"]),
         (&json!("east"), &json!("both"))
     );
-    assert_eq!(hand_out("p3", &[]), key("newer"));
+    assert_eq!(hand_out("p3", ""), key("newer"));
     // An existing file is kept, and so is the key.
     operator
-        .run(&["devices", "rotate-key", "east", "--out", "newer"])
+        .run("devices rotate-key east --out newer")
         .expect(1)
         .says(&["cannot create newer"]);
-    assert_eq!(hand_out("p4", &[]), key("newer"));
+    assert_eq!(hand_out("p4", ""), key("newer"));
     operator
-        .run(&["devices", "rotate-key", "eats", "--out", "never"])
+        .run("devices rotate-key eats --out never")
         .expect(1)
         .says(&["did you mean `east`?"]);
     assert!(!file("never").exists());

@@ -4,9 +4,10 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use door_agent::Shared;
+use doorfleet_testing::{DEADLINE, Process};
 use serde_json::Value;
 
-use super::support::{DEADLINE, Door, HubProcess, Operator, Process, start_door};
+use super::support::{Door, HubProcess, Operator, start_door};
 
 #[test]
 fn a_scheduled_job_survives_a_kill_of_the_hub() {
@@ -17,7 +18,7 @@ fn a_scheduled_job_survives_a_kill_of_the_hub() {
     let shared = Shared::new().unwrap();
     let names = ["a", "b", "c", "offline"];
     operator
-        .run(&["devices", "add", "a", "b", "c", "offline", "--floor", "3"])
+        .run("devices add a b c offline --floor 3")
         .expect(0);
     let doors: Vec<Door> = names
         .iter()
@@ -32,35 +33,22 @@ fn a_scheduled_job_survives_a_kill_of_the_hub() {
             )
         })
         .collect();
-    operator.until(&["devices", "list"], |rows| {
+    operator.until("devices list", |rows| {
         all(rows, "connectionState", "Connected")
     });
     doors[3].unplug();
 
     let scheduled = Instant::now();
     operator
-        .run(&[
-            "jobs",
-            "lock",
-            "--floor",
-            "3",
-            "--id",
-            "night",
-            "--at",
-            "+8s",
-            "--for",
-            "10m",
-            "--connect-timeout",
-            "5s",
-        ])
+        .run("jobs lock --floor 3 --id night --at +8s --for 10m --connect-timeout 5s")
         .expect(0);
-    let mut watch = operator.command(&["jobs", "watch", "night", "-o", "json"]);
+    let mut watch = operator.command("jobs watch night -o json");
     let mut watch = Process::spawn(watch.stderr(Stdio::piped()).stdout(Stdio::piped()));
     let mut printed = watch.stderr();
     assert_eq!(printed.next().unwrap(), "night  waits for its start");
     let start_again = hub.kill();
     operator
-        .run(&["jobs", "show", "night"])
+        .run("jobs show night")
         .expect(1)
         .says(&["cannot reach localhost"]);
     // About 2 s are left for the doors to reconnect.
@@ -69,14 +57,14 @@ fn a_scheduled_job_survives_a_kill_of_the_hub() {
     }
     let hub = start_again();
 
-    let (status, stdout) = watch.wait();
+    let watched = watch.output();
     assert!(scheduled.elapsed() < DEADLINE);
     let printed: Vec<String> = printed.collect();
     let patient = printed
         .iter()
         .any(|line| line.ends_with("the job continues on the hub, retrying"));
-    assert!(patient && status.code() == Some(2), "{printed:?}");
-    let report: Value = serde_json::from_str(&stdout).unwrap();
+    assert!(patient && watched.status == 2, "{printed:?}");
+    let report = watched.json();
     let doors: Vec<(&str, &str)> = report["doors"]
         .as_array()
         .unwrap()

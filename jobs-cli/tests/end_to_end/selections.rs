@@ -1,13 +1,6 @@
 //! Exit status of each verb for each kind of selection, above all the empty one.
 
-use super::azure::words;
-use super::support::{CommandOutput, Lab};
-
-fn run(lab: &Lab, line: &str) -> CommandOutput {
-    let words = words(line);
-    lab.operator
-        .run(&words.iter().map(String::as_str).collect::<Vec<_>>())
-}
+use super::support::{Lab, Row};
 
 /// A verb over doors and its other arguments.
 const VERBS: &[&str] = &[
@@ -71,110 +64,35 @@ const NOWHERE: &[(&str, &str)] = &[
 ];
 
 /// Command, exit status and part of the output.
-const ENDS: &[(&str, i32, &str)] = &[
+#[rustfmt::skip]
+const ENDS: &[Row] = &[
     // With --allow-none a job is created that reaches no door.
-    (
-        "jobs lock --building nroth --at +1h --allow-none",
-        0,
-        "warning: no door matches now",
-    ),
-    (
-        "jobs lock --building nroth --allow-none --id none",
-        0,
-        "warning: no door matches now",
-    ),
+    ("jobs lock --building nroth --at +1h --allow-none", 0, "warning: no door matches now"),
+    ("jobs lock --building nroth --allow-none --id none", 0, "warning: no door matches now"),
     ("jobs wait none", 2, "no door matched when none started"),
     ("jobs watch none", 2, "no door matched when none started"),
-    (
-        "jobs retry none",
-        4,
-        "called no door: there is nothing to retry",
-    ),
-    (
-        "jobs lock --floor 9 --allow-none --watch",
-        2,
-        "no door matched when",
-    ),
-    (
-        "jobs twin --set a=1 --where 'tags.wing = 1' --watch",
-        2,
-        "no door matched when",
-    ),
-    (
-        "jobs tags --set a=1 --floor 9 --allow-none --watch",
-        2,
-        "no door matched when",
-    ),
-    (
-        "jobs plan lock --floor 9 --allow-none",
-        0,
-        "this would lock 0 doors",
-    ),
-    (
-        "lock --floor 9 --allow-none",
-        2,
-        "no door matches; nothing was changed",
-    ),
-    (
-        "unlock --for 5m --floor 9 --allow-none",
-        2,
-        "no door matches; nothing was changed",
-    ),
-    (
-        "relinquish --floor 9 --allow-none",
-        2,
-        "no door matches; nothing was changed",
-    ),
-    (
-        "mode secure --floor 9 --allow-none",
-        2,
-        "no door matches; nothing was changed",
-    ),
-    (
-        "lockdown --floor 9 --allow-none",
-        2,
-        "no door matches; nothing was changed",
-    ),
-    (
-        "all-clear --floor 9 --allow-none",
-        2,
-        "no door matches; nothing was changed",
-    ),
-    (
-        "lockdown --where 'tags.wing = 1'",
-        2,
-        "no door matches; nothing was changed",
-    ),
-    (
-        "all-clear --where 'tags.wing = 1'",
-        2,
-        "no door matches; nothing was changed",
-    ),
+    ("jobs retry none", 4, "called no door: there is nothing to retry"),
+    ("jobs lock --floor 9 --allow-none --watch", 2, "no door matched when"),
+    ("jobs twin --set a=1 --where 'tags.wing = 1' --watch", 2, "no door matched when"),
+    ("jobs tags --set a=1 --floor 9 --allow-none --watch", 2, "no door matched when"),
+    ("jobs plan lock --floor 9 --allow-none", 0, "this would lock 0 doors"),
+    ("lock --floor 9 --allow-none", 2, "no door matches; nothing was changed"),
+    ("unlock --for 5m --floor 9 --allow-none", 2, "no door matches; nothing was changed"),
+    ("relinquish --floor 9 --allow-none", 2, "no door matches; nothing was changed"),
+    ("mode secure --floor 9 --allow-none", 2, "no door matches; nothing was changed"),
+    ("lockdown --floor 9 --allow-none", 2, "no door matches; nothing was changed"),
+    ("all-clear --floor 9 --allow-none", 2, "no door matches; nothing was changed"),
+    ("lockdown --where 'tags.wing = 1'", 2, "no door matches; nothing was changed"),
+    ("all-clear --where 'tags.wing = 1'", 2, "no door matches; nothing was changed"),
     ("status --floor 9 --allow-none", 0, "all"),
     ("status --floor 9 --allow-none --expect-secured", 2, "all"),
     ("devices list --floor 9 --allow-none", 0, "no door matches"),
-    (
-        "devices tag --floor 9 wing=x --allow-none",
-        0,
-        "no door matches; nothing was changed",
-    ),
-    (
-        "devices remove --floor 9 --allow-none",
-        0,
-        "no door matches; nothing was changed",
-    ),
+    ("devices tag --floor 9 wing=x --allow-none", 0, "no door matches; nothing was changed"),
+    ("devices remove --floor 9 --allow-none", 0, "no door matches; nothing was changed"),
     ("devices export --floor 9 --allow-none", 0, ""),
     // Selections with doors.
-    (
-        "jobs tags --set a=1 --building north --floor 3 --watch",
-        0,
-        "1 changed",
-    ),
-    (
-        "jobs tags --set a=1 --building north --building south --watch",
-        0,
-        "2 changed",
-    ),
+    ("jobs tags --set a=1 --building north --floor 3 --watch", 0, "1 changed"),
+    ("jobs tags --set a=1 --building north --building south --watch", 0, "2 changed"),
     ("jobs twin --set b=1 --floor 3.0 --watch", 0, "1 changed"),
     ("jobs lock gate --connect-timeout 0 --watch", 2, "1 failed"),
     ("devices list --building south", 0, "yard"),
@@ -184,33 +102,30 @@ const ENDS: &[(&str, i32, &str)] = &[
 fn an_empty_selection_is_never_a_success() {
     let lab = Lab::new();
     for (line, status) in [("lockdown --all", 2), ("all-clear --all", 2), ("status", 0)] {
-        run(&lab, line).expect(status);
+        lab.operator.run(line).expect(status);
     }
-    run(&lab, "devices add gate --building north --floor 3").expect(0);
-    run(&lab, "devices add yard --building south --floor 4").expect(0);
+    lab.operator
+        .run("devices add gate --building north --floor 3")
+        .expect(0);
+    lab.operator
+        .run("devices add yard --building south --floor 4")
+        .expect(0);
     for (selection, says) in NOWHERE {
         for verb in VERBS {
-            let output = run(&lab, &format!("{verb} {selection}"));
+            let output = lab.operator.run(format!("{verb} {selection}"));
             let line = format!("doorctl {verb} {selection}: {output:?}");
             assert_eq!(output.status, 1, "{line}");
             assert!(output.stderr.contains(says), "{line}");
             assert_eq!(output.stdout, "", "{line}");
         }
     }
-    for (line, status, says) in ENDS {
-        let output = run(&lab, line);
-        assert_eq!(output.status, *status, "doorctl {line}: {output:?}");
-        let is_printed = output.stdout.contains(says) || output.stderr.contains(says);
-        assert!(
-            is_printed,
-            "doorctl {line} does not say {says:?}: {output:?}"
-        );
-    }
+    lab.operator.run_all(ENDS);
     // The planned job, without doors.
-    let plan = lab
-        .operator
-        .json(&["jobs", "plan", "lock", "--floor", "9", "--allow-none"]);
+    let plan = lab.operator.json("jobs plan lock --floor 9 --allow-none");
     let digest = plan["digest"].as_str().unwrap();
     let apply = format!("jobs apply --plan {digest} lock --floor 9 --allow-none --watch");
-    run(&lab, &apply).expect(2).says(&["no door matched when"]);
+    lab.operator
+        .run(&apply)
+        .expect(2)
+        .says(&["no door matched when"]);
 }

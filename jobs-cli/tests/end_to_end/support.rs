@@ -1,9 +1,7 @@
 //! A hub, doors, and an operator with a folder.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use door_agent::config::HubConfig as AgentHubConfig;
@@ -12,49 +10,14 @@ use door_agent::{Agent, AgentConfig, RunningAgent, Shared};
 use door_core::Want;
 use door_hub::config::HubConfig;
 use door_hub::{Hub, RunningHub};
+use doorfleet_testing::{
+    CommandLine, CommandOutput, DEADLINE, Process, free_port, run, workspace_program,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Deadline of every wait; reached only on a failure.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Result of a run of doorctl.
-#[derive(Debug)]
-pub(crate) struct CommandOutput {
-    pub(crate) status: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl CommandOutput {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    /// Asserts the exit status.
-    #[track_caller]
-    pub(crate) fn expect(self, status: i32) -> Self {
-        assert_eq!(self.status, status, "{self:?}");
-        self
-    }
-
-    /// Asserts that stderr contains all these texts.
-    #[track_caller]
-    pub(crate) fn says(self, parts: &[&str]) -> Self {
-        for part in parts {
-            assert!(self.stderr.contains(part), "{part:?} is missing: {self:?}");
-        }
-        self
-    }
-
-    /// Asserts that stderr contains one of these texts, for a time that passes meanwhile.
-    #[track_caller]
-    pub(crate) fn says_one_of(self, parts: &[&str]) -> Self {
-        let is_printed = parts.iter().any(|part| self.stderr.contains(part));
-        assert!(is_printed, "none of {parts:?} is printed: {self:?}");
-        self
-    }
-}
+/// Command line, exit status and part of the output.
+pub(crate) type Row = (&'static str, i32, &'static str);
 
 /// An operator's folder with the configuration.
 pub(crate) struct Operator {
@@ -72,10 +35,10 @@ impl Operator {
         self.folder.path()
     }
 
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, line: impl CommandLine) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_doorctl"));
         command
-            .args(arguments)
+            .args(line.words())
             .current_dir(self.folder())
             .env("DOORCTL_CONFIG", self.folder().join("doorctl.toml"))
             .env("XDG_STATE_HOME", self.folder().join("state"))
@@ -89,54 +52,65 @@ impl Operator {
     }
 
     /// Runs doorctl.
-    pub(crate) fn run(&self, arguments: &[&str]) -> CommandOutput {
-        let output = self.command(arguments).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        CommandOutput {
-            status: output.status.code().unwrap_or(-1),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
+    pub(crate) fn run(&self, line: impl CommandLine) -> CommandOutput {
+        run(&mut self.command(line))
+    }
+
+    /// Runs each line; asserts the exit status and a part of the output.
+    #[track_caller]
+    pub(crate) fn run_all(&self, rows: &[Row]) {
+        for (line, status, part) in rows {
+            let output = self.run(line);
+            assert_eq!(output.status, *status, "doorctl {line}: {output:?}");
+            let printed = output.stdout.contains(part) || output.stderr.contains(part);
+            assert!(
+                printed,
+                "doorctl {line} does not print {part:?}: {output:?}"
+            );
         }
     }
 
     /// Runs doorctl successfully and returns stdout as JSON.
     #[track_caller]
-    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
-        let mut arguments = arguments.to_vec();
-        arguments.extend(["-o", "json"]);
-        self.run(&arguments).expect(0).json()
+    pub(crate) fn json(&self, line: impl CommandLine) -> Value {
+        let mut words = line.words();
+        words.extend(["-o", "json"].map(str::to_owned));
+        self.run(&words).expect(0).json()
     }
 
     /// Repeats a command until its JSON satisfies `wanted`.
     #[track_caller]
-    pub(crate) fn until(&self, arguments: &[&str], wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn until(&self, line: impl CommandLine, wanted: impl Fn(&Value) -> bool) -> Value {
+        let words = line.words();
         let begun = Instant::now();
         loop {
-            let value = self.json(arguments);
+            let value = self.json(&words);
             if wanted(&value) {
                 return value;
             }
             assert!(
                 begun.elapsed() < DEADLINE,
-                "{arguments:?} still prints {value:#}"
+                "{words:?} still prints {value:#}"
             );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
+    /// Repeats a command until its JSON has `value` at the pointer.
+    #[track_caller]
+    pub(crate) fn shows(&self, line: impl CommandLine, pointer: &str, value: &str) -> Value {
+        self.until(line, |shown| {
+            shown.pointer(pointer).is_some_and(|it| it == value)
+        })
+    }
+
     /// Makes the hub in `data` the current context.
     pub(crate) fn use_hub(&self, data: &Path) -> CommandOutput {
-        let file = data.join("service-connection-string");
-        let ca = data.join("ca.pem");
-        self.run(&[
-            "context",
-            "add",
-            "lab",
-            "--connection-string-file",
-            file.to_str().unwrap(),
-            "--ca",
-            ca.to_str().unwrap(),
-        ])
+        let data = data.display();
+        self.run(format!(
+            "context add lab --connection-string-file {data}/service-connection-string \
+             --ca {data}/ca.pem"
+        ))
         .expect(0)
     }
 }
@@ -191,21 +165,21 @@ impl Lab {
         self.runtime.block_on(door.agent.shutdown());
         // Written again when the door is restarted.
         std::fs::remove_file(self.operator.folder().join(format!("{name}.key"))).unwrap();
-        self.operator.until(&["twin", "show", name], |twin| {
-            twin["connectionState"] == "Disconnected"
-        });
+        let shown = format!("twin show {name}");
+        self.operator
+            .until(shown, |twin| twin["connectionState"] == "Disconnected");
     }
 
     /// Adds a door by doorctl and starts its agent, by default released. Waits until the hub shows
     /// it connected.
-    pub(crate) fn door(&self, name: &str, flags: &[&str]) -> Door {
+    pub(crate) fn door(&self, name: &str, flags: impl CommandLine) -> Door {
         let door = self.door_on_its_way(name, flags);
         // Wait for its configured state: the first report may show another one.
         let settled = |value: &Value| {
             value["connectionState"] == "Connected"
                 && value["properties"]["reported"]["door"]["lockState"] == "unlocked"
         };
-        self.operator.until(&["twin", "show", name], settled);
+        self.operator.until(format!("twin show {name}"), settled);
         door
     }
 
@@ -214,10 +188,10 @@ impl Lab {
         self.hub.mqtt_address().port()
     }
 
-    fn door_on_its_way(&self, name: &str, flags: &[&str]) -> Door {
-        let mut arguments = vec!["devices", "add", name];
-        arguments.extend(flags);
-        self.operator.run(&arguments).expect(0);
+    fn door_on_its_way(&self, name: &str, flags: impl CommandLine) -> Door {
+        let mut words = format!("devices add {name}").words();
+        words.extend(flags.words());
+        self.operator.run(&words).expect(0);
         self.start(name)
     }
 
@@ -245,7 +219,7 @@ pub(crate) fn start_door(
 ) -> Door {
     let file = format!("{name}.key");
     operator
-        .run(&["devices", "connection-string", name, "--out", &file])
+        .run(format!("devices connection-string {name} --out {file}"))
         .expect(0);
     let connection = std::fs::read_to_string(operator.folder().join(file)).unwrap();
     let mut hub = AgentHubConfig::new(connection.trim().parse().unwrap());
@@ -271,106 +245,6 @@ impl Door {
     }
 }
 
-/// A program that is killed at the end of the test.
-pub(crate) struct Process(Child);
-
-impl Process {
-    pub(crate) fn spawn(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap())
-    }
-
-    /// Kills the program, as a power cut does.
-    pub(crate) fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-
-    /// Its stderr, which must be piped.
-    pub(crate) fn stderr(&mut self) -> impl Iterator<Item = String> + use<> {
-        BufReader::new(self.0.stderr.take().unwrap())
-            .lines()
-            .map(Result::unwrap)
-    }
-
-    /// Waits for the exit and returns the output, which must be piped.
-    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
-        let stdout = std::io::read_to_string(self.0.stdout.take().unwrap()).unwrap();
-        (self.0.wait().unwrap(), stdout)
-    }
-
-    /// Sends SIGTERM as systemd does, and waits for the exit.
-    pub(crate) fn terminate(self) -> ExitStatus {
-        self.signal("-TERM")
-    }
-
-    /// Sends SIGINT (Ctrl-C), and waits for the exit.
-    pub(crate) fn interrupt(self) -> ExitStatus {
-        self.signal("-INT")
-    }
-
-    pub(crate) fn wait_for_end(mut self) -> ExitStatus {
-        self.0.wait().unwrap()
-    }
-
-    /// Like [`Self::interrupt`], without waiting.
-    pub(crate) fn press_ctrl_c(&self) {
-        self.send("-INT");
-    }
-
-    fn send(&self, signal: &str) {
-        let id = self.0.id().to_string();
-        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    fn signal(mut self, signal: &str) -> ExitStatus {
-        self.send(signal);
-        let begun = Instant::now();
-        loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status;
-            }
-            assert!(begun.elapsed() < DEADLINE, "it does not end on {signal}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Already exited if the test passed.
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-/// A program of another package of this workspace; built if missing.
-pub(crate) fn program(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let folder = BUILT.get_or_init(|| {
-        let doorctl = PathBuf::from(env!("CARGO_BIN_EXE_doorctl"));
-        let folder = doorctl.parent().unwrap().to_owned();
-        let mut build = Command::new(env!("CARGO"));
-        // The whole workspace with the features of the tests, so that nothing is compiled twice.
-        build.args(["build", "--quiet", "--bins"]);
-        build
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-            .env("CARGO_TARGET_DIR", folder.parent().unwrap());
-        if folder
-            .file_name()
-            .is_some_and(|profile| profile == "release")
-        {
-            build.arg("--release");
-        }
-        assert!(
-            build.status().unwrap().success(),
-            "door-hub and door-agent do not build"
-        );
-        folder
-    });
-    folder.join(name)
-}
-
 /// A hub in its own process, on ports that stay the same after a restart.
 pub(crate) struct HubProcess {
     process: Process,
@@ -386,7 +260,7 @@ impl HubProcess {
     }
 
     fn start_on(data: &Path, mqtt_port: u16, https_port: u16) -> Self {
-        let mut command = Command::new(program("door-hub"));
+        let mut command = Command::new(workspace_program("door-hub"));
         command
             .args(["serve", "--name", "localhost", "--listen", "127.0.0.1"])
             .args([
@@ -402,10 +276,7 @@ impl HubProcess {
             .stdout(Stdio::piped());
         let mut process = Process::spawn(&mut command);
         // The last line of its start; the deadline of the test applies.
-        let stdout = BufReader::new(process.0.stdout.take().unwrap()).lines();
-        let operator = stdout
-            .map(Result::unwrap)
-            .find(|line| line.contains("operator"));
+        let operator = process.stdout().find(|line| line.contains("operator"));
         assert!(operator.is_some(), "the hub ended without serving");
         Self {
             process,
@@ -427,7 +298,7 @@ impl HubProcess {
         move || Self::start_on(&data, mqtt_port, https_port)
     }
 
-    pub(crate) fn terminate(self) -> ExitStatus {
+    pub(crate) fn terminate(mut self) -> ExitStatus {
         self.process.terminate()
     }
 }
@@ -441,20 +312,4 @@ pub(crate) fn same_environment(command: &mut Command, doorctl: &Command) {
             None => command.env_remove(name),
         };
     }
-}
-
-/// A missing program skips the test, except in CI, where it fails.
-#[track_caller]
-pub(crate) fn missing(program: &str) {
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "there is no `{program}` on this machine, and CI tests all"
-    );
-    eprintln!("there is no `{program}` on this machine");
-}
-
-/// An unused port.
-pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }

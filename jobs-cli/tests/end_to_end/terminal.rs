@@ -10,8 +10,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use door_agent::gpio::simulated::SimCommand;
+use doorfleet_testing::{DEADLINE, missing};
 
-use super::support::{DEADLINE, Lab, Operator, missing, same_environment};
+use super::support::{Lab, Operator, same_environment};
 
 /// A program on a terminal.
 struct Terminal {
@@ -117,10 +118,10 @@ fn is_coloured(text: &str) -> bool {
 fn a_job_is_watched_with_a_bar_on_a_terminal_and_with_lines_elsewhere() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let _good = lab.door("good", &[]);
-    let stuck = lab.door("stuck", &[]);
+    let _good = lab.door("good", "");
+    let stuck = lab.door("stuck", "");
     stuck.at(SimCommand::Jam);
-    operator.run(&["devices", "add", "absent"]).expect(0);
+    operator.run("devices add absent").expect(0);
     let job = [
         "jobs",
         "lock",
@@ -191,7 +192,7 @@ fn a_job_is_watched_with_a_bar_on_a_terminal_and_with_lines_elsewhere() {
 fn many_doors_need_their_number_typed() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator.run(&["devices", "add", "a", "b", "c"]).expect(0);
+    operator.run("devices add a b c").expect(0);
     let lock = |id| {
         let job = [
             "jobs",
@@ -230,6 +231,6 @@ fn many_doors_need_their_number_typed() {
     left.until("Type their number to continue:");
     left.press("\u{3}");
     assert_ne!(left.end().0, 0);
-    let jobs = operator.json(&["jobs", "list"]);
+    let jobs = operator.json("jobs list");
     assert_eq!(jobs.as_array().unwrap().len(), 1, "{jobs}");
 }

@@ -10,20 +10,12 @@ use super::support::Lab;
 fn desired_properties_reach_the_door_and_an_outdated_etag_changes_nothing() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let _east = lab.door("east", &[]);
-    let set = operator.json(&[
-        "twin",
-        "set",
-        "east",
-        "building=43",
-        "floor=3",
-        "--tag",
-        "wing=east",
-    ]);
+    let _east = lab.door("east", "");
+    let set = operator.json("twin set east building=43 floor=3 --tag wing=east");
     assert_eq!(set["properties"]["desired"]["floor"], 3);
     assert_eq!(set["tags"], json!({"wing": "east"}));
     let applied = |twin: &serde_json::Value| twin["properties"]["reported"]["floor"]["value"] == 3;
-    operator.until(&["twin", "show", "east"], applied);
+    operator.until("twin show east", applied);
 
     let etag = set["etag"].as_str().unwrap();
     operator
@@ -36,7 +28,7 @@ fn desired_properties_reach_the_door_and_an_outdated_etag_changes_nothing() {
             "412 PreconditionFailed",
             "next: it was changed in the meantime",
         ]);
-    let removed = operator.json(&["twin", "set", "east", "--tag", "wing=null"]);
+    let removed = operator.json("twin set east --tag wing=null");
     assert_eq!(
         (&removed["tags"], &removed["properties"]["desired"]["floor"]),
         (&json!({}), &json!(4))
@@ -47,10 +39,8 @@ fn desired_properties_reach_the_door_and_an_outdated_etag_changes_nothing() {
 fn queries_are_printed_in_every_format() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    operator
-        .run(&["devices", "add", "a", "b", "c", "--floor", "3"])
-        .expect(0);
-    operator.run(&["twin", "set", "c", "floor=4"]).expect(3);
+    operator.run("devices add a b c --floor 3").expect(0);
+    operator.run("twin set c floor=4").expect(3);
     let query = "SELECT * FROM devices WHERE properties.desired.floor = 3";
     let output = operator.run(&["query", query]).expect(0);
     let doors: Vec<&str> = output
@@ -80,28 +70,25 @@ fn query_columns_follow_the_select_on_every_page() {
         );
     }
     fs::write(operator.folder().join("doors.csv"), text).unwrap();
-    operator
-        .run(&["devices", "add", "--from", "doors.csv", "-q"])
-        .expect(0);
-    let query = |text: &str, flags: &[&str]| {
-        let mut arguments = vec!["query", text];
-        arguments.extend(flags);
-        operator.run(&arguments).expect(0)
+    operator.run("devices add --from doors.csv -q").expect(0);
+    let query = |text: &str, flags: &str| {
+        let line = format!("query \"{text}\" {flags}");
+        operator.run(line).expect(0)
     };
     let projection = "SELECT tags.wing, deviceId, properties.desired.floor AS level FROM devices";
-    let csv = query(projection, &["-o", "csv"]).stdout;
+    let csv = query(projection, "-o csv").stdout;
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(
         (lines.len(), lines[0], lines[1]),
         (231, "wing,deviceId,level", ",door-000,0")
     );
     assert_eq!(lines[230], "east,door-229,1");
-    let table = query(projection, &[]).stdout;
+    let table = query(projection, "").stdout;
     assert!(
         table.starts_with("WING  DEVICE ID  LEVEL\n      door-000   0\n"),
         "{table}"
     );
-    let lines = query(projection, &["-o", "jsonl"]).stdout;
+    let lines = query(projection, "-o jsonl").stdout;
     assert_eq!(
         lines.lines().next(),
         Some(r#"{"deviceId":"door-000","level":0}"#)
@@ -110,14 +97,14 @@ fn query_columns_follow_the_select_on_every_page() {
     let groups = "SELECT properties.desired.floor, COUNT() AS doors FROM devices GROUP BY \
                   properties.desired.floor";
     assert_eq!(
-        query(groups, &["-o", "csv"]).stdout,
+        query(groups, "-o csv").stdout,
         "floor,doors\n0,115\n1,115\n"
     );
     assert_eq!(
-        query(groups, &[]).stdout,
+        query(groups, "").stdout,
         "FLOOR  DOORS\n0      115\n1      115\n"
     );
-    let doors = query("SELECT * FROM devices", &["-o", "csv"]).stdout;
+    let doors = query("SELECT * FROM devices", "-o csv").stdout;
     assert_eq!(doors.lines().count(), 231);
     assert!(
         doors.starts_with("door,connectionState,building,floor,"),
@@ -125,7 +112,7 @@ fn query_columns_follow_the_select_on_every_page() {
     );
     let nothing = query(
         "SELECT deviceId, tags.wing FROM devices WHERE tags.wing = 'x'",
-        &["-o", "csv"],
+        "-o csv",
     );
     assert_eq!(nothing.stdout, "deviceId,wing\n");
 }
@@ -135,25 +122,11 @@ fn a_twin_is_edited_and_no_input_is_lost() {
     let lab = Lab::new();
     let operator = &lab.operator;
     operator
-        .run(&[
-            "devices",
-            "add",
-            "east",
-            "--floor",
-            "3",
-            "--tag",
-            "wing=east",
-            "--tag",
-            "old=1",
-        ])
+        .run("devices add east --floor 3 --tag wing=east --tag old=1")
         .expect(0);
     let editor = |script: &str| fs::write(operator.folder().join("edit.sh"), script).unwrap();
-    let edit = |flags: &[&str]| {
-        let mut arguments = vec!["twin", "edit", "east"];
-        arguments.extend(flags);
-        operator.run(&arguments)
-    };
-    let kept = |output: &super::support::CommandOutput| {
+    let edit = |flags: &str| operator.run(format!("twin edit east {flags}"));
+    let kept = |output: &doorfleet_testing::CommandOutput| {
         let (_, rest) = output.stderr.split_once("your text is in ").unwrap();
         let path = rest.lines().next().unwrap().to_owned();
         let bytes = fs::read(&path).unwrap();
@@ -164,18 +137,16 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         fs::remove_file(path).unwrap();
         text
     };
-    let etag = operator.json(&["twin", "show", "east"])["etag"].clone();
+    let etag = operator.json("twin show east")["etag"].clone();
     editor("true");
-    edit(&[]).expect(4).says(&["there is no terminal"]);
-    edit(&["--yes"])
-        .expect(0)
-        .says(&["east: nothing was changed"]);
+    edit("").expect(4).says(&["there is no terminal"]);
+    edit("--yes").expect(0).says(&["east: nothing was changed"]);
     editor("exit 3");
-    edit(&["--yes"])
+    edit("--yes")
         .expect(1)
         .says(&["the editor \"sh edit.sh\" ended with exit status: 3; nothing was changed"]);
     editor("printf '{\"tags\": {},\\n \"desired\": }' > \"$1\"");
-    let output = edit(&["--yes"])
+    let output = edit("--yes")
         .expect(1)
         .says(&["line 2, column 13: not JSON: expected value; nothing was changed"]);
     assert_eq!(kept(&output), "{\"tags\": {},\n \"desired\": }");
@@ -190,15 +161,15 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         ),
     ] {
         editor(&format!("printf 'caf\\351' > \"$1\"; {after}"));
-        let output = edit(&["--yes"]).expect(1).says(&[expected]);
+        let output = edit("--yes").expect(1).says(&[expected]);
         assert_eq!(kept(&output), "caf\u{fffd}");
     }
-    assert_eq!(operator.json(&["twin", "show", "east"])["etag"], etag);
+    assert_eq!(operator.json("twin show east")["etag"], etag);
 
     editor(
         "sed -i -e 's/\"floor\": 3/\"floor\": 4/' -e '/old/d' -e 's/\"east\",/\"east\"/' \"$1\"",
     );
-    let output = edit(&["--yes", "-o", "json"]).expect(3).says(&[
+    let output = edit("--yes -o json").expect(3).says(&[
         "-    \"floor\": 3\n",
         "+    \"floor\": 4\n",
         "-    \"old\": 1\n",
@@ -207,7 +178,7 @@ fn a_twin_is_edited_and_no_input_is_lost() {
     let twin = output.json();
     assert_eq!(twin["tags"], json!({"wing": "east"}));
     assert_eq!(twin["properties"]["desired"]["floor"], 4);
-    let shown = edit(&["--yes", "-v"]).expect(0);
+    let shown = edit("--yes -v").expect(0);
     assert!(!shown.stderr.contains("> PATCH"), "{shown:?}");
 
     // A concurrent change comes first.
@@ -216,11 +187,11 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         "{doorctl} twin set east --tag wing=north > /dev/null; sed -i 's/\"floor\": 4/\"floor\": \
          5/' \"$1\""
     ));
-    let output = edit(&["--yes"]).expect(1).says(&[
+    let output = edit("--yes").expect(1).says(&[
         "another client changed the twin of east while you edited it; nothing was written",
     ]);
     assert!(kept(&output).contains("\"floor\": 5"));
-    let twin = operator.json(&["twin", "show", "east"]);
+    let twin = operator.json("twin show east");
     assert_eq!(
         (
             &twin["tags"]["wing"],
@@ -229,7 +200,7 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         (&json!("north"), &json!(4))
     );
     operator
-        .run(&["twin", "edit", "eest", "--yes"])
+        .run("twin edit eest --yes")
         .expect(1)
         .says(&["did you mean `east`?"]);
 }
@@ -239,12 +210,11 @@ fn all_pages_of_a_query_are_read() {
     let lab = Lab::new();
     let operator = &lab.operator;
     let names: Vec<String> = (0..130).map(|n| format!("door-{n:03}")).collect();
-    let mut arguments = vec!["devices", "add", "-q"];
-    arguments.extend(names.iter().map(String::as_str));
-    operator.run(&arguments).expect(0);
+    let names = names.join(" ");
+    operator.run(format!("devices add -q {names}")).expect(0);
     assert_eq!(
         operator
-            .run(&["devices", "list", "-o", "csv"])
+            .run("devices list -o csv")
             .expect(0)
             .stdout
             .lines()
@@ -252,19 +222,7 @@ fn all_pages_of_a_query_are_read() {
         131
     );
     let sorted = operator
-        .run(&[
-            "devices",
-            "list",
-            "--sort",
-            "door",
-            "--reverse",
-            "--limit",
-            "2",
-            "--columns",
-            "door",
-            "-o",
-            "csv",
-        ])
+        .run("devices list --sort door --reverse --limit 2 --columns door -o csv")
         .expect(0);
     assert_eq!(sorted.stdout, "door\ndoor-129\ndoor-128\n");
 }
@@ -273,14 +231,8 @@ fn all_pages_of_a_query_are_read() {
 fn a_method_is_called_and_its_answer_printed() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let _east = lab.door("east", &[]);
-    let locked = operator.json(&[
-        "invoke",
-        "east",
-        "lockDoor",
-        "--payload",
-        r#"{"lockTime":"10m"}"#,
-    ]);
+    let _east = lab.door("east", "");
+    let locked = operator.json(r#"invoke east lockDoor --payload '{"lockTime":"10m"}'"#);
     assert_eq!(
         (&locked["status"], &locked["payload"]["secured"]),
         (&json!(200), &json!("secured"))
@@ -292,68 +244,47 @@ fn a_method_is_called_and_its_answer_printed() {
     )
     .unwrap();
     let refused = operator
-        .run(&["invoke", "east", "lockDoor", "--payload", "@payload.json"])
+        .run("invoke east lockDoor --payload @payload.json")
         .expect(2);
     let answer = refused.says(&["east answered with status 400"]).json();
     assert_eq!(answer["payload"]["field"], "lockTime");
 
-    operator.run(&["devices", "add", "absent"]).expect(0);
-    operator
-        .run(&["invoke", "absent", "getState"])
-        .expect(1)
-        .says(&[
-            "404 DeviceNotOnline",
-            "next: wait for the door: --connect-timeout",
-        ]);
+    operator.run("devices add absent").expect(0);
+    operator.run("invoke absent getState").expect(1).says(&[
+        "404 DeviceNotOnline",
+        "next: wait for the door: --connect-timeout",
+    ]);
 }
 
 #[test]
 fn a_desired_property_waits_for_the_doors_acknowledgement() {
     let lab = Lab::new();
     let operator = &lab.operator;
-    let _east = lab.door("east", &[]);
-    operator.run(&["devices", "add", "absent"]).expect(0);
+    let _east = lab.door("east", "");
+    operator.run("devices add absent").expect(0);
     let refused = "settings.strikeTime is refused: ";
-    for (arguments, status, says) in [
-        (
-            &["twin", "set", "east", "floor=4"][..],
-            0,
-            &["east: floor is applied"][..],
-        ),
+    for (line, status, says) in [
+        ("twin set east floor=4", 0, &["east: floor is applied"][..]),
         // The same value written again is not acknowledged again.
+        ("twin set east floor=4", 0, &["east: floor is applied"]),
+        ("twin set east floor=null", 0, &["east: floor is applied"]),
         (
-            &["twin", "set", "east", "floor=4"],
-            0,
-            &["east: floor is applied"],
-        ),
-        (
-            &["twin", "set", "east", "floor=null"],
-            0,
-            &["east: floor is applied"],
-        ),
-        (
-            &[
-                "twin",
-                "set",
-                "east",
-                "mode=normal",
-                "settings.strikeTime=6s",
-            ],
+            "twin set east mode=normal settings.strikeTime=6s",
             0,
             &["mode is applied", "settings.strikeTime is applied"],
         ),
         (
-            &["twin", "set", "east", "floor=[]"],
+            "twin set east floor=[]",
             2,
             &["floor is refused: expected a string or a number"],
         ),
         (
-            &["twin", "set", "east", "mode=passge"],
+            "twin set east mode=passge",
             2,
             &["mode is refused: expected one of"],
         ),
         (
-            &["twin", "set", "east", "settings.strikTime=5s"],
+            "twin set east settings.strikTime=5s",
             2,
             &[
                 "did you mean `strikeTime`?",
@@ -361,64 +292,45 @@ fn a_desired_property_waits_for_the_doors_acknowledgement() {
             ],
         ),
         (
-            &["twin", "set", "east", "settings.strikTime=null"],
+            "twin set east settings.strikTime=null",
             0,
             &["settings.strikTime is applied"],
         ),
+        ("twin set east colour=red", 0, &["colour is stored"]),
+        ("twin set east --tag wing=east", 0, &[]),
         (
-            &["twin", "set", "east", "colour=red"],
-            0,
-            &["colour is stored"],
-        ),
-        (&["twin", "set", "east", "--tag", "wing=east"], 0, &[]),
-        (
-            &["twin", "set", "absent", "floor=4"],
+            "twin set absent floor=4",
             3,
             &["floor is not applied yet", "the door is offline"],
         ),
         (
-            &["twin", "set", "absent", "floor=4", "--deadline", "0"],
+            "twin set absent floor=4 --deadline 0",
             0,
             &["floor is not applied yet"],
         ),
+        ("jobs twin --set floor=5 east --watch", 0, &["1 changed"]),
         (
-            &["jobs", "twin", "--set", "floor=5", "east", "--watch"],
+            "jobs twin --set colour=blue absent --watch",
             0,
             &["1 changed"],
         ),
         (
-            &["jobs", "twin", "--set", "colour=blue", "absent", "--watch"],
-            0,
-            &["1 changed"],
-        ),
-        (
-            &[
-                "jobs", "twin", "--set", "floor=6", "east", "absent", "--watch",
-            ],
+            "jobs twin --set floor=6 east absent --watch",
             3,
             &["1 changed, 1 accepted"],
         ),
         (
-            &[
-                "jobs",
-                "twin",
-                "--set",
-                "settings.strikeTime=xyz",
-                "east",
-                "--watch",
-                "--id",
-                "wrong",
-            ],
+            "jobs twin --set settings.strikeTime=xyz east --watch --id wrong",
             2,
             &["1 failed"],
         ),
-        (&["jobs", "wait", "wrong"], 2, &["1 failed"]),
-        (&["status", "east"], 0, &[refused]),
+        ("jobs wait wrong", 2, &["1 failed"]),
+        ("status east", 0, &[refused]),
     ] {
-        operator.run(arguments).expect(status).says(says);
+        operator.run(line).expect(status).says(says);
     }
-    let shown = operator.run(&["devices", "show", "east"]).expect(0);
+    let shown = operator.run("devices show east").expect(0);
     assert!(shown.stdout.contains(refused), "{shown:?}");
-    let why = operator.run(&["why", "east"]).expect(0);
+    let why = operator.run("why east").expect(0);
     assert!(why.stdout.contains(refused), "{why:?}");
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use doorfleet_testing::write_secret;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -119,20 +120,12 @@ impl Azure {
             .runtime
             .spawn(serve(listener, acceptor, Arc::clone(&state)));
         let secret = folder.join("azure.connection-string");
-        std::fs::write(&secret, format!("HostName=localhost:{port};{rest}\n")).unwrap();
+        write_secret(secret, format!("HostName=localhost:{port};{rest}\n"));
         std::fs::write(folder.join("azure.pem"), ca).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&secret, mode).unwrap();
         lab.operator
-            .run(&[
-                "context",
-                "add",
-                "azure",
-                "--connection-string-file",
-                "azure.connection-string",
-                "--ca",
-                "azure.pem",
-            ])
+            .run(
+                "context add azure --connection-string-file azure.connection-string --ca azure.pem",
+            )
             .expect(0)
             .says(&["answers: "]);
         Self { state, serving }

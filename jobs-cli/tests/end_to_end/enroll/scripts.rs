@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use super::{PACKAGE, Site, exists};
-use crate::support::CommandOutput;
+use doorfleet_testing::CommandOutput;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/enroll.sh");
 
@@ -12,9 +12,7 @@ impl Site {
     fn with_files() -> Self {
         let site = Self::new();
         let operator = &site.lab.operator;
-        operator
-            .run(&["devices", "add", "lobby", "--floor", "3"])
-            .expect(0);
+        operator.run("devices add lobby --floor 3").expect(0);
         let out = [
             "devices",
             "connection-string",
