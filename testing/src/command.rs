@@ -83,6 +83,11 @@ impl From<Output> for CommandOutput {
 }
 
 impl CommandOutput {
+    /// Exit status, stdout and stderr.
+    pub fn parts(self) -> (i32, String, String) {
+        (self.status, self.stdout, self.stderr)
+    }
+
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
@@ -109,6 +114,16 @@ impl CommandOutput {
     pub fn says_one_of(self, parts: &[&str]) -> Self {
         let is_printed = parts.iter().any(|part| self.stderr.contains(part));
         assert!(is_printed, "none of {parts:?} is printed: {self:?}");
+        self
+    }
+
+    /// Asserts that stdout or stderr contains each of these texts.
+    #[track_caller]
+    pub fn mentions(self, parts: &[&str]) -> Self {
+        for part in parts {
+            let is_there = self.stdout.contains(part) || self.stderr.contains(part);
+            assert!(is_there, "{part:?} is missing: {self:?}");
+        }
         self
     }
 

@@ -1,11 +1,12 @@
 //! The audit record: who changed or commanded what.
 
+use doorfleet_testing::{Device, TestHub, answer, in_an_hour};
 use iothub_protocol::sas;
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, IF_MATCH};
 use serde_json::{Value, json};
 
-use crate::harness::{Device, TestHub, answer, in_an_hour};
+use crate::program::run_on;
 
 /// The rows that match `filter`, oldest first.
 async fn rows(hub: &TestHub, filter: &str) -> Vec<Value> {
@@ -205,17 +206,11 @@ async fn the_command_line_reads_the_record_of_a_running_hub() {
     let tags = json!({ "tags": { "floor": 1 } });
     hub.patch("/twins/lobby", tags.clone()).await;
     hub.patch("/twins/nobody", tags).await;
-    let audit = |arguments: &[&str]| {
-        let done = std::process::Command::new(env!("CARGO_BIN_EXE_door-hub"))
-            .args(["audit", "--data"])
-            .arg(hub.folder.path())
-            .args(arguments)
-            .output()
-            .unwrap();
-        assert!(done.status.success(), "{done:?}");
-        String::from_utf8(done.stdout).unwrap()
+    let audit = |flags: &str| {
+        let line = format!("audit {flags}");
+        run_on(hub.folder.path(), line).expect(0).stdout
     };
-    let all = audit(&["-o", "jsonl", "--since", "1h"]);
+    let all = audit("-o jsonl --since 1h");
     let all: Vec<Value> = all
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -229,19 +224,12 @@ async fn the_command_line_reads_the_record_of_a_running_hub() {
             json!(["twin.update", "nobody", null, 404, "DeviceNotFound"]),
         ]
     );
-    let table = audit(&[
-        "--target",
-        "nobody",
-        "--policy",
-        "iothubowner",
-        "--top",
-        "5",
-    ]);
+    let table = audit("--target nobody --policy iothubowner --top 5");
     let lines: Vec<&str> = table.lines().collect();
     assert!(lines[0].starts_with("TIME"), "{table}");
     assert!(
         lines[1].contains("404 DeviceNotFound") && lines.len() == 2,
         "{table}"
     );
-    assert_eq!(audit(&["--operation", "job.create"]), "");
+    assert_eq!(audit("--operation job.create"), "");
 }

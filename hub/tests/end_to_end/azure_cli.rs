@@ -1,10 +1,9 @@
 //! The requests that the Azure CLI sends (extension azure-iot, its models and `az iot hub`
 //! commands). Its defaults for timeouts arrive as strings.
 
+use doorfleet_testing::{Answer, TestHub, answer};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::harness::{Answer, TestHub, answer};
 
 async fn sent(hub: &TestHub, method: Method, path: &str, body: Option<&Value>) -> Answer {
     let path = format!("{path}?api-version=2021-04-12");

@@ -2,34 +2,23 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use doorfleet_testing::{CommandOutput, TestHub, answer, eventually, run};
 use serde_json::{Value, json};
 
-use crate::harness::{TestHub, answer, eventually};
+use crate::program::{program, run_on};
 
-fn run(arguments: &[&str], data: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_door-hub"))
-        .args(arguments)
-        .arg("--data")
-        .arg(data)
-        .output()
-        .unwrap()
+/// Checks a folder on free ports.
+const CHECK: &str = "check --listen 127.0.0.1 --mqtt-port 0 --https-port 0";
+
+fn backup(data: &Path, archive: &Path) -> CommandOutput {
+    run_on(data, format!("backup {}", archive.display())).expect(0)
 }
 
-fn succeed(arguments: &[&str], data: &Path) -> String {
-    let output = run(arguments, data);
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn fail(arguments: &[&str], data: &Path) -> String {
-    let output = run(arguments, data);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-    let output = [output.stdout, output.stderr].concat();
-    String::from_utf8(output).unwrap()
+fn restore(archive: &Path, data: &Path) -> CommandOutput {
+    run_on(data, format!("restore {}", archive.display()))
 }
 
 /// A twin without the members that a connection changes.
@@ -41,13 +30,12 @@ fn without_connection_state(mut twin: Value) -> Value {
 }
 
 /// Runs a script from the documentation with this build's door-hub.
-fn script(text: &str, state: &Path) -> Output {
-    let program = Path::new(env!("CARGO_BIN_EXE_door-hub"));
+fn script(text: &str, state: &Path) -> CommandOutput {
     let path = std::env::var("PATH").unwrap();
-    let path = format!("{}:{path}", program.parent().unwrap().display());
+    let path = format!("{}:{path}", program().parent().unwrap().display());
     let mut shell = Command::new("sh");
     shell.args(["-euc", text]).env("PATH", path);
-    shell.env("STATE_DIRECTORY", state).output().unwrap()
+    run(shell.env("STATE_DIRECTORY", state))
 }
 
 fn read(name: &str) -> String {
@@ -72,8 +60,7 @@ async fn the_nightly_backup_works_and_the_documented_drill_restores_it() {
         .replace("%%", "%");
     // Twice: the second run overwrites the archive of the same weekday.
     for _ in 0..2 {
-        let made = script(&command, state.path());
-        assert!(made.status.success(), "{made:?}");
+        script(&command, state.path()).expect(0);
     }
     let made: Vec<_> = std::fs::read_dir(state.path()).unwrap().collect();
     let [Ok(archive)] = &made[..] else {
@@ -97,10 +84,9 @@ async fn the_nightly_backup_works_and_the_documented_drill_restores_it() {
         .replace(named, archive.path().to_str().unwrap())
         .replace("28883", "0")
         .replace("28443", "0");
-    let done = script(&drill, state.path());
-    let output = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(done.status.success(), "{done:?}");
-    assert!(output.contains("database: intact"), "{output}");
+    script(&drill, state.path())
+        .expect(0)
+        .prints(&["database: intact"]);
 }
 
 #[tokio::test]
@@ -124,8 +110,7 @@ async fn reports_damage_that_it_finds_after_the_start() {
     let well = health(&hub).await;
     assert!(well.body.get("damage").is_none(), "{}", well.body);
 
-    let TestHub { hub, folder, .. } = hub;
-    hub.shutdown().await;
+    let folder = hub.stop().await.folder;
     let connection = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
     connection
         .execute_batch("UPDATE twin SET tags = x'ff' WHERE id = 1")
@@ -149,26 +134,15 @@ async fn reports_damage_that_it_finds_after_the_start() {
             .contains("\ndoor_hub_database_faults 1\n"),
         "{text}"
     );
-    let arguments = [
-        "check",
-        "--listen",
-        "127.0.0.1",
-        "--mqtt-port",
-        "0",
-        "--https-port",
-        "0",
-    ];
-    let output = succeed(&arguments, hub.folder.path());
-    assert!(
-        output.contains("warning  database: the device `lobby` is damaged"),
-        "{output}"
-    );
+    run_on(hub.folder.path(), CHECK)
+        .expect(0)
+        .prints(&["warning  database: the device `lobby` is damaged"]);
     // Backup and restore work with a damaged row.
     let elsewhere = tempfile::tempdir().unwrap();
     let archive = elsewhere.path().join("hub.backup");
-    succeed(&["backup", archive.to_str().unwrap()], hub.folder.path());
+    backup(hub.folder.path(), &archive);
     let restored = elsewhere.path().join("data");
-    succeed(&["restore", archive.to_str().unwrap()], &restored);
+    restore(&archive, &restored).expect(0);
 
     // Clients see the other devices, and can delete the damaged one.
     let found = hub.query("SELECT * FROM devices").await;
@@ -211,10 +185,7 @@ async fn a_backup_of_a_running_hub_can_be_restored_elsewhere() {
     let job = hub.job("lock", &["completed"]).await;
     let rows = hub.device_jobs("lock").await;
     drop(device);
-    succeed(
-        &["policy", "add", "alice", "--rights", "ServiceConnect"],
-        data,
-    );
+    run_on(data, "policy add alice --rights ServiceConnect").expect(0);
     let settings = "aliases = [\"door.example\"]\n[events]\nmax_rows = 1234\n";
     std::fs::write(data.join("hub.toml"), settings).unwrap();
     hub.add_device("busy").await;
@@ -222,7 +193,6 @@ async fn a_backup_of_a_running_hub_can_be_restored_elsewhere() {
     // Writes continue during the backup.
     let elsewhere = tempfile::tempdir().unwrap();
     let archive = elsewhere.path().join("hub.backup");
-    let arguments = ["backup", archive.to_str().unwrap()];
     let stop = AtomicBool::new(false);
     let written = async {
         let mut written = 0;
@@ -234,18 +204,20 @@ async fn a_backup_of_a_running_hub_can_be_restored_elsewhere() {
         written
     };
     let backup = async {
-        let (owned, data) = (arguments.map(String::from), data.to_owned());
-        let backup = move || succeed(&owned.each_ref().map(String::as_str), &data);
-        let output = tokio::task::spawn_blocking(backup).await.unwrap();
+        let (data, archive) = (data.to_owned(), archive.clone());
+        let backup = tokio::task::spawn_blocking(move || backup(&data, &archive));
+        let output = backup.await.unwrap();
         stop.store(true, Ordering::Relaxed);
         output
     };
     let (written, output) = tokio::join!(written, backup);
-    assert!(output.contains("hub.db"), "{output}");
+    output.prints(&["hub.db"]);
     let mode = std::fs::metadata(&archive).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let output = fail(&arguments, data);
-    assert!(output.contains("already exists; use --force"), "{output}");
+    let line = format!("backup {}", archive.display());
+    run_on(data, line)
+        .expect(1)
+        .mentions(&["already exists; use --force"]);
     let left: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "no partial file is left: {left:?}");
 
@@ -254,7 +226,7 @@ async fn a_backup_of_a_running_hub_can_be_restored_elsewhere() {
     let authority = std::fs::read_to_string(hub.hub.ca_file()).unwrap();
     let alice = eventually("the hub knows alice", || async { hub.hub.policy("alice") }).await;
     let restored = tempfile::tempdir().unwrap();
-    succeed(&["restore", archive.to_str().unwrap()], restored.path());
+    restore(&archive, restored.path()).expect(0);
     let mode = |name: &str| {
         let metadata = std::fs::metadata(restored.path().join(name)).unwrap();
         metadata.permissions().mode() & 0o777
@@ -265,19 +237,9 @@ async fn a_backup_of_a_running_hub_can_be_restored_elsewhere() {
     );
     let kept = std::fs::read_to_string(restored.path().join("hub.toml")).unwrap();
     assert_eq!(kept, settings);
-    let output = succeed(
-        &[
-            "check",
-            "--listen",
-            "127.0.0.1",
-            "--mqtt-port",
-            "0",
-            "--https-port",
-            "0",
-        ],
-        restored.path(),
-    );
-    assert!(output.contains("database: intact"), "{output}");
+    run_on(restored.path(), CHECK)
+        .expect(0)
+        .prints(&["database: intact"]);
 
     hub.hub.shutdown().await;
     let again = TestHub::start_in(restored).await;
@@ -312,10 +274,9 @@ async fn a_restore_of_a_damaged_archive_leaves_nothing() {
     let hub = TestHub::start().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let archive = elsewhere.path().join("hub.backup");
-    succeed(&["backup", archive.to_str().unwrap()], hub.folder.path());
+    backup(hub.folder.path(), &archive);
     let whole = std::fs::read(&archive).unwrap();
     let target = elsewhere.path().join("data");
-    let restore = ["restore", archive.to_str().unwrap()];
 
     let at = |text: &str| {
         let text = text.as_bytes();
@@ -335,19 +296,19 @@ async fn a_restore_of_a_damaged_archive_leaves_nothing() {
         ("something else", b"hello".repeat(1000)),
     ] {
         std::fs::write(&archive, bytes).unwrap();
-        let output = fail(&restore, &target);
-        assert!(
-            output.contains("is not a usable backup"),
-            "{what}: {output}"
-        );
+        println!("{what}");
+        restore(&archive, &target)
+            .expect(1)
+            .mentions(&["is not a usable backup"]);
         let left: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{what}: {left:?}");
     }
 
     std::fs::write(&archive, &whole).unwrap();
-    let output = fail(&restore, hub.folder.path());
-    assert!(output.contains("is not empty"), "{output}");
-    succeed(&restore, &target);
+    restore(&archive, hub.folder.path())
+        .expect(1)
+        .mentions(&["is not empty"]);
+    restore(&archive, &target).expect(0);
     assert!(target.join("hub.db").exists());
 }
 
@@ -355,67 +316,40 @@ async fn a_restore_of_a_damaged_archive_leaves_nothing() {
 async fn check_names_each_fault_and_fails() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
-    let free = [
-        "check",
-        "--name",
-        "localhost",
-        "--listen",
-        "127.0.0.1",
-        "--mqtt-port",
-        "0",
-        "--https-port",
-        "0",
-    ];
-    let output = succeed(&free, data);
-    for part in [
+    let check = |data: &Path| run_on(data, format!("{CHECK} --name localhost"));
+    check(data).expect(0).prints(&[
         "running on this folder",
         "authority: expires on",
         "server certificate: expires on",
         "covers every name",
         "database: intact",
-    ] {
-        assert!(output.contains(part), "{part:?} is not in {output}");
-    }
+    ]);
     let folder = hub.folder;
     std::fs::set_permissions(
         folder.path().join("ca.key"),
         std::fs::Permissions::from_mode(0o644),
     )
     .unwrap();
-    let output = fail(&free, folder.path());
-    assert!(
-        output.contains("ca.key has mode 0644; expected 0600"),
-        "{output}"
-    );
+    check(folder.path())
+        .expect(1)
+        .mentions(&["ca.key has mode 0644; expected 0600"]);
     hub.hub.shutdown().await;
 
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let in_use = other.local_addr().unwrap().port().to_string();
-    let ports = [
-        "check",
-        "--listen",
-        "127.0.0.1",
-        "--mqtt-port",
-        &in_use,
-        "--https-port",
-        "0",
-    ];
-    let output = fail(&ports, folder.path());
-    assert!(
-        output.contains(&format!("mqtt_port: cannot listen on 127.0.0.1:{in_use}")),
-        "{output}"
-    );
+    let in_use = other.local_addr().unwrap().port();
+    let ports = format!("check --listen 127.0.0.1 --mqtt-port {in_use} --https-port 0");
+    run_on(folder.path(), ports)
+        .expect(1)
+        .mentions(&[&format!("mqtt_port: cannot listen on 127.0.0.1:{in_use}")]);
     std::fs::write(folder.path().join("hub.db"), "no database at all").unwrap();
     std::fs::write(folder.path().join("server.key"), "no key").unwrap();
-    let output = fail(&free, folder.path());
-    assert!(output.contains("fault    database: "), "{output}");
-    assert!(
-        output.contains("fault    server.pem, server.key: "),
-        "{output}"
-    );
+    check(folder.path())
+        .expect(1)
+        .mentions(&["fault    database: ", "fault    server.pem, server.key: "]);
     std::fs::write(folder.path().join("hub.toml"), "\nmqtt_port = -1\n").unwrap();
-    let output = fail(&free, folder.path());
-    assert!(output.contains("hub.toml, line 2"), "{output}");
+    check(folder.path())
+        .expect(1)
+        .mentions(&["hub.toml, line 2"]);
 }
 
 #[tokio::test]
@@ -428,13 +362,13 @@ async fn a_backup_includes_files_of_the_data_folder_and_reports_those_outside() 
     std::fs::write(data.join("hub.toml"), settings).unwrap();
     std::fs::copy(data.join("ca.pem"), data.join("site.pem")).unwrap();
     let archive = elsewhere.path().join("hub.backup");
-    let output = succeed(&["backup", archive.to_str().unwrap()], data);
+    let output = backup(data, &archive).stdout;
     assert!(
         output.contains(&format!("not in it: {}", outside.display())),
         "{output}"
     );
     let restored = elsewhere.path().join("data");
-    succeed(&["restore", archive.to_str().unwrap()], &restored);
+    restore(&archive, &restored).expect(0);
     let site = std::fs::read(restored.join("site.pem")).unwrap();
     assert_eq!(site, std::fs::read(data.join("site.pem")).unwrap());
 }

@@ -5,12 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use door_hub::config::HubConfig;
 use door_hub::{Hub, StartError};
+use doorfleet_testing::{Answer, TestHub, answer, in_an_hour};
 use iothub_protocol::sas::{self, SharedAccessKey};
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use serde_json::{Value, json};
-
-use crate::harness::{Answer, TestHub, answer, in_an_hour};
 
 #[tokio::test]
 async fn rejects_requests_without_a_valid_token() {

@@ -1,10 +1,9 @@
 //! Bulk registry operations.
 
+use doorfleet_testing::{Answer, Device, TestHub, answer, eventually};
 use iothub_protocol::sas::SharedAccessKey;
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::harness::{Answer, Device, TestHub, answer, eventually};
 
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 

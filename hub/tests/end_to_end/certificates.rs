@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use doorfleet_testing::{TestHub, answer, eventually, in_an_hour};
 use iothub_protocol::sas::{self, SharedAccessKey};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rumqttc::{
@@ -14,8 +15,6 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::version::{TLS12, TLS13};
 use serde_json::{Value, json};
-
-use crate::harness::{TestHub, eventually, in_an_hour};
 
 /// A device certificate and its key.
 struct DeviceCertificate {
@@ -223,7 +222,7 @@ async fn a_disabled_device_cannot_connect_with_its_certificate() {
         .json(
             &json!({ "deviceId": "badge", "status": "disabled", "authentication": by_thumbprint }),
         );
-    assert_eq!(crate::harness::answer(disable).await.status, 200);
+    assert_eq!(answer(disable).await.status, 200);
     let (code, _) = connect(&hub, "badge", Some(&own), "", &TLS13).await;
     assert_eq!(code, ConnectReturnCode::NotAuthorized);
 }

@@ -2,10 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use doorfleet_testing::{Device, TestHub, answer, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::harness::{Device, TestHub, answer, eventually};
 
 #[tokio::test]
 async fn a_device_is_created_once_with_generated_keys() {

@@ -1,12 +1,10 @@
 //! Direct methods as devices see them: payloads byte for byte, answers in any form and order.
 
+use doorfleet_testing::{Answer, Peer, TestHub, answer};
 use reqwest::Method;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::Packet;
 use serde_json::{Value, json};
-
-use crate::harness::peer::Peer;
-use crate::harness::{Answer, TestHub, answer};
 
 /// Maximum length of a payload, in requests and answers.
 const LONGEST: usize = 128 * 1024;

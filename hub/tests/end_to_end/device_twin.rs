@@ -1,10 +1,8 @@
 //! Twins as devices see them.
 
+use doorfleet_testing::{Peer, TestHub};
 use rumqttc::mqttbytes::QoS;
 use serde_json::{Value, json};
-
-use crate::harness::TestHub;
-use crate::harness::peer::Peer;
 
 const REPORTED: &str = "$iothub/twin/PATCH/properties/reported/";
 

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use door_hub::policies::Policies;
+use doorfleet_testing::{Device, Operator, TestHub, answer, eventually, in_an_hour};
 use iothub_protocol::sas::{self, SharedAccessKey};
 use reqwest::Method;
 use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
-
-use crate::harness::{Device, Operator, TestHub, answer, eventually, in_an_hour};
 
 /// A reader of `/events`.
 struct Reader {

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use doorfleet_testing::{
+    PACKET_LIMIT, PEER_DEADLINE, Peer, TestHub, answer, in_an_hour, login, wait_for_connected,
+};
 use iothub_protocol::sas::SharedAccessKey;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{
@@ -14,9 +17,6 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-
-use crate::harness::peer::{DEADLINE, LIMIT, Peer, login, wait_for_connected};
-use crate::harness::{TestHub, in_an_hour, tls};
 
 #[tokio::test]
 async fn invalid_logins_are_not_authorized() {
@@ -221,7 +221,7 @@ async fn disabling_deleting_and_changing_keys_end_the_connection() {
         if let Some(change) = change {
             request = request.json(&change);
         }
-        let answer = crate::harness::answer(request).await;
+        let answer = answer(request).await;
         assert!(answer.status.is_success(), "{id}: {}", answer.body);
         assert!(peer.is_closed().await, "{id}");
         let mut again = Peer::dial(&hub).await;
@@ -314,7 +314,9 @@ async fn a_connect_may_arrive_byte_by_byte() {
     let (user, password) = login("slow", &key, in_an_hour());
     connect.set_login(user, password);
     let mut bytes = BytesMut::new();
-    Packet::Connect(connect).write(&mut bytes, LIMIT).unwrap();
+    Packet::Connect(connect)
+        .write(&mut bytes, PACKET_LIMIT)
+        .unwrap();
     for byte in bytes {
         peer.send_bytes(&[byte]).await;
     }
@@ -348,7 +350,7 @@ async fn bytes_that_are_not_tls_are_rejected() {
         .unwrap();
     let mut answer = Vec::new();
     // The hub closes with an alert or a reset.
-    let closed = tokio::time::timeout(DEADLINE, noise.read_to_end(&mut answer)).await;
+    let closed = tokio::time::timeout(PEER_DEADLINE, noise.read_to_end(&mut answer)).await;
     assert!(
         closed.is_ok(),
         "the hub keeps a connection that does not speak TLS"
@@ -399,10 +401,7 @@ async fn a_device_disabled_during_its_login_is_disconnected() {
             .request(reqwest::Method::PUT, &format!("/devices/{id}"))
             .header("if-match", "*")
             .json(&json!({ "deviceId": id, "status": "disabled" }));
-        let (code, answer) = tokio::join!(
-            peer.log_in(&id, &login, true),
-            crate::harness::answer(disable)
-        );
+        let (code, answer) = tokio::join!(peer.log_in(&id, &login, true), answer(disable));
         assert!(answer.status.is_success(), "{}", answer.body);
         assert!(peer.is_closed().await, "{id}: {code:?}");
     }
@@ -427,7 +426,7 @@ async fn a_device_gets_all_answers_to_a_burst_of_requests() {
             QoS::AtMostOnce,
             "",
         ))
-        .write(&mut requests, LIMIT)
+        .write(&mut requests, PACKET_LIMIT)
         .unwrap();
     }
     peer.send_bytes(&requests).await;
@@ -445,7 +444,7 @@ async fn hanging_clients_do_not_delay_the_shutdown() {
     let _stranger = TcpStream::connect(hub.hub.mqtt_address()).await.unwrap();
     let _other = TcpStream::connect(hub.hub.https_address()).await.unwrap();
     let tcp = TcpStream::connect(hub.hub.https_address()).await.unwrap();
-    let mut request = TlsConnector::from(Arc::new(tls(&hub.hub)))
+    let mut request = TlsConnector::from(Arc::new(hub.tls.clone()))
         .connect(ServerName::try_from("localhost").unwrap(), tcp)
         .await
         .unwrap();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use doorfleet_testing::{HubProcess, in_an_hour};
 use iothub_protocol::sas::{self, SharedAccessKey};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Connect, Packet, Publish, Subscribe};
@@ -19,9 +20,6 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-use crate::harness::in_an_hour;
-use crate::process::Process;
 
 /// The address of the attacker, which no other client here uses.
 const ATTACKER_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
@@ -151,11 +149,11 @@ fn publish(topic: &str, body: Vec<u8>) -> Packet {
 async fn an_attack_from_one_address_affects_neither_doors_nor_memory() {
     door_hub::raise_descriptor_limit(16_384).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let hub = Process::start(&folder).await;
+    let hub = crate::process::start(&folder);
     let operator = &hub.operator;
     let door = operator.add_device("door").await;
     let _door = operator.connect("door", &door, 200).await;
-    let before = resident(hub.child.id());
+    let before = resident(hub.process.id());
 
     let attacker = Arc::new(Attacker {
         hub: SocketAddr::from(([127, 0, 0, 1], operator.mqtt_port)),
@@ -202,7 +200,7 @@ async fn an_attack_from_one_address_affects_neither_doors_nor_memory() {
             (called.status.as_u16(), &called.body["payload"]),
             (200, &json!(call))
         );
-        most = most.max(resident(hub.child.id()));
+        most = most.max(resident(hub.process.id()));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // A regular client can connect during the attack.
@@ -260,7 +258,7 @@ async fn dial_from(from: SocketAddr, hub: SocketAddr) -> std::io::Result<TcpStre
 
 impl Client {
     /// How long the hub keeps the connection, up to `patience`.
-    async fn kept_for(self, hub: &Process, patience: Duration) -> Duration {
+    async fn kept_for(self, hub: &HubProcess, patience: Duration) -> Duration {
         let socket = dial_from(client_address(1), hub.https()).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let tls = TlsConnector::from(Arc::new(hub.operator.tls.clone()));
@@ -298,7 +296,7 @@ impl Client {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unauthenticated_rest_client_gets_10_s_and_8_kib() {
     let folder = tempfile::tempdir().unwrap();
-    let hub = Arc::new(Process::start(&folder).await);
+    let hub = Arc::new(crate::process::start(&folder));
     let patience = Duration::from_secs(25);
     let mut clients = JoinSet::new();
     // The range of seconds after which the hub closes each connection.
@@ -351,7 +349,7 @@ fn idle_connections(addresses: u8, hub: SocketAddr) -> JoinSet<()> {
 async fn idle_connections_from_many_addresses_do_not_block_operators() {
     door_hub::raise_descriptor_limit(16_384).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let hub = Process::start(&folder).await;
+    let hub = crate::process::start(&folder);
     let _idle = idle_connections(6, hub.https());
     for _ in 0..10 {
         let newcomer = hub.new_operator();
@@ -365,7 +363,7 @@ async fn idle_connections_from_many_addresses_do_not_block_operators() {
 async fn idle_connections_from_many_addresses_do_not_block_doors() {
     door_hub::raise_descriptor_limit(16_384).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let hub = Process::start(&folder).await;
+    let hub = crate::process::start(&folder);
     let address = SocketAddr::from(([127, 0, 0, 1], hub.operator.mqtt_port));
     let _idle = idle_connections(10, address);
     for number in 0..5 {

@@ -1,11 +1,10 @@
 //! Jobs with devices that answer.
 
+use doorfleet_testing::{Device, TestHub, answer, eventually};
 use iothub_protocol::sas::SharedAccessKey;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::harness::{Device, TestHub, answer, eventually};
 
 /// A method job that starts in `start_ms` milliseconds.
 pub(crate) fn lock(condition: &str, start_ms: i64) -> Value {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use doorfleet_testing::{Answer, Device, TestHub, answer, eventually};
 use iothub_protocol::sas::SharedAccessKey;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Answer, Device, TestHub, answer, eventually};
 use crate::job::{lock, wait_for_doors};
 
 async fn stop(hub: &TestHub, id: &str) -> Answer {
@@ -140,12 +140,7 @@ async fn calls_that_were_not_sent_resume_after_a_restart() {
         (rows(&hub, "lock", "pending").await == 1).then_some(())
     })
     .await;
-    let TestHub {
-        hub: running,
-        folder,
-        ..
-    } = hub;
-    running.shutdown().await;
+    let folder = hub.stop().await.folder;
 
     let hub = TestHub::start_in(folder).await;
     let _device = hub.connect("late", &key, 200).await;

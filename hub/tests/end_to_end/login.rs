@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
+use doorfleet_testing::{Peer, TestHub, eventually, in_an_hour, login, roots, wait_for_connected};
 use iothub_protocol::sas::{self, SharedAccessKey};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet, Publish, Subscribe};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-
-use crate::harness::peer::{Peer, login, wait_for_connected};
-use crate::harness::{TestHub, eventually, in_an_hour, roots};
 
 fn token(id: &str, key: &SharedAccessKey) -> String {
     sas::sign(&format!("localhost/devices/{id}"), key, in_an_hour(), None)

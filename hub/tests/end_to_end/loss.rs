@@ -2,32 +2,23 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use door_hub::Hub;
 use door_hub::config::HubConfig;
+use doorfleet_testing::{TestHub, eventually};
 
-use crate::harness::{TestHub, eventually};
-
-/// The output of a command that must fail.
-fn run_failing(arguments: &[&str], data: &Path) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_door-hub"))
-        .args(arguments)
-        .arg("--data")
-        .arg(data)
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
-}
+use crate::program::run_on;
 
 /// The data folder of a stopped hub.
 async fn stopped_hub_folder() -> tempfile::TempDir {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
-    let TestHub { hub, folder, .. } = hub;
-    hub.shutdown().await;
+    let folder = hub.stop().await.folder;
     folder
+}
+
+fn refused_backup(data: &Path) -> String {
+    format!("backup {}/../refused.tar", data.display())
 }
 
 fn keep(folder: &Path, names: &[&str]) {
@@ -77,24 +68,14 @@ async fn a_folder_without_its_database_is_not_initialised_again() {
             assert!(message.contains(part), "{remaining:?}: {message}");
         }
         assert!(!data.join("hub.db").exists(), "{remaining:?}");
-        for arguments in [
-            &[
-                "check",
-                "--listen",
-                "127.0.0.1",
-                "--mqtt-port",
-                "0",
-                "--https-port",
-                "0",
-            ][..],
-            &["init"],
-            &["backup", data.join("../refused.tar").to_str().unwrap()],
+        for line in [
+            "check --listen 127.0.0.1 --mqtt-port 0 --https-port 0",
+            "init",
+            &refused_backup(data),
         ] {
-            let message = run_failing(arguments, data);
-            assert!(
-                message.contains("is missing or empty"),
-                "{remaining:?}: {message}"
-            );
+            run_on(data, line)
+                .expect(1)
+                .mentions(&["is missing or empty"]);
         }
         if remaining.contains(&"service-connection-string") {
             let now = fs::read(data.join("service-connection-string")).unwrap();
@@ -153,41 +134,18 @@ async fn every_command_rejects_an_older_database() {
     connection.execute("VACUUM INTO ?1", [name]).unwrap();
     drop(connection);
     hub.add_device("second").await;
-    let TestHub { hub, folder, .. } = hub;
-    hub.shutdown().await;
+    let folder = hub.stop().await.folder;
     let data = folder.path();
     fs::rename(&older, data.join("hub.db")).unwrap();
-    for arguments in [
-        &[
-            "serve",
-            "--listen",
-            "127.0.0.1",
-            "--mqtt-port",
-            "0",
-            "--https-port",
-            "0",
-        ][..],
-        &[
-            "check",
-            "--listen",
-            "127.0.0.1",
-            "--mqtt-port",
-            "0",
-            "--https-port",
-            "0",
-        ],
-        &["backup", data.join("../refused.tar").to_str().unwrap()],
-        &["policy", "list"],
+    for line in [
+        "serve --listen 127.0.0.1 --mqtt-port 0 --https-port 0",
+        "check --listen 127.0.0.1 --mqtt-port 0 --https-port 0",
+        &refused_backup(data),
+        "policy list",
     ] {
-        let message = run_failing(arguments, data);
-        assert!(
-            message.contains("has lost data"),
-            "{arguments:?}: {message}"
-        );
-        assert!(
-            message.contains("--accept-older"),
-            "{arguments:?}: {message}"
-        );
+        run_on(data, line)
+            .expect(1)
+            .mentions(&["has lost data", "--accept-older"]);
     }
     // A policy that was removed while no hub ran does not come back with an older copy, either.
     let accepted = HubConfig {
@@ -196,23 +154,18 @@ async fn every_command_rejects_an_older_database() {
     };
     Hub::start(accepted).await.unwrap().shutdown().await;
     fs::copy(data.join("hub.db"), &older).unwrap();
-    let removed = Command::new(env!("CARGO_BIN_EXE_door-hub"))
-        .args(["policy", "remove", "service", "--data"])
-        .arg(data)
-        .status()
-        .unwrap();
-    assert!(removed.success());
+    run_on(data, "policy remove service").expect(0);
     fs::rename(&older, data.join("hub.db")).unwrap();
-    let message = run_failing(&["policy", "list"], data);
-    assert!(message.contains("has lost data"), "{message}");
+    run_on(data, "policy list")
+        .expect(1)
+        .mentions(&["has lost data"]);
 }
 
 #[tokio::test]
 async fn doors_connect_although_the_owners_policy_is_damaged_and_it_can_be_added_again() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
-    let TestHub { hub, folder, .. } = hub;
-    hub.shutdown().await;
+    let folder = hub.stop().await.folder;
     let connection = rusqlite::Connection::open(folder.path().join("hub.db")).unwrap();
     let sql = "UPDATE policy SET primary_key = x'' WHERE name = 'iothubowner'";
     connection.execute_batch(sql).unwrap();
@@ -221,25 +174,13 @@ async fn doors_connect_although_the_owners_policy_is_damaged_and_it_can_be_added
     let _door = hub.connect("door", &key, 200).await;
     assert!(hub.hub.policy("iothubowner").is_none());
     assert!(hub.hub.policy("service").is_some(), "other policies work");
-    let policy = |arguments: &[&str]| {
-        Command::new(env!("CARGO_BIN_EXE_door-hub"))
-            .arg("policy")
-            .args(arguments)
-            .arg("--data")
-            .arg(hub.folder.path())
-            .output()
-            .unwrap()
-    };
-    let removed = policy(&["remove", "iothubowner"]);
-    assert!(
-        !removed.status.success(),
-        "the operator needs it: {removed:?}"
-    );
-    let out = hub.folder.path().join("owner");
+    let data = hub.folder.path();
+    // The operator needs it.
+    run_on(data, "policy remove iothubowner").expect(1);
     let rights = "RegistryWrite,ServiceConnect,DeviceConnect";
-    let name = out.to_str().unwrap();
-    let added = policy(&["add", "iothubowner", "--rights", rights, "--out", name]);
-    assert!(added.status.success(), "{added:?}");
+    let out = data.join("owner").display().to_string();
+    let line = format!("policy add iothubowner --rights {rights} --out {out}");
+    run_on(data, line).expect(0);
     eventually("the hub has it again", || async {
         hub.hub.policy("iothubowner")
     })

@@ -1,8 +1,8 @@
 //! Direct methods over the API.
 
+use doorfleet_testing::{Answer, Device, TestHub};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Device, TestHub};
 use crate::job::lock;
 
 fn inner(body: &Value) -> Value {

@@ -1,14 +1,14 @@
 //! The metrics, and monitoring.
 
-use std::process::Command;
 use std::time::Duration;
 
+use doorfleet_testing::{Device, TestHub, answer, eventually, in_an_hour};
 use iothub_protocol::sas;
 use reqwest::Method;
 use reqwest::header::AUTHORIZATION;
 use serde_json::json;
 
-use crate::harness::{Device, TestHub, answer, eventually, in_an_hour};
+use crate::program::run_on;
 
 /// The value of a line of `/metrics`, read by the owner.
 async fn value(hub: &TestHub, line: &str) -> Option<f64> {
@@ -200,35 +200,12 @@ async fn monitoring_does_not_need_the_disk() {
 async fn a_token_for_metrics_is_valid_only_there() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
-    let policy = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_door-hub"));
-        let output = command
-            .arg("policy")
-            .args(arguments)
-            .arg("--data")
-            .arg(data)
-            .output()
-            .unwrap();
-        let text =
-            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-        (output.status.code(), text)
-    };
     let token = |name: &str| std::fs::read_to_string(data.join(name)).unwrap();
-    let arguments = [
-        "token",
-        "registryRead",
-        "--path",
-        "/metrics",
-        "--bare",
-        "--days",
-        "365",
-    ];
-    let (code, text) = policy(&arguments);
-    assert_eq!(code, Some(0), "{text}");
-    assert!(
-        text.contains("valid for 365 days") && !text.contains("sig="),
-        "{text}"
-    );
+    let line = "policy token registryRead --path /metrics --bare --days 365";
+    let made = run_on(data, line)
+        .expect(0)
+        .mentions(&["valid for 365 days"]);
+    assert!(!format!("{made:?}").contains("sig="), "{made:?}");
     let bare = token("registryRead.token");
     assert!(bare.starts_with("sr=localhost%2Fmetrics&"), "{bare}");
     let get = |path: &'static str, header: String| {
@@ -240,25 +217,18 @@ async fn a_token_for_metrics_is_valid_only_there() {
     let header = format!("SharedAccessSignature {bare}");
     assert_eq!(get("/metrics", header.clone()).await, 200);
     assert_eq!(get("/devices", header).await, 401);
-    assert_eq!(policy(&arguments).0, Some(1), "the file exists");
+    // The file exists.
+    run_on(data, line).expect(1);
 
-    let whole = data.join("whole");
-    let (code, text) = policy(&["token", "registryRead", "--out", whole.to_str().unwrap()]);
-    assert_eq!(code, Some(0), "{text}");
+    let whole = data.join("whole").display().to_string();
+    run_on(data, format!("policy token registryRead --out {whole}")).expect(0);
     assert_eq!(get("/devices", token("whole")).await, 200);
-    for (arguments, expected) in [
-        (
-            ["token", "registryRead", "--path", "metrics"],
-            "begins with `/`",
-        ),
-        (["token", "registryRead", "--days", "0"], "1..=3650"),
-        (
-            ["token", "nobody", "--days", "1"],
-            "there is no policy `nobody`",
-        ),
+    for (flags, expected) in [
+        ("registryRead --path metrics", "begins with `/`"),
+        ("registryRead --days 0", "1..=3650"),
+        ("nobody --days 1", "there is no policy `nobody`"),
     ] {
-        let (_, text) = policy(&arguments);
-        assert!(text.contains(expected), "{text}");
+        run_on(data, format!("policy token {flags}")).mentions(&[expected]);
     }
 
     let service = hub.hub.policy("service").unwrap();

@@ -1,11 +1,10 @@
 //! Device ids that equal parts of paths, cloud-to-device messages, and missing features.
 
+use doorfleet_testing::{Device, TestHub, answer, in_an_hour};
 use iothub_protocol::sas;
 use reqwest::Method;
 use reqwest::header::AUTHORIZATION;
 use serde_json::{Value, json};
-
-use crate::harness::{Device, TestHub, answer, in_an_hour};
 
 #[tokio::test]
 async fn a_device_id_may_equal_a_part_of_a_path() {

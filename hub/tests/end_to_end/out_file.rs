@@ -3,9 +3,12 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
+use doorfleet_testing::{CommandLine, CommandOutput, run};
 use tempfile::TempDir;
+
+use crate::program::program;
 
 /// A data folder, and the folder where commands run.
 struct Workspace {
@@ -19,8 +22,7 @@ impl Workspace {
         };
         std::fs::create_dir(workspace.here()).unwrap();
         std::fs::create_dir(workspace.here().join("sub")).unwrap();
-        let made = workspace.run("init --name localhost --data DATA");
-        assert!(made.status.success(), "{made:?}");
+        workspace.run("init --name localhost --data DATA").expect(0);
         workspace
     }
 
@@ -38,11 +40,11 @@ impl Workspace {
             .replace("HERE", self.here().to_str().unwrap())
     }
 
-    fn run(&self, line: &str) -> Output {
-        let line = self.line(line);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_door-hub"));
-        command.args(line.split(' ')).current_dir(self.here());
-        command.output().unwrap()
+    fn run(&self, line: &str) -> CommandOutput {
+        let mut command = Command::new(program());
+        run(command
+            .args(self.line(line).words())
+            .current_dir(self.here()))
     }
 
     /// The keys of a policy in the database; empty strings if there is no such policy.
@@ -87,15 +89,13 @@ fn an_output_file_may_be_given_in_any_form() {
             "backup --force FILE",
         ] {
             let line = line.replace("FILE", name) + " --data DATA";
-            let output = workspace.run(&line);
-            assert!(output.status.success(), "{line}: {output:?}");
+            workspace.run(&line).expect(0);
             let path = workspace.here().join(workspace.line(name));
             assert_eq!(mode(&path), 0o600, "{line}");
             assert!(std::fs::metadata(path).unwrap().len() > 0, "{line}");
         }
         let line = format!("restore {name} --data restored");
-        let output = workspace.run(&line);
-        assert!(output.status.success(), "{line}: {output:?}");
+        workspace.run(&line).expect(0);
         assert!(workspace.names().iter().all(|name| !name.starts_with('.')));
     }
 }
@@ -104,20 +104,15 @@ fn an_output_file_may_be_given_in_any_form() {
 fn a_data_folder_may_be_given_in_any_form() {
     for data in ["new", "./new", "sub/new", "sub/.", "sub"] {
         let workspace = Workspace::new();
-        let output = workspace.run(&format!("init --name localhost --data {data}"));
-        assert!(output.status.success(), "{data}: {output:?}");
-        assert!(workspace.run("backup archive --data DATA").status.success());
+        workspace
+            .run(&format!("init --name localhost --data {data}"))
+            .expect(0);
+        workspace.run("backup archive --data DATA").expect(0);
     }
     let workspace = Workspace::new();
-    assert!(
-        workspace
-            .run("backup ../archive --data DATA")
-            .status
-            .success()
-    );
+    workspace.run("backup ../archive --data DATA").expect(0);
     std::fs::remove_dir(workspace.here().join("sub")).unwrap();
-    let output = workspace.run("restore ../archive --data .");
-    assert!(output.status.success(), "{output:?}");
+    workspace.run("restore ../archive --data .").expect(0);
     assert!(workspace.here().join("hub.db").exists());
 }
 
@@ -126,8 +121,9 @@ fn a_data_folder_may_be_given_in_any_form() {
 fn a_file_that_cannot_be_written_leaves_the_keys_unchanged() {
     let workspace = Workspace::new();
     std::fs::write(workspace.here().join("taken"), "mine").unwrap();
-    let added = workspace.run("policy add alice --rights ServiceConnect --out alice --data DATA");
-    assert!(added.status.success(), "{added:?}");
+    workspace
+        .run("policy add alice --rights ServiceConnect --out alice --data DATA")
+        .expect(0);
     std::fs::write(workspace.here().join("alice"), "mine").unwrap();
     let (names, alice, owner) = (
         workspace.names(),
@@ -156,10 +152,8 @@ fn a_file_that_cannot_be_written_leaves_the_keys_unchanged() {
             ("/proc/file", "cannot"),
         ] {
             let line = line.replace("FILE", file) + " --data DATA";
-            let output = workspace.run(&line);
-            let stderr = String::from_utf8(output.stderr).unwrap();
-            assert_eq!(output.status.code(), Some(1), "{line}: {stderr}");
-            assert!(stderr.contains(expected), "{line}: {stderr}");
+            println!("{line}");
+            workspace.run(&line).expect(1).says(&[expected]);
         }
     }
     assert_eq!(workspace.names(), names);
@@ -176,12 +170,9 @@ fn a_file_that_cannot_be_written_leaves_the_keys_unchanged() {
 #[test]
 fn a_full_disk_leaves_the_keys_unchanged() {
     let workspace = Workspace::new();
-    assert!(
-        workspace
-            .run("policy add alice --rights ServiceConnect --out alice --data DATA")
-            .status
-            .success()
-    );
+    workspace
+        .run("policy add alice --rights ServiceConnect --out alice --data DATA")
+        .expect(0);
     let (names, before) = (workspace.names(), workspace.keys("alice"));
     let old = std::fs::read_to_string(workspace.here().join("alice")).unwrap();
     for line in [
@@ -192,16 +183,10 @@ fn a_full_disk_leaves_the_keys_unchanged() {
         "backup alice --force",
     ] {
         let line = workspace.line(&format!("{line} --data DATA"));
-        let program = env!("CARGO_BIN_EXE_door-hub");
-        let output = Command::new("sh")
-            .args([
-                "-c",
-                &format!("trap '' XFSZ; ulimit -f 0; {program} {line}"),
-            ])
-            .current_dir(workspace.here())
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(1), "{line}: {output:?}");
+        let program = program().display();
+        let limited = format!("trap '' XFSZ; ulimit -f 0; {program} {line}");
+        let mut shell = Command::new("sh");
+        run(shell.args(["-c", &limited]).current_dir(workspace.here())).expect(1);
         assert_eq!(workspace.names(), names, "{line}");
     }
     assert_eq!(workspace.keys("alice"), before);
@@ -226,8 +211,7 @@ fn a_symbolic_link_stays_a_link() {
         "backup link --force",
     ] {
         std::fs::write(&file, "").unwrap();
-        let output = workspace.run(&format!("{line} --data DATA"));
-        assert!(output.status.success(), "{line}: {output:?}");
+        workspace.run(&format!("{line} --data DATA")).expect(0);
         assert!(link.symlink_metadata().unwrap().is_symlink(), "{line}");
         assert!(std::fs::metadata(&file).unwrap().len() > 0, "{line}");
         assert_eq!(mode(&file), 0o600, "{line}");
@@ -235,11 +219,6 @@ fn a_symbolic_link_stays_a_link() {
     let settings = workspace.here().join("sub/hub.toml");
     std::fs::rename(workspace.data().join("hub.toml"), &settings).unwrap();
     std::os::unix::fs::symlink(&settings, workspace.data().join("hub.toml")).unwrap();
-    assert!(
-        workspace
-            .run("init --san other --data DATA")
-            .status
-            .success()
-    );
+    workspace.run("init --san other --data DATA").expect(0);
     assert!(std::fs::read_to_string(settings).unwrap().contains("other"));
 }

@@ -1,76 +1,23 @@
 //! Output that cannot be written or read: a command acts and exits as it would with a reader,
 //! except for commands that only print.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use doorfleet_testing::{Operator, Process, Sink, answer, eventually, run, spawn_with_sinks};
 use reqwest::Method;
 use tempfile::TempDir;
 
-use crate::harness::{Operator, answer, eventually};
+use crate::program::program;
 
-/// Where output goes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Sink {
-    /// A full disk.
-    Full,
-    /// A pipe whose reader has exited.
-    Gone,
-    /// A pipe whose reader does not read.
-    Stalled,
-    /// The same, and the pipe is full.
-    Stuck,
-    /// A descriptor that was closed before the program started.
-    Closed,
-}
-
-/// A pipe with a full buffer.
-fn full_pipe() -> (UnixStream, UnixStream) {
-    let (ours, mut theirs) = UnixStream::pair().unwrap();
-    theirs.set_nonblocking(true).unwrap();
-    while theirs.write(&[b'x'; 4096]).is_ok() {}
-    theirs.set_nonblocking(false).unwrap();
-    (ours, theirs)
-}
-
-/// A program with these sinks as stdout and stderr; the returned sockets keep stalled pipes open.
-fn spawn(line: &str, data: &Path, out: Sink, err: Sink) -> (Child, Vec<UnixStream>) {
-    let mut open_pipes = Vec::new();
-    let mut sink = |sink| match sink {
-        Sink::Full => Stdio::from(OpenOptions::new().write(true).open("/dev/full").unwrap()),
-        Sink::Gone | Sink::Stalled => {
-            let (ours, theirs) = UnixStream::pair().unwrap();
-            if sink == Sink::Stalled {
-                open_pipes.push(ours);
-            }
-            Stdio::from(OwnedFd::from(theirs))
-        }
-        Sink::Stuck => {
-            let (ours, theirs) = full_pipe();
-            open_pipes.push(ours);
-            Stdio::from(OwnedFd::from(theirs))
-        }
-        Sink::Closed => Stdio::null(),
-    };
-    let (stdout, stderr) = (sink(out), sink(err));
-    let mut shell = format!("exec {} {line}", env!("CARGO_BIN_EXE_door-hub"));
-    for (sink, descriptor) in [(out, " >&-"), (err, " 2>&-")] {
-        if sink == Sink::Closed {
-            shell += descriptor;
-        }
-    }
-    let child = Command::new("sh")
-        .args(["-c", &shell.replace("DATA", data.to_str().unwrap())])
-        .env("RUST_LOG", "trace")
-        .stdout(stdout)
-        .stderr(stderr)
-        .spawn()
-        .unwrap();
-    (child, open_pipes)
+/// A program with these sinks as stdout and stderr.
+fn spawn(line: &str, data: &Path, out: Sink, err: Sink) -> (Process, Vec<UnixStream>) {
+    let line = line.replace("DATA", data.to_str().unwrap());
+    spawn_with_sinks(program(), &line, (out, err), |command| {
+        command.env("RUST_LOG", "trace")
+    })
 }
 
 #[test]
@@ -78,8 +25,8 @@ fn the_exit_status_does_not_depend_on_the_output() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let end = |line: &str, out, err| {
-        let (mut child, _open_pipes) = spawn(line, &data, out, err);
-        child.wait().unwrap().code()
+        let (mut program, _open_pipes) = spawn(line, &data, out, err);
+        program.wait().code()
     };
     let sinks = [
         (Sink::Full, Sink::Full),
@@ -140,13 +87,10 @@ fn the_exit_status_does_not_depend_on_the_output() {
 fn a_failed_write_to_stdout_is_reported_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
     for line in ["--version", "--help"] {
-        let output = Command::new(env!("CARGO_BIN_EXE_door-hub"))
-            .arg(line)
-            .current_dir(folder.path())
-            .stdout(File::options().write(true).open("/dev/full").unwrap())
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
+        let mut command = Command::new(program());
+        command.arg(line).current_dir(folder.path());
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let stderr = run(command.stdout(full)).stderr;
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
         assert!(
             stderr.contains("standard output: No space left"),
@@ -156,16 +100,16 @@ fn a_failed_write_to_stdout_is_reported_in_one_line() {
 }
 
 /// A hub on free ports, found by the file that it writes.
-async fn served(folder: &TempDir, out: Sink, err: Sink) -> (Child, Operator, Vec<UnixStream>) {
+async fn served(folder: &TempDir, out: Sink, err: Sink) -> (Process, Operator, Vec<UnixStream>) {
     let line = "serve --name localhost --listen 127.0.0.1 --mqtt-port 0 --https-port 0 --data DATA";
     let data = folder.path().join("data");
-    let (child, open_pipes) = spawn(line, &data, out, err);
+    let (hub, open_pipes) = spawn(line, &data, out, err);
     let operator = eventually("the hub writes where it is", || async {
         let owner = std::fs::read_to_string(data.join("service-connection-string")).ok()?;
         Some(Operator::new(owner.parse().ok()?, 0, &data.join("ca.pem")))
     })
     .await;
-    (child, operator, open_pipes)
+    (hub, operator, open_pipes)
 }
 
 #[tokio::test]
@@ -178,7 +122,7 @@ async fn a_hub_serves_even_if_its_output_cannot_be_written() {
         (Sink::Stuck, Sink::Stuck),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let (mut child, operator, _open_pipes) = served(&folder, out, err).await;
+        let (mut hub, operator, _open_pipes) = served(&folder, out, err).await;
         eventually("the hub is healthy", || async {
             let response = operator.anonymous(Method::GET, "/healthz").send().await;
             response
@@ -192,9 +136,6 @@ async fn a_hub_serves_even_if_its_output_cannot_be_written() {
             let refused = answer(operator.anonymous(Method::GET, "/devices")).await;
             assert_eq!(refused.status, 401);
         }
-        let id = child.id().to_string();
-        assert!(Command::new("kill").arg(id).status().unwrap().success());
-        let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await;
-        assert!(status.unwrap().success(), "{out:?} {err:?}");
+        assert!(hub.terminate().success(), "{out:?} {err:?}");
     }
 }

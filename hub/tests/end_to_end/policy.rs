@@ -3,11 +3,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
 use door_hub::identity::{Policy, Rights};
+use doorfleet_testing::{Operator, TestHub, answer, eventually, in_an_hour};
 use iothub_protocol::connection_string::ServiceConnectionString;
 use iothub_protocol::sas;
 use reqwest::header::AUTHORIZATION;
@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::harness::{Operator, TestHub, answer, eventually, in_an_hour, tls};
+use crate::program::run_on;
 
 /// The right that each call needs (azure-docs, "Control access to IoT Hub").
 fn routes() -> Vec<(Method, &'static str, Rights)> {
@@ -126,7 +126,7 @@ async fn every_call_needs_exactly_its_rights() {
 /// The start of the response to a request whose body is announced but never sent.
 async fn first_words(hub: &TestHub, method: &Method, path: &str, head: &str) -> String {
     let socket = TcpStream::connect(hub.hub.https_address()).await.unwrap();
-    let mut stream = TlsConnector::from(Arc::new(tls(&hub.hub)))
+    let mut stream = TlsConnector::from(Arc::new(hub.tls.clone()))
         .connect("localhost".try_into().unwrap(), socket)
         .await
         .unwrap();
@@ -190,31 +190,11 @@ async fn a_token_for_a_path_is_valid_only_below_it() {
     }
 }
 
-/// Runs `door-hub policy`.
-fn policy(data: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_door-hub"))
-        .arg("policy")
-        .args(arguments)
-        .arg("--data")
-        .arg(data)
-        .output()
-        .unwrap()
-}
-
-/// Runs `door-hub policy`, which must succeed, and returns its output.
-fn policy_ok(data: &Path, arguments: &[&str]) -> String {
-    let output = policy(data, arguments);
-    let text = String::from_utf8(output.stdout).unwrap();
-    let errors = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{arguments:?}: {errors}");
+/// Runs `door-hub policy`, which must succeed and print no key.
+fn policy_ok(data: &Path, line: &str) -> String {
+    let text = run_on(data, format!("policy {line}")).expect(0).stdout;
     assert!(!text.contains("SharedAccessKey="), "{text}");
     text
-}
-
-fn policy_error(data: &Path, arguments: &[&str]) -> String {
-    let output = policy(data, arguments);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-    String::from_utf8(output.stderr).unwrap()
 }
 
 fn connection_string(path: &Path) -> ServiceConnectionString {
@@ -241,10 +221,7 @@ async fn a_running_hub_applies_added_rotated_and_removed_policies() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
     hub.add_device("lobby").await;
-    let text = policy_ok(
-        data,
-        &["add", "alice", "--rights", "ServiceConnect,RegistryRead"],
-    );
+    let text = policy_ok(data, "add alice --rights ServiceConnect,RegistryRead");
     assert!(
         text.contains("alice may RegistryRead, ServiceConnect"),
         "{text}"
@@ -259,24 +236,21 @@ async fn a_running_hub_applies_added_rotated_and_removed_policies() {
     assert_eq!(alice.get("/devices/lobby").await.status, 200);
     let refused = alice.put("/devices/x", json!({ "deviceId": "x" })).await;
     assert_eq!(refused.status, 401);
-    assert!(policy_ok(data, &["list"]).contains("alice"));
+    assert!(policy_ok(data, "list").contains("alice"));
 
     // While one key is rotated, the other stays valid.
     let other: PathBuf = data.join("alice.second");
     let second = other.to_str().unwrap();
-    policy_ok(
-        data,
-        &["show", "alice", "--key", "secondary", "--out", second],
-    );
+    policy_ok(data, &format!("show alice --key secondary --out {second}"));
     let by_other = person(&hub, &other);
-    policy_ok(data, &["rotate", "alice", "--key", "primary", "--force"]);
+    policy_ok(data, "rotate alice --key primary --force");
     wait_for(&alice, "/twins/lobby", StatusCode::UNAUTHORIZED).await;
     assert_eq!(by_other.get("/twins/lobby").await.status, 200);
     wait_for(&person(&hub, &file), "/twins/lobby", StatusCode::OK).await;
 
-    policy_ok(data, &["remove", "alice"]);
+    policy_ok(data, "remove alice");
     wait_for(&by_other, "/twins/lobby", StatusCode::UNAUTHORIZED).await;
-    assert!(!policy_ok(data, &["list"]).contains("alice"));
+    assert!(!policy_ok(data, "list").contains("alice"));
 }
 
 #[tokio::test]
@@ -284,7 +258,7 @@ async fn removing_a_policy_disconnects_the_devices_that_used_it() {
     let hub = TestHub::start().await;
     let data = hub.folder.path();
     hub.add_device("lobby").await;
-    policy_ok(data, &["add", "installer", "--rights", "DeviceConnect"]);
+    policy_ok(data, "add installer --rights DeviceConnect");
     let string = connection_string(&data.join("installer.connection-string"));
     let token = sas::sign(
         "localhost/devices",
@@ -295,7 +269,7 @@ async fn removing_a_policy_disconnects_the_devices_that_used_it() {
     let events = eventually("the hub knows the policy", || async {
         let mut options = MqttOptions::new("lobby", "localhost", hub.hub.mqtt_address().port());
         options.set_credentials("localhost/lobby/?api-version=2021-04-12", &token);
-        options.set_transport(Transport::tls_with_config(tls(&hub.hub).into()));
+        options.set_transport(Transport::tls_with_config(hub.tls.clone().into()));
         let (client, mut events) = AsyncClient::new(options, 16);
         let event = events.poll().await;
         let connected = matches!(event, Ok(Event::Incoming(Incoming::ConnAck(_))));
@@ -307,7 +281,7 @@ async fn removing_a_policy_disconnects_the_devices_that_used_it() {
         .subscribe("$iothub/methods/POST/#", QoS::AtMostOnce)
         .await
         .unwrap();
-    policy_ok(data, &["remove", "installer"]);
+    policy_ok(data, "remove installer");
     let ended = async { while events.poll().await.is_ok() {} };
     tokio::time::timeout(std::time::Duration::from_secs(20), ended)
         .await
@@ -320,14 +294,11 @@ async fn policies_can_be_changed_while_the_hub_is_stopped() {
     let hub = TestHub::start().await;
     let folder = hub.folder;
     hub.hub.shutdown().await;
-    policy_ok(folder.path(), &["add", "bob", "--rights", "registryread"]);
-    policy_ok(folder.path(), &["remove", "registryRead"]);
+    policy_ok(folder.path(), "add bob --rights registryread");
+    policy_ok(folder.path(), "remove registryRead");
     let owner = folder.path().join("service-connection-string");
     let before = std::fs::read_to_string(&owner).unwrap();
-    policy_ok(
-        folder.path(),
-        &["rotate", "iothubowner", "--key", "primary"],
-    );
+    policy_ok(folder.path(), "rotate iothubowner --key primary");
     assert_ne!(std::fs::read_to_string(&owner).unwrap(), before);
 
     let hub = TestHub::start_in(folder).await;
@@ -351,34 +322,27 @@ async fn invalid_commands_change_nothing_and_name_the_expected_value() {
     let taken = data.join("taken");
     std::fs::write(&taken, "mine").unwrap();
     let taken = taken.to_str().unwrap();
-    let rights = "ServiceConnect";
-    for (arguments, expected) in [
+    let add_x = format!("add x --rights ServiceConnect --out {taken}");
+    for (line, expected) in [
+        (add_x.as_str(), "use --force to overwrite it"),
         (
-            vec!["add", "x", "--rights", rights, "--out", taken],
-            "use --force to overwrite it",
-        ),
-        (
-            vec!["add", "service", "--rights", rights],
+            "add service --rights ServiceConnect",
             "policy `service` already exists",
         ),
-        (vec!["remove", "iothubowner"], "cannot be removed"),
-        (vec!["remove", "nobody"], "there is no policy `nobody`"),
-        (
-            vec!["rotate", "nobody", "--key", "primary"],
-            "there is no policy `nobody`",
-        ),
+        ("remove iothubowner", "cannot be removed"),
+        ("remove nobody", "there is no policy `nobody`"),
+        ("rotate nobody --key primary", "there is no policy `nobody`"),
     ] {
-        let text = policy_error(data, &arguments);
-        assert!(text.contains(expected), "{text}");
+        let line = format!("policy {line}");
+        run_on(data, line).expect(1).says(&[expected]);
     }
     assert_eq!(std::fs::read_to_string(taken).unwrap(), "mine");
     assert!(!data.join("service.connection-string").exists());
     assert!(!data.join("nobody.connection-string").exists());
-    assert!(!policy_ok(data, &["list"]).contains('x'));
-    let output = policy(data, &["add", "x", "--rights", "Everything"]);
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("RegistryRead, RegistryWrite"), "{text}");
+    assert!(!policy_ok(data, "list").contains('x'));
+    run_on(data, "policy add x --rights Everything").says(&["RegistryRead, RegistryWrite"]);
     let empty = tempfile::tempdir().unwrap();
-    let text = policy_error(empty.path(), &["list"]);
-    assert!(text.contains("not the data folder of a hub"), "{text}");
+    run_on(empty.path(), "policy list")
+        .expect(1)
+        .says(&["not the data folder of a hub"]);
 }

@@ -1,9 +1,9 @@
 //! Queries over twins, and their pages.
 
+use doorfleet_testing::{TestHub, answer};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{TestHub, answer};
 use crate::query_rows::raw;
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 
 use std::future::Future;
 
+use doorfleet_testing::{TestHub, answer, eventually};
 use iothub_protocol::query;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{TestHub, answer, eventually};
 use crate::job::lock;
 
 /// The rows of a query whose item type is `Raw`.

@@ -1,9 +1,9 @@
 //! State that survives a killed hub.
 
+use doorfleet_testing::{Device, TestHub, answer, eventually};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::harness::{Device, TestHub, answer, eventually};
 use crate::job::{lock, wait_for_doors};
 
 #[tokio::test]
@@ -84,12 +84,7 @@ async fn a_job_missed_by_more_than_its_maximum_execution_time_fails() {
     let mut job = lock("*", 3000);
     job["maxExecutionTimeInSeconds"] = json!(1);
     hub.put("/jobs/v2/missed", job).await;
-    let TestHub {
-        hub: running,
-        folder,
-        ..
-    } = hub;
-    running.shutdown().await;
+    let folder = hub.stop().await.folder;
     let missed_at = std::time::Instant::now() + std::time::Duration::from_millis(4100);
     eventually("the start is missed", || async {
         (std::time::Instant::now() > missed_at).then_some(())

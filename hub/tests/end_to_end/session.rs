@@ -3,15 +3,13 @@
 
 use std::sync::Arc;
 
+use doorfleet_testing::{Peer, TestHub, eventually, wait_for_connected};
 use reqwest::StatusCode;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{
     Packet, Subscribe, SubscribeFilter, SubscribeReasonCode, Unsubscribe,
 };
 use serde_json::{Value, json};
-
-use crate::harness::peer::{Peer, wait_for_connected};
-use crate::harness::{TestHub, eventually};
 
 const METHODS: &str = "$iothub/methods/POST/#";
 const DESIRED: &str = "$iothub/twin/PATCH/properties/desired/#";

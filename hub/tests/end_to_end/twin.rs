@@ -1,9 +1,8 @@
 //! Device twins.
 
+use doorfleet_testing::{Device, TestHub, answer};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-use crate::harness::{Device, TestHub, answer};
 
 #[tokio::test]
 async fn a_new_twin_has_azures_initial_versions_and_etag() {

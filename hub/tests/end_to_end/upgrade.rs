@@ -6,10 +6,9 @@ use std::path::Path;
 
 use door_hub::Hub;
 use door_hub::config::HubConfig;
+use doorfleet_testing::{TestHub, answer};
 use reqwest::Method;
 use serde_json::Value;
-
-use crate::harness::{TestHub, answer};
 
 /// A copy of the folder, with the file modes that the hub had set.
 fn copy() -> tempfile::TempDir {
@@ -111,12 +110,10 @@ async fn reads_everything_that_0_1_stored() {
     // The hub works on it, and restarts.
     let _door = hub.connect("lobby", &key_of(key), 200).await;
     hub.add_device("new").await;
-    let TestHub { hub, folder, .. } = hub;
-    hub.shutdown().await;
+    let folder = hub.stop().await.folder;
     let again = TestHub::start_with(folder, keep_all).await;
     assert_eq!(again.get("/twins/new").await.status, 200);
-    let TestHub { hub, folder, .. } = again;
-    hub.shutdown().await;
+    let folder = again.stop().await.folder;
 
     // The copy from before the upgrade would be a step back.
     let old = copy();

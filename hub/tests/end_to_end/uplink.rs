@@ -1,13 +1,11 @@
 //! Messages from devices: in every legal form, wills, and messages to forbidden topics.
 
+use doorfleet_testing::{Peer, TestHub, eventually, in_an_hour, login, wait_for_connected};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, LastWill, Packet, Publish};
 use serde_json::{Value, json};
 
 use crate::event::stored_events;
-use crate::harness::TestHub;
-use crate::harness::peer::{Peer, login, wait_for_connected};
-use crate::harness::{eventually, in_an_hour};
 
 const EVENTS: &str = "devices/lobby/messages/events/";
 

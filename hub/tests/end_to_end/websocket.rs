@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use doorfleet_testing::{TestHub, answer, eventually, in_an_hour};
 use iothub_protocol::sas::{self, SharedAccessKey};
 use reqwest::Method;
 use rumqttc::mqttbytes::v4::{Connect, ConnectReturnCode, Packet, Publish, Subscribe};
@@ -16,8 +17,6 @@ use tungstenite::client::IntoClientRequest as _;
 use tungstenite::http::HeaderValue;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Message, WebSocket};
-
-use crate::harness::{TestHub, answer, eventually, in_an_hour, tls};
 
 /// Nothing here takes long; a socket without data for this long has failed.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -41,7 +40,7 @@ struct Target {
 impl Target {
     fn of(hub: &TestHub) -> Self {
         Self {
-            tls: Arc::new(tls(&hub.hub)),
+            tls: Arc::new(hub.tls.clone()),
             address: hub.hub.https_address(),
         }
     }
@@ -207,8 +206,7 @@ async fn a_stopping_hub_sends_a_close_frame() {
     })
     .await;
     let reading = tokio::task::spawn_blocking(move || peer.close_code());
-    let TestHub { hub, folder, .. } = hub;
-    hub.shutdown().await;
+    let folder = hub.stop().await.folder;
     drop(folder);
     assert_eq!(reading.await.unwrap(), Some(CloseCode::Normal));
 }

@@ -16,24 +16,24 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{TestHub, eventually, in_an_hour, tls};
+use crate::{TestHub, eventually, in_an_hour};
 
 /// Deadline of every wait; it passes only when something is broken.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub const PEER_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Maximum length of a packet that is read or written.
-pub(crate) const LIMIT: usize = 320 * 1024;
+pub const PACKET_LIMIT: usize = 320 * 1024;
 
-pub(crate) struct Peer {
+pub struct Peer {
     stream: TlsStream<TcpStream>,
     received: BytesMut,
 }
 
 impl Peer {
-    pub(crate) async fn dial(hub: &TestHub) -> Self {
+    pub async fn dial(hub: &TestHub) -> Self {
         let tcp = TcpStream::connect(hub.hub.mqtt_address()).await.unwrap();
         tcp.set_nodelay(true).unwrap();
-        let connector = TlsConnector::from(Arc::new(tls(&hub.hub)));
+        let connector = TlsConnector::from(Arc::new(hub.tls.clone()));
         let stream = connector
             .connect(ServerName::try_from("localhost").unwrap(), tcp)
             .await
@@ -45,7 +45,7 @@ impl Peer {
     }
 
     /// Connects as a device and expects to be accepted.
-    pub(crate) async fn connect(
+    pub async fn connect(
         hub: &TestHub,
         id: &str,
         key: &SharedAccessKey,
@@ -60,7 +60,7 @@ impl Peer {
 
     /// Sends CONNECT; returns the return code and the session-present flag, or `None` if the hub
     /// closes the connection without CONNACK.
-    pub(crate) async fn log_in(
+    pub async fn log_in(
         &mut self,
         id: &str,
         (user, password): &(String, String),
@@ -78,29 +78,25 @@ impl Peer {
         }
     }
 
-    pub(crate) async fn send(&mut self, packet: &Packet) {
+    pub async fn send(&mut self, packet: &Packet) {
         let mut bytes = BytesMut::new();
-        packet.write(&mut bytes, LIMIT).unwrap();
+        packet.write(&mut bytes, PACKET_LIMIT).unwrap();
         self.send_bytes(&bytes).await;
     }
 
-    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
         // The hub may have closed the connection already; some tests expect that.
         let _ = self.stream.write_all(bytes).await;
         let _ = self.stream.flush().await;
     }
 
-    pub(crate) async fn publish(&mut self, topic: &str, qos: QoS, body: &str) {
+    pub async fn publish(&mut self, topic: &str, qos: QoS, body: &str) {
         let mut publish = Publish::new(topic, qos, body);
         publish.pkid = if qos == QoS::AtMostOnce { 0 } else { 77 };
         self.send(&Packet::Publish(publish)).await;
     }
 
-    pub(crate) async fn subscribe(
-        &mut self,
-        filter: &str,
-        qos: QoS,
-    ) -> Option<SubscribeReasonCode> {
+    pub async fn subscribe(&mut self, filter: &str, qos: QoS) -> Option<SubscribeReasonCode> {
         let mut subscribe = Subscribe::new(filter, qos);
         subscribe.pkid = 3;
         self.send(&Packet::Subscribe(subscribe)).await;
@@ -112,10 +108,10 @@ impl Peer {
     }
 
     /// The next packet; `None` when the hub closes.
-    pub(crate) async fn next(&mut self) -> Option<Packet> {
+    pub async fn next(&mut self) -> Option<Packet> {
         let read = async {
             loop {
-                match Packet::read(&mut self.received, LIMIT) {
+                match Packet::read(&mut self.received, PACKET_LIMIT) {
                     Ok(packet) => return Some(packet),
                     Err(Error::InsufficientBytes(_)) => {
                         match self.stream.read_buf(&mut self.received).await {
@@ -127,12 +123,12 @@ impl Peer {
                 }
             }
         };
-        tokio::time::timeout(DEADLINE, read)
+        tokio::time::timeout(PEER_DEADLINE, read)
             .await
             .expect("the hub neither answers nor closes")
     }
 
-    pub(crate) async fn next_publish(&mut self) -> (String, Value) {
+    pub async fn next_publish(&mut self) -> (String, Value) {
         match self.next().await {
             Some(Packet::Publish(publish)) if publish.payload.is_empty() => {
                 (publish.topic, Value::Null)
@@ -145,17 +141,17 @@ impl Peer {
         }
     }
 
-    pub(crate) async fn is_closed(&mut self) -> bool {
+    pub async fn is_closed(&mut self) -> bool {
         self.next().await.is_none()
     }
 }
 
-pub(crate) fn login(id: &str, key: &SharedAccessKey, expiry: u64) -> (String, String) {
+pub fn login(id: &str, key: &SharedAccessKey, expiry: u64) -> (String, String) {
     let token = sas::sign(&format!("localhost/devices/{id}"), key, expiry, None);
     (format!("localhost/{id}/?api-version=2021-04-12"), token)
 }
 
-pub(crate) async fn wait_for_connected(hub: &TestHub, count: usize) {
+pub async fn wait_for_connected(hub: &TestHub, count: usize) {
     eventually(&format!("{count} devices are connected"), || async {
         (hub.hub.registry().connected_count() == count).then_some(())
     })

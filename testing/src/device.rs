@@ -5,16 +5,17 @@ use rumqttc::{
     AsyncClient, Event, EventLoop, Incoming, MqttOptions, QoS, SubscribeReasonCode, Transport,
 };
 
-use super::{DEADLINE, Operator, in_an_hour};
+use crate::operator::{DEADLINE, Operator, in_an_hour};
 
-pub(crate) struct Device {
+/// Disconnected when dropped.
+pub struct Device {
     client: AsyncClient,
     events: Option<EventLoop>,
     running: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Device {
-    pub(crate) fn dial(hub: &Operator, id: &str, key: &SharedAccessKey) -> Self {
+    pub fn dial(hub: &Operator, id: &str, key: &SharedAccessKey) -> Self {
         let mut options = MqttOptions::new(id, "localhost", hub.mqtt_port);
         let token = sas::sign(&format!("localhost/devices/{id}"), key, in_an_hour(), None);
         options.set_credentials(format!("localhost/{id}/?api-version=2021-04-12"), token);
@@ -30,7 +31,7 @@ impl Device {
     }
 
     /// Subscribes and waits for SUBACK.
-    pub(crate) async fn subscribe(&mut self, filter: &str) {
+    pub async fn subscribe(&mut self, filter: &str) {
         self.client
             .subscribe(filter, QoS::AtLeastOnce)
             .await
@@ -51,14 +52,14 @@ impl Device {
     }
 
     /// Waits until the hub rejects the connection.
-    pub(crate) async fn refused(&mut self) {
+    pub async fn refused(&mut self) {
         let events = self.events.as_mut().unwrap();
         let refused = async { while events.poll().await.is_ok() {} };
         tokio::time::timeout(DEADLINE, refused).await.unwrap();
     }
 
     /// The next PUBLISH: topic and payload.
-    pub(crate) async fn received(&mut self) -> (String, Vec<u8>) {
+    pub async fn received(&mut self) -> (String, Vec<u8>) {
         let events = self.events.as_mut().unwrap();
         let received = async {
             loop {
@@ -70,7 +71,7 @@ impl Device {
         tokio::time::timeout(DEADLINE, received).await.unwrap()
     }
 
-    pub(crate) async fn publish(&self, topic: &str, body: &str) {
+    pub async fn publish(&self, topic: &str, body: &str) {
         self.client
             .publish(topic, QoS::AtLeastOnce, false, body)
             .await
@@ -78,7 +79,7 @@ impl Device {
     }
 
     /// Continues in the background; answers each method with the payload of its call.
-    pub(crate) fn answer_methods(mut self, status: u16) -> Self {
+    pub fn answer_methods(mut self, status: u16) -> Self {
         let mut events = self.events.take().unwrap();
         let client = self.client.clone();
         self.running = Some(tokio::spawn(async move {
