@@ -1,30 +1,23 @@
 //! The command line: exit status, stdout and stderr.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use doorfleet_testing::{
+    CommandLine, DEADLINE, Process, TestHub, run_with_input, write_secret, write_with_mode,
+};
 use serde_json::Value;
 
-use crate::support::TestHub;
-
-const DEADLINE: Duration = Duration::from_secs(30);
-
 /// Runs a command that ends by itself: exit status, stdout, stderr.
-pub(crate) fn run(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_door-agent"))
-        .args(arguments)
+pub(crate) fn run(line: impl CommandLine) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+    command
+        .args(line.words())
         .env_remove("CREDENTIALS_DIRECTORY")
-        .env_remove("STATE_DIRECTORY")
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+        .env_remove("STATE_DIRECTORY");
+    doorfleet_testing::run(&mut command).parts()
 }
 
 #[test]
@@ -46,28 +39,12 @@ fn a_closed_output_pipe_is_not_an_error() {
 
 /// Runs a command with text on its standard input.
 pub(crate) fn fed(mut command: Command, input: &str) -> (i32, String, String) {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    // A command that refuses at once may end without reading.
-    match child.stdin.take().unwrap().write_all(input.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => panic!("{error}"),
-        Ok(()) | Err(_) => {}
-    }
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    run_with_input(&mut command, input).parts()
 }
 
 /// Writes the configuration of a simulated door and returns its path.
 pub(crate) fn write_config(home: &Path, connection_string: &str, hub: &str) -> String {
-    use std::os::unix::fs::PermissionsExt;
-    let secret = home.join("door.connection-string");
-    std::fs::write(&secret, connection_string).unwrap();
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    write_secret(home.join("door.connection-string"), connection_string);
     let path = home.join("door.toml");
     let text = format!(
         "[hub]\nconnection_string_file = \"door.connection-string\"\n{hub}\n\
@@ -81,16 +58,27 @@ pub(crate) fn write_config(home: &Path, connection_string: &str, hub: &str) -> S
 pub(crate) const CONNECTION: &str = "HostName=localhost;DeviceId=lobby-east;\
     SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// A running agent, killed when dropped.
-pub(crate) struct Running {
-    child: Child,
-    log: BufReader<ChildStderr>,
+/// Writes the configuration of a door with a quick bolt, which reconnects quickly.
+pub(crate) async fn write_quick_config(home: &Path, hub: &TestHub, name: &str) -> PathBuf {
+    let settings = format!("{}\nreconnect_min = \"100ms\"", hub.agent_settings());
+    let path = write_config(home, &hub.add_door(name).await, &settings);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace("\"simulated\"", "\"simulated\"\nbolt_travel = \"20ms\"");
+    std::fs::write(&path, text).unwrap();
+    path.into()
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// A running agent, killed when dropped.
+pub(crate) struct Running {
+    process: Process,
+    log: Box<dyn Iterator<Item = String> + Send>,
+}
+
+impl Deref for Running {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
     }
 }
 
@@ -102,55 +90,61 @@ impl Running {
     }
 
     pub(crate) fn spawn(mut command: Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        Self { child, log }
+        let mut process = Process::spawn(command.stderr(Stdio::piped()));
+        let log = Box::new(process.stderr());
+        Self { process, log }
     }
 
     /// Reads the log up to the line that contains `text`, and returns it.
     pub(crate) fn log_until(&mut self, text: &str) -> String {
         let mut log = String::new();
         while !log.contains(text) {
-            let length = self.log.read_line(&mut log).unwrap();
-            assert!(length > 0, "it ended without {text}: {log}");
+            let line = self.log.next();
+            log += &line.unwrap_or_else(|| panic!("it ended without {text}: {log}"));
+            log += "\n";
         }
         log
     }
 
     /// The rest of the log of an agent that has ended.
     pub(crate) fn rest_of_log(&mut self) -> String {
-        let mut log = String::new();
-        self.log.read_to_string(&mut log).unwrap();
-        log
-    }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status();
-        assert!(sent.unwrap().success());
+        self.log.by_ref().collect()
     }
 
     /// Sends SIGTERM and returns the exit status.
     pub(crate) fn terminate(&mut self) -> i32 {
-        self.signal("TERM");
-        self.ended()
+        self.process.terminate().code().unwrap()
     }
 
     /// Waits for the end and returns the exit status.
     pub(crate) fn ended(&mut self) -> i32 {
-        let begin = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code().unwrap();
-            }
-            assert!(begin.elapsed() < DEADLINE, "it does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        self.process.wait().code().unwrap()
     }
+}
+
+/// The status that the agent with this state folder reports, once `condition` holds.
+pub(crate) async fn status_of(
+    state: &Path,
+    name: &str,
+    condition: impl Fn(&Value) -> bool,
+) -> Value {
+    let begin = Instant::now();
+    loop {
+        let status = door_agent::status::ask(state).await;
+        let status = status.map(|status| status.document).unwrap_or_default();
+        if status.is_object() && condition(&status) {
+            return status;
+        }
+        assert!(begin.elapsed() < DEADLINE, "{name}: still {status:#}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until the status has `value` at the pointer.
+pub(crate) fn shows(config: &str, pointer: &str, value: &str) -> Value {
+    status_until(config, |status| {
+        status.pointer(pointer).is_some_and(|it| it == value)
+    })
 }
 
 pub(crate) fn status_until(config: &str, condition: impl Fn(&Value) -> bool) -> Value {
@@ -168,7 +162,7 @@ pub(crate) fn status_until(config: &str, condition: impl Fn(&Value) -> bool) -> 
 
 #[test]
 fn a_missing_config_option_is_reported() {
-    let (code, stdout, stderr) = run(&[]);
+    let (code, stdout, stderr) = run("");
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(stderr.starts_with("error: --config is missing"), "{stderr}");
     assert!(stderr.contains("Examples"), "{stderr}");
@@ -199,8 +193,8 @@ fn a_configuration_mistake_is_located_and_no_state_is_created() {
 async fn check_prints_one_line_per_check() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let port = hub.hub().mqtt_address().port();
-    let ca = hub.hub().ca_file().display().to_string();
+    let port = hub.hub.mqtt_address().port();
+    let ca = hub.hub.ca_file().display().to_string();
     let config = write_config(
         home.path(),
         CONNECTION,
@@ -252,8 +246,11 @@ async fn check_prints_one_line_per_check() {
         stdout.contains("missing.pem: cannot read the hub's CA certificate"),
         "{stdout}"
     );
-    let secret = home.path().join("door.connection-string");
-    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    write_with_mode(
+        home.path().join("door.connection-string"),
+        CONNECTION,
+        0o644,
+    );
     let (code, stdout) = tokio::task::block_in_place(check);
     assert_eq!(code, 1, "{stdout}");
     assert!(
@@ -316,19 +313,11 @@ fn a_second_agent_on_the_same_state_is_refused_and_the_first_drains_on_sigterm()
 async fn the_program_serves_its_hub_and_disconnects() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let connection = hub.add_device("lobby-east").await;
-    let settings = format!(
-        "mqtt_port = {}\nca_file = \"{}\"",
-        hub.hub().mqtt_address().port(),
-        hub.hub().ca_file().display()
-    );
+    let connection = hub.add_door("lobby-east").await;
+    let settings = hub.agent_settings();
     let config = write_config(home.path(), &connection, &settings);
     let mut agent = Running::start(&config);
-    let reported = hub
-        .reported_until("lobby-east", |reported| {
-            reported["door"]["secured"] == "secured"
-        })
-        .await;
+    let reported = hub.reports("lobby-east", "/door/secured", "secured").await;
     assert_eq!(reported["device"]["startReason"], "first");
     let code = tokio::task::spawn_blocking(move || agent.terminate())
         .await
@@ -347,18 +336,11 @@ async fn a_state_folder_too_deep_for_a_socket_does_not_stop_the_door() {
     // The path of a Unix socket has at most 108 bytes.
     let deep = home.path().join("d".repeat(120));
     std::fs::create_dir(&deep).unwrap();
-    let connection = hub.add_device("lobby-east").await;
-    let settings = format!(
-        "mqtt_port = {}\nca_file = \"{}\"",
-        hub.hub().mqtt_address().port(),
-        hub.hub().ca_file().display()
-    );
+    let connection = hub.add_door("lobby-east").await;
+    let settings = hub.agent_settings();
     let config = write_config(&deep, &connection, &settings);
     let mut agent = Running::start(&config);
-    hub.reported_until("lobby-east", |reported| {
-        reported["door"]["secured"] == "secured"
-    })
-    .await;
+    hub.reports("lobby-east", "/door/secured", "secured").await;
     let code = tokio::task::spawn_blocking(move || agent.terminate())
         .await
         .unwrap();
@@ -387,9 +369,7 @@ fn mistakes_that_affect_only_the_hub_do_not_stop_the_door() {
             let home = tempfile::tempdir().unwrap();
             let config = write_config(home.path(), connection, &format!("mqtt_port = 1\n{hub}"));
             for other in ["door.pem", "door.key"] {
-                std::fs::write(home.path().join(other), "").unwrap();
-                let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-                std::fs::set_permissions(home.path().join(other), mode).unwrap();
+                write_secret(home.path().join(other), "");
             }
             let path = home.path().join(file);
             let _ = std::fs::remove_file(&path);
@@ -419,7 +399,7 @@ fn mistakes_that_affect_only_the_hub_do_not_stop_the_door() {
             assert!(text.contains("hub away: "), "{file} {spoilt}: {text}");
             let (code, _, stderr) = run(&["sim", "rex", "on", "--config", &config]);
             assert_eq!(code, 0, "{file} {spoilt}: {stderr}");
-            status_until(&config, |status| status["door"]["want"] == "released");
+            shows(&config, "/door/want", "released");
             assert_eq!(run(&["check", "--config", &config]).0, 1, "{file} {spoilt}");
             assert_eq!(agent.terminate(), 0);
         }

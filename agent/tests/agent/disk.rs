@@ -7,15 +7,16 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use door_agent::gpio::simulated::SimCommand;
-use door_agent::{Agent, AgentSnapshot, RunningAgent, Shared, status};
+use door_agent::{Agent, AgentSnapshot, RunningAgent, Shared};
 use door_core::contract::{LockState, Mode};
+use doorfleet_testing::{Process, TestHub, agent_until, start_agent_again};
 use serde_json::{Value, json};
 
-use crate::support::{TestHub, agent_until, start_agent_again};
+use crate::cli::{status_of, write_quick_config};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const INSIDE: &str = "DOORFLEET_OWN_MOUNTS";
@@ -65,40 +66,19 @@ fn fill(disk: &Path) -> PathBuf {
     path
 }
 
-/// The program with a simulated door and its state on a given disk.
+/// The program with a simulated door and its state in the folder `state`.
 struct Program {
     config: PathBuf,
     state: PathBuf,
     log: PathBuf,
-    child: Option<Child>,
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.kill();
-    }
+    child: Option<Process>,
 }
 
 impl Program {
-    async fn new(hub: &TestHub, home: &Path, state: &Path) -> Self {
-        use std::os::unix::fs::PermissionsExt as _;
-        let secret = home.join("connection-string");
-        fs::write(&secret, hub.add_device("lobby-east").await).unwrap();
-        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
-        let text = format!(
-            "[hub]\nconnection_string_file = \"connection-string\"\nca_file = \"{}\"\nmqtt_port = \
-             {}\nreconnect_min = \"100ms\"\n\
-             [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\nbolt_travel \
-             = \"20ms\"\n[state]\ndirectory = \"{}\"\n",
-            hub.hub().ca_file().display(),
-            hub.hub().mqtt_address().port(),
-            state.display(),
-        );
-        let config = home.join("door.toml");
-        fs::write(&config, text).unwrap();
+    async fn new(hub: &TestHub, home: &Path) -> Self {
         Self {
-            config,
-            state: state.to_path_buf(),
+            config: write_quick_config(home, hub, "lobby-east").await,
+            state: home.join("state"),
             log: home.join("log"),
             child: None,
         }
@@ -109,20 +89,19 @@ impl Program {
             .create(true)
             .append(true)
             .open(&self.log);
-        let child = Command::new(env!("CARGO_BIN_EXE_door-agent"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+        command
             .arg("--config")
             .arg(&self.config)
             .env_remove("STATE_DIRECTORY")
             .stdout(Stdio::null())
-            .stderr(log.unwrap())
-            .spawn();
-        self.child = Some(child.unwrap());
+            .stderr(log.unwrap());
+        self.child = Some(Process::spawn(&mut command));
     }
 
     fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+        if let Some(child) = self.child.take() {
+            child.kill();
         }
     }
 
@@ -131,20 +110,7 @@ impl Program {
     }
 
     async fn status(&self, condition: impl Fn(&Value) -> bool) -> Value {
-        let begin = Instant::now();
-        loop {
-            let status = status::ask(&self.state).await;
-            let status = status.map(|status| status.document).unwrap_or_default();
-            if status.is_object() && condition(&status) {
-                return status;
-            }
-            assert!(
-                begin.elapsed() < DEADLINE,
-                "still {status:#}\n{}",
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        status_of(&self.state, "lobby-east", condition).await
     }
 
     fn sim(&self, action: &str) {
@@ -187,7 +153,7 @@ async fn on_a_full_disk_the_door_works_reports_it_and_recovers_with_room() {
     let home = tempfile::tempdir().unwrap();
     let state = home.path().join("state");
     mount_small_disk(&state);
-    let mut door = Program::new(&hub, home.path(), &state).await;
+    let mut door = Program::new(&hub, home.path()).await;
     door.start();
     hub.reported_until("lobby-east", |reported| {
         reported["door"]["secured"] == "secured" && reported["device"]["disk"]["problem"].is_null()
@@ -283,7 +249,7 @@ async fn on_a_read_only_disk_the_door_works_reports_it_and_recovers_when_writabl
     let home = tempfile::tempdir().unwrap();
     let state = home.path().join("state");
     mount_small_disk(&state);
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     let config = hub.agent_config(&connection, &state);
     let shared = Shared::new().unwrap();
     let agent = Agent::start(config.clone(), &shared).await.unwrap();
@@ -332,22 +298,15 @@ async fn on_a_read_only_disk_the_door_works_reports_it_and_recovers_when_writabl
     // Desired values are not acknowledged as applied before they are saved.
     let desired = json!({"mode": "passage", "floor": 3, "settings": {"strikeTime": "7s"}});
     hub.set_desired("lobby-east", desired).await;
-    let reported = hub
-        .reported_until("lobby-east", |reported| reported["mode"]["ac"] == 500)
-        .await;
+    let reported = hub.reports("lobby-east", "/mode/ac", 500).await;
     assert_eq!(reported["floor"]["ac"], 500, "{reported}");
     assert_eq!(reported["settings"]["strikeTime"]["ac"], 500, "{reported}");
     assert_eq!(reported["door"]["mode"], "normal", "{reported}");
 
     run("mount", &["-o", "remount,bind,rw", disk]);
-    let reported = hub
-        .reported_until("lobby-east", |reported| reported["mode"]["ac"] == 200)
-        .await;
+    let reported = hub.reports("lobby-east", "/mode/ac", 200).await;
     assert_eq!(reported["floor"]["ac"], 200, "{reported}");
-    hub.reported_until("lobby-east", |reported| {
-        reported["door"]["mode"] == "passage"
-    })
-    .await;
+    hub.reports("lobby-east", "/door/mode", "passage").await;
     agent_until(&agent, |seen| {
         seen.disk.problem.is_none() && seen.waiting_events == 0
     })
@@ -413,7 +372,7 @@ async fn damaged_files_are_kept_aside_and_reported_while_the_door_works() {
     for (number, (what, harm)) in harms.into_iter().enumerate() {
         let name = format!("door-{number}");
         let state = home.path().join(&name);
-        let connection = hub.add_device(&name).await;
+        let connection = hub.add_door(&name).await;
         let config = hub.agent_config(&connection, &state);
         let agent = Agent::start(config.clone(), &shared).await.unwrap();
         assert_eq!(call(&agent, "lockDoor", "{}").await, 200, "{what}");
@@ -473,7 +432,7 @@ async fn a_state_of_another_version_is_kept_aside() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let state = home.path().join("state");
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     let config = hub.agent_config(&connection, &state);
     let shared = Shared::new().unwrap();
     let storage = door_agent::storage::Storage::spawn().unwrap();

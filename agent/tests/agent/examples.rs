@@ -1,11 +1,11 @@
 //! The configurations under `deploy/examples`: `check` accepts them.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use doorfleet_testing::{TestHub, write_secret};
+
 use crate::cli::{CONNECTION, run};
-use crate::support::TestHub;
 
 pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -15,9 +15,7 @@ pub(crate) fn repository(path: &str) -> PathBuf {
 pub(crate) fn install(home: &Path, name: &str, connection: &str) -> String {
     let config = home.join(format!("{name}.toml"));
     std::fs::copy(repository(&format!("deploy/examples/{name}.toml")), &config).unwrap();
-    let secret = home.join(format!("{name}.connection-string"));
-    std::fs::write(&secret, connection).unwrap();
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    write_secret(home.join(format!("{name}.connection-string")), connection);
     config.to_str().unwrap().to_owned()
 }
 
@@ -50,24 +48,18 @@ fn all_pi_examples_use_the_same_pins() {
 async fn the_simulated_example_passes_check() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     let config = install(home.path(), "simulated", &connection);
-    std::fs::copy(hub.hub().ca_file(), home.path().join("ca.pem")).unwrap();
-    let port = hub.hub().mqtt_address().port().to_string();
-    let output = tokio::task::block_in_place(|| {
-        Command::new(env!("CARGO_BIN_EXE_door-agent"))
-            .args(["check", "--config", &config])
-            .env("DOOR_AGENT__HUB__MQTT_PORT", port)
-            .env_remove("CREDENTIALS_DIRECTORY")
-            .output()
-            .unwrap()
-    });
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{stdout}");
-    assert!(
-        stdout.contains("fine   hub: ") && !stdout.contains("WRONG"),
-        "{stdout}"
-    );
+    std::fs::copy(hub.hub.ca_file(), home.path().join("ca.pem")).unwrap();
+    let port = hub.hub.mqtt_address().port().to_string();
+    let mut check = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+    check
+        .args(["check", "--config", &config])
+        .env("DOOR_AGENT__HUB__MQTT_PORT", port)
+        .env_remove("CREDENTIALS_DIRECTORY");
+    let checked = tokio::task::block_in_place(|| doorfleet_testing::run(&mut check));
+    let checked = checked.expect(0).prints(&["fine   hub: "]);
+    assert!(!checked.stdout.contains("WRONG"), "{checked:?}");
 }
 
 #[test]

@@ -8,10 +8,9 @@ use door_agent::config::CertificateFiles;
 use door_agent::tls::TlsCache;
 use door_agent::{Agent, Shared};
 use door_core::contract::Mode;
+use doorfleet_testing::{TestHub, agent_until, start_agent_again};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-
-use crate::support::{TestHub, agent_until, start_agent_again};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_door_connects_reports_and_executes_methods() {
@@ -19,11 +18,7 @@ async fn a_door_connects_reports_and_executes_methods() {
     let home = tempfile::tempdir().unwrap();
     let agent = hub.start_agent("lobby-east", home.path()).await;
 
-    let reported = hub
-        .reported_until("lobby-east", |reported| {
-            reported["door"]["secured"] == "secured"
-        })
-        .await;
+    let reported = hub.reports("lobby-east", "/door/secured", "secured").await;
     assert_eq!(reported["door"]["lockState"], "locked");
     assert_eq!(reported["door"]["proof"], "bond");
     assert_eq!(reported["device"]["version"], env!("CARGO_PKG_VERSION"));
@@ -34,10 +29,8 @@ async fn a_door_connects_reports_and_executes_methods() {
         .await;
     assert_eq!((status, &answer["status"]), (200, &json!(200)), "{answer}");
     assert_eq!(answer["payload"]["lockState"], "unlocked");
-    hub.reported_until("lobby-east", |reported| {
-        reported["door"]["lockState"] == "unlocked"
-    })
-    .await;
+    hub.reports("lobby-east", "/door/lockState", "unlocked")
+        .await;
 
     // The tutorial sends the payload as a string that holds JSON.
     let (status, answer) = hub
@@ -69,15 +62,13 @@ async fn a_door_connects_reports_and_executes_methods() {
 async fn desired_properties_are_applied_acknowledged_and_saved() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     let config = hub.agent_config(&connection, &home.path().join("state"));
     let shared = Shared::new().unwrap();
     // Set before the door first connects.
     hub.set_desired("lobby-east", json!({"building": 43})).await;
     let agent = Agent::start(config.clone(), &shared).await.unwrap();
-    let reported = hub
-        .reported_until("lobby-east", |reported| reported["building"]["ac"] == 200)
-        .await;
+    let reported = hub.reports("lobby-east", "/building/ac", 200).await;
     assert_eq!(
         reported["building"],
         json!({"value": 43, "ac": 200, "av": 2, "ad": "applied"})
@@ -85,9 +76,7 @@ async fn desired_properties_are_applied_acknowledged_and_saved() {
 
     // Set while it is connected.
     hub.set_desired("lobby-east", json!({"floor": "3"})).await;
-    let reported = hub
-        .reported_until("lobby-east", |reported| reported["floor"]["ac"] == 200)
-        .await;
+    let reported = hub.reports("lobby-east", "/floor/ac", 200).await;
     assert_eq!(reported["floor"]["value"], "3");
     let (_, answer) = hub.invoke("lobby-east", "identify", json!({})).await;
     let identity = &answer["payload"]["identity"];
@@ -99,9 +88,7 @@ async fn desired_properties_are_applied_acknowledged_and_saved() {
     // An invalid value is refused, and the old one stays.
     hub.set_desired("lobby-east", json!({"floor": {"is": 4}}))
         .await;
-    let reported = hub
-        .reported_until("lobby-east", |reported| reported["floor"]["ac"] == 400)
-        .await;
+    let reported = hub.reports("lobby-east", "/floor/ac", 400).await;
     assert_eq!(reported["floor"]["value"], "3");
     assert!(
         reported["floor"]["ad"]
@@ -116,9 +103,7 @@ async fn desired_properties_are_applied_acknowledged_and_saved() {
     hub.set_desired("lobby-east", json!({"floor": null, "building": 44}))
         .await;
     let agent = start_agent_again(&config, &shared).await;
-    let reported = hub
-        .reported_until("lobby-east", |reported| reported["building"]["value"] == 44)
-        .await;
+    let reported = hub.reports("lobby-east", "/building/value", 44).await;
     assert_eq!(reported.get("floor"), None);
     assert_eq!(reported["device"]["startReason"], "restart");
     agent.shutdown().await;
@@ -128,7 +113,7 @@ async fn desired_properties_are_applied_acknowledged_and_saved() {
 async fn a_desired_mode_acts_once_even_after_a_reconnect_or_restart() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     let config = hub.agent_config(&connection, &home.path().join("state"));
     let shared = Shared::new().unwrap();
     hub.set_desired("lobby-east", json!({"mode": "secure"}))
@@ -163,38 +148,27 @@ async fn a_desired_mode_acts_once_even_after_a_reconnect_or_restart() {
     .await;
     hub.set_desired("lobby-east", json!({"floor": 1})).await;
     agent.reconnect_link();
-    hub.reported_until("lobby-east", |reported| reported["floor"]["value"] == 1)
-        .await;
+    hub.reports("lobby-east", "/floor/value", 1).await;
     assert_eq!(agent.snapshot().door.report.mode, Mode::Normal);
     agent.shutdown().await;
     hub.set_desired("lobby-east", json!({"floor": 2})).await;
     let agent = start_agent_again(&config, &shared).await;
-    hub.reported_until("lobby-east", |reported| reported["floor"]["value"] == 2)
-        .await;
+    hub.reports("lobby-east", "/floor/value", 2).await;
     assert_eq!(agent.snapshot().door.report.mode, Mode::Normal);
 
     // A new mode acts, an invalid one does not.
     hub.set_desired("lobby-east", json!({"mode": "lockdown"}))
         .await;
-    hub.reported_until("lobby-east", |reported| {
-        reported["door"]["mode"] == "lockdown"
-    })
-    .await;
+    hub.reports("lobby-east", "/door/mode", "lockdown").await;
     hub.set_desired("lobby-east", json!({"mode": "open"})).await;
-    let reported = hub
-        .reported_until("lobby-east", |reported| reported["mode"]["ac"] == 400)
-        .await;
+    let reported = hub.reports("lobby-east", "/mode/ac", 400).await;
     assert_eq!(reported["mode"]["value"], "lockdown");
     assert_eq!(reported["door"]["mode"], "lockdown");
     // A lockdown ends when it is removed.
     hub.set_desired("lobby-east", json!({"mode": "lockdown"}))
         .await;
     hub.set_desired("lobby-east", json!({"mode": null})).await;
-    let reported = hub
-        .reported_until("lobby-east", |reported| {
-            reported["door"]["mode"] == "normal"
-        })
-        .await;
+    let reported = hub.reports("lobby-east", "/door/mode", "normal").await;
     assert_eq!(reported.get("mode"), None);
     agent.shutdown().await;
 }
@@ -203,7 +177,7 @@ async fn a_desired_mode_acts_once_even_after_a_reconnect_or_restart() {
 async fn desired_settings_are_validated_one_by_one_and_saved() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     let config = hub.agent_config(&connection, &home.path().join("state"));
     let shared = Shared::new().unwrap();
     let agent = Agent::start(config.clone(), &shared).await.unwrap();
@@ -213,9 +187,7 @@ async fn desired_settings_are_validated_one_by_one_and_saved() {
     )
     .await;
     let reported = hub
-        .reported_until("lobby-east", |reported| {
-            reported["settings"]["strikeTime"]["ac"] == 200
-        })
+        .reports("lobby-east", "/settings/strikeTime/ac", 200)
         .await;
     assert_eq!(
         reported["settings"]["strikeTime"],
@@ -229,9 +201,7 @@ async fn desired_settings_are_validated_one_by_one_and_saved() {
         .await;
     let agent = start_agent_again(&config, &shared).await;
     let reported = hub
-        .reported_until("lobby-east", |reported| {
-            reported["settings"]["strikeTime"]["ac"] == 400
-        })
+        .reports("lobby-east", "/settings/strikeTime/ac", 400)
         .await;
     assert_eq!(reported["settings"]["strikeTime"]["value"], "7s");
     hub.set_desired("lobby-east", json!({"settings": null}))
@@ -246,10 +216,7 @@ async fn a_disconnected_door_works_and_reports_everything_afterwards() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let agent = hub.start_agent("lobby-east", home.path()).await;
-    hub.reported_until("lobby-east", |reported| {
-        reported["door"]["secured"] == "secured"
-    })
-    .await;
+    hub.reports("lobby-east", "/door/secured", "secured").await;
 
     agent.disconnect_link();
     agent_until(&agent, |snapshot| {
@@ -264,9 +231,7 @@ async fn a_disconnected_door_works_and_reports_everything_afterwards() {
     hub.set_desired("lobby-east", json!({"floor": 3})).await;
 
     agent.reconnect_link();
-    let reported = hub
-        .reported_until("lobby-east", |reported| reported["floor"]["value"] == 3)
-        .await;
+    let reported = hub.reports("lobby-east", "/floor/value", 3).await;
     assert_eq!(reported["door"]["lockState"], "unlocked");
     agent_until(&agent, |snapshot| snapshot.waiting_events == 0).await;
     agent.shutdown().await;
@@ -274,13 +239,13 @@ async fn a_disconnected_door_works_and_reports_everything_afterwards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_door_reconnects_to_a_restarted_hub() {
-    let mut hub = TestHub::start().await;
+    let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let agent = hub.start_agent("lobby-east", home.path()).await;
     agent_until(&agent, |snapshot| snapshot.link.connections == 1).await;
-    hub.stop().await;
+    let hub = hub.stop().await;
     agent_until(&agent, |snapshot| snapshot.link.state == LinkState::Waiting).await;
-    hub.start_again().await;
+    let hub = hub.start().await;
     agent_until(&agent, |snapshot| snapshot.link.connections == 2).await;
     let (status, answer) = hub.invoke("lobby-east", "getState", json!({})).await;
     assert_eq!(status, 200, "{answer}");
@@ -291,7 +256,7 @@ async fn a_door_reconnects_to_a_restarted_hub() {
 async fn a_token_is_renewed_before_it_ends() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     let mut config = hub.agent_config(&connection, &home.path().join("state"));
     config.hub.sas_lifetime = Duration::from_secs(2);
     let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
@@ -304,7 +269,7 @@ async fn a_token_is_renewed_before_it_ends() {
 async fn a_wrong_key_and_an_unknown_device_are_reported_and_retried() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    hub.add_device("lobby-east").await;
+    hub.add_door("lobby-east").await;
     let wrong_key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     let shared = Shared::new().unwrap();
     for name in ["lobby-east", "nobody"] {
@@ -340,8 +305,8 @@ async fn a_device_created_later_connects_by_itself() {
         "deviceId": "lobby-east",
         "authentication": {"type": "sas", "symmetricKey": {"primaryKey": key, "secondaryKey": key}},
     });
-    let (status, answer) = hub.call("PUT", "/devices/lobby-east", &identity).await;
-    assert_eq!(status, 200, "{answer}");
+    let created = hub.put("/devices/lobby-east", identity).await;
+    assert_eq!(created.status, 200, "{}", created.body);
     agent_until(&agent, |snapshot| {
         snapshot.link.state == LinkState::Connected
     })
@@ -368,17 +333,19 @@ async fn a_door_authenticates_with_a_certificate() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let (files, thumbprint) = write_certificate(home.path(), "lobby-east");
-    hub.add_device_with_thumbprint("lobby-east", &thumbprint)
-        .await;
+    let authentication = json!({
+        "type": "selfSigned",
+        "x509Thumbprint": {"primaryThumbprint": thumbprint},
+    });
+    let identity = json!({"authentication": authentication});
+    let created = hub.put("/devices/lobby-east", identity).await;
+    assert_eq!(created.status, 200, "{}", created.body);
     let connection = "HostName=localhost;DeviceId=lobby-east;x509=true";
     let mut config = hub.agent_config(connection, &home.path().join("state"));
     config.hub.certificate = Some(files.clone());
     let shared = Shared::new().unwrap();
     let agent = Agent::start(config.clone(), &shared).await.unwrap();
-    hub.reported_until("lobby-east", |reported| {
-        reported["door"]["secured"] == "secured"
-    })
-    .await;
+    hub.reports("lobby-east", "/door/secured", "secured").await;
 
     // The hub does not know this certificate.
     let (other, _) = write_certificate(home.path(), "other");
@@ -415,9 +382,9 @@ async fn a_door_authenticates_with_a_certificate() {
 async fn a_hub_of_another_ca_is_not_trusted() {
     let (hub, other) = (TestHub::start().await, TestHub::start().await);
     let home = tempfile::tempdir().unwrap();
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     let mut config = hub.agent_config(&connection, &home.path().join("state"));
-    config.hub.ca_file = Some(other.hub().ca_file().to_path_buf());
+    config.hub.ca_file = Some(other.hub.ca_file().to_path_buf());
     let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
     agent_until(&agent, |snapshot| snapshot.link.last_problem.is_some()).await;
     let problem = agent.snapshot().link.last_problem.unwrap();
@@ -441,7 +408,7 @@ async fn a_hundred_doors_share_a_process_and_one_storage_thread() {
     let before = threads();
     for n in 0..DOORS {
         let name = format!("door-{n:04}");
-        let connection = hub.add_device(&name).await;
+        let connection = hub.add_door(&name).await;
         let config = hub.agent_config(&connection, &home.path().join(&name));
         agents.push(Agent::start(config, &shared).await.unwrap());
     }
@@ -451,7 +418,7 @@ async fn a_hundred_doors_share_a_process_and_one_storage_thread() {
         })
         .await;
     }
-    assert_eq!(hub.hub().registry().connected_count(), DOORS);
+    assert_eq!(hub.hub.registry().connected_count(), DOORS);
     // No thread per door: only the runtime's pool for blocking calls has grown, independent of the
     // number of doors. There may be fewer threads than before, since those of other tests end.
     let after = threads();

@@ -7,10 +7,10 @@ use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use doorfleet_testing::TestHub;
 use serde_json::json;
 
 use crate::cli::{Running, write_config};
-use crate::support::TestHub;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -122,19 +122,14 @@ async fn the_journal_gets_fields_to_filter_by() {
         return;
     }
     let hub = TestHub::start().await;
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     hub.set_desired("lobby-east", json!({"building": 43, "floor": "3"}))
         .await;
-    let settings = format!(
-        "mqtt_port = {}\nca_file = \"{}\"",
-        hub.hub().mqtt_address().port(),
-        hub.hub().ca_file().display()
-    );
+    let settings = hub.agent_settings();
     let config = write_config(home.path(), &connection, &settings);
     let program = env!("CARGO_BIN_EXE_door-agent");
     let mut agent = Running::spawn(Journal::command(&socket, &[program, "--config", &config]));
-    hub.reported_until("lobby-east", |reported| reported["floor"]["value"] == "3")
-        .await;
+    hub.reports("lobby-east", "/floor/value", "3").await;
     let job = "lock-20261123-220000-x7k2";
     let (status, answer) = hub
         .invoke(

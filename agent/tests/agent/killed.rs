@@ -6,26 +6,23 @@ mod fail_points;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use door_agent::status;
+use doorfleet_testing::{Process, TestHub};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::TestHub;
+use crate::cli::{status_of, write_quick_config};
 
 /// Number of doors, each with its own process, killed concurrently.
 const DOORS: usize = 6;
 
 /// Total number of kills, unless DOORFLEET_KILLS is set.
 const KILLS: usize = 60;
-
-/// Sufficient for a busy machine; only a failure takes this long.
-const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long to wait for the answer of a killed door: if it was sent, it is there at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
@@ -123,35 +120,17 @@ struct KilledDoor {
     name: String,
     config: PathBuf,
     state: PathBuf,
-    agent: Option<Child>,
+    agent: Option<Process>,
     possible: Vec<OperatorSlots>,
     last: Option<SentCommand>,
     accepted: BTreeSet<String>,
-}
-
-impl Drop for KilledDoor {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 impl KilledDoor {
     async fn new(hub: &TestHub, home: &Path, name: String) -> Self {
         let folder = home.join(&name);
         std::fs::create_dir(&folder).unwrap();
-        let connection = hub.add_device(&name).await;
-        let secret = folder.join("connection-string");
-        door_agent_secret(&secret, &connection);
-        let config = folder.join("door.toml");
-        let text = format!(
-            "[hub]\nconnection_string_file = \"connection-string\"\nca_file = \"{}\"\nmqtt_port = \
-             {}\nreconnect_min = \"100ms\"\n\
-             [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\nbolt_travel \
-             = \"20ms\"\n[state]\ndirectory = \"state\"\n",
-            hub.hub().ca_file().display(),
-            hub.hub().mqtt_address().port(),
-        );
-        std::fs::write(&config, text).unwrap();
+        let config = write_quick_config(&folder, hub, &name).await;
         Self {
             name,
             config,
@@ -168,40 +147,25 @@ impl KilledDoor {
     }
 
     fn start_with(&mut self, environment: &[(&str, &OsStr)]) {
-        let child = Command::new(env!("CARGO_BIN_EXE_door-agent"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+        command
             .envs(environment.iter().copied())
             .arg("--config")
             .arg(&self.config)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.agent = Some(child.unwrap());
+            .stderr(Stdio::null());
+        self.agent = Some(Process::spawn(&mut command));
     }
 
     fn kill(&mut self) {
-        if let Some(mut agent) = self.agent.take() {
-            // SIGKILL.
-            agent.kill().unwrap();
-            agent.wait().unwrap();
+        if let Some(agent) = self.agent.take() {
+            agent.kill();
         }
     }
 
     /// The status of the running agent, once `condition` holds.
     async fn status(&self, condition: impl Fn(&Value) -> bool) -> Value {
-        let begin = Instant::now();
-        loop {
-            let status = status::ask(&self.state).await;
-            let status = status.map(|status| status.document).unwrap_or_default();
-            if status.is_object() && condition(&status) {
-                return status;
-            }
-            assert!(
-                begin.elapsed() < DEADLINE,
-                "{}: still {status:#}",
-                self.name
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        status_of(&self.state, &self.name, condition).await
     }
 
     /// Compares the slots with the possible states and keeps the matching one.
@@ -363,13 +327,6 @@ impl KilledDoor {
             self.name
         );
     }
-}
-
-/// Writes a secret with the required mode.
-fn door_agent_secret(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -18,7 +18,6 @@ mod restart;
 mod selftest;
 mod service;
 mod sim;
-mod support;
 mod upgrade;
 #[cfg(target_os = "linux")]
 mod wear;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use door_agent::cloud::LinkState;
 use door_agent::gpio::simulated::SimCommand;
 use door_agent::{Agent, AgentConfig, RunningAgent, Shared};
+use doorfleet_testing::{TestHub, agent_until};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -17,8 +18,6 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-
-use crate::support::{TestHub, agent_until};
 
 /// Faults per run, unless DOORFLEET_TROUBLES is set.
 const TROUBLES: usize = 24;
@@ -146,7 +145,7 @@ async fn copy_one(
 }
 
 async fn door_behind(network: &Network, hub: &TestHub, home: &std::path::Path) -> AgentConfig {
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     let mut config = hub.agent_config(&connection, &home.join("state"));
     config.hub.mqtt_port = network.port;
     config
@@ -222,7 +221,7 @@ async fn a_flapping_network_and_hub_restarts_lose_no_event_and_keep_the_order() 
     let mut random = StdRng::seed_from_u64(seed);
     let mut hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let network = Network::before(hub.hub().mqtt_address()).await;
+    let network = Network::before(hub.hub.mqtt_address()).await;
     let mut config = door_behind(&network, &hub, home.path()).await;
     // Detect a silent connection soon.
     config.hub.keep_alive = Duration::from_secs(3);
@@ -232,9 +231,9 @@ async fn a_flapping_network_and_hub_restarts_lose_no_event_and_keep_the_order() 
     for trouble in 0..troubles {
         let what = match trouble % 8 {
             7 => {
-                hub.stop().await;
+                let stopped = hub.stop().await;
                 act_randomly(&agent, &mut random).await;
-                hub.start_again().await;
+                hub = stopped.start().await;
                 "the hub was restarted".to_owned()
             }
             3 => {
@@ -280,7 +279,7 @@ async fn a_flapping_network_and_hub_restarts_lose_no_event_and_keep_the_order() 
 async fn a_silent_network_is_detected_and_the_connection_dropped() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let network = Network::before(hub.hub().mqtt_address()).await;
+    let network = Network::before(hub.hub.mqtt_address()).await;
     let mut config = door_behind(&network, &hub, home.path()).await;
     config.hub.keep_alive = Duration::from_secs(1);
     let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
@@ -313,7 +312,7 @@ async fn waits_stay_bounded_during_hours_without_a_hub_and_the_door_reconnects()
     const STEP: Duration = Duration::from_millis(200);
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let network = Network::before(hub.hub().mqtt_address()).await;
+    let network = Network::before(hub.hub.mqtt_address()).await;
     let mut config = door_behind(&network, &hub, home.path()).await;
     let (min, max) = (Duration::from_secs(1), Duration::from_secs(60));
     config.hub.reconnect_min = min;

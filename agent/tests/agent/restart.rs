@@ -1,10 +1,11 @@
 //! `door-agent restart` with running agents and a service manager that records its calls.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::cli::{CONNECTION, Running, run, status_until, write_config};
+use doorfleet_testing::write_with_mode;
+
+use crate::cli::{CONNECTION, Running, run, shows, write_config};
 
 /// A running door with the given `strike`, locked as far as it can tell.
 fn locked_door(home: &Path, strike: &str) -> (String, Running) {
@@ -13,9 +14,7 @@ fn locked_door(home: &Path, strike: &str) -> (String, Running) {
     let text = text.replace("kind = \"motor-lock\"", strike);
     std::fs::write(&config, text).unwrap();
     let agent = Running::start(&config);
-    status_until(&config, |status| {
-        status["door"]["report"]["lockState"] == "locked"
-    });
+    shows(&config, "/door/report/lockState", "locked");
     (config, agent)
 }
 
@@ -24,30 +23,22 @@ fn restart(home: &Path, config: &str, arguments: &[&str]) -> (i32, String, Strin
     let tools = home.join("bin");
     let asked = home.join("asked");
     std::fs::create_dir_all(&tools).unwrap();
-    let systemctl = tools.join("systemctl");
     let broken = home.join("broken");
     let script = format!(
         "#!/bin/sh\necho \"$*\" >>'{}'\n[ ! -e '{}' ]\n",
         asked.display(),
         broken.display()
     );
-    std::fs::write(&systemctl, script).unwrap();
-    std::fs::set_permissions(&systemctl, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_with_mode(tools.join("systemctl"), script, 0o755);
     let path = std::env::var("PATH").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_door-agent"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+    command
         .args(["restart", "--config", config])
         .args(arguments)
-        .env("PATH", format!("{}:{path}", tools.display()))
-        .output()
-        .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        .env("PATH", format!("{}:{path}", tools.display()));
+    let output = doorfleet_testing::run(&mut command);
     let asked = std::fs::read_to_string(&asked).unwrap_or_default();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-        asked,
-    )
+    (output.status, output.stdout, output.stderr, asked)
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use doorfleet_testing::TestHub;
 use serde_json::json;
 
 use crate::cli::{CONNECTION, Running, run, write_config};
-use crate::support::TestHub;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -118,10 +118,10 @@ async fn sighup_reloads_the_hub_settings_without_moving_the_lock() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("notify");
     let mut manager = ServiceManager::listen(&path);
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     // The wrong port.
-    let ca = hub.hub().ca_file().display();
-    let port = hub.hub().mqtt_address().port();
+    let ca = hub.hub.ca_file().display();
+    let port = hub.hub.mqtt_address().port();
     let config = write_config(
         home.path(),
         &connection,
@@ -163,18 +163,14 @@ async fn sighup_reloads_the_hub_settings_without_moving_the_lock() {
 async fn a_reboot_is_answered_then_the_door_de_energised_then_the_request_written() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
-    let connection = hub.add_device("lobby-east").await;
-    let ca = hub.hub().ca_file().display();
-    let port = hub.hub().mqtt_address().port();
+    let connection = hub.add_door("lobby-east").await;
+    let ca = hub.hub.ca_file().display();
+    let port = hub.hub.mqtt_address().port();
     let settings =
         format!("mqtt_port = {port}\nca_file = \"{ca}\"\n[machine]\nreboot_directory = \"reboot\"");
     let config = write_config(home.path(), &connection, &settings);
     let mut agent = start(&config, &home.path().join("nobody"), &[]);
-    let reported = hub
-        .reported_until("lobby-east", |reported| {
-            reported["door"]["secured"] == "secured"
-        })
-        .await;
+    let reported = hub.reports("lobby-east", "/door/secured", "secured").await;
     assert_eq!(
         reported["device"]["bootReason"],
         json!({"cause": "unknown"})

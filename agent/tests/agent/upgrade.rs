@@ -8,10 +8,10 @@ use door_agent::gpio::simulated::SimCommand;
 use door_agent::{Agent, AgentConfig, Shared};
 use door_core::Want;
 use door_core::contract::{LockState, Mode};
+use doorfleet_testing::{TestHub, agent_until, start_agent_again, write_secret};
 use serde_json::Value;
 
 use crate::cli::{CONNECTION, run};
-use crate::support::{TestHub, agent_until, start_agent_again};
 
 const DOOR: &str = "lobby-west";
 
@@ -30,15 +30,12 @@ fn copy(from: &Path, to: &Path) {
 
 /// The files of a door of 0.1, with a key and the CA of this hub; returns its configuration.
 async fn door_of_0_1(hub: &TestHub, home: &Path) -> AgentConfig {
-    use std::os::unix::fs::PermissionsExt as _;
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/0.1/agent");
     copy(&kept, home);
-    let secret = home.join("connection-string");
-    fs::write(&secret, hub.add_device(DOOR).await).unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
-    fs::copy(hub.hub().ca_file(), home.join("ca.pem")).unwrap();
+    write_secret(home.join("connection-string"), hub.add_door(DOOR).await);
+    fs::copy(hub.hub.ca_file(), home.join("ca.pem")).unwrap();
     let mut config = AgentConfig::load(&home.join("door.toml")).unwrap();
-    config.hub.mqtt_port = hub.hub().mqtt_address().port();
+    config.hub.mqtt_port = hub.hub.mqtt_address().port();
     config
 }
 
@@ -129,13 +126,10 @@ async fn a_state_of_0_1_that_lost_its_newest_file_leaves_the_door_in_doubt() {
 
 #[test]
 fn check_reports_what_the_next_start_drops() {
-    use std::os::unix::fs::PermissionsExt as _;
     let home = tempfile::tempdir().unwrap();
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/0.1/agent");
     copy(&kept, home.path());
-    let secret = home.path().join("connection-string");
-    fs::write(&secret, CONNECTION).unwrap();
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    write_secret(home.path().join("connection-string"), CONNECTION);
     let path = home.path().join("door.toml");
     let config = path.to_str().unwrap().to_owned();
     let simulated = fs::read_to_string(&path).unwrap();

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use doorfleet_testing::TestHub;
 use serde_json::json;
 
 use crate::cli::{Running, status_until, write_config};
-use crate::support::TestHub;
 
 /// Number of locks, for a mean.
 const LOCKS: u64 = 3;
@@ -89,20 +89,20 @@ impl Card {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_writes_little_and_an_idle_door_nothing() {
-    let mut hub = TestHub::start().await;
+    let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let state =
         std::env::var("WEAR_DIRECTORY").map_or_else(|_| home.path().join("state"), PathBuf::from);
     let card = Card(std::env::var("WEAR_STATISTICS").ok().map(PathBuf::from));
-    let connection = hub.add_device("lobby-east").await;
+    let connection = hub.add_door("lobby-east").await;
     hub.set_desired("lobby-east", json!({"building": 43, "floor": "3"}))
         .await;
     // Log lines are not written to the card.
     let settings = format!(
         "mqtt_port = {}\nca_file = \"{}\"\nreconnect_max = \"1s\"\n[log]\nlevel = \"error\"\n\
          [door]\nrelinquish_default = \"released\"",
-        hub.hub().mqtt_address().port(),
-        hub.hub().ca_file().display()
+        hub.hub.mqtt_address().port(),
+        hub.hub.ca_file().display()
     );
     let config = write_config(home.path(), &connection, &settings);
     let text = std::fs::read_to_string(&config).unwrap();
@@ -123,8 +123,7 @@ async fn a_lock_writes_little_and_an_idle_door_nothing() {
             })
         })
     };
-    hub.reported_until("lobby-east", |reported| reported["floor"]["value"] == "3")
-        .await;
+    hub.reports("lobby-east", "/floor/value", "3").await;
     quiet(&config);
     card.settle().await;
 
@@ -185,11 +184,11 @@ async fn a_lock_writes_little_and_an_idle_door_nothing() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle = Written::by(agent.id()).since(before);
     assert!(idle.is_nothing(), "an idle door writes {idle:?}");
-    hub.stop().await;
+    let hub = hub.stop().await;
     tokio::task::block_in_place(|| {
         status_until(&config, |status| status["link"]["state"] == "waiting")
     });
-    hub.start_again().await;
+    let _hub = hub.start().await;
     quiet(&config);
     card.settle().await;
     let link = Written::by(agent.id()).since(before);

@@ -33,7 +33,7 @@ impl SentCommand {
 impl KilledDoor {
     fn is_dead(&mut self) -> bool {
         let agent = self.agent.as_mut().unwrap();
-        agent.try_wait().unwrap().is_some()
+        agent.has_ended()
     }
 
     /// Sends a command to an agent that may end at any moment.
@@ -89,7 +89,7 @@ impl KilledDoor {
         let reached = self.is_dead();
         std::fs::remove_file(&armed).unwrap();
         if reached {
-            let status = self.agent.take().unwrap().wait().unwrap();
+            let status = self.agent.take().unwrap().wait();
             use std::os::unix::process::ExitStatusExt as _;
             assert_eq!(
                 status.signal(),
@@ -115,11 +115,7 @@ impl KilledDoor {
 
     /// Shuts the agent down, so that it sends what is pending.
     fn end(&mut self) {
-        let mut agent = self.agent.take().unwrap();
-        let id = agent.id().to_string();
-        let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
-        assert!(sent.unwrap().success());
-        assert!(agent.wait().unwrap().success());
+        assert!(self.agent.take().unwrap().terminate().success());
     }
 }
 
