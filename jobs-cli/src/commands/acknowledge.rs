@@ -8,8 +8,8 @@ use iothub_protocol::job::JobResponse;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use tokio::time::Instant;
 
-use super::jobs::follow::FinishedJob;
-use super::jobs::wait;
+use super::job_follow::FinishedJob;
+use super::job_wait;
 use super::many;
 use crate::acknowledgement::{
     AckState, PropertyAck, keys_without_ack, misspelled_keys, property_acks,
@@ -138,7 +138,7 @@ async fn wait_for_rows(
 /// Reads the twins of these doors; a door that was removed has none.
 async fn read(doors: &[DeviceId], hub: &HubClient) -> Result<Vec<Twin>, ClientError> {
     if doors.len() > MAX_SINGLE_READS {
-        return wait::twins_of(hub, doors).await;
+        return job_wait::twins_of(hub, doors).await;
     }
     let names = doors.iter().map(|door| (door.clone(), ()));
     let read = many::for_each_door(

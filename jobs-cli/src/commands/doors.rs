@@ -8,7 +8,7 @@ mod send;
 mod status;
 mod why;
 
-use super::invoke::checked_response_timeout;
+use super::method_call::checked_response_timeout;
 use crate::cli::doors::DoorsCommand;
 use crate::exit_status::ExitStatus;
 use crate::session::Session;

@@ -1,28 +1,25 @@
 //! `doorctl jobs ...`
 
-pub(super) mod create;
+mod create;
 mod export;
-pub(crate) mod follow;
 mod plan;
 mod retry;
 mod stop;
-pub(crate) mod view;
-pub(super) mod wait;
 
-use iothub_client::ClientError;
 use iothub_protocol::job::{JobResponse, JobStatus, JobType};
 use iothub_protocol::{ErrorCode, JobId};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::cli::jobs::JobsCommand;
-use crate::commands::acknowledge;
+use crate::commands::job_report::{explain_job, print_report};
+use crate::commands::{acknowledge, job_follow, job_wait};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::outcome::{JobGoal, OutcomeRow, Tally};
-use crate::printer::{Cell, Format, Printer, Row, Tone, printable};
+use crate::outcome::JobGoal;
+use crate::printer::{Cell, Format, Row, Tone};
 use crate::session::Session;
-use crate::{suggest, time};
+use crate::time;
 
 pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     match command {
@@ -44,96 +41,17 @@ pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Resu
                 Some(text) => id(&text)?,
                 None => next_job(session).await?,
             };
-            wait::watch(&job, None, accept_unproven, session).await
+            job_wait::watch(&job, None, accept_unproven, session).await
         }
         JobsCommand::Wait {
             job,
             deadline,
             accept_unproven,
-        } => wait::watch(&id(&job)?, Some(deadline), accept_unproven, session).await,
+        } => job_wait::watch(&id(&job)?, Some(deadline), accept_unproven, session).await,
         JobsCommand::Cancel { job } => cancel(&job, session).await,
         JobsCommand::Stop { job } => stop::stop(&id(&job)?, session).await,
         JobsCommand::Retry(args) => retry::retry(&args, session).await,
     }
-}
-
-/// A job and its doors, as `show` and `watch` print it.
-#[derive(Debug, Serialize)]
-pub(crate) struct JobReport<'a> {
-    job: &'a JobResponse,
-    tally: Tally,
-    doors: &'a [OutcomeRow],
-}
-
-/// Prints the doors of a job on stdout and a summary on stderr.
-pub(crate) fn print_report(
-    job: &JobResponse,
-    rows: &[OutcomeRow],
-    wanted: JobGoal,
-    printer: &Printer,
-) -> anyhow::Result<()> {
-    match printer.format() {
-        Format::Json => printer.document(&JobReport {
-            job,
-            tally: Tally::of(rows),
-            doors: rows,
-        })?,
-        _ => printer.rows(rows)?,
-    }
-    printer.say(summary(job, rows, wanted));
-    Ok(())
-}
-
-/// Jobs that belong together and their doors, as `--watch` prints them.
-#[derive(Debug, Serialize)]
-struct JobsReport<'a> {
-    jobs: Vec<&'a JobResponse>,
-    tally: Tally,
-    doors: &'a [OutcomeRow],
-}
-
-/// Like [`print_report`], for jobs that belong together.
-fn print_reports(
-    ended: &[follow::FinishedJob],
-    wanted: JobGoal,
-    printer: &Printer,
-) -> anyhow::Result<()> {
-    let mut rows: Vec<OutcomeRow> = ended.iter().flat_map(|ended| ended.rows.clone()).collect();
-    rows.sort_by(|a, b| a.door.cmp(&b.door));
-    match printer.format() {
-        Format::Json => printer.document(&JobsReport {
-            jobs: ended.iter().map(|ended| &ended.job).collect(),
-            tally: Tally::of(&rows),
-            doors: &rows,
-        })?,
-        _ => printer.rows(&rows)?,
-    }
-    for follow::FinishedJob { job, rows } in ended {
-        printer.say(summary(job, rows, wanted));
-    }
-    printer.say(format!("all of them: {}", Tally::of(&rows).summary(wanted)));
-    Ok(())
-}
-
-/// `job X completed: 5 of 6 succeeded by the hub's count; 4 secured, 1 accepted, 1 failed`.
-pub(crate) fn summary(job: &JobResponse, rows: &[OutcomeRow], wanted: JobGoal) -> String {
-    let mut text = format!("job {} {}", job.job_id, job.status);
-    if let Some(reason) = job.failure_reason.as_ref().or(job.status_message.as_ref()) {
-        text += &format!(": {}", printable(reason));
-    }
-    if let Some(counts) = &job.device_job_statistics {
-        text += &format!(
-            "; the hub counts {} succeeded, {} failed of {}",
-            counts.succeeded_count, counts.failed_count, counts.device_count
-        );
-    }
-    if !rows.is_empty() {
-        text += &format!(
-            "; by the doors' answers: {}",
-            Tally::of(rows).summary(wanted)
-        );
-    }
-    text
 }
 
 async fn list(status: Option<&str>, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -166,7 +84,7 @@ async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
         Err(error) => return Err(explain_job(session, &id, error).await),
     };
     let wanted = JobGoal::of(&job, false);
-    let mut rows = follow::rows(&session.hub, &id, wanted).await?;
+    let mut rows = job_follow::rows(&session.hub, &id, wanted).await?;
     acknowledge::read_once(&job, &mut rows, session).await?;
     print_report(&job, &rows, wanted, &session.printer)?;
     if let Some(start) = job.start_time.filter(|_| !job.status.is_over()) {
@@ -200,11 +118,11 @@ async fn cancel(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
 /// Reports a cancellation that the hub accepted; Azure shows it a moment later.
 async fn cancelled(mut job: JobResponse, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = job.job_id.clone();
-    for _ in 0..follow::GRACE_POLLS {
+    for _ in 0..job_follow::GRACE_POLLS {
         if job.status.is_over() {
             break;
         }
-        tokio::time::sleep(follow::PollIntervals::REMOTE.tick).await;
+        tokio::time::sleep(job_follow::PollIntervals::REMOTE.tick).await;
         job = session.hub.job(&id).await?;
     }
     let (text, status) = match job.status {
@@ -248,29 +166,10 @@ async fn next_job(session: &Session) -> anyhow::Result<JobId> {
 }
 
 /// Parses a job id from the command line.
-pub(crate) fn id(text: &str) -> anyhow::Result<JobId> {
+fn id(text: &str) -> anyhow::Result<JobId> {
     Ok(text
         .parse()
         .map_err(|error| Failure::new(format!("JOB {text:?}: {error}")))?)
-}
-
-/// The error for a job that the hub does not have, with the closest id as a suggestion.
-pub(crate) async fn explain_job(
-    session: &Session,
-    id: &JobId,
-    error: ClientError,
-) -> anyhow::Error {
-    if error.code() != Some(ErrorCode::JobNotFound) {
-        return error.into();
-    }
-    let jobs = session.hub.jobs(None).await.unwrap_or_default();
-    let suggestion = suggest::closest(id.as_str(), jobs.iter().map(|job| job.job_id.as_str()));
-    let suggestion = suggestion.map_or(String::new(), |suggestion| {
-        format!("; did you mean `{suggestion}`?")
-    });
-    Failure::new(format!("the hub has no job `{id}`{suggestion}"))
-        .next("doorctl jobs list")
-        .into()
 }
 
 /// One line of `jobs list`.

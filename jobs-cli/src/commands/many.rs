@@ -1,18 +1,18 @@
 //! Selects doors and runs an operation for each of them. Shared by the verbs of devices and of
 //! doors.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use iothub_client::HubClient;
-use iothub_protocol::DeviceId;
 use iothub_protocol::twin::Twin;
+use iothub_protocol::{DeviceId, ErrorCode};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::jobs::create::refuse_unknown;
 use crate::cli::target::TargetArgs;
 use crate::failure::Failure;
-use crate::session::{Session, explain_door};
+use crate::session::{Session, explain_door, unknown_door};
 use crate::target::Target;
 
 /// Doors that are handled at the same time.
@@ -84,6 +84,27 @@ pub(super) async fn select_exact(
         return Ok(select(args, session).await?.1);
     }
     one_by_one(Target::required(args)?.names, session).await
+}
+
+/// Fails when a named door does not exist, and suggests a similar name. A door that the query does
+/// not return is looked up by name: Azure's queries lag behind.
+pub(super) async fn refuse_unknown(target: &Target, session: &Session) -> anyhow::Result<()> {
+    let twins: Vec<Twin> = session.hub.query("SELECT * FROM devices").await?;
+    let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
+    let listed: BTreeSet<&str> = known.iter().copied().collect();
+    for name in &target.names {
+        if listed.contains(name.as_str()) {
+            continue;
+        }
+        match session.hub.twin(name).await {
+            Ok(_) => {}
+            Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => {
+                return Err(unknown_door(name.as_str(), &known).into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// The error when no door matches.

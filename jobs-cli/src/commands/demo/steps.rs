@@ -19,10 +19,10 @@ use super::check::{Problem, check_outcome, check_report, check_statistics};
 use super::doors::{BUILDING, DemoDoor, DemoDoors, FLOORS, LOCKED_FLOOR, Scenario};
 use super::environment::{Environment, POLL_INTERVALS, WAIT_TIMEOUT};
 use super::table;
-use crate::commands::invoke;
-use crate::commands::jobs::create::numbered_ids;
-use crate::commands::jobs::follow::{self, FinishedJob};
-use crate::commands::jobs::summary;
+use crate::commands::job_draft::numbered_ids;
+use crate::commands::job_follow::{self, FinishedJob};
+use crate::commands::job_report::summary;
+use crate::commands::method_call;
 use crate::door::{ReportedStatus, reported_value};
 use crate::outcome::{JobGoal, OutcomeRow, Progress};
 use crate::target;
@@ -104,7 +104,7 @@ async fn assign_places(
     ));
     let mut changed = 0;
     for id in &jobs {
-        let FinishedJob { job, rows } = follow::follow(
+        let FinishedJob { job, rows } = job_follow::follow(
             &environment.client,
             id,
             JobGoal::Changed,
@@ -233,7 +233,7 @@ async fn lock(
             reason: None,
         },
     });
-    let call = invoke::door_call(&command, CONNECT_TIMEOUT, Some(RESPONSE_TIMEOUT))?;
+    let call = method_call::door_call(&command, CONNECT_TIMEOUT, Some(RESPONSE_TIMEOUT))?;
     schedule(
         environment,
         &id,
@@ -250,7 +250,7 @@ async fn lock(
         floor_condition()
     ));
     let wanted = JobGoal::of_command(&command, false);
-    let FinishedJob { job, rows } = follow::follow(
+    let FinishedJob { job, rows } = job_follow::follow(
         &environment.client,
         &id,
         wanted,

@@ -14,7 +14,7 @@ use super::agent_files::AgentFiles;
 use super::{keys, registry};
 use crate::cli::devices::file::AddArgs;
 use crate::commands::interrupt::Interrupt;
-use crate::commands::twin;
+use crate::commands::twin_patch;
 use crate::failure::{Failure, sentence};
 use crate::printer::{Cell, Row};
 use crate::session::Session;
@@ -39,7 +39,7 @@ pub(super) async fn run(args: &AddArgs, session: &Session) -> anyhow::Result<()>
                 .map(|value| (key.to_owned(), parse_place(value))),
         );
     }
-    let patch = twin::patch(&desired, &args.tags)?;
+    let patch = twin_patch::from_assignments(&desired, &args.tags)?;
     for name in &names {
         refuse_existing(&session.hub, name).await?;
     }

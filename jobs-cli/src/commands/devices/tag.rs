@@ -10,7 +10,7 @@ use crate::cli::target::TargetArgs;
 use crate::cli::twin::{tag_assignment, tag_key};
 use crate::commands::confirm::confirm;
 use crate::commands::progress::WorkProgress;
-use crate::commands::{many, twin};
+use crate::commands::{many, twin_patch};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -86,7 +86,7 @@ fn split(args: TagArgs) -> anyhow::Result<(Doors, Object)> {
                 .into(),
         );
     }
-    let patch = twin::patch(&[], &tags)?;
+    let patch = twin_patch::from_assignments(&[], &tags)?;
     let tags = patch.tags.values().cloned().unwrap_or_default();
     check_patch(SectionKind::Tags, &tags).map_err(|error| Failure::new(error.to_string()))?;
     Ok(((target, confirm), tags))

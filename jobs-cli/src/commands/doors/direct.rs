@@ -10,7 +10,7 @@ use iothub_protocol::{DeviceId, ErrorCode, JobId};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::commands::jobs::wait;
+use crate::commands::job_wait;
 use crate::commands::many::for_each_door;
 use crate::commands::reported;
 use crate::exit_status::ExitStatus;
@@ -54,7 +54,7 @@ pub(super) async fn call_directly(
     let mut in_time = true;
     if let Some(ends_at) = ends_at {
         in_time = tokio::select! {
-            reached = wait::wait_until_reached(&session.hub, &mut rows, goal.wanted, ends_at) => {
+            reached = job_wait::wait_until_reached(&session.hub, &mut rows, goal.wanted, ends_at) => {
                 reached?
             }
             _ = tokio::signal::ctrl_c() => return Ok(ExitStatus::Interrupted),

@@ -15,10 +15,9 @@ use super::direct::{Goal, call_directly};
 use crate::cli::doors::NowArgs;
 use crate::cli::jobs::ScheduleArgs;
 use crate::cli::target::TargetArgs;
-use crate::commands::invoke;
-use crate::commands::jobs::create::{self, JobDraft};
-use crate::commands::jobs::wait;
-use crate::commands::many::no_door_error;
+use crate::commands::job_draft::JobDraft;
+use crate::commands::many::{no_door_error, refuse_unknown};
+use crate::commands::{job_wait, method_call};
 use crate::exit_status::ExitStatus;
 use crate::outcome::JobGoal;
 use crate::session::Session;
@@ -44,7 +43,7 @@ impl SelectedDoors {
         let target = Target::required(args)?;
         let found = target.select(session).await?;
         if found.count < target.names.len() {
-            create::refuse_unknown(&target, session).await?;
+            refuse_unknown(&target, session).await?;
         }
         target.refuse_empty_places(found.count, session).await?;
         match (found.count, target.allows_none()) {
@@ -115,8 +114,8 @@ impl<'a> DoorCall<'a> {
             now,
             session,
         } = self;
-        let call = invoke::door_call(command, now.connect_timeout, now.response_timeout)?;
-        invoke::warn_without_end(command, &session.printer);
+        let call = method_call::door_call(command, now.connect_timeout, now.response_timeout)?;
+        method_call::warn_without_end(command, &session.printer);
         let goal = Goal {
             wanted: JobGoal::of_command(command, now.accept_unproven),
             deadline: now.deadline,
@@ -132,7 +131,7 @@ impl<'a> DoorCall<'a> {
                 Ok(jobs) => {
                     let ids: Vec<JobId> = jobs.into_iter().map(|job| job.job_id).collect();
                     session.printer.say(calling_text(&ids, selected.count()));
-                    return wait::watch_all(
+                    return job_wait::watch_all(
                         &ids,
                         goal.deadline,
                         Duration::ZERO,

@@ -1,15 +1,10 @@
 //! Creates jobs: selects the doors, the action and the time, and echoes them before and after.
 
-mod draft;
-
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use door_core::contract::duration::MAX;
 use door_core::contract::{Command, LockDoor, Relinquish, UnlockDoor};
-use iothub_protocol::ErrorCode;
 use iothub_protocol::job::JobAction;
-use iothub_protocol::twin::Twin;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -17,17 +12,14 @@ use crate::cli::confirm::ConfirmArgs;
 use crate::cli::doors::EndArgs;
 use crate::cli::jobs::{CallArgs, MethodArgs, WorkCommand};
 use crate::commands::confirm::{confirm, confirm_instant};
-use crate::commands::{acknowledge, invoke, twin as twin_command};
+use crate::commands::job_draft::JobDraft;
+use crate::commands::{acknowledge, method_call, twin_patch};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::outcome::JobGoal;
-use crate::session::{Session, unknown_door};
+use crate::session::Session;
 use crate::target::Target;
 use crate::time::{self, TimeArg, TimeArgError};
-
-pub(in crate::commands) use draft::JobDraft;
-#[cfg(all(unix, feature = "demo"))]
-pub(in crate::commands) use draft::numbered_ids;
 
 /// A job that is about to be created: doors, time, action, and whether to ask for confirmation.
 pub(super) struct PreparedJob {
@@ -80,7 +72,7 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
         WorkCommand::Twin(_) | WorkCommand::Tags(_) => None,
     };
     if let Some(calls) = calls {
-        invoke::checked_response_timeout(calls.connect_timeout, calls.response_timeout)?;
+        method_call::checked_response_timeout(calls.connect_timeout, calls.response_timeout)?;
     }
     let mut draft = JobDraft::new(what, Target::required(target)?, schedule, session).await?;
     let end = match end {
@@ -234,8 +226,8 @@ fn door_action(
     calls: &CallArgs,
     session: &Session,
 ) -> anyhow::Result<(JobAction, JobGoal)> {
-    invoke::warn_without_end(command, &session.printer);
-    let call = invoke::door_call(command, calls.connect_timeout, calls.response_timeout)?;
+    method_call::warn_without_end(command, &session.printer);
+    let call = method_call::door_call(command, calls.connect_timeout, calls.response_timeout)?;
     Ok((JobAction::Method(call), JobGoal::of_command(command, false)))
 }
 
@@ -250,45 +242,25 @@ fn method(
         let command = Command::Relinquish(Relinquish { slot: None, header });
         return door_action(&command, calls, session);
     }
-    let payload = args.payload.as_deref().map(invoke::payload).transpose()?;
-    let call = invoke::call(
+    let payload = args
+        .payload
+        .as_deref()
+        .map(method_call::payload)
+        .transpose()?;
+    let call = method_call::call(
         &args.method,
         payload,
         calls.connect_timeout,
         calls.response_timeout,
     )?;
-    invoke::warn_of_call(&call, &session.printer);
+    method_call::warn_of_call(&call, &session.printer);
     let goal = JobGoal::of_call(&call, false);
     Ok((JobAction::Method(call), goal))
 }
 
 fn twin(desired: &[(String, Value)], tags: &[(String, Value)]) -> anyhow::Result<JobAction> {
-    let mut patch = twin_command::patch(desired, tags)?;
+    let mut patch = twin_patch::from_assignments(desired, tags)?;
     // Twin jobs of IoT Hub accept no other etag.
     patch.etag = Some("*".to_owned());
     Ok(JobAction::UpdateTwin(patch))
-}
-
-/// Fails when a named door does not exist, and suggests a similar name. A door that the query does
-/// not return is looked up by name: Azure's queries lag behind.
-pub(in crate::commands) async fn refuse_unknown(
-    target: &Target,
-    session: &Session,
-) -> anyhow::Result<()> {
-    let twins: Vec<Twin> = session.hub.query("SELECT * FROM devices").await?;
-    let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
-    let listed: BTreeSet<&str> = known.iter().copied().collect();
-    for name in &target.names {
-        if listed.contains(name.as_str()) {
-            continue;
-        }
-        match session.hub.twin(name).await {
-            Ok(_) => {}
-            Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => {
-                return Err(unknown_door(name.as_str(), &known).into());
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

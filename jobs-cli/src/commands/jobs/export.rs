@@ -8,7 +8,7 @@ use iothub_protocol::job::DeviceJob;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::explain_job;
+use crate::commands::job_report::explain_job;
 use crate::commands::out_file;
 use crate::exit_status::ExitStatus;
 use crate::outcome::{JobGoal, OutcomeRow};

@@ -13,13 +13,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::create::JobDraft;
-use super::{explain_job, follow, id, wait};
+use super::id;
 use crate::cli::jobs::RetryArgs;
 use crate::cli::target::TargetArgs;
-use crate::commands::acknowledge;
 use crate::commands::confirm::confirm_instant;
-use crate::commands::invoke;
+use crate::commands::job_draft::JobDraft;
+use crate::commands::job_report::explain_job;
+use crate::commands::{acknowledge, job_follow, job_wait, method_call};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::outcome::{JobGoal, OutcomeRow, Progress};
@@ -43,7 +43,7 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         .into());
     }
     let wanted = JobGoal::of(&job, args.accept_unproven);
-    let mut rows = follow::rows(&session.hub, &id, wanted).await?;
+    let mut rows = job_follow::rows(&session.hub, &id, wanted).await?;
     if rows.is_empty() {
         return Err(Failure::new(format!(
             "job {id} is {} and called no door: there is nothing to retry",
@@ -77,7 +77,7 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
     let draft = JobDraft::new("retry", target, &args.schedule, session).await?;
     let action = repeated_action(&job, &draft, args, session)?;
     if let JobAction::Method(call) = &action {
-        invoke::warn_of_call(call, &session.printer);
+        method_call::warn_of_call(call, &session.printer);
     }
     draft.refuse_split_unless_door_hub(session).await?;
     let doors = draft.preview(session).await?;
@@ -99,7 +99,7 @@ async fn remaining_doors(
         .filter_map(|row| row.door.parse().ok())
         .collect();
     let mut known = BTreeSet::new();
-    for names in names.chunks(wait::NAMES_IN_QUERY) {
+    for names in names.chunks(job_wait::NAMES_IN_QUERY) {
         let condition = target::names_condition(names);
         let query = format!("SELECT * FROM devices WHERE {condition}");
         let twins: Vec<Twin> = session.hub.query(&query).await?;
@@ -112,7 +112,7 @@ async fn remaining_doors(
                     row.progress == Progress::Accepted && row.door == twin.device_id.as_str()
                 });
             if accepted {
-                wait::mark_reached(rows, twin, wanted);
+                job_wait::mark_reached(rows, twin, wanted);
             }
         }
     }

@@ -3,7 +3,7 @@
 use iothub_protocol::job::JobStatus;
 use iothub_protocol::{ErrorCode, JobId};
 
-use super::explain_job;
+use crate::commands::job_report::explain_job;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;

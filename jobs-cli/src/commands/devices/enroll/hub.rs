@@ -15,7 +15,7 @@ use super::script::Script;
 use super::ssh::Ssh;
 use super::steps::Steps;
 use crate::commands::devices::add;
-use crate::commands::twin;
+use crate::commands::twin_patch;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 
@@ -84,7 +84,11 @@ impl Enrolment<'_> {
             return Ok(twin);
         }
         let twin = hub
-            .twin_patch(&self.door, &twin::patch(&desired, &[])?, None)
+            .twin_patch(
+                &self.door,
+                &twin_patch::from_assignments(&desired, &[])?,
+                None,
+            )
             .await;
         let twin = twin.with_context(|| format!("cannot assign {}", self.door))?;
         steps.done("assigned", assigned);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::super::add;
 use super::{DoorRecord, FileMistake};
 use crate::cli::twin::scalar;
-use crate::commands::twin;
+use crate::commands::twin_patch;
 use crate::suggest;
 
 pub(in crate::commands::devices) use write::write;
@@ -221,7 +221,7 @@ fn record(
                 );
             }
         }
-        match twin::patch(values, &[]) {
+        match twin_patch::from_assignments(values, &[]) {
             Ok(patch) => patch.desired.values().cloned().unwrap_or_default(),
             Err(error) => {
                 wrong(name, error.to_string());

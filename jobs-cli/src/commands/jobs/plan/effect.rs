@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::cli::twin::desired_assignment as assignment;
-    use crate::commands::twin::patch;
+    use crate::commands::twin_patch::from_assignments;
 
     fn twin(connection: &str, door: &Value) -> Twin {
         serde_json::from_value(json!({
@@ -148,7 +148,7 @@ mod tests {
             texts.iter().map(|text| assignment(text).unwrap()).collect()
         };
         let change = |desired: &[&str], tags: &[&str]| {
-            let patch = patch(&texts(desired), &texts(tags)).unwrap();
+            let patch = from_assignments(&texts(desired), &texts(tags)).unwrap();
             effect(
                 &JobAction::UpdateTwin(patch),
                 &twin("Disconnected", &json!({})),

@@ -11,10 +11,10 @@ use iothub_protocol::{ErrorCode, JobId};
 use jiff::Timestamp;
 use rand::RngExt as _;
 
-use super::refuse_unknown;
+use super::job_wait;
+use super::many::refuse_unknown;
 use crate::cli::jobs::ScheduleArgs;
 use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
-use crate::commands::jobs::wait;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
 use crate::outcome::JobGoal;
@@ -29,7 +29,7 @@ const ID_ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstuvwxyz";
 const NOTHING_CHANGED: &str = "; nothing was changed";
 
 /// The doors, the time and the id of a job that is about to be created.
-pub(in crate::commands) struct JobDraft {
+pub(super) struct JobDraft {
     id: JobId,
     target: Target,
     at: TimeArg,
@@ -37,11 +37,11 @@ pub(in crate::commands) struct JobDraft {
     watch: bool,
     reason: Option<String>,
     /// How long doors may take to acknowledge desired properties.
-    pub(in crate::commands::jobs) acknowledged_within: Duration,
+    pub(super) acknowledged_within: Duration,
 }
 
 impl JobDraft {
-    pub(in crate::commands) async fn new(
+    pub(super) async fn new(
         what: &str,
         target: Target,
         schedule: &ScheduleArgs,
@@ -68,12 +68,12 @@ impl JobDraft {
         })
     }
 
-    pub(in crate::commands) fn id(&self) -> &JobId {
+    pub(super) fn id(&self) -> &JobId {
         &self.id
     }
 
     /// When the calls start.
-    pub(in crate::commands) fn start(&self) -> Timestamp {
+    pub(super) fn start(&self) -> Timestamp {
         self.at.when.timestamp()
     }
 
@@ -84,16 +84,13 @@ impl JobDraft {
 
     /// The end of an action of this length, when it is an instant. An action that starts at once
     /// has none: its length counts from when each door acts.
-    pub(in crate::commands::jobs) fn until(
-        &self,
-        length: Option<Duration>,
-    ) -> anyhow::Result<Option<Timestamp>> {
+    pub(super) fn until(&self, length: Option<Duration>) -> anyhow::Result<Option<Timestamp>> {
         let length = length.filter(|_| !self.starts_at_once());
         length.map(|length| self.start_plus(length)).transpose()
     }
 
     /// The time at `length` after the start.
-    pub(in crate::commands) fn start_plus(&self, length: Duration) -> anyhow::Result<Timestamp> {
+    pub(super) fn start_plus(&self, length: Duration) -> anyhow::Result<Timestamp> {
         Ok(self
             .start()
             .checked_add(length)?
@@ -102,7 +99,7 @@ impl JobDraft {
 
     /// Doors recognise a duplicate by the job's id, and refuse a call that arrives after the job's
     /// end.
-    pub(in crate::commands) fn header(&self) -> anyhow::Result<CommandHeader> {
+    pub(super) fn header(&self) -> anyhow::Result<CommandHeader> {
         let command_id: CommandId = self
             .id
             .as_str()
@@ -116,7 +113,7 @@ impl JobDraft {
     }
 
     /// Creates the job or jobs, reports them, and follows them with `--watch`.
-    pub(in crate::commands::jobs) async fn create(
+    pub(super) async fn create(
         self,
         action: JobAction,
         goal: JobGoal,
@@ -144,7 +141,7 @@ impl JobDraft {
         }
         let ids: Vec<JobId> = jobs.iter().map(|job| job.job_id.clone()).collect();
         if self.watch {
-            return wait::watch_all(&ids, None, self.acknowledged_within, goal, session).await;
+            return job_wait::watch_all(&ids, None, self.acknowledged_within, goal, session).await;
         }
         match (printer.format(), &jobs[..]) {
             (Format::Table, _) => {
@@ -166,7 +163,7 @@ impl JobDraft {
     }
 
     /// Submits the job or jobs to the hub.
-    pub(in crate::commands) async fn submit(
+    pub(super) async fn submit(
         &self,
         action: JobAction,
         session: &Session,
@@ -230,7 +227,7 @@ impl JobDraft {
     }
 
     /// Refuses a list of doors that needs several jobs on a hub that runs one job at a time.
-    pub(in crate::commands::jobs) async fn refuse_split_unless_door_hub(
+    pub(super) async fn refuse_split_unless_door_hub(
         &self,
         session: &Session,
     ) -> anyhow::Result<()> {
@@ -249,10 +246,7 @@ impl JobDraft {
     }
 
     /// How many doors match now; fails when a named door does not exist, or a place has no doors.
-    pub(in crate::commands::jobs) async fn preview(
-        &self,
-        session: &Session,
-    ) -> anyhow::Result<usize> {
+    pub(super) async fn preview(&self, session: &Session) -> anyhow::Result<usize> {
         let doors = self.target.select(session).await?.count;
         if doors < self.target.names.len() {
             refuse_unknown(&self.target, session).await?;
@@ -266,21 +260,21 @@ impl JobDraft {
         Ok(doors)
     }
 
-    pub(in crate::commands::jobs) fn target(&self) -> &Target {
+    pub(super) fn target(&self) -> &Target {
         &self.target
     }
 
-    pub(in crate::commands::jobs) fn at(&self) -> &TimeArg {
+    pub(super) fn at(&self) -> &TimeArg {
         &self.at
     }
 
-    pub(in crate::commands::jobs) fn max_execution(&self) -> Duration {
+    pub(super) fn max_execution(&self) -> Duration {
         self.max_execution
     }
 }
 
 /// The ids of `jobs` jobs that belong together: `<id>-1`, `<id>-2`; of a single job `<id>`.
-pub(in crate::commands) fn numbered_ids(id: &JobId, jobs: usize) -> anyhow::Result<Vec<JobId>> {
+pub(super) fn numbered_ids(id: &JobId, jobs: usize) -> anyhow::Result<Vec<JobId>> {
     if jobs == 1 {
         return Ok(vec![id.clone()]);
     }

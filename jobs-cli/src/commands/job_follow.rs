@@ -7,7 +7,7 @@ use iothub_protocol::job::{DeviceJobStatistics, JobResponse, JobStatus};
 use iothub_protocol::{ErrorCode, JobId};
 use jiff::Timestamp;
 
-use super::view::View;
+use super::job_view::View;
 use crate::failure::Failure;
 use crate::outcome::{JobGoal, OutcomeRow};
 use crate::printer::printable;

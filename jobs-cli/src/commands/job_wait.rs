@@ -8,11 +8,11 @@ use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, JobId};
 use tokio::time::Instant;
 
-use super::follow::{self, FinishedJob, GRACE_POLLS, PollIntervals};
-use super::view::View;
-use super::{explain_job, print_report, print_reports};
+use super::job_follow::{self, FinishedJob, GRACE_POLLS, PollIntervals};
+use super::job_report::{explain_job, print_report, print_reports};
+use super::job_view::View;
+use super::{acknowledge, reported};
 use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
-use crate::commands::{acknowledge, reported};
 use crate::door::ReportedStatus;
 use crate::exit_status::ExitStatus;
 use crate::outcome::{self, JobGoal, OutcomeRow, Progress};
@@ -41,7 +41,7 @@ pub(super) async fn watch(
 /// Like [`watch`], for jobs that belong together and whose wanted state is known; reports all their
 /// doors together. Without a deadline, doors whose twins were changed have `within` to acknowledge
 /// the change.
-pub(in crate::commands) async fn watch_all(
+pub(super) async fn watch_all(
     ids: &[JobId],
     deadline: Option<Duration>,
     within: Duration,
@@ -53,7 +53,8 @@ pub(in crate::commands) async fn watch_all(
     let mut finished: Vec<FinishedJob> = Vec::new();
     for id in ids {
         let mut view = View::new(printer, &session.zone);
-        let followed = follow::follow(&session.hub, id, wanted, PollIntervals::REMOTE, &mut view);
+        let followed =
+            job_follow::follow(&session.hub, id, wanted, PollIntervals::REMOTE, &mut view);
         finished.push(tokio::select! {
             finished = followed => finished?,
             () = sleep_until_deadline(ends_at) => {
@@ -171,7 +172,7 @@ async fn wanted(id: &JobId, accept_unproven: bool, session: &Session) -> anyhow:
 
 /// Polls the reported state of the doors that accepted, until all have reached the wanted state
 /// (`true`) or `ends_at` has passed (`false`).
-pub(in crate::commands) async fn wait_until_reached(
+pub(super) async fn wait_until_reached(
     hub: &HubClient,
     rows: &mut [OutcomeRow],
     wanted: JobGoal,
@@ -200,7 +201,7 @@ pub(in crate::commands) async fn wait_until_reached(
 }
 
 /// Reads the twins of the named doors.
-pub(in crate::commands) async fn twins_of(
+pub(super) async fn twins_of(
     hub: &HubClient,
     names: &[DeviceId],
 ) -> Result<Vec<Twin>, ClientError> {
