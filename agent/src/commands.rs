@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod de_energise;
 pub(crate) mod documents;
+pub(crate) mod install;
 pub(crate) mod reboot_requested;
 pub(crate) mod restart;
 pub(crate) mod run;

@@ -19,6 +19,7 @@ Examples (F is the agent's configuration file):
   door-agent selftest --config F      test the wiring, wire by wire, with you at the door
   door-agent de-energise --config F   take power off the strike, with no agent running
   door-agent restart NAME             restart its service, if that does not move the lock
+  door-agent install NAME ...         make this machine a door, as root
 
 Environment variables override the file: DOOR_AGENT__HUB__MQTT_PORT=8884 sets mqtt_port
 of [hub]. SIGHUP reloads the settings.";
@@ -41,6 +42,24 @@ agent runs it holds the pins and the error names it: stop the agent instead.
 
 Examples:
   door-agent de-energise --config /etc/door-agent/lobby-east.toml";
+
+const INSTALL_EXAMPLES: &str = "\
+For a door that its hub has registered, on the machine with the package door-agent. It
+checks the settings as `door-agent check` does and stops at what is WRONG, puts them into
+/etc/door-agent, starts door-agent@NAME at each boot from now on, and waits a minute until
+it is connected. --config names the settings; without it those of an earlier installation
+stay. They must have connection_string_file = \"NAME.connection-string\" in [hub], and
+with --ca, ca_file = \"NAME.ca.pem\".
+
+It may be repeated: what is there already stays, replaced settings are kept as
+NAME.toml.bak, and a running door is restarted only for changes and by the rule of
+`door-agent restart`; the exit status is 3 when it keeps running without them.
+`doorctl devices enroll` registers a door and does all this over ssh.
+
+Examples (on a laptop, then on the Pi):
+  doorctl devices connection-string lobby-east --out lobby-east.connection-string
+  sudo door-agent install lobby-east --connection-string lobby-east.connection-string \
+      --ca ca.pem --config lobby-east.toml";
 
 const RESTART_EXAMPLES: &str = "\
 An agent that ends takes all power off its strike, and the next one needs a moment until
@@ -109,6 +128,9 @@ enum Command {
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// Make this machine a door: settings, key and service, as root
+    #[command(after_help = INSTALL_EXAMPLES)]
+    Install(commands::install::Options),
     /// Act on the simulated door of a running agent, and show its state
     #[command(after_help = commands::sim::help())]
     Sim {
@@ -169,6 +191,7 @@ fn execute(Cli { config, command }: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Restart { force, name }) => {
             commands::restart::restart(config.as_deref(), &name, force)
         }
+        Some(Command::Install(options)) => commands::install::install(&options, config.as_deref()),
         Some(Command::Sim { action, time }) => commands::sim::simulate(door()?, action, time),
         // These act on the machine, not on a door: no configuration.
         Some(Command::RebootRequested { file }) => commands::reboot_requested::judge(&file),

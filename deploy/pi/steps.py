@@ -195,14 +195,14 @@ class Run:
         if self.process() != old:
             raise Failed("a second enrolment restarted the door")
         took = time.monotonic() - began
-        self.by_script()
+        self.by_hand()
         return (
             f"doorctl {' '.join(command[:6])} ...: {package.name} installed, {DOOR} reports, in"
-            f" {took:.0f} s with a second time that changes nothing; deploy/enroll.sh finds it too"
+            f" {took:.0f} s with a second time that changes nothing; so does door-agent install"
         )
 
-    def by_script(self):
-        """The same with only ssh and tar, and a connection string from an operator."""
+    def by_hand(self):
+        """The same at the Pi itself, with a connection string from an operator."""
         self.site.doorctl(
             ["devices", "connection-string", DOOR, "--out", "by-hand.connection-string"]
         )
@@ -210,28 +210,16 @@ class Run:
         file.write_text(
             file.read_text().replace("HostName=localhost;", f"HostName={HOST_SEEN_FROM_PI};")
         )
-        options = [word for option in self.pi.ssh_options() for word in ("-o", option)]
-        script = Path(__file__).parent.parent / "enroll.sh"
-        run = subprocess.run(
-            [
-                script,
-                "-p",
-                str(self.pi.ssh_port),
-                *options,
-                "pi@127.0.0.1",
-                DOOR,
-                "--connection-string",
-                file,
-                "--ca",
-                self.site.data / "ca.pem",
-            ],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=200,
+        self.pi.ssh("install -d -m 700 -o pi /tmp/by-hand")
+        self.pi.send(file, "/tmp/by-hand/connection-string")
+        self.pi.send(self.site.data / "ca.pem", "/tmp/by-hand/ca.pem")
+        printed = self.pi.ssh(
+            f"door-agent install {DOOR} --connection-string /tmp/by-hand/connection-string"
+            " --ca /tmp/by-hand/ca.pem && rm -r /tmp/by-hand",
+            within=200,
         )
-        if run.returncode or "hub connected" not in run.stdout:
-            raise Failed(f"deploy/enroll.sh: status {run.returncode}: {run.stdout}{run.stderr}")
+        if "is running and not restarted" not in printed or "hub connected" not in printed:
+            raise Failed(f"door-agent install: {printed}")
 
     def boot(self):
         self.pi.power_off()

@@ -17,13 +17,7 @@ const CONFIGURATIONS: &str = "/etc/door-agent";
 /// Restarts `door-agent@NAME` if that does not move its lock, or if `force` is set; otherwise the
 /// exit status is [`NOT_RESTARTED`].
 pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow::Result<ExitCode> {
-    let is_instance = |c: char| c.is_ascii_alphanumeric() || "-_.:\\".contains(c);
-    if name.is_empty() || name.starts_with('-') || !name.chars().all(is_instance) {
-        bail!(
-            "invalid NAME {name:?}: expected the name of a door on this machine, as in \
-             door-agent@lobby-east; `systemctl list-units 'door-agent@*'` lists them"
-        );
-    }
+    let name = parse_name(name)?;
     let config = config.map_or_else(
         || PathBuf::from(format!("{CONFIGURATIONS}/{name}.toml")),
         Path::to_path_buf,
@@ -52,6 +46,18 @@ pub(crate) fn restart(config: Option<&Path>, name: &str, force: bool) -> anyhow:
     }
     super::print_done(format_args!("{name}: restarted{stays}"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Checks the name of a door of this machine.
+pub(super) fn parse_name(name: &str) -> anyhow::Result<&str> {
+    let is_instance = |c: char| c.is_ascii_alphanumeric() || "-_.:\\".contains(c);
+    if name.is_empty() || name.starts_with('-') || !name.chars().all(is_instance) {
+        bail!(
+            "invalid NAME {name:?}: expected the name of a door on this machine, as in \
+             door-agent@lobby-east; `systemctl list-units 'door-agent@*'` lists them"
+        );
+    }
+    Ok(name)
 }
 
 /// Returns the state that the lock keeps through a restart, or an error if it would move.

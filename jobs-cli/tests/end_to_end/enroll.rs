@@ -1,7 +1,7 @@
 //! `devices enroll` against a real hub and the real agent; ssh is replaced by enroll/pi.sh, which
 //! runs commands on this machine.
 
-mod scripts;
+mod by_hand;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::support::Lab;
 
 /// Names under which the stand-in is called.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 10] = [
     "uname",
     "dpkg",
     "dpkg-deb",
@@ -26,7 +26,6 @@ const PROGRAMS: [&str; 11] = [
     "systemctl",
     "journalctl",
     "door-agent",
-    "sync",
 ];
 
 /// A folder as the root of a Pi.
@@ -189,7 +188,6 @@ fn enroll_sets_up_a_pi_as_a_door_that_reports() {
             "lobby is registered now",
             "building 43, floor 3",
             "door-agent 0.1.0-1 is installed from ./door-agent_0.1.0-1_arm64.deb",
-            "door-agent check found no problem",
             "lobby.toml is new, lobby.connection-string is new, lobby.ca.pem is new",
             "door-agent@lobby is started",
             "lobby is connected and has reported",
@@ -410,8 +408,9 @@ fn a_failed_restart_is_reported() {
     site.write("lobby.toml", &site.settings("released"));
     site.pi.fault("no-start");
     site.enroll(&["--force"]).expect(1).says(&[
-        "door-agent@lobby on pi@door.example did not start after the restart: ",
-        "next: ssh pi@door.example journalctl -u door-agent@lobby",
+        "setting up the door on pi@door.example: ",
+        "`systemctl restart door-agent@lobby.service` failed",
+        "see `journalctl -u door-agent@lobby.service`",
     ]);
     site.pi.mended("no-start");
     site.enroll(&[])
@@ -424,7 +423,7 @@ fn a_door_that_does_not_start_or_report_is_reported_with_its_log() {
     let site = Site::new();
     site.pi.fault("no-start");
     site.enroll(&[]).expect(1).says(&[
-        "starting the door on pi@door.example",
+        "setting up the door on pi@door.example",
         "Job for door-agent@lobby.service failed.",
         "then repeat this command",
     ]);

@@ -77,11 +77,7 @@ systemctl)
     ;;
 journalctl) tail -n 5 "$PI/journal" 2>/dev/null ;;
 door-agent)
-    # A restart is of a door in /etc/door-agent, which is elsewhere here.
-    if [ "$1" = restart ]; then
-        for door; do :; done
-        set -- --config "$PI/etc/door-agent/$door.toml" "$@"
-    fi
+    [ "$1" != install ] || { shift; set -- install --root "$PI" "$@"; }
     exec "$PI/usr/bin/door-agent" "$@"
     ;;
 esac

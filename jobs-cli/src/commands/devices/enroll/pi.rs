@@ -1,5 +1,7 @@
 //! Steps of the enrolment on the Pi.
 
+use anyhow::Context as _;
+
 use super::Enrolment;
 use super::package::{self, Package};
 use super::script::Script;
@@ -9,6 +11,9 @@ use super::steps::Steps;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use iothub_protocol::identity::DeviceIdentity;
+
+/// Exit status of `door-agent install` when a running door keeps its old program or settings.
+const NOT_RESTARTED: i32 = 3;
 
 /// What was found on the Pi.
 #[derive(Debug)]
@@ -161,75 +166,71 @@ impl Enrolment<'_> {
         Ok(())
     }
 
-    /// Uploads the files, has them checked, and then puts them in place, so that invalid files
-    /// never replace valid ones. The upload contains the key and is removed when a step fails.
-    pub(super) async fn configure(
+    /// Sends the files and lets `door-agent install` check them, put them into place and start the
+    /// door. Returns whether the door was started or restarted.
+    pub(super) async fn set_up(
         &self,
         ssh: &Ssh,
         settings: &str,
         identity: &DeviceIdentity,
+        pi: &Pi,
         steps: &mut Steps<'_>,
-    ) -> anyhow::Result<()> {
-        let placed = self.check_and_place(ssh, settings, identity, steps).await;
-        if placed.is_err() {
-            // Report the original error, not a failed clean-up.
-            drop(ssh.run(&Script::unstage(self.name()), None).await);
-        }
-        placed
-    }
-
-    async fn check_and_place(
-        &self,
-        ssh: &Ssh,
-        settings: &str,
-        identity: &DeviceIdentity,
-        steps: &mut Steps<'_>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         let name = self.name();
         let connection = self.connection_string(identity)?;
-        let mut files = vec![
-            ("connection-string", connection.as_str()),
-            ("toml", settings),
-        ];
+        let mut files = vec![("toml", settings), ("connection-string", &connection)];
         files.extend(self.session.ca.as_deref().map(|ca| ("ca.pem", ca)));
-        for (suffix, text) in files {
-            ssh.run_checked(&Script::stage(name, suffix), Some(text.as_bytes()))
-                .await?;
+        let archive = archive(&files).context("cannot pack the files for the Pi")?;
+        let script = Script::set_up(name, self.args.force);
+        let result = ssh.run(&script, Some(&archive)).await?;
+        if !result.succeeded() {
+            return Err(self.set_up_failed(ssh, &script, pi, &result).into());
         }
-        let checked = ssh.run(&Script::check(name), None).await?;
-        if !checked.succeeded {
-            return Err(self.check_failed(ssh, &checked).into());
-        }
-        steps.done("checked", "door-agent check found no problem on the Pi");
-        for line in checked
+        let placed: Vec<&str> = result.reports("settings").collect();
+        steps.done(
+            "settings",
+            format!("in /etc/door-agent {}", placed.join(", ")),
+        );
+        for line in result
             .stdout
             .lines()
             .filter(|line| line.starts_with("note "))
         {
             self.session.printer.say(format!("          {line}"));
         }
-        let placed = ssh.run_checked(&Script::place(name), None).await?;
-        let what = [
-            ("config", "toml"),
-            ("key", "connection-string"),
-            ("ca", "ca.pem"),
-        ]
-        .map(|(key, suffix)| {
-            placed.value(key).map(|what| match (what, suffix) {
-                ("same", _) => format!("{name}.{suffix} is unchanged"),
-                ("changed", "toml") => {
-                    format!("{name}.toml is replaced (backup: {name}.toml.bak)")
-                }
-                ("changed", _) => format!("{name}.{suffix} is replaced"),
-                _ => format!("{name}.{suffix} is new"),
-            })
-        });
-        let what: Vec<String> = what.into_iter().flatten().collect();
-        steps.done(
-            "settings",
-            format!("in /etc/door-agent {}", what.join(", ")),
-        );
-        Ok(())
+        let service = result.reports("service").last().unwrap_or_default();
+        steps.done("service", service);
+        Ok(!service.ends_with("is running and not restarted"))
+    }
+
+    fn set_up_failed(&self, ssh: &Ssh, script: &Script, pi: &Pi, result: &ScriptOutput) -> Failure {
+        let (name, host, output) = (self.name(), ssh.host(), result.last_lines());
+        if result.stdout.lines().any(|line| line.starts_with("WRONG")) {
+            return self.check_failed(ssh, result);
+        }
+        if result.status == Some(NOT_RESTARTED) {
+            return Failure::new(format!(
+                "door-agent@{name} on {host} keeps running with its old program or settings: \
+                 {output}"
+            ))
+            .next(format!(
+                "when its lock may move, run there: door-agent restart --force {name}; or repeat \
+                 this command with --force"
+            ))
+            .status(ExitStatus::Refused);
+        }
+        if result.stderr.contains("unrecognized subcommand") {
+            let version = pi.installed.as_deref().unwrap_or_default();
+            return Failure::new(format!(
+                "door-agent {version} on {host} is older than this doorctl and cannot install \
+                 doors"
+            ))
+            .next("install the current package: --package FILE");
+        }
+        ssh.failure(script.step, &output).next(format!(
+            "check on the Pi: {}; then repeat this command",
+            ssh.by_hand()
+        ))
     }
 
     fn check_failed(&self, ssh: &Ssh, checked: &ScriptOutput) -> Failure {
@@ -238,10 +239,7 @@ impl Enrolment<'_> {
             .lines()
             .filter(|line| line.starts_with("WRONG"))
             .collect();
-        let output = match wrong.is_empty() {
-            true => checked.last_lines(),
-            false => tail(&wrong.join("\n")),
-        };
+        let output = tail(&wrong.join("\n"));
         let next = match output.contains("WRONG  hub") && self.args.hub_host.is_none() {
             true => "check that the Pi can reach the hub under this name and port; else pass \
                      --hub-host HOST, --mqtt-port PORT"
@@ -260,56 +258,16 @@ impl Enrolment<'_> {
         ))
         .next(next)
     }
+}
 
-    /// Returns whether the door was started or restarted.
-    pub(super) async fn start(&self, ssh: &Ssh, steps: &mut Steps<'_>) -> anyhow::Result<bool> {
-        let name = self.name();
-        let started = ssh.run_checked(&Script::start(name), None).await?;
-        match started.value("state") {
-            Some("running") => {
-                steps.done(
-                    "service",
-                    format!("door-agent@{name} is running and not restarted"),
-                );
-                return Ok(false);
-            }
-            Some("stale") => {}
-            _ => {
-                steps.done("service", format!("door-agent@{name} is started"));
-                return Ok(true);
-            }
-        }
-        let restarted = ssh
-            .run(&Script::restart(name, self.args.force), None)
-            .await?;
-        if !restarted.succeeded {
-            let (host, output) = (ssh.host(), restarted.last_lines());
-            let log = format!("ssh {host} journalctl -u door-agent@{name}");
-            return Err(match restarted.value("door") {
-                Some("alone") => Failure::new(format!(
-                    "door-agent@{name} on {host} keeps running with its old program or settings: \
-                     {output}"
-                ))
-                .next(format!(
-                    "when its lock may move, run there: door-agent restart --force {name}; or \
-                     repeat this command with --force"
-                ))
-                .status(ExitStatus::Refused),
-                Some("down") => Failure::new(format!(
-                    "door-agent@{name} on {host} did not start after the restart: {output}"
-                ))
-                .next(log),
-                _ => Failure::new(format!(
-                    "door-agent@{name} on {host} could not be restarted: {output}"
-                ))
-                .next(log),
-            }
-            .into());
-        }
-        steps.done(
-            "service",
-            format!("door-agent@{name} is restarted with the changes"),
-        );
-        Ok(true)
+/// A tar archive of texts that only root may read.
+fn archive(files: &[(&str, &str)]) -> std::io::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o600);
+        archive.append_data(&mut header, name, text.as_bytes())?;
     }
+    archive.into_inner()
 }

@@ -85,38 +85,19 @@ fn plan(enrolment: &Enrolment<'_>) -> Vec<PlannedStep> {
         Some(path) => format!("{} with [hub] adapted", path.display()),
         None => "its settings with [hub] adapted".to_owned(),
     };
-    let key = format!("the connection string of {name} for {}", enrolment.hub_host);
-    let mut files = vec![("connection-string", key), ("toml", settings)];
-    if enrolment.access.has_ca {
-        files.push(("ca.pem", "the CA of the context".to_owned()));
-    }
-    for (suffix, what) in files {
-        let step = format!("send {what}");
-        plan.push(remote(
-            &Script::stage(name, suffix),
-            &step,
-            Some("(standard input)".to_owned()),
-        ));
-    }
+    let ca = if enrolment.access.has_ca {
+        ", the CA of the context"
+    } else {
+        ""
+    };
     plan.push(remote(
-        &Script::check(name),
-        "check the settings, and stop here when they are invalid",
-        None,
-    ));
-    plan.push(remote(
-        &Script::place(name),
-        "put the changed files in place",
-        None,
-    ));
-    plan.push(remote(
-        &Script::start(name),
-        "start the door, unless it is running",
-        None,
-    ));
-    plan.push(remote(
-        &Script::restart(name, args.force),
-        "restart it, only when it runs with replaced files or a replaced program",
-        None,
+        &Script::set_up(name, args.force),
+        &format!(
+            "send {settings}, the connection string of {name} for {}{ca}; check them, put what \
+             changed into place, start the door, or restart it if that does not move its lock",
+            enrolment.hub_host
+        ),
+        Some("(standard input)".to_owned()),
     ));
     plan.push(PlannedStep {
         step: format!(

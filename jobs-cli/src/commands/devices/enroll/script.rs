@@ -38,84 +38,18 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o DPk
 echo "version=$(dpkg-query -W -f '${Version}' door-agent)"
 "#;
 
-/// Stores standard input next to the active settings, for root only.
-const STAGE: &str = r#"
+/// Sets up the door with the files of a tar archive on standard input. Its arguments are those of
+/// `door-agent install`.
+const SET_UP: &str = r#"
 set -e
 umask 077
-folder=/etc/door-agent/.enroll-$1
-mkdir -p "$folder"
-cat >"$folder/$2"
-"#;
-
-/// Checks the staged settings together with the drop-ins that will apply to them.
-const CHECK: &str = r#"
-set -e
-folder=/etc/door-agent/.enroll-$1
-rm -rf "$folder/$1.toml.d"
-[ ! -d "/etc/door-agent/$1.toml.d" ] || cp -R "/etc/door-agent/$1.toml.d" "$folder/"
-door-agent check --config "$folder/$1.toml"
-"#;
-
-/// Moves the staged files into place; prints for each whether it is new, changed or the same. When
-/// files of a running door changed, stores systemd's invocation id of this run as a mark.
-const PLACE: &str = r#"
-set -e
-from=/etc/door-agent/.enroll-$1 to=/etc/door-agent changed=
-place() {
-    [ -e "$from/$1" ] || return 0
-    if [ ! -e "$to/$1" ]; then what=new
-    elif cmp -s "$from/$1" "$to/$1"; then what=same
-    else what=changed
-    fi
-    chmod "$2" "$from/$1"
-    if [ "$what" = same ]; then chmod "$2" "$to/$1"
-    else
-        changed=yes
-        [ "$what$3" != changedkeep ] || cp -p "$to/$1" "$to/$1.bak"
-        mv -f "$from/$1" "$to/$1"
-    fi
-    echo "$4=$what"
-}
-place "$1.connection-string" 600 no key
-place "$1.ca.pem" 644 no ca
-place "$1.toml" 644 keep config
-rm -rf "$from"
-sync
-if [ -n "$changed" ] && systemctl is-active --quiet "door-agent@$1"; then
-    systemctl show -P InvocationID "door-agent@$1" >"/run/doorctl-enroll-$1"
-fi
-"#;
-
-/// Starts the door unless it runs; prints whether it runs with replaced files or a replaced
-/// program.
-const START: &str = r#"
-set -e
-unit=door-agent@$1 mark=/run/doorctl-enroll-$1
-systemctl enable --quiet "$unit" door-agent-reboot.path
-systemctl start door-agent-reboot.path
-if systemctl is-active --quiet "$unit"; then
-    state=running
-    case $(readlink "/proc/$(systemctl show -P MainPID "$unit")/exe") in *"(deleted)") state=stale ;; esac
-    if [ -e "$mark" ] && [ "$(cat "$mark")" = "$(systemctl show -P InvocationID "$unit")" ]; then state=stale; fi
-    echo "state=$state"
-else
-    systemctl reset-failed "$unit" 2>/dev/null || true
-    systemctl restart "$unit" || { journalctl -u "$unit" -n 8 -o cat --no-pager >&2; exit 1; }
-    echo state=started
-fi
-"#;
-
-/// Restarts the door when its lock may move; prints whether it was left alone, or is down.
-const RESTART: &str = r#"
-status=0
-door-agent restart "$@" || status=$?
-for unit do :; done
-case $status in
-    0) ;;
-    3) echo door=alone ;;
-    *) systemctl is-active --quiet "door-agent@$unit" || echo door=down ;;
-esac
-exit "$status"
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
+tar -xf - -C "$folder"
+[ ! -e "$folder/ca.pem" ] || set -- "$@" --ca "$folder/ca.pem"
+door-agent install "$@" --no-wait --connection-string "$folder/connection-string" \
+    --config "$folder/toml" </dev/null
 "#;
 
 /// Prints the door's status and the end of its log.
@@ -123,9 +57,6 @@ const STATUS: &str = r#"
 door-agent status --config "/etc/door-agent/$1.toml" 2>&1 || true
 journalctl -u "door-agent@$1" -n 5 -o cat --no-pager 2>/dev/null || true
 "#;
-
-/// Removes the staged files.
-const UNSTAGE: &str = r#"rm -rf "/etc/door-agent/.enroll-$1""#;
 
 impl Script {
     fn new(step: &'static str, root: bool, text: &'static str, arguments: &[&str]) -> Self {
@@ -152,38 +83,13 @@ impl Script {
         Self::new("installing the package", true, INSTALL, &[])
     }
 
-    pub(super) fn stage(door: &str, suffix: &str) -> Self {
-        Self::new(
-            "sending the settings",
-            true,
-            STAGE,
-            &[door, &format!("{door}.{suffix}")],
-        )
-    }
-
-    pub(super) fn check(door: &str) -> Self {
-        Self::new("checking the settings", true, CHECK, &[door])
-    }
-
-    pub(super) fn place(door: &str) -> Self {
-        Self::new("putting the settings in place", true, PLACE, &[door])
-    }
-
-    pub(super) fn start(door: &str) -> Self {
-        Self::new("starting the door", true, START, &[door])
-    }
-
-    pub(super) fn restart(door: &str, force: bool) -> Self {
+    pub(super) fn set_up(door: &str, force: bool) -> Self {
         let arguments: &[&str] = if force { &["--force", door] } else { &[door] };
-        Self::new("restarting the door", true, RESTART, arguments)
+        Self::new("setting up the door", true, SET_UP, arguments)
     }
 
     pub(super) fn status(door: &str) -> Self {
         Self::new("reading the status", true, STATUS, &[door])
-    }
-
-    pub(super) fn unstage(door: &str) -> Self {
-        Self::new("cleaning up", true, UNSTAGE, &[door])
     }
 
     /// The text of the script.

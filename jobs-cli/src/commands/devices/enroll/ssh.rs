@@ -35,8 +35,8 @@ pub(super) struct Ssh {
 /// The result of a script.
 #[derive(Debug)]
 pub(super) struct ScriptOutput {
-    /// Whether its exit status was 0.
-    pub(super) succeeded: bool,
+    /// Its exit status; `None` if a signal ended it.
+    pub(super) status: Option<i32>,
     pub(super) stdout: String,
     pub(super) stderr: String,
 }
@@ -125,7 +125,7 @@ impl Ssh {
         })??;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         let result = ScriptOutput {
-            succeeded: output.status.success(),
+            status: output.status.code(),
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
         };
@@ -151,7 +151,7 @@ impl Ssh {
         input: Option<&[u8]>,
     ) -> anyhow::Result<ScriptOutput> {
         let result = self.run(script, input).await?;
-        match result.succeeded {
+        match result.succeeded() {
             true => Ok(result),
             false => Err(self
                 .failure(script.step, &result.last_lines())
@@ -223,6 +223,17 @@ async fn finish(command: &mut Command, input: Option<&[u8]>) -> anyhow::Result<O
 }
 
 impl ScriptOutput {
+    pub(super) fn succeeded(&self) -> bool {
+        self.status == Some(0)
+    }
+
+    /// The texts of lines `key: text` that the script printed.
+    pub(super) fn reports(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.stdout
+            .lines()
+            .filter_map(move |line| line.strip_prefix(key)?.strip_prefix(": "))
+    }
+
     /// The value of a line `key=value` that the script printed.
     pub(super) fn value(&self, key: &str) -> Option<&str> {
         let values = self.stdout.lines().filter_map(|line| line.split_once('='));

@@ -1,0 +1,182 @@
+//! Installs a door with `door-agent install` on the Pi, without doorctl there.
+
+use std::process::{Command, Stdio};
+
+use super::{PACKAGE, Site, exists};
+use doorfleet_testing::CommandOutput;
+
+impl Site {
+    /// A site with the package on the Pi and the files that the installation needs.
+    fn with_files() -> Self {
+        let site = Self::new();
+        let operator = &site.lab.operator;
+        operator.run("devices add lobby --floor 3").expect(0);
+        operator
+            .run("devices connection-string lobby --out lobby.connection-string")
+            .expect(0);
+        site.write("lobby.toml", &site.settings_by_hand(""));
+        site.on_pi("apt-get", &[PACKAGE]).expect(0);
+        site
+    }
+
+    fn settings_by_hand(&self, extra: &str) -> String {
+        let port = self.lab.mqtt_port();
+        format!(
+            "[hub]\nconnection_string_file = \"lobby.connection-string\"\nca_file = \
+             \"lobby.ca.pem\"\nmqtt_port = {port}\n{extra}{}",
+            self.settings("locked")
+        )
+    }
+
+    fn on_pi(&self, program: &str, arguments: &[&str]) -> CommandOutput {
+        let mut path = self.pi.at("bin").into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap());
+        let mut command = Command::new("env");
+        command
+            .arg(format!("PATH={}", path.to_string_lossy()))
+            .arg(program)
+            .args(arguments)
+            .current_dir(self.lab.operator.folder())
+            .stdin(Stdio::null());
+        self.run(&mut command)
+    }
+
+    fn install(&self, flags: &[&str]) -> CommandOutput {
+        let usual = [
+            "install",
+            "lobby",
+            "--connection-string",
+            "lobby.connection-string",
+        ];
+        self.on_pi("door-agent", &[&usual, flags].concat())
+    }
+}
+
+const CA: [&str; 2] = ["--ca", "hub/ca.pem"];
+
+#[test]
+fn install_sets_up_a_door_and_is_repeatable() {
+    let site = Site::with_files();
+    let all = [&CA[..], &["--config", "lobby.toml"]].concat();
+    let output = site.install(&all).expect(0);
+    for part in [
+        "fine   configuration",
+        "settings: lobby.toml is new",
+        "settings: lobby.connection-string is new",
+        "settings: lobby.ca.pem is new",
+        "service: door-agent@lobby is started",
+        "hub connected",
+    ] {
+        assert!(
+            output.stdout.contains(part),
+            "{part:?} is missing: {output:?}"
+        );
+    }
+    assert_eq!(
+        site.pi.mode("etc/door-agent/lobby.connection-string"),
+        0o600
+    );
+    assert_eq!(site.pi.mode("etc/door-agent/lobby.toml"), 0o644);
+    let secret = site.pi.text("etc/door-agent/lobby.connection-string");
+    let key = secret.trim().split("SharedAccessKey=").nth(1).unwrap();
+    assert!(!site.pi.text("log").contains(key), "the key is an argument");
+
+    let process = site.pi.process("lobby");
+    let again = site.install(&all).expect(0);
+    for part in [
+        "settings: lobby.toml is unchanged",
+        "settings: lobby.connection-string is unchanged",
+        "service: door-agent@lobby is running and not restarted",
+    ] {
+        assert!(
+            again.stdout.contains(part),
+            "{part:?} is missing: {again:?}"
+        );
+    }
+    // Without --config and --ca those on the Pi are kept. With other settings the door is restarted
+    // only if that moves nothing.
+    site.install(&[]).expect(0);
+    assert_eq!(site.pi.process("lobby"), process);
+    let settings = site.pi.text("etc/door-agent/lobby.toml");
+    site.write(
+        "lobby.toml",
+        &settings.replace("\"locked\"", "\"released\""),
+    );
+    site.install(&["--config", "lobby.toml"])
+        .expect(3)
+        .says(&["lobby is not restarted"]);
+    assert_eq!(site.pi.process("lobby"), process);
+    site.install(&["--force"]).expect(0);
+    assert_ne!(site.pi.process("lobby"), process);
+    assert_eq!(site.pi.text("etc/door-agent/lobby.toml.bak"), settings);
+    for left in [".enroll-lobby", ".enroll-lobby.running"] {
+        assert!(
+            !exists(&site.pi.at("etc/door-agent").join(left)),
+            "{left} is left behind"
+        );
+    }
+}
+
+#[test]
+fn install_reports_errors_and_changes_nothing() {
+    let site = Site::with_files();
+    site.write(
+        "wrong.toml",
+        &site.settings_by_hand("").replace("\"locked\"", "\"ajar\""),
+    );
+    let other = site.settings_by_hand("");
+    let other = other.replace("lobby.connection-string", "/dev/null");
+    site.write("other.toml", &other);
+    let no_ca = site.settings_by_hand("");
+    site.write(
+        "no-ca.toml",
+        &no_ca.replace("ca_file = \"lobby.ca.pem\"\n", ""),
+    );
+    for (flags, parts) in [
+        (
+            &["--config", "absent.toml"][..],
+            &["cannot read absent.toml"][..],
+        ),
+        (
+            &[],
+            &["--config is missing", "/etc/door-agent/example.toml"],
+        ),
+        (
+            &["--config", "wrong.toml", CA[0], CA[1]],
+            &["the settings are not installed: fix what is WRONG"],
+        ),
+        (
+            &["--config", "other.toml", CA[0], CA[1]],
+            &["the settings are not installed"],
+        ),
+        (
+            &["--config", "lobby.toml"],
+            &["the settings are not installed"],
+        ),
+    ] {
+        site.install(flags).expect(1).says(parts);
+    }
+    let wrong = site.install(&["--config", "wrong.toml"]).expect(1);
+    assert!(wrong.stdout.contains("relinquish_default"), "{wrong:?}");
+    for name in ["-x", "../lobby", ""] {
+        let output = site.on_pi(
+            "door-agent",
+            &[
+                "install",
+                "--connection-string",
+                "lobby.connection-string",
+                "--",
+                name,
+            ],
+        );
+        output.expect(1).says(&["invalid NAME"]);
+    }
+    for left in ["lobby.toml", "lobby.connection-string", ".enroll-lobby"] {
+        assert!(
+            !exists(&site.pi.at("etc/door-agent").join(left)),
+            "{left} was written"
+        );
+    }
+    assert_eq!(site.pi.called("systemctl"), 0);
+}
