@@ -114,6 +114,7 @@ pub struct HubProcess {
     pub operator: Operator,
     pub data: PathBuf,
     pub https_port: u16,
+    program: PathBuf,
 }
 
 impl HubProcess {
@@ -165,7 +166,21 @@ impl HubProcess {
             operator: Operator::of_folder(data, mqtt_port.unwrap()),
             data: data.to_owned(),
             https_port: https_port.unwrap(),
+            program: program.to_owned(),
         }
+    }
+
+    /// Kills the hub, as a power cut does; returns what starts it again on its ports.
+    pub fn kill(self) -> impl FnOnce() -> Self {
+        let ports = (self.operator.mqtt_port, self.https_port);
+        let Self {
+            process,
+            data,
+            program,
+            ..
+        } = self;
+        process.kill();
+        move || Self::start_on(&program, &data, ports, |_| {})
     }
 
     /// The address of the REST API.

@@ -12,23 +12,20 @@ fn payload(report: &Value) -> &Value {
 #[test]
 fn a_running_job_is_stopped_once() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add absent").expect(0);
-    operator.run("jobs lock absent --id long").expect(0);
-    operator.shows("jobs show long", "/job/status", "running");
-    operator
-        .run("jobs cancel long")
+    lab.run("devices add absent").expect(0);
+    lab.run("jobs lock absent --id long").expect(0);
+    lab.shows("jobs show long", "/job/status", "running");
+    lab.run("jobs cancel long")
         .expect(4)
         .says(&["job long cannot be cancelled"]);
 
-    operator
-        .run("jobs stop lonk")
+    lab.run("jobs stop lonk")
         .expect(1)
         .says(&["did you mean `long`?"]);
-    let stopped = operator.run("jobs stop long").expect(0);
+    let stopped = lab.run("jobs stop long").expect(0);
     assert_eq!(stopped.json()["jobId"], "long");
-    operator.shows("jobs show long", "/job/status", "cancelled");
-    let again = operator.run("jobs stop long").expect(4);
+    lab.shows("jobs show long", "/job/status", "cancelled");
+    let again = lab.run("jobs stop long").expect(4);
     insta::assert_snapshot!(again.stderr, @r"
     error: job long is cancelled: there is nothing to stop
       next: doorctl jobs show long; to undo a lock that was carried out: doorctl jobs method relinquish
@@ -38,31 +35,29 @@ fn a_running_job_is_stopped_once() {
 #[test]
 fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _closed = lab.door("closed", "--floor 3");
     let open = lab.door("open", "--floor 3");
     let stuck = lab.door("stuck", "--floor 3");
     open.at(SimCommand::Open);
     stuck.at(SimCommand::Jam);
-    operator.shows(
+    lab.shows(
         "twin show open",
         "/properties/reported/door/doorState",
         "open",
     );
-    operator
-        .run("jobs lock --floor 3 --for 1h --id first --watch")
+    lab.run("jobs lock --floor 3 --for 1h --id first --watch")
         .expect(2)
         .says(&["1 secured, 1 accepted, 1 failed"]);
 
     // One door reaches the state by itself, the other by the retry.
     open.at(SimCommand::Close);
-    operator.shows(
+    lab.shows(
         "twin show open",
         "/properties/reported/door/secured",
         "secured",
     );
     stuck.at(SimCommand::Free);
-    let retried = operator
+    let retried = lab
         .run("jobs retry first --id second --watch")
         .expect(0)
         .says(&["1 door matches now", "1 secured"]);
@@ -71,15 +66,14 @@ fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
     stuck  locked      closed      secured  bond   secured
     ");
 
-    let first = operator.json("jobs show first");
-    let second = operator.json("jobs show second");
+    let first = lab.json("jobs show first");
+    let second = lab.json("jobs show second");
     assert_eq!(payload(&second)["commandId"], "first");
     assert_eq!(payload(&second)["lockTime"], payload(&first)["lockTime"]);
     assert_ne!(payload(&second)["notAfter"], payload(&first)["notAfter"]);
     assert_eq!(second["tally"]["doors"], json!(1));
 
-    operator
-        .run("jobs retry second")
+    lab.run("jobs retry second")
         .expect(0)
         .says(&["every remaining door of job second is secured: nothing to do"]);
 }
@@ -87,26 +81,21 @@ fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
 #[test]
 fn a_job_is_not_retried_while_it_runs_or_after_its_named_end() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add absent").expect(0);
-    operator
-        .run("jobs lock absent --at +1h --id later")
-        .expect(0);
-    operator.shows("jobs show later", "/job/status", "scheduled");
-    let early = operator.run("jobs retry later").expect(4);
+    lab.run("devices add absent").expect(0);
+    lab.run("jobs lock absent --at +1h --id later").expect(0);
+    lab.shows("jobs show later", "/job/status", "scheduled");
+    let early = lab.run("jobs retry later").expect(4);
     insta::assert_snapshot!(early.stderr, @r"
     error: job later is scheduled: only a job that is over can be retried
       next: doorctl jobs wait later
     ");
 
-    operator
-        .run("jobs lock absent --for 1h --connect-timeout 0 --id missed --watch")
+    lab.run("jobs lock absent --for 1h --connect-timeout 0 --id missed --watch")
         .expect(2);
-    operator
-        .run("jobs retry missed --at +2h")
+    lab.run("jobs retry missed --at +2h")
         .expect(4)
         .says(&["the action of job missed ends at", "next: create a new job"]);
-    let listed = operator.json("jobs list");
+    let listed = lab.json("jobs list");
     assert_eq!(listed.as_array().unwrap().len(), 2, "nothing was made");
 }
 
@@ -135,6 +124,6 @@ const RETRIES: &[Row] = &[
 fn a_retry_creates_no_job_when_all_doors_reached_the_state() {
     let lab = Lab::new();
     let _east = lab.door("east", "");
-    lab.operator.run("devices add absent").expect(0);
-    lab.operator.run_all(RETRIES);
+    lab.run("devices add absent").expect(0);
+    lab.run_all(RETRIES);
 }

@@ -136,18 +136,18 @@ fn every_verb_that_azure_supports_works_with_azures_api() {
     let azure = Azure::before(&lab, Queries::AZURE);
     azure.let_deleted_devices_linger();
     let _lobby = lab.door("lobby", "--building 43 --floor 3");
-    lab.operator.run("devices add yard").expect(0);
+    lab.run("devices add yard").expect(0);
     let fleet = "door,floor,tags.of\nf1,1,fleet\nf2,2,fleet\nf3,3,fleet\n";
-    std::fs::write(lab.operator.folder().join("fleet.csv"), fleet).unwrap();
+    std::fs::write(lab.folder().join("fleet.csv"), fleet).unwrap();
     let edit = r#"sed -i 's/"tags": {/"tags": {"edited": true,/' "$1""#;
-    std::fs::write(lab.operator.folder().join("edit.sh"), edit).unwrap();
+    std::fs::write(lab.folder().join("edit.sh"), edit).unwrap();
     for row in SERVED {
         azure.new_minute();
-        lab.operator.run_all(&[*row]);
+        lab.run_all(&[*row]);
         assert_eq!(azure.strays(), [""; 0], "doorctl {}", row.0);
     }
     for (line, says) in DOOR_HUB_ONLY {
-        lab.operator.run(line).expect(4).says(&[says]);
+        lab.run(line).expect(4).says(&[says]);
         assert_eq!(azure.strays(), [""; 0], "doorctl {line}");
     }
 }
@@ -272,28 +272,24 @@ const ENDS: &[(&[Shown], &str, i32, &str)] = &[
 fn waiting_ends_in_every_state_of_a_job() {
     let lab = Lab::new();
     let azure = Azure::before(&lab, Queries::AZURE);
-    lab.operator.run("devices add yard").expect(0);
+    lab.run("devices add yard").expect(0);
     // A created job is not visible, temporarily or permanently.
     let tag = "jobs tags --set wing=east yard --watch --id";
     azure.show("made", &[Unknown, Unknown, AsItIs]);
-    lab.operator
-        .run(&format!("{tag} made"))
+    lab.run(&format!("{tag} made"))
         .expect(0)
         .says(&["1 changed"]);
     azure.show("lost", &[Unknown]);
-    lab.operator
-        .run(&format!("{tag} lost"))
+    lab.run(&format!("{tag} lost"))
         .expect(1)
         .says(&["the hub has no job `lost`", "next: doorctl jobs list"]);
-    lab.operator
-        .run("jobs lock yard --connect-timeout 5m --id night")
+    lab.run("jobs lock yard --connect-timeout 5m --id night")
         .expect(0);
-    lab.operator
-        .shows("jobs show night", "/job/status", "running");
+    lab.shows("jobs show night", "/job/status", "running");
     for (shown, line, status, says) in ENDS {
         azure.new_minute();
         azure.show("night", shown);
-        let output = lab.operator.run(line);
+        let output = lab.run(line);
         assert_eq!(
             output.status, *status,
             "{shown:?}, doorctl {line}: {output:?}"
@@ -310,16 +306,13 @@ fn waiting_ends_in_every_state_of_a_job() {
 fn requests_that_only_door_hub_accepts_get_azures_error() {
     let lab = Lab::new();
     let _azure = Azure::before(&lab, Queries::AZURE);
-    lab.operator.run("devices add yard").expect(0);
+    lab.run("devices add yard").expect(0);
     for line in [
         "jobs lock yard --id Tonight",
         "jobs lock yard --at 2099-01-01T00:00:00Z",
         "jobs lock --where 'tags.group = 1'",
     ] {
-        lab.operator
-            .run(line)
-            .expect(1)
-            .says(&["400 ArgumentInvalid"]);
+        lab.run(line).expect(1).says(&["400 ArgumentInvalid"]);
     }
 }
 
@@ -333,16 +326,16 @@ fn a_keyword_without_brackets_gets_a_warning_on_azure_only() {
     ];
     let warning = "as in tags.[[group]]";
     for line in &lines[..2] {
-        let ours = lab.operator.run(line);
+        let ours = lab.run(line);
         assert!(!ours.stderr.contains(warning), "{line}: {}", ours.stderr);
     }
     let _azure = Azure::before(&lab, Queries::AZURE);
     for line in lines {
-        let theirs = lab.operator.run(line);
+        let theirs = lab.run(line);
         assert!(theirs.stderr.contains(warning), "{line}: {}", theirs.stderr);
     }
     let bracketed = "query 'SELECT * FROM devices WHERE tags.[[group]] = 1'";
-    let taken = lab.operator.run(bracketed).expect(0);
+    let taken = lab.run(bracketed).expect(0);
     assert!(!taken.stderr.contains("keyword"), "{}", taken.stderr);
 }
 
@@ -354,16 +347,15 @@ fn a_list_that_needs_several_jobs_is_refused_with_advice_to_tag() {
     let names = names.join(" ");
     for verb in ["jobs lock", "jobs plan unlock"] {
         let line = format!("{verb} {names}");
-        lab.operator.run(line).expect(4).says(&[
+        lab.run(line).expect(4).says(&[
             "only door-hub can run 3 jobs at the same time, which these 300 names need",
             "doorctl devices tag DOOR.. batch=x, then: --where \"tags.batch = 'x'\"",
         ]);
     }
     // Immediate verbs need no job.
-    lab.operator.run(format!("devices add {names}")).expect(0);
+    lab.run(format!("devices add {names}")).expect(0);
     azure.new_minute();
     let locked = lab
-        .operator
         .run(format!("lock {names} --yes --connect-timeout 0 -o json"))
         .expect(2)
         .says(&[
@@ -384,10 +376,10 @@ fn throttled_queries_are_retried() {
     };
     let azure = Azure::before(&lab, limit);
     for _ in 0..limit.most {
-        lab.operator.run("devices list").expect(0);
+        lab.run("devices list").expect(0);
     }
     while azure.throttled() == 0 {
-        let output = lab.operator.run("devices list").expect(0);
+        let output = lab.run("devices list").expect(0);
         if azure.throttled() > 0 {
             output.says(&["429 ThrottlingException", "trying again in "]);
         }

@@ -10,22 +10,17 @@ use super::support::{Lab, same_environment};
 /// A lab with doors, two jobs, and a second context with an unreachable hub.
 fn lab() -> Lab {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator
-        .run("devices add lobby-east lobby-west yard")
-        .expect(0);
+    lab.run("devices add lobby-east lobby-west yard").expect(0);
     for id in ["first", "second"] {
-        operator
-            .run(&["jobs", "lock", "yard", "--at", "+1h", "--id", id])
+        lab.run(&["jobs", "lock", "yard", "--at", "+1h", "--id", id])
             .expect(0);
     }
     let strange = "HostName=localhost:1;SharedAccessKeyName=service;SharedAccessKey=YWJj";
-    let file = operator.folder().join("nowhere.connection-string");
+    let file = lab.folder().join("nowhere.connection-string");
     write_secret(file, strange);
-    operator
-        .run("context add nowhere --connection-string-file nowhere.connection-string")
+    lab.run("context add nowhere --connection-string-file nowhere.connection-string")
         .says(&["context nowhere is stored in"]);
-    operator.run("context use lab").expect(0);
+    lab.run("context use lab").expect(0);
     lab
 }
 
@@ -36,7 +31,6 @@ fn completion_offers_doors_jobs_and_contexts() {
     let offered = |line: &str| -> String {
         let words: Vec<&str> = line.split(' ').collect();
         let output = lab
-            .operator
             .command("--")
             .args(&words)
             .env("DOORCTL_COMPLETE", "bash")
@@ -82,7 +76,7 @@ fn a_real_bash_completes_a_door() {
         COMP_WORDS=(doorctl lock lobby-); COMP_CWORD=2; COMP_TYPE=9
         $(complete -p doorctl | sed 's/.*-F \\([^ ]*\\) .*/\\1/') doorctl lobby- lock
         printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let settings = lab.operator.command("");
+    let settings = lab.command("");
     let offered = || {
         let mut bash = Command::new("bash");
         same_environment(&mut bash, &settings);

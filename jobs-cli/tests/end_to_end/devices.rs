@@ -14,8 +14,7 @@ use super::support::Lab;
 #[test]
 fn an_added_door_is_listed_and_shown_and_can_connect() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    let added = operator
+    let added = lab
         .run("devices add west east --building 43 --floor 3 --tag access.group=staff")
         .expect(0);
     assert_eq!(
@@ -24,14 +23,14 @@ fn an_added_door_is_listed_and_shown_and_can_connect() {
     );
     let _north = lab.door("north", "--floor mezzanine");
 
-    let listed = operator.run("devices list --sort door -o csv").expect(0);
+    let listed = lab.run("devices list --sort door -o csv").expect(0);
     insta::assert_snapshot!(listed.stdout, @r"
     door,connectionState,building,floor,lockState,doorState,secured,proof
     east,offline,43,3,,,,
     north,connected,,mezzanine,unlocked,closed,unsecured,bond
     west,offline,43,3,,,,
     ");
-    let third = operator.json(r#"devices list --floor 3 --where "tags.access.group = 'staff'""#);
+    let third = lab.json(r#"devices list --floor 3 --where "tags.access.group = 'staff'""#);
     let names: Vec<_> = third
         .as_array()
         .unwrap()
@@ -40,7 +39,7 @@ fn an_added_door_is_listed_and_shown_and_can_connect() {
         .collect();
     assert_eq!(names, [json!("east"), json!("west")]);
 
-    let shown = operator.run("devices show east").expect(0);
+    let shown = lab.run("devices show east").expect(0);
     for part in [
         "connectionState     offline",
         "status              enabled",
@@ -54,18 +53,16 @@ fn an_added_door_is_listed_and_shown_and_can_connect() {
 #[test]
 fn a_list_is_sorted_limited_and_has_the_requested_columns() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     for (name, floor, tag) in [
         ("d", "10", "wing=east"),
         ("a", "9", "wing=west"),
         ("c", "attic", "x=1"),
         ("b", "9", "wing=east"),
     ] {
-        operator
-            .run(&["devices", "add", name, "--floor", floor, "--tag", tag])
+        lab.run(&["devices", "add", name, "--floor", floor, "--tag", tag])
             .expect(0);
     }
-    let list = |flags: &str| operator.run(format!("devices list {flags}")).expect(0);
+    let list = |flags: &str| lab.run(format!("devices list {flags}")).expect(0);
     let by_floor = list("--sort floor --columns door,floor");
     assert_eq!(
         by_floor.stdout,
@@ -95,46 +92,39 @@ fn a_list_is_sorted_limited_and_has_the_requested_columns() {
 #[test]
 fn existing_doors_are_not_created_again_and_a_failed_add_leaves_none() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add west").expect(0);
-    operator
-        .run("devices add east west south")
-        .expect(1)
-        .says(&[
-            "the hub already has a door west; nothing was changed",
-            "doorctl devices show west",
-        ]);
+    lab.run("devices add west").expect(0);
+    lab.run("devices add east west south").expect(1).says(&[
+        "the hub already has a door west; nothing was changed",
+        "doorctl devices show west",
+    ]);
     // The hub refuses one door: none is created.
     let too_long = format!("wing={}", "x".repeat(5_000));
-    operator
-        .run(&["devices", "add", "east", "south", "--tag", &too_long])
+    lab.run(&["devices", "add", "east", "south", "--tag", &too_long])
         .expect(1)
         .says(&["error: cannot add east: ", "wing", "; nothing was changed"]);
-    let left = operator.json("devices list");
+    let left = lab.json("devices list");
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
     // The hub creates them and the response is lost: their keys show who created them.
     let azure = Azure::before(&lab, Queries::AZURE);
     azure.trouble("south", Trouble::NoAnswer);
-    operator
-        .run("devices add east south --tag wing=east")
+    lab.run("devices add east south --tag wing=east")
         .expect(1)
         .says(&[
             "error: cannot add east: lost the connection to localhost",
             "; nothing was changed",
         ]);
-    let left = operator.json("devices list");
+    let left = lab.json("devices list");
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
 }
 
 #[test]
 fn agent_files_are_complete_and_private_and_never_overwritten() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let add = |name: &str, file: &str| -> CommandOutput {
-        operator.run(&["devices", "add", name, "--agent-config", file])
+        lab.run(&["devices", "add", name, "--agent-config", file])
     };
     add("east", "agents.toml").expect(0);
-    let path = |name: &str| operator.folder().join(name);
+    let path = |name: &str| lab.folder().join(name);
     let mode = fs::metadata(path("east.connection-string"))
         .unwrap()
         .permissions()
@@ -173,13 +163,13 @@ fn agent_files_are_complete_and_private_and_never_overwritten() {
     );
     let output = Command::new("sh")
         .args(["-c", &line])
-        .current_dir(operator.folder())
+        .current_dir(lab.folder())
         .env("DOORCTL_CONFIG", path("doorctl.toml"))
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(!path("north.toml").exists() && !path("north.connection-string").exists());
-    let left = operator.json("devices list");
+    let left = lab.json("devices list");
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
     assert_eq!(
         fs::read_to_string(path("south.connection-string")).unwrap(),
@@ -190,16 +180,15 @@ fn agent_files_are_complete_and_private_and_never_overwritten() {
 #[test]
 fn a_connection_string_is_written_only_to_a_private_file() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add east").expect(0);
+    lab.run("devices add east").expect(0);
     let write = |out: &str, flags: &str| {
-        operator.run(format!(
+        lab.run(format!(
             "devices connection-string east --out {out} {flags}"
         ))
     };
     let output = write("primary", "").expect(0);
     write("secondary", "--secondary").expect(0);
-    let read = |name: &str| fs::read_to_string(operator.folder().join(name)).unwrap();
+    let read = |name: &str| fs::read_to_string(lab.folder().join(name)).unwrap();
     let (primary, secondary) = (read("primary"), read("secondary"));
     assert!(
         primary.starts_with("HostName=localhost;DeviceId=east;SharedAccessKey="),
@@ -216,23 +205,19 @@ fn a_connection_string_is_written_only_to_a_private_file() {
 #[test]
 fn an_unknown_door_gets_a_suggestion() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add lobby-east vault").expect(0);
-    let output = operator.run("devices show lobby-eats").expect(1);
+    lab.run("devices add lobby-east vault").expect(0);
+    let output = lab.run("devices show lobby-eats").expect(1);
     insta::assert_snapshot!(output.stderr, @r"
     error: the hub has no door `lobby-eats`; did you mean `lobby-east`?
       next: doorctl devices list
     ");
-    operator
-        .run("invoke valut getState")
+    lab.run("invoke valut getState")
         .expect(1)
         .says(&["did you mean `vault`?"]);
-    operator
-        .run("twin show roof")
+    lab.run("twin show roof")
         .expect(1)
         .says(&["the hub has no door `roof`\n"]);
-    operator
-        .run("jobs lock lobby-eats vault")
+    lab.run("jobs lock lobby-eats vault")
         .expect(1)
         .says(&["the hub has no door `lobby-eats`; did you mean `lobby-east`?"]);
 }
@@ -240,33 +225,28 @@ fn an_unknown_door_gets_a_suggestion() {
 #[test]
 fn an_invalid_key_and_an_untrusted_ca_are_reported() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    let good = fs::read_to_string(operator.folder().join("hub/service-connection-string")).unwrap();
+    let good = fs::read_to_string(lab.folder().join("hub/service-connection-string")).unwrap();
     let (start, _) = good.trim().rsplit_once("SharedAccessKey=").unwrap();
-    let file = operator.folder().join("wrong");
+    let file = lab.folder().join("wrong");
     fs::write(
         &file,
         format!("{start}SharedAccessKey=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="),
     )
     .unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    operator
-        .run("context add wrong --connection-string-file wrong --ca hub/ca.pem")
+    lab.run("context add wrong --connection-string-file wrong --ca hub/ca.pem")
         .expect(0)
         .says(&["the hub refuses this connection string", "401"]);
-    operator
-        .run("devices list")
+    lab.run("devices list")
         .expect(1)
         .says(&["the hub answers 401", "next: are policy and key right"]);
-    operator
-        .run("context add stranger --connection-string-file hub/service-connection-string")
+    lab.run("context add stranger --connection-string-file hub/service-connection-string")
         .expect(0)
         .says(&["the hub does not answer", "UnknownIssuer"]);
-    operator
-        .run("devices list")
+    lab.run("devices list")
         .expect(1)
         .says(&["next: trust the hub's CA"]);
-    operator.run("devices list --context lab").expect(0);
+    lab.run("devices list --context lab").expect(0);
 }
 
 fn is_root() -> bool {
@@ -277,9 +257,8 @@ fn is_root() -> bool {
 #[test]
 fn verbose_shows_requests_and_responses_without_keys() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add east").expect(0);
-    let output = operator
+    lab.run("devices add east").expect(0);
+    let output = lab
         .run("-v devices connection-string east --out east.key")
         .expect(0)
         .says(&[
@@ -288,7 +267,7 @@ fn verbose_shows_requests_and_responses_without_keys() {
             "< 200 after ",
             "\"primaryKey\":\"(secret)\"",
         ]);
-    let connection = std::fs::read_to_string(operator.folder().join("east.key")).unwrap();
+    let connection = std::fs::read_to_string(lab.folder().join("east.key")).unwrap();
     let (_, key) = connection.trim().split_once("SharedAccessKey=").unwrap();
     assert!(!output.stderr.contains(key), "{output:?}");
     assert!(

@@ -249,7 +249,7 @@ impl Site {
     fn new() -> Self {
         let lab = Lab::new();
         let pi = Pi::new();
-        let folder = lab.operator.folder();
+        let folder = lab.folder();
         fs::write(folder.join(PACKAGE), "0.1.0-1").unwrap();
         fs::write(
             folder.join("lobby-east.toml"),

@@ -15,9 +15,8 @@ fn reported<'a>(twin: &'a Value, name: &str) -> &'a Value {
 #[test]
 fn one_door_is_called_directly_and_its_outcome_is_printed() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _east = lab.door("east", "");
-    let locked = operator
+    let locked = lab
         .run("lock east --for 10m")
         .expect(0)
         .says(&["for 10 min from when each door acts", "1 secured"]);
@@ -25,118 +24,95 @@ fn one_door_is_called_directly_and_its_outcome_is_printed() {
     DOOR  LOCK STATE  DOOR STATE  SECURED  PROOF  OUTCOME
     east  locked      closed      secured  bond   secured
     ");
-    operator
-        .run("unlock east --pulse strike")
+    lab.run("unlock east --pulse strike")
         .expect(0)
         .says(&["1 released"]);
-    let released = operator.json("unlock east --for 5m");
+    let released = lab.json("unlock east --for 5m");
     assert_eq!(released["tally"]["reached"], 1);
-    operator.run("relinquish east").expect(0).says(&["1 done"]);
-    operator
-        .run("mode passage east")
-        .expect(0)
-        .says(&["1 released"]);
-    operator
-        .run("mode lockdown east")
-        .expect(0)
-        .says(&["1 secured"]);
-    let refused = operator.run("unlock east").expect(4);
+    lab.run("relinquish east").expect(0).says(&["1 done"]);
+    lab.run("mode passage east").expect(0).says(&["1 released"]);
+    lab.run("mode lockdown east").expect(0).says(&["1 secured"]);
+    let refused = lab.run("unlock east").expect(4);
     assert!(refused.stdout.contains("refused (409)"), "{refused:?}");
-    operator.run("relinquish east --slot 5").expect(0);
-    operator.run("mode normal east").expect(0);
+    lab.run("relinquish east --slot 5").expect(0);
+    lab.run("mode normal east").expect(0);
     // Its default releases it: no operator unlocked it, but not secured either.
-    operator
-        .run("mode secure east")
+    lab.run("mode secure east")
         .expect(2)
         .says(&["0 secured, 1 accepted"]);
-    let jobs = operator.json("jobs list");
+    let jobs = lab.json("jobs list");
     assert_eq!(jobs, json!([]), "no job was needed");
 }
 
 #[test]
 fn many_doors_are_called_by_a_job_and_awaited_until_the_deadline() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _closed = lab.door("closed", "--floor 3");
     let open = lab.door("open", "--floor 3");
     open.at(SimCommand::Open);
-    operator.shows(
+    lab.shows(
         "twin show open",
         "/properties/reported/door/doorState",
         "open",
     );
-    operator
-        .run("lock --floor 3")
+    lab.run("lock --floor 3")
         .expect(2)
         .says(&["calls 2 doors", "1 secured, 1 accepted"]);
-    operator
-        .run("lock --floor 3 --deadline 10s")
+    lab.run("lock --floor 3 --deadline 10s")
         .expect(3)
         .says(&["1 accepted but not done yet"]);
-    operator
-        .run("lock open --deadline 1s")
+    lab.run("lock open --deadline 1s")
         .expect(3)
         .says(&["0 secured, 1 accepted"]);
     open.at(SimCommand::Close);
-    operator.run("lock --floor 3 --deadline 30s").expect(0);
-    operator
-        .run("relinquish --floor 3")
-        .expect(0)
-        .says(&["2 done"]);
+    lab.run("lock --floor 3 --deadline 30s").expect(0);
+    lab.run("relinquish --floor 3").expect(0).says(&["2 done"]);
 }
 
 #[test]
 fn impossible_commands_are_refused_and_change_nothing() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add lobby-east lobby-west").expect(0);
-    operator
-        .run("lock lobby-eats")
+    lab.run("devices add lobby-east lobby-west").expect(0);
+    lab.run("lock lobby-eats")
         .expect(1)
         .says(&["the hub has no door `lobby-eats`; did you mean `lobby-east`?"]);
-    operator
-        .run(r#"lock --where "tags.wing = 'east'""#)
+    lab.run(r#"lock --where "tags.wing = 'east'""#)
         .expect(1)
         .says(&["no door matches; nothing was changed"]);
-    operator
-        .run("lockdown")
-        .expect(1)
-        .says(&["no doors selected"]);
-    operator
-        .run("lock lobby-east --until 'tomorow 8:00'")
+    lab.run("lockdown").expect(1).says(&["no doors selected"]);
+    lab.run("lock lobby-east --until 'tomorow 8:00'")
         .expect(1)
         .says(&["--until \"tomorow 8:00\": not a time"]);
-    let offline = operator
+    let offline = lab
         .run("lock lobby-east --connect-timeout 0")
         .expect(2)
         .says(&["0 secured, 1 failed"]);
     assert!(offline.stdout.contains("DeviceNotOnline"), "{offline:?}");
     for verb in ["unlock", "relinquish", "mode passage", "all-clear", "lock"] {
         let line = format!("{verb} --all --confirm-above 1");
-        operator.run(line).expect(4).says(&[
+        lab.run(line).expect(4).says(&[
             "2 doors, more than 1, and there is no terminal to confirm it; nothing was changed",
         ]);
     }
-    assert_eq!(operator.json("jobs list"), json!([]));
+    assert_eq!(lab.json("jobs list"), json!([]));
 }
 
 #[test]
 fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_assigned_mode() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let place = "--building 43";
     let _free = lab.door("free", place);
     let _passage = lab.door("passage", place);
-    operator.run("twin set passage mode=passage").expect(0);
-    operator.shows(
+    lab.run("twin set passage mode=passage").expect(0);
+    lab.shows(
         "twin show passage",
         "/properties/reported/door/mode",
         "passage",
     );
-    operator.run("devices add away --building 43").expect(0);
+    lab.run("devices add away --building 43").expect(0);
 
     let now = "lockdown --building 43 --connect-timeout 0";
-    let output = operator.run(now).expect(2).says(&[
+    let output = lab.run(now).expect(2).says(&[
         "desired mode: 3 assigned, 0 unchanged",
         "warning: offline; each locks down when it reconnects: away",
         "2 secured, 1 failed",
@@ -148,33 +124,29 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
     passage  locked      closed      secured  bond   secured
     ");
     // Repeating it keeps the saved mode.
-    operator
-        .run(now)
+    lab.run(now)
         .expect(2)
         .says(&["desired mode: 0 assigned, 3 unchanged"]);
-    let twin = operator.json("twin show passage");
+    let twin = lab.json("twin show passage");
     assert_eq!(
         twin["tags"]["doorctlLockdown"]["mode"], "passage",
         "{twin:#}"
     );
 
     let away = lab.start("away");
-    operator.until("twin show away", |twin| {
+    lab.until("twin show away", |twin| {
         reported(twin, "mode") == "lockdown" && reported(twin, "secured") == "secured"
     });
-    operator
-        .run("lockdown --building 43 --yes")
+    lab.run("lockdown --building 43 --yes")
         .expect(0)
         .says(&["3 secured"]);
-    operator
-        .run("unlock --building 43")
+    lab.run("unlock --building 43")
         .expect(4)
         .says(&["3 failed"]);
     // One door goes offline under lockdown and applies the all-clear when it reconnects.
     lab.stop("away", away);
 
-    operator
-        .run("all-clear --building 43 --connect-timeout 0")
+    lab.run("all-clear --building 43 --connect-timeout 0")
         .expect(2)
         .says(&[
             "desired mode: 3 assigned, 0 unchanged",
@@ -187,7 +159,7 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
         ("passage", json!("passage"), "passage"),
         ("away", json!(null), "normal"),
     ] {
-        let twin = operator.until(format!("twin show {door}"), |twin| {
+        let twin = lab.until(format!("twin show {door}"), |twin| {
             reported(twin, "mode") == mode && reported(twin, "lockState") == "unlocked"
         });
         assert_eq!(twin["properties"]["desired"]["mode"], desired, "{door}");
@@ -198,10 +170,9 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
 #[test]
 fn an_interrupted_lockdown_is_assigned_to_every_door() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _here = lab.door("here", "--floor 3");
-    operator.run("devices add away --floor 3").expect(0);
-    let mut lockdown = operator.command("lockdown --floor 3 --connect-timeout 2m");
+    lab.run("devices add away --floor 3").expect(0);
+    let mut lockdown = lab.command("lockdown --floor 3 --connect-timeout 2m");
     let mut lockdown = Process::spawn(lockdown.stderr(Stdio::piped()).stdout(Stdio::null()));
     let mut printed = lockdown.stderr();
     assert!(printed.any(|line| line.contains("1 of 2 done; waiting until ")));
@@ -210,7 +181,7 @@ fn an_interrupted_lockdown_is_assigned_to_every_door() {
 
     let _back = lab.start("away");
     for door in ["here", "away"] {
-        operator.until(format!("twin show {door}"), |twin| {
+        lab.until(format!("twin show {door}"), |twin| {
             reported(twin, "mode") == "lockdown" && reported(twin, "secured") == "secured"
         });
     }
@@ -219,22 +190,21 @@ fn an_interrupted_lockdown_is_assigned_to_every_door() {
 #[test]
 fn all_clear_restores_a_mode_that_overrode_the_assigned_one() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let east = lab.door("east", "");
-    operator.run("twin set east mode=passage").expect(0);
-    operator.shows(
+    lab.run("twin set east mode=passage").expect(0);
+    lab.shows(
         "twin show east",
         "/properties/reported/door/mode",
         "passage",
     );
-    operator.run("mode maintenance east").expect(0);
-    operator.run("lockdown east").expect(0);
+    lab.run("mode maintenance east").expect(0);
+    lab.run("lockdown east").expect(0);
     // Also by a door that is offline at that time.
     lab.stop("east", east);
-    let cleared = operator.run("all-clear east --connect-timeout 0").expect(2);
+    let cleared = lab.run("all-clear east --connect-timeout 0").expect(2);
     assert!(cleared.stdout.contains("DeviceNotOnline"), "{cleared:?}");
     let _back = lab.start("east");
-    let twin = operator.shows(
+    let twin = lab.shows(
         "twin show east",
         "/properties/reported/door/mode",
         "maintenance",
@@ -245,18 +215,17 @@ fn all_clear_restores_a_mode_that_overrode_the_assigned_one() {
 #[test]
 fn an_offline_door_released_from_lockdown_is_named() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let east = lab.door("east", "");
-    operator.run("lockdown east").expect(0);
-    operator.shows(
+    lab.run("lockdown east").expect(0);
+    lab.shows(
         "twin show east",
         "/properties/reported/mode/value",
         "lockdown",
     );
-    operator.run("mode normal east").expect(0);
-    operator.shows("twin show east", "/properties/reported/door/mode", "normal");
+    lab.run("mode normal east").expect(0);
+    lab.shows("twin show east", "/properties/reported/door/mode", "normal");
     lab.stop("east", east);
-    operator
+    lab
         .run("lockdown east --connect-timeout 0")
         .expect(2)
         .says(&["warning: offline; released from this lockdown by a command before, so that it does not lock down by itself when it reconnects: east"]);
@@ -265,24 +234,19 @@ fn an_offline_door_released_from_lockdown_is_named() {
 #[test]
 fn one_door_is_locked_down_and_cleared_without_a_job() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _vault = lab.door("vault", "");
-    operator
-        .run("lockdown vault")
-        .expect(0)
-        .says(&["1 secured"]);
-    operator.run("unlock vault").expect(4);
-    operator.run("all-clear vault").expect(0).says(&["1 done"]);
-    operator.run("unlock vault").expect(0);
-    assert_eq!(operator.json("jobs list"), json!([]));
+    lab.run("lockdown vault").expect(0).says(&["1 secured"]);
+    lab.run("unlock vault").expect(4);
+    lab.run("all-clear vault").expect(0).says(&["1 done"]);
+    lab.run("unlock vault").expect(0);
+    assert_eq!(lab.json("jobs list"), json!([]));
 }
 
 #[test]
 fn why_names_the_deciding_slot_and_shows_the_last_report_of_an_offline_door() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let east = lab.door("east", "");
-    let idle = operator.run("why east").expect(0);
+    let idle = lab.run("why east").expect(0);
     insta::assert_snapshot!(idle.stdout, @r"
     east is unlocked, door closed, unsecured (proof: bond), mode normal
     no slot is filled, so the door's default decides: released
@@ -297,9 +261,9 @@ fn why_names_the_deciding_slot_and_shows_the_last_report_of_an_offline_door() {
     9     passage mode
           default          released  configuration         decides
     ");
-    operator.run("unlock east").expect(0);
-    operator.run("lockdown east").expect(0);
-    let why = operator.json("why east");
+    lab.run("unlock east").expect(0);
+    lab.run("lockdown east").expect(0);
+    let why = lab.json("why east");
     assert_eq!(
         (&why["decides"], &why["mode"], &why["displacedMode"]),
         (&json!(5), &json!("lockdown"), &json!("normal"))
@@ -309,11 +273,11 @@ fn why_names_the_deciding_slot_and_shows_the_last_report_of_an_offline_door() {
         "slot 5 (lockdown) decides: locked; it overrules slot 8 (operator hold: released)"
     );
 
-    operator.until("twin show east", |twin| {
+    lab.until("twin show east", |twin| {
         reported(twin, "heldBy")["slot"] == 5 && reported(twin, "secured") == "secured"
     });
     lab.stop("east", east);
-    let last = operator
+    let last = lab
         .run("why east")
         .expect(2)
         .says(&["east is offline: this is its last report"]);
@@ -327,44 +291,38 @@ fn why_names_the_deciding_slot_and_shows_the_last_report_of_an_offline_door() {
         "{last:?}"
     );
 
-    operator.run("devices add new").expect(0);
-    let never = operator.run("why new").expect(2);
+    lab.run("devices add new").expect(0);
+    let never = lab.run("why new").expect(2);
     insta::assert_snapshot!(never.stdout, @r"
     new is offline
     it has never reported
     ");
-    operator
-        .run("why newt")
-        .expect(1)
-        .says(&["did you mean `new`?"]);
+    lab.run("why newt").expect(1).says(&["did you mean `new`?"]);
 }
 
 #[test]
 fn status_counts_doors_by_building_and_floor() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("status").expect(0).says(&["no door"]);
+    lab.run("status").expect(0).says(&["no door"]);
     let _a = lab.door("a", "--building 43 --floor 3");
     let b = lab.door("b", "--building 43 --floor 10");
-    operator.run("lock a").expect(0);
-    operator.shows(
+    lab.run("lock a").expect(0);
+    lab.shows(
         "twin show a",
         "/properties/reported/door/secured",
         "secured",
     );
-    operator.run("status").expect(0);
-    operator.run("status --expect-secured").expect(2);
-    operator.run("status a --expect-secured").expect(0);
+    lab.run("status").expect(0);
+    lab.run("status --expect-secured").expect(2);
+    lab.run("status a --expect-secured").expect(0);
 
-    operator.run("lock b").expect(0);
+    lab.run("lock b").expect(0);
     b.at(SimCommand::Hold(Sensor::Tamper, Hold::On));
-    operator
-        .run("devices add c --building 43 --floor 3")
-        .expect(0);
-    operator.until("twin show b", |twin| {
+    lab.run("devices add c --building 43 --floor 3").expect(0);
+    lab.until("twin show b", |twin| {
         !reported(twin, "alarms")["tamper"].is_null() && reported(twin, "secured") == "secured"
     });
-    let output = operator
+    let output = lab
         .run("status")
         .expect(2)
         .says(&["alarm: tamper at b, building 43, floor 10, since "]);
@@ -374,13 +332,13 @@ fn status_counts_doors_by_building_and_floor() {
     43        10     1      1        0          0        0        0         1
     all              3      2        0          0        1        0         1
     ");
-    let csv = operator.run("status -o csv").expect(2);
+    let csv = lab.run("status -o csv").expect(2);
     insta::assert_snapshot!(csv.stdout, @r"
     building,floor,doors,secured,unsecured,unknown,offline,lockdown,alarms
     43,3,2,1,0,0,1,0,0
     43,10,1,1,0,0,0,0,1
     ");
-    let output = operator.run("status -o json").expect(2).json();
+    let output = lab.run("status -o json").expect(2).json();
     assert_eq!(
         (&output["total"]["doors"], &output["alarms"][0]["door"]),
         (&json!(3), &json!("b"))
@@ -390,7 +348,6 @@ fn status_counts_doors_by_building_and_floor() {
 #[test]
 fn a_read_after_a_command_shows_its_result() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     // Two doors: the motor of one has to rest after a number of movements.
     let _east = lab.door("east", "");
     let _west = lab.door("west", "");
@@ -412,16 +369,16 @@ fn a_read_after_a_command_shows_its_result() {
             "unlocked",
         ),
     ] {
-        operator.run(command).expect(0);
+        lab.run(command).expect(0);
         let door = if command.contains(&"west") {
             "west"
         } else {
             "east"
         };
-        let status = operator.json(format!("status {door}"));
+        let status = lab.json(format!("status {door}"));
         let secured = usize::from(lock_state == "locked");
         assert_eq!(status["total"]["secured"], secured, "{command:?}: {status}");
-        let plan = operator.json(format!("jobs plan lock {door}"));
+        let plan = lab.json(format!("jobs plan lock {door}"));
         assert_eq!(plan["doors"][0]["lockState"], lock_state, "{command:?}");
     }
 }

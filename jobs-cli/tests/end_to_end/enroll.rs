@@ -128,7 +128,7 @@ impl Site {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.lab.operator.folder().join(name), text).unwrap();
+        fs::write(self.lab.folder().join(name), text).unwrap();
     }
 
     /// Runs `devices enroll` for door `lobby`.
@@ -140,7 +140,7 @@ impl Site {
     }
 
     fn enroll_with(&self, usual: &[&str], flags: &[&str]) -> CommandOutput {
-        let operator = &self.lab.operator;
+        let operator = &self.lab;
         let mut command = operator.command("devices enroll pi@door.example lobby");
         command.args(usual).args(flags);
         self.run(&mut command)
@@ -160,7 +160,7 @@ impl Site {
 
     /// Whether the hub has the door.
     fn is_registered(&self) -> bool {
-        self.lab.operator.run("devices show lobby").status == 0
+        self.lab.run("devices show lobby").status == 0
     }
 }
 
@@ -279,7 +279,7 @@ fn a_second_enroll_changes_only_what_differs() {
 
     // The default state, so that a restart moves nothing.
     let at_rest = |twin: &Value| twin["properties"]["reported"]["door"]["lockState"] == "unlocked";
-    site.lab.operator.until("twin show lobby", at_rest);
+    site.lab.until("twin show lobby", at_rest);
 
     // Another version of the package; without --config the settings on the Pi are kept.
     site.write("door-agent_0.2.0-1_arm64.deb", "0.2.0-1");
@@ -348,7 +348,7 @@ fn an_unsuitable_pi_is_refused_before_any_change() {
             "the context reaches the hub as localhost, which on the Pi is the Pi itself",
             "--hub-host",
         ]);
-    fs::remove_file(site.lab.operator.folder().join(PACKAGE)).unwrap();
+    fs::remove_file(site.lab.folder().join(PACKAGE)).unwrap();
     site.enroll(&[])
         .expect(1)
         .says(&["no package of door-agent for arm64", "deploy/packages.sh"]);

@@ -21,18 +21,18 @@ fn typed(lab: &Lab, command: &str) -> CommandOutput {
         .replace("site.connection-string", "hub/service-connection-string")
         .replace("--ca ca.pem", "--ca hub/ca.pem")
         .replace("22:00", "+2s");
-    lab.operator.run(command)
+    lab.run(command)
 }
 
 #[test]
 fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
     let lab = Lab::new();
     // Start without the context of the lab.
-    std::fs::remove_file(lab.operator.folder().join("doorctl.toml")).unwrap();
-    let output = lab.operator.run("devices list").expect(1);
+    std::fs::remove_file(lab.folder().join("doorctl.toml")).unwrap();
+    let output = lab.run("devices list").expect(1);
     output.says(&["doorctl context add NAME --connection-string-file FILE --ca ca.pem"]);
 
-    let help = lab.operator.run("--help").expect(0).stdout;
+    let help = lab.run("--help").expect(0).stdout;
     let steps = commands(&help, "First steps:");
     assert!(steps.iter().any(|step| step == "demo"), "{steps:?}");
     let mut doors = Vec::new();
@@ -44,7 +44,7 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
             // Now the doors are installed.
             for name in ["lobby-east", "lobby-west"] {
                 doors.push(lab.start(name));
-                lab.operator.shows(
+                lab.shows(
                     format!("twin show {name}"),
                     "/properties/reported/door/lockState",
                     "unlocked",
@@ -55,7 +55,7 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
             let output = output.says(&["2 secured"]);
             assert!(output.stdout.contains("lobby-west  locked"), "{output:?}");
             for name in ["lobby-east", "lobby-west"] {
-                lab.operator.shows(
+                lab.shows(
                     format!("twin show {name}"),
                     "/properties/reported/door/secured",
                     "secured",
@@ -79,21 +79,20 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
             "{verb} is no first step"
         );
     }
-    let jobs = lab.operator.json("jobs list");
+    let jobs = lab.json("jobs list");
     assert_eq!(jobs[0]["status"], "completed");
 }
 
 #[test]
 fn the_output_of_a_plan_and_a_job_names_the_next_command() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _east = lab.door("lobby-east", "--building 43 --floor 3");
     // The example of `jobs plan`, then only commands that the output named.
-    let help = operator.run("jobs plan --help").expect(0).stdout;
+    let help = lab.run("jobs plan --help").expect(0).stdout;
     let example = commands(&help, "Examples:")
         .remove(0)
         .replace("22:00", "+1h");
-    let planned = operator.run(&example).expect(0);
+    let planned = lab.run(&example).expect(0);
     let next = planned
         .stderr
         .split("to create the job: doorctl ")
@@ -101,12 +100,12 @@ fn the_output_of_a_plan_and_a_job_names_the_next_command() {
         .unwrap();
     let next = next.split(" with the same arguments").next().unwrap();
     let action = example.strip_prefix("jobs plan").unwrap();
-    let made = operator.run(format!("{next}{action}")).expect(0);
+    let made = lab.run(format!("{next}{action}")).expect(0);
     let watch = made.stderr.split("follow it: doorctl ").nth(1).unwrap();
     let watch = watch.trim();
     let job = watch.strip_prefix("jobs watch ").unwrap();
-    let shown = operator.run(format!("jobs show {job}")).expect(0);
+    let shown = lab.run(format!("jobs show {job}")).expect(0);
     shown.says(&["starts "]);
-    operator.run(format!("jobs cancel {job}")).expect(0);
-    operator.run(watch).expect(2).says(&["cancelled"]);
+    lab.run(format!("jobs cancel {job}")).expect(0);
+    lab.run(watch).expect(2).says(&["cancelled"]);
 }

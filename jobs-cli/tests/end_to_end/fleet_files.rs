@@ -24,22 +24,19 @@ fn many(count: usize) -> String {
 }
 
 fn doors(lab: &Lab) -> usize {
-    let listed = lab.operator.json("devices list");
+    let listed = lab.json("devices list");
     listed.as_array().unwrap().len()
 }
 
 #[test]
 fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    let path = |name: &str| operator.folder().join(name);
+    let path = |name: &str| lab.folder().join(name);
     fs::write(path("doors.csv"), DOORS).unwrap();
-    let dry = operator
-        .run("devices add --from doors.csv --dry-run")
-        .expect(0);
+    let dry = lab.run("devices add --from doors.csv --dry-run").expect(0);
     assert!(dry.stdout.contains("to be added"), "{dry:?}");
     assert_eq!(doors(&lab), 0);
-    let output = operator
+    let output = lab
         .run("devices add --from doors.csv --keys-folder keys -o csv")
         .expect(0)
         .says(&["2 doors added; their connection strings are in keys"]);
@@ -47,7 +44,7 @@ fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
         output.stdout,
         "line,door,building,floor,outcome\n2,east,43,3,added\n3,west,43,mezzanine,added\n"
     );
-    let twin = operator.json("twin show east");
+    let twin = lab.json("twin show east");
     assert_eq!(twin["tags"], json!({"wing": "east"}));
     assert_eq!(
         twin["properties"]["desired"]["settings"],
@@ -58,26 +55,22 @@ fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
         (mode("keys"), mode("keys/east.connection-string")),
         (0o700, 0o600)
     );
-    operator
-        .run("devices connection-string west --out west.key")
+    lab.run("devices connection-string west --out west.key")
         .expect(0);
     let read = |name: &str| fs::read_to_string(path(name)).unwrap();
     assert_eq!(read("keys/west.connection-string"), read("west.key"));
 
     // Repeated: nothing is created, and no file is changed.
-    operator
-        .run("devices add --from doors.csv")
-        .expect(1)
-        .says(&["the hub already has doors of this file: east (line 2), west (line 3); nothing was changed"]);
-    operator.run("devices remove east west --yes").expect(0);
-    operator
-        .run("devices add --from doors.csv --keys-folder keys")
+    lab.run("devices add --from doors.csv").expect(1).says(&[
+        "the hub already has doors of this file: east (line 2), west (line 3); nothing was changed",
+    ]);
+    lab.run("devices remove east west --yes").expect(0);
+    lab.run("devices add --from doors.csv --keys-folder keys")
         .expect(1)
         .says(&["east.connection-string exists and is not overwritten; nothing was changed"]);
     fs::create_dir(path("open")).unwrap();
     fs::set_permissions(path("open"), fs::Permissions::from_mode(0o755)).unwrap();
-    operator
-        .run("devices add --from doors.csv --keys-folder open")
+    lab.run("devices add --from doors.csv --keys-folder open")
         .expect(1)
         .says(&["accessible by others (mode 0755)", "next: chmod 700 open"]);
     assert_eq!(doors(&lab), 0);
@@ -86,12 +79,11 @@ fn a_file_of_doors_is_added_with_a_report_and_private_key_files() {
 #[test]
 fn standard_input_is_accepted_and_an_invalid_line_creates_nothing() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add first").expect(0);
+    lab.run("devices add first").expect(0);
     let piped = |text: &str| {
-        fs::write(operator.folder().join("piped"), text).unwrap();
-        let input = fs::File::open(operator.folder().join("piped")).unwrap();
-        let mut command = operator.command("devices add --from -");
+        fs::write(lab.folder().join("piped"), text).unwrap();
+        let input = fs::File::open(lab.folder().join("piped")).unwrap();
+        let mut command = lab.command("devices add --from -");
         command.stdin(Stdio::from(input)).output().unwrap()
     };
     let failed = piped("door,floor\neast,3\nfirst,3\n");
@@ -117,10 +109,9 @@ fn standard_input_is_accepted_and_an_invalid_line_creates_nothing() {
 #[test]
 fn a_failed_add_removes_the_doors_it_created() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let azure = Azure::before(&lab, Queries::AZURE);
-    fs::write(operator.folder().join("doors.csv"), many(230)).unwrap();
-    let add = || operator.run("devices add --from doors.csv --keys-folder keys -q");
+    fs::write(lab.folder().join("doors.csv"), many(230)).unwrap();
+    let add = || lab.run("devices add --from doors.csv --keys-folder keys -q");
     for (trouble, why) in [
         (
             Trouble::Refused,
@@ -132,7 +123,7 @@ fn a_failed_add_removes_the_doors_it_created() {
         azure.trouble("door-220", trouble);
         add().expect(1).says(&[why]);
         assert_eq!(doors(&lab), 0, "{trouble:?}");
-        assert!(!operator.folder().join("keys").exists());
+        assert!(!lab.folder().join("keys").exists());
     }
     azure.new_minute();
     azure.trouble("nobody", Trouble::Refused);
@@ -144,13 +135,12 @@ fn a_failed_add_removes_the_doors_it_created() {
 #[test]
 fn an_interrupted_add_removes_the_doors_it_created() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    fs::write(operator.folder().join("doors.csv"), many(9_000)).unwrap();
-    let mut command = operator.command("devices add --from doors.csv");
+    fs::write(lab.folder().join("doors.csv"), many(9_000)).unwrap();
+    let mut command = lab.command("devices add --from doors.csv");
     let mut adding = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
     let stderr = adding.stderr();
     let count = ["query", "SELECT COUNT() AS doors FROM devices"];
-    operator.until(&count, |rows| rows[0]["doors"] != 0);
+    lab.until(&count, |rows| rows[0]["doors"] != 0);
     assert_eq!(adding.interrupt().code(), Some(130));
     let stderr: Vec<String> = stderr.collect();
     assert!(
@@ -163,10 +153,9 @@ fn an_interrupted_add_removes_the_doors_it_created() {
 #[test]
 fn an_interrupted_removal_exits_with_130() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    fs::write(operator.folder().join("doors.csv"), many(6_000)).unwrap();
-    operator.run("devices add --from doors.csv -q").expect(0);
-    let mut command = operator.command("-v devices remove --all --yes");
+    fs::write(lab.folder().join("doors.csv"), many(6_000)).unwrap();
+    lab.run("devices add --from doors.csv -q").expect(0);
+    let mut command = lab.command("-v devices remove --all --yes");
     let mut removing = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
     let mut stderr = removing.stderr();
     assert!(stderr.any(|line| line.starts_with("> POST") && line.contains("\"delete\"")));
@@ -184,11 +173,10 @@ fn an_interrupted_removal_exits_with_130() {
 #[test]
 fn doors_left_by_a_second_ctrl_c_are_listed() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let azure = Azure::before(&lab, Queries::AZURE);
     azure.trouble("door-002", Trouble::NoWayBack);
-    fs::write(operator.folder().join("doors.csv"), many(4)).unwrap();
-    let mut command = operator.command("-v devices add --from doors.csv");
+    fs::write(lab.folder().join("doors.csv"), many(4)).unwrap();
+    let mut command = lab.command("-v devices add --from doors.csv");
     let mut adding = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
     let mut stderr = adding.stderr();
     assert!(stderr.any(|line| line.starts_with("> POST") && line.contains("\"delete\"")));
@@ -211,20 +199,16 @@ fn doors_left_by_a_second_ctrl_c_are_listed() {
 #[test]
 fn an_export_can_be_imported_with_its_keys() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    let path = |name: &str| operator.folder().join(name);
+    let path = |name: &str| lab.folder().join(name);
     fs::write(path("doors.csv"), DOORS).unwrap();
-    operator.run("devices add --from doors.csv").expect(0);
-    operator
-        .run("devices disable west --reason 'no lock yet'")
+    lab.run("devices add --from doors.csv").expect(0);
+    lab.run("devices disable west --reason 'no lock yet'")
         .expect(0);
-    operator
-        .run(&["twin", "set", "west", "note=\"3\"", "--tag", "list=[1,2]"])
+    lab.run(&["twin", "set", "west", "note=\"3\"", "--tag", "list=[1,2]"])
         .expect(0);
-    operator
-        .run("devices connection-string east --out east.before")
+    lab.run("devices connection-string east --out east.before")
         .expect(0);
-    let plain = operator.run("devices export").expect(0);
+    let plain = lab.run("devices export").expect(0);
     assert!(!plain.stdout.contains("Key"), "{plain:?}");
     let first: serde_json::Value =
         serde_json::from_str(plain.stdout.lines().next().unwrap()).unwrap();
@@ -237,33 +221,30 @@ fn an_export_can_be_imported_with_its_keys() {
         })
     );
     for name in ["all.jsonl", "all.csv", "all.json"] {
-        operator
-            .run(&["devices", "export", "--with-keys", "--out", name])
+        lab.run(&["devices", "export", "--with-keys", "--out", name])
             .expect(0);
         assert_eq!(
             fs::metadata(path(name)).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        operator.run("devices remove --all --yes -q").expect(0);
-        let output = operator
+        lab.run("devices remove --all --yes -q").expect(0);
+        let output = lab
             .run(&["devices", "import", name, "-o", "json"])
             .expect(0)
             .says(&["2 created"]);
         assert_eq!(output.json()[0]["outcome"], "created");
         let key = format!("{name}.key");
-        operator
-            .run(&["devices", "connection-string", "east", "--out", &key])
+        lab.run(&["devices", "connection-string", "east", "--out", &key])
             .expect(0);
         let read = |name: &str| fs::read_to_string(path(name)).unwrap();
         assert_eq!(read(&key), read("east.before"), "{name}");
         assert_eq!(
-            operator.run("devices export").expect(0).stdout,
+            lab.run("devices export").expect(0).stdout,
             plain.stdout,
             "{name}"
         );
     }
-    operator
-        .run("devices export --out all.csv")
+    lab.run("devices export --out all.csv")
         .expect(1)
         .says(&["all.csv exists and is not overwritten"]);
 }
@@ -271,11 +252,8 @@ fn an_export_can_be_imported_with_its_keys() {
 #[test]
 fn an_import_changes_existing_doors_only_with_update_and_reports_each_line() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let azure = Azure::before(&lab, Queries::AZURE);
-    operator
-        .run("devices add east --floor 3 --tag kept=1")
-        .expect(0);
+    lab.run("devices add east --floor 3 --tag kept=1").expect(0);
     let lines = [
         concat!(
             r#"{"id":"east","status":"disabled","statusReason":"moved","tags":{"wing":"east"},"#,
@@ -284,8 +262,8 @@ fn an_import_changes_existing_doors_only_with_update_and_reports_each_line() {
         r#"{"id":"west"}"#,
         r#"{"id":"north"}"#,
     ];
-    fs::write(operator.folder().join("doors.jsonl"), lines.join("\n")).unwrap();
-    let import = |flags: &str| operator.run(format!("devices import doors.jsonl {flags}"));
+    fs::write(lab.folder().join("doors.jsonl"), lines.join("\n")).unwrap();
+    let import = |flags: &str| lab.run(format!("devices import doors.jsonl {flags}"));
     import("").expect(1).says(&[
         "the hub already has doors of this file: east (line 1); nothing was changed",
         "--update --dry-run",
@@ -307,7 +285,7 @@ fn an_import_changes_existing_doors_only_with_update_and_reports_each_line() {
     import("--update")
         .expect(0)
         .says(&["2 unchanged, 1 created"]);
-    let twin = operator.json("twin show east");
+    let twin = lab.json("twin show east");
     assert_eq!(
         (&twin["status"], &twin["statusReason"]),
         (&json!("disabled"), &json!("moved"))

@@ -11,17 +11,16 @@ use super::support::Lab;
 #[test]
 fn a_lock_job_counts_the_answers_of_the_doors() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _closed = lab.door("closed", "--floor 3");
     let open = lab.door("open", "--floor 3");
     open.at(SimCommand::Open);
-    operator.shows(
+    lab.shows(
         "twin show open",
         "/properties/reported/door/doorState",
         "open",
     );
 
-    let watched = operator
+    let watched = lab
         .run("jobs lock --floor 3 --for 10m --id now --watch")
         .expect(2)
         .says(&[
@@ -34,7 +33,7 @@ fn a_lock_job_counts_the_answers_of_the_doors() {
     closed  locked      closed      secured    bond   secured
     open    unlocked    open        unsecured  bond   accepted (202): door open
     ");
-    let shown = operator.json("jobs show now");
+    let shown = lab.json("jobs show now");
     assert_eq!(
         shown["tally"],
         json!({"doors": 2, "reached": 1, "accepted": 1, "failed": 0, "waiting": 0})
@@ -50,12 +49,11 @@ fn a_lock_job_counts_the_answers_of_the_doors() {
     );
 
     // First the deadline expires while the door is open; then the door is closed.
-    operator
-        .run("jobs wait now --deadline 5s")
+    lab.run("jobs wait now --deadline 5s")
         .expect(3)
         .says(&["1 accepted but not done yet"]);
     open.at(SimCommand::Close);
-    let waited = operator.run("jobs wait now -o json").expect(0).json();
+    let waited = lab.run("jobs wait now -o json").expect(0).json();
     let row = waited["doors"]
         .as_array()
         .unwrap()
@@ -72,18 +70,14 @@ fn a_lock_job_counts_the_answers_of_the_doors() {
 #[test]
 fn an_unlock_job_counts_released_doors() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _east = lab.door("east", "");
-    operator
-        .run("jobs lock east --watch")
+    lab.run("jobs lock east --watch")
         .expect(0)
         .says(&["1 secured"]);
-    operator
-        .run("jobs unlock east --for 5m --watch")
+    lab.run("jobs unlock east --for 5m --watch")
         .expect(0)
         .says(&["1 released"]);
-    operator
-        .run("jobs method relinquish east --watch")
+    lab.run("jobs method relinquish east --watch")
         .expect(0)
         .says(&["1 done"]);
 }
@@ -91,14 +85,12 @@ fn an_unlock_job_counts_released_doors() {
 #[test]
 fn a_twin_job_changes_the_doors_that_match() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add a b --tag wing=east").expect(0);
-    operator.run("devices add c").expect(0);
-    operator
-        .run(r#"jobs twin --set floor=4 --set building=43 --where "tags.wing = 'east'" --watch"#)
+    lab.run("devices add a b --tag wing=east").expect(0);
+    lab.run("devices add c").expect(0);
+    lab.run(r#"jobs twin --set floor=4 --set building=43 --where "tags.wing = 'east'" --watch"#)
         .expect(3)
         .says(&["2 doors match now", "0 changed, 2 accepted"]);
-    let floors: Vec<Value> = operator
+    let floors: Vec<Value> = lab
         .json("devices list")
         .as_array()
         .unwrap()
@@ -111,54 +103,44 @@ fn a_twin_job_changes_the_doors_that_match() {
 #[test]
 fn a_job_can_be_cancelled_until_it_starts_and_its_id_is_unique() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add east").expect(0);
-    operator
-        .run("jobs lock east --at +1h --id tonight")
+    lab.run("devices add east").expect(0);
+    lab.run("jobs lock east --at +1h --id tonight")
         .expect(0)
         .says_one_of(&["UTC, in 1 h", "UTC, in 59 min"]);
-    operator
-        .run("jobs lock east --at +2h --id tonight")
+    lab.run("jobs lock east --at +2h --id tonight")
         .expect(1)
         .says(&[
             "--id: the hub has a job called tonight already; nothing was changed",
             "next: choose another --id",
         ]);
-    let listed = operator.json("jobs list");
+    let listed = lab.json("jobs list");
     assert_eq!(
         (listed.as_array().unwrap().len(), &listed[0]["jobId"]),
         (1, &json!("tonight"))
     );
 
-    operator
-        .run("jobs cancel tonihgt")
+    lab.run("jobs cancel tonihgt")
         .expect(1)
         .says(&["did you mean `tonight`?"]);
-    operator
-        .run("jobs cancel tonight")
+    lab.run("jobs cancel tonight")
         .expect(0)
         .says(&["job tonight is cancelled"]);
-    operator
-        .run("jobs cancel tonight")
+    lab.run("jobs cancel tonight")
         .expect(4)
         .says(&["job tonight cannot be cancelled"]);
-    operator
-        .run("jobs watch tonight")
+    lab.run("jobs watch tonight")
         .expect(2)
         .says(&["job tonight cancelled"]);
-    let cancelled = operator.json("jobs list --status cancelled");
+    let cancelled = lab.json("jobs list --status cancelled");
     assert_eq!(cancelled.as_array().unwrap().len(), 1);
 }
 
 #[test]
 fn ctrl_c_ends_watching_but_not_the_job() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add east").expect(0);
-    operator
-        .run("jobs lock east --at +1h --id tonight")
-        .expect(0);
-    let mut watch = operator.command("jobs watch");
+    lab.run("devices add east").expect(0);
+    lab.run("jobs lock east --at +1h --id tonight").expect(0);
+    let mut watch = lab.command("jobs watch");
     let mut watch = Process::spawn(watch.stderr(Stdio::piped()).stdout(Stdio::null()));
     let mut printed = watch.stderr();
     assert_eq!(printed.next().unwrap(), "tonight  waits for its start");
@@ -168,19 +150,16 @@ fn ctrl_c_ends_watching_but_not_the_job() {
         last.contains("job tonight continues: doorctl jobs watch tonight"),
         "{last}"
     );
-    operator.shows("jobs show tonight", "/job/status", "scheduled");
+    lab.shows("jobs show tonight", "/job/status", "scheduled");
 }
 
 #[test]
 fn a_job_without_doors_is_created_with_a_warning() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator
-        .run("jobs watch")
+    lab.run("jobs watch")
         .expect(1)
         .says(&["the hub has no job to watch"]);
-    operator
-        .run("jobs lock --floor 9 --at +1h --allow-none")
+    lab.run("jobs lock --floor 9 --at +1h --allow-none")
         .expect(0)
         .says(&["warning: no door matches now"]);
 }
@@ -188,9 +167,8 @@ fn a_job_without_doors_is_created_with_a_warning() {
 #[test]
 fn a_door_that_stays_offline_fails_after_its_timeout() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add absent").expect(0);
-    let watched = operator
+    lab.run("devices add absent").expect(0);
+    let watched = lab
         .run("jobs lock absent --connect-timeout 1s --watch")
         .expect(2);
     let watched = watched.says(&[

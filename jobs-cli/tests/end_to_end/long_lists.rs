@@ -7,11 +7,10 @@ use super::support::Lab;
 #[test]
 fn a_list_too_long_for_one_job_becomes_several_jobs() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let names = Lab::many_names();
     let all = names.join(" ");
-    operator.run(format!("devices add {all}")).expect(0);
-    let run = |start: &str, end: &str| operator.run(format!("{start} {all} {end}"));
+    lab.run(format!("devices add {all}")).expect(0);
+    let run = |start: &str, end: &str| lab.run(format!("{start} {all} {end}"));
 
     let changed = run(
         "jobs tags --set group=night",
@@ -29,7 +28,7 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
     assert_eq!(changed["tally"]["reached"], 300);
     assert_eq!(changed["jobs"].as_array().unwrap().len(), 3);
     let counted =
-        operator.json(r#"query "SELECT COUNT() AS doors FROM devices WHERE tags.group = 'night'""#);
+        lab.json(r#"query "SELECT COUNT() AS doors FROM devices WHERE tags.group = 'night'""#);
     assert_eq!(counted, json!([{"doors": 300}]));
 
     let work = "--at +2h --for 10m --id night";
@@ -48,7 +47,7 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
         .says(&["follow it: doorctl jobs watch night-2"]);
     assert_eq!(made.stdout, "night-1\nnight-2\nnight-3\n");
     // Each door is called by exactly one job.
-    let listed = operator.json("jobs list");
+    let listed = lab.json("jobs list");
     let listed = listed.as_array().unwrap().iter();
     let made = listed.filter(|job| job["jobId"].as_str().unwrap().starts_with("night-"));
     assert_eq!(made.count(), 3);
@@ -58,8 +57,7 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
         .expect(1)
         .says(&["the hub has a job called night-1 already; nothing was changed"]);
     let misspelt = all.replace(&names[7], "nobody");
-    operator
-        .run(format!("jobs lock {misspelt} --yes"))
+    lab.run(format!("jobs lock {misspelt} --yes"))
         .expect(1)
         .says(&["the hub has no door `nobody`"]);
 }
@@ -67,12 +65,11 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
 #[test]
 fn immediate_and_reading_verbs_take_any_number_of_names() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _lobby = lab.door("lobby", "--building 43");
     let names = Lab::many_names();
     let all = names.join(" ");
-    operator.run(format!("devices add {all}")).expect(0);
-    let run = |start: &str, end: &str| operator.run(format!("{start} {all} lobby {end}"));
+    lab.run(format!("devices add {all}")).expect(0);
+    let run = |start: &str, end: &str| lab.run(format!("{start} {all} lobby {end}"));
 
     let listed = run("devices list", "-o json").expect(0).json();
     assert_eq!(listed.as_array().unwrap().len(), 301);
@@ -107,8 +104,7 @@ fn immediate_and_reading_verbs_take_any_number_of_names() {
         ]);
 
     let misspelt = all.replace(&names[7], "nobody");
-    operator
-        .run(format!("lock {misspelt} lobby --yes"))
+    lab.run(format!("lock {misspelt} lobby --yes"))
         .expect(1)
         .says(&["the hub has no door `nobody`"]);
 }

@@ -10,25 +10,21 @@ use super::support::Lab;
 #[test]
 fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _closed = lab.door("closed", "--floor 3");
     let open = lab.door("open", "--floor 3");
-    operator.run("devices add absent --floor 3").expect(0);
+    lab.run("devices add absent --floor 3").expect(0);
     open.at(SimCommand::Open);
-    operator.shows(
+    lab.shows(
         "twin show open",
         "/properties/reported/door/doorState",
         "open",
     );
-    operator
-        .run("jobs unlock closed --at +1h --for 2h --id early")
+    lab.run("jobs unlock closed --at +1h --for 2h --id early")
         .expect(0);
-    operator
-        .run("jobs unlock open --at +6h --id late")
-        .expect(0);
+    lab.run("jobs unlock open --at +6h --id late").expect(0);
 
     let run = |start: &str, end: &str| {
-        operator.run(format!(
+        lab.run(format!(
             "{start} lock --floor 3 --at +2h --for 10m --id tonight {end}"
         ))
     };
@@ -50,33 +46,31 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
 
     // Another job, time or set of doors does not match the plan.
     let apply = format!("jobs apply --plan {digest}");
-    operator
-        .run(format!(
-            "{apply} lock --floor 3 --at +2h --for 11m --id tonight"
-        ))
-        .expect(4)
-        .says(&[
-            " is outdated: ",
-            "payload changed from ",
-            "\"lockTime\":\"11m\"",
-        ]);
-    operator.run("devices add new --floor 3").expect(0);
-    operator.run("twin set absent floor=4").expect(3);
+    lab.run(format!(
+        "{apply} lock --floor 3 --at +2h --for 11m --id tonight"
+    ))
+    .expect(4)
+    .says(&[
+        " is outdated: ",
+        "payload changed from ",
+        "\"lockTime\":\"11m\"",
+    ]);
+    lab.run("devices add new --floor 3").expect(0);
+    lab.run("twin set absent floor=4").expect(3);
     let refused = run(&apply, "").expect(4).says(&[
         "joined: new; left: absent; no job was created",
         "next: plan again: doorctl jobs plan",
     ]);
     assert_eq!(refused.stdout, "");
-    operator.run("jobs show tonight").expect(1);
+    lab.run("jobs show tonight").expect(1);
 
-    operator.run("twin set absent floor=3").expect(3);
-    operator.run("twin set new floor=4").expect(3);
+    lab.run("twin set absent floor=3").expect(3);
+    lab.run("twin set new floor=4").expect(3);
     run(&apply, "").expect(0).says(&[
         "warning: job early",
         "job tonight is queued: 3 doors match now",
     ]);
-    operator
-        .run("jobs apply --plan 12 lock --all")
+    lab.run("jobs apply --plan 12 lock --all")
         .expect(1)
         .says(&["invalid --plan \"12\": expected 8 to 64"]);
 }
@@ -84,27 +78,24 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
 #[test]
 fn a_job_for_many_doors_needs_confirmation() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add a b").expect(0);
-    let refused = operator
+    lab.run("devices add a b").expect(0);
+    let refused = lab
         .run("jobs lock --all --at +1h --confirm-above 1")
         .expect(4);
     insta::assert_snapshot!(refused.stderr, @r"
     error: this would lock 2 doors, more than 1, and there is no terminal to confirm it; nothing was changed
       next: type the number of doors when asked, or pass --yes; --confirm-above DOORS moves the limit
     ");
-    assert_eq!(operator.json("jobs list"), json!([]));
-    operator
-        .run("jobs lock --all --at +1h --confirm-above 1 --yes")
+    assert_eq!(lab.json("jobs list"), json!([]));
+    lab.run("jobs lock --all --at +1h --confirm-above 1 --yes")
         .expect(0);
 }
 
 #[test]
 fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add a b --tag old=1").expect(0);
-    let planned = operator
+    lab.run("devices add a b --tag old=1").expect(0);
+    let planned = lab
         .run("jobs plan tags --set wing=east --remove old --all")
         .expect(0)
         .says(&["this would change the tags of 2 doors"]);
@@ -114,20 +105,19 @@ fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
             .contains("tags.wing none to east, tags.old 1 to none"),
         "{planned:?}"
     );
-    operator
-        .run(
-            "jobs tags --set wing=east --set access.group=staff --remove old a b --id tagged \
+    lab.run(
+        "jobs tags --set wing=east --set access.group=staff --remove old a b --id tagged \
              --watch",
-        )
-        .expect(0)
-        .says(&["2 changed"]);
-    let tagged = operator.json("twin show a");
+    )
+    .expect(0)
+    .says(&["2 changed"]);
+    let tagged = lab.json("twin show a");
     assert_eq!(
         tagged["tags"],
         json!({"wing": "east", "access": {"group": "staff"}})
     );
 
-    let exported = operator.run("jobs export tagged").expect(0).stdout;
+    let exported = lab.run("jobs export tagged").expect(0).stdout;
     let lines: Vec<&str> = exported.lines().collect();
     assert_eq!(
         lines[0],
@@ -138,22 +128,19 @@ fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
         "{exported}"
     );
     assert_eq!(lines.len(), 3);
-    operator
-        .run("jobs export tagged --out tagged.json")
+    lab.run("jobs export tagged --out tagged.json")
         .expect(0)
         .says(&["tagged.json: wrote 2 rows of job tagged"]);
-    let text = fs::read_to_string(operator.folder().join("tagged.json")).unwrap();
+    let text = fs::read_to_string(lab.folder().join("tagged.json")).unwrap();
     let rows: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         (&rows[1]["door"], &rows[1]["progress"]),
         (&json!("b"), &json!("reached"))
     );
-    operator
-        .run("jobs export tagged --out tagged.json")
+    lab.run("jobs export tagged --out tagged.json")
         .expect(1)
         .says(&["--out: cannot create tagged.json: File exists"]);
-    operator
-        .run("jobs export taged")
+    lab.run("jobs export taged")
         .expect(1)
         .says(&["did you mean `tagged`?"]);
 }
@@ -162,8 +149,7 @@ fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
 #[test]
 fn until_is_a_time_after_the_start() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add east").expect(0);
+    lab.run("devices add east").expect(0);
     let rows = [
         (
             "2099-03-01 22:00 UTC",
@@ -226,7 +212,7 @@ fn until_is_a_time_after_the_start() {
     for (n, (at, until, status, says, length)) in rows.into_iter().enumerate() {
         for (verb, member) in [("lock", "lockTime"), ("unlock", "unlockTime")] {
             let id = format!("{verb}-{n}");
-            let output = operator.run(format!(
+            let output = lab.run(format!(
                 "jobs {verb} --id {id} east --at '{at}' --until '{until}'"
             ));
             assert_eq!(output.status, status, "{at} {until}: {output:?}");
@@ -236,7 +222,7 @@ fn until_is_a_time_after_the_start() {
                 "{output:?}"
             );
             if status == 0 {
-                let shown = operator.json(format!("jobs show {id}"));
+                let shown = lab.json(format!("jobs show {id}"));
                 let payload = &shown["job"]["cloudToDeviceMethod"]["payload"];
                 assert_eq!(payload[member], length, "{at} {until}");
                 assert!(payload["until"].is_string(), "{payload}");
@@ -246,10 +232,10 @@ fn until_is_a_time_after_the_start() {
     // A named end gives the same plan a moment later.
     let until = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(5);
     let plan = format!("jobs plan unlock east --until {until}");
-    let digest = || operator.json(&plan)["digest"].clone();
+    let digest = || lab.json(&plan)["digest"].clone();
     let first = digest();
     std::thread::sleep(std::time::Duration::from_millis(1_100));
     assert_eq!(digest(), first);
-    let warned = operator.run("jobs unlock east --at +1h");
+    let warned = lab.run("jobs unlock east --at +1h");
     warned.expect(0).says(&["warning: this unlock has no end"]);
 }

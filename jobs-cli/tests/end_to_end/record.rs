@@ -8,14 +8,14 @@ use door_hub::policies::{Policies, SecretFile};
 use doorfleet_testing::{DEADLINE, Process};
 use serde_json::{Value, json};
 
-use super::support::{HubProcess, Lab, Operator};
+use super::support::{Lab, Operator, start_hub};
 
 /// A lab with door `east`, whose enclosure was opened.
 fn tampered() -> (Lab, super::support::Door) {
     let lab = Lab::new();
     let east = lab.door("east", "--building 43 --floor 3");
     east.at(SimCommand::Hold(Sensor::Tamper, Hold::On));
-    lab.operator.until("events --alarms", |events| {
+    lab.until("events --alarms", |events| {
         !events.as_array().unwrap().is_empty()
     });
     (lab, east)
@@ -24,13 +24,12 @@ fn tampered() -> (Lab, super::support::Door) {
 #[test]
 fn events_are_filtered_and_printed_in_every_format() {
     let (lab, _east) = tampered();
-    let operator = &lab.operator;
-    let alarms = operator.json("events --alarms");
+    let alarms = lab.json("events --alarms");
     assert_eq!(alarms[0]["deviceId"], "east");
     assert_eq!(alarms[0]["body"]["alarm"], "tamper");
     assert!(alarms[0]["systemProperties"].is_object(), "{alarms}");
 
-    let table = operator.run("events --event tamper").expect(0);
+    let table = lab.run("events --event tamper").expect(0);
     let lines: Vec<Vec<&str>> = table
         .stdout
         .lines()
@@ -39,7 +38,7 @@ fn events_are_filtered_and_printed_in_every_format() {
     assert_eq!(lines[0], ["TIME", "DOOR", "EVENT", "DETAILS"]);
     assert_eq!(lines[1][2..], ["east", "alarmRaised", "tamper"]);
 
-    let csv = operator.run("events --alarms --limit 1 -o csv");
+    let csv = lab.run("events --alarms --limit 1 -o csv");
     let lines: Vec<&str> = csv.stdout.lines().collect();
     assert_eq!(
         lines[0],
@@ -51,7 +50,7 @@ fn events_are_filtered_and_printed_in_every_format() {
     );
 
     let of = |flags: &str| {
-        let events = operator.json(format!("events --limit 1000 {flags}"));
+        let events = lab.json(format!("events --limit 1000 {flags}"));
         let events = events.as_array().unwrap().clone();
         let kinds = events.iter().map(|event| event["kind"].to_string());
         kinds.collect::<std::collections::BTreeSet<_>>()
@@ -59,9 +58,9 @@ fn events_are_filtered_and_printed_in_every_format() {
     assert_eq!(of("--kind device,connection").len(), 2);
     assert!(of("--door east").len() >= 4, "{:?}", of(""));
     assert_eq!(of("--building 43 --event deviceConnected").len(), 1);
-    let newest = operator.json("events --limit 1")[0]["id"].to_string();
+    let newest = lab.json("events --limit 1")[0]["id"].to_string();
     assert!(of(&format!("--after {newest}")).is_empty());
-    let lines = operator
+    let lines = lab
         .run("events --limit 2 -o jsonl")
         .expect(0)
         .says(&["the newest 2; more: --limit 20"]);
@@ -71,25 +70,21 @@ fn events_are_filtered_and_printed_in_every_format() {
 #[test]
 fn invalid_event_requests_are_refused_with_the_next_step() {
     let (lab, _east) = tampered();
-    let operator = &lab.operator;
-    operator
-        .run("events --door eats --event forcedOpne")
+    lab.run("events --door eats --event forcedOpne")
         .expect(0)
         .says(&[
             "the hub has no door `eats`; did you mean `east`?; its recorded events are shown",
             "has an event `forcedOpne`; did you mean `forcedOpen`?",
             "further back: doorctl events --since 7d",
         ]);
-    operator
-        .run("events --floor 9")
+    lab.run("events --floor 9")
         .expect(1)
         .says(&["no door is assigned to ", "doorctl devices list"]);
-    operator.run("events --after 999999").expect(1).says(&[
+    lab.run("events --after 999999").expect(1).says(&[
         "event 999999 does not exist yet",
         "doorctl events --since 1h",
     ]);
-    operator
-        .run("events --since soon")
+    lab.run("events --since soon")
         .expect(1)
         .says(&["--since \"soon\": not a past time"]);
 }
@@ -97,31 +92,28 @@ fn invalid_event_requests_are_refused_with_the_next_step() {
 #[test]
 fn exec_runs_the_command_for_each_event_in_turn() {
     let (lab, _east) = tampered();
-    let operator = &lab.operator;
     let command = "printf '%s ' \"$DOORCTL_EVENT_KIND\" \"$DOORCTL_EVENT_DOOR\" \
         \"$DOORCTL_EVENT_EVENT\" \"$DOORCTL_EVENT_ALARM\" >> output; cat >> output; echo seen";
-    let output = operator
+    let output = lab
         .run(&[
             "events", "-f", "--since", "1h", "--alarms", "--limit", "1", "--exec", command,
         ])
         .expect(0)
         .says(&["seen"]);
     assert!(output.stdout.contains("tamper"), "{output:?}");
-    let written = std::fs::read_to_string(operator.folder().join("output")).unwrap();
+    let written = std::fs::read_to_string(lab.folder().join("output")).unwrap();
     let (names, document) = written.split_once('{').unwrap();
     assert_eq!(names, "telemetry east alarmRaised tamper ");
     let document: Value = serde_json::from_str(&format!("{{{document}")).unwrap();
     assert_eq!(document["body"]["alarm"], "tamper");
 
-    operator
-        .run("events --alarms -q --exec 'exit 3'")
+    lab.run("events --alarms -q --exec 'exit 3'")
         .expect(2)
         .says(&[
             "the command ended with exit status: 3",
             "failed for 1 events",
         ]);
-    operator
-        .run("events --alarms --exec 'sleep 600; true' --exec-timeout 1s")
+    lab.run("events --alarms --exec 'sleep 600; true' --exec-timeout 1s")
         .expect(2)
         .says(&["took longer than 1 s and was killed"]);
 }
@@ -129,12 +121,11 @@ fn exec_runs_the_command_for_each_event_in_turn() {
 #[test]
 fn an_interrupted_exec_names_the_event_to_continue_after() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add a b").expect(0);
-    let first = operator.json("events --kind device")[0]["id"].clone();
+    lab.run("devices add a b").expect(0);
+    let first = lab.json("events --kind device")[0]["id"].clone();
     let behind = first.as_i64().unwrap() - 1;
     let following = |more: &str| {
-        let mut events = operator.command(format!(
+        let mut events = lab.command(format!(
             "events --kind device --exec 'echo begun; sleep 600' {more}"
         ));
         Process::spawn(events.stdout(Stdio::null()).stderr(Stdio::piped()))
@@ -168,14 +159,14 @@ fn an_interrupted_exec_names_the_event_to_continue_after() {
     let mut policies = Policies::open(&lab.data).unwrap();
     let guard = "guard".parse().unwrap();
     let out = SecretFile {
-        path: operator.folder().join("guard"),
+        path: lab.folder().join("guard"),
         force: false,
     };
     let rights = "ServiceConnect".parse().unwrap();
     policies.add(&guard, rights, &out).unwrap();
-    operator.run("context add guard --connection-string-file guard --ca hub/ca.pem");
+    lab.run("context add guard --connection-string-file guard --ca hub/ca.pem");
     let begun = Instant::now();
-    while operator.run("events --context guard").status != 0 {
+    while lab.run("events --context guard").status != 0 {
         assert!(begun.elapsed() < DEADLINE, "guard is not taken up");
     }
     let mut events = following("--follow --after 0 --context guard");
@@ -193,7 +184,7 @@ fn an_interrupted_exec_names_the_event_to_continue_after() {
 #[test]
 fn following_continues_after_a_restart_of_the_hub() {
     let operator = Operator::new();
-    let hub = HubProcess::start(&operator.folder().join("data"));
+    let hub = start_hub(&operator.folder().join("data"));
     operator.use_hub(&hub.data);
     let mut follow = operator.command("events --follow --kind device -o jsonl --limit 2");
     let mut follow = Process::spawn(follow.stdout(Stdio::piped()).stderr(Stdio::piped()));
@@ -233,8 +224,7 @@ fn following_continues_after_a_restart_of_the_hub() {
 #[test]
 fn following_continues_after_a_policy_change_without_a_gap() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    let mut follow = operator.command("events -f -v --kind device --limit 2");
+    let mut follow = lab.command("events -f -v --kind device --limit 2");
     let mut follow = Process::spawn(follow.stdout(Stdio::piped()).stderr(Stdio::piped()));
     let mut stderr = follow.stderr();
     let mut asked = || stderr.find(|line| line.starts_with("> GET ") && line.contains("/events?"));
@@ -246,7 +236,7 @@ fn following_continues_after_a_policy_change_without_a_gap() {
     // A policy change ends every stream. This one has no event yet to continue after.
     let mut policies = Policies::open(&lab.data).unwrap();
     let out = SecretFile {
-        path: operator.folder().join("guard"),
+        path: lab.folder().join("guard"),
         force: false,
     };
     let rights = "ServiceConnect".parse().unwrap();
@@ -255,7 +245,7 @@ fn following_continues_after_a_policy_change_without_a_gap() {
         .unwrap();
     let second = asked().unwrap();
     assert!(second.contains("since="), "{second}");
-    operator.run("devices add a b").expect(0);
+    lab.run("devices add a b").expect(0);
     let stdout = follow.output().expect(0).stdout;
     let lines: Vec<&str> = stdout.lines().collect();
     assert!(
@@ -267,9 +257,8 @@ fn following_continues_after_a_policy_change_without_a_gap() {
 #[test]
 fn deleted_events_are_reported_as_lost() {
     let lab = Lab::with(|config| config.events.max_rows = 3);
-    let operator = &lab.operator;
-    operator.run("devices add a b c d e f").expect(0);
-    let kept = operator
+    lab.run("devices add a b c d e f").expect(0);
+    let kept = lab
         .run("events --after 1 -o jsonl")
         .expect(0)
         .says(&["warning: events 2 to 3 are lost: the hub no longer has them"]);
@@ -279,9 +268,8 @@ fn deleted_events_are_reported_as_lost() {
 #[test]
 fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _east = lab.door("east", "--floor 3");
-    operator.run("devices add absent").expect(0);
+    lab.run("devices add absent").expect(0);
     let reason = "drill \u{e4}\u{1b}[2J";
     // Selection, recorded operation, and event of the door.
     for (command, operation, method) in [
@@ -303,21 +291,15 @@ fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
             None,
         ),
     ] {
-        operator
-            .run(format!("{command} --reason '{reason}'"))
-            .expect(0);
-        let rows = operator.json("audit --target east --limit 1");
+        lab.run(format!("{command} --reason '{reason}'")).expect(0);
+        let rows = lab.json("audit --target east --limit 1");
         assert_eq!(
             (&rows[0]["operation"], &rows[0]["reason"]),
             (&json!(operation), &json!(reason)),
             "{command:?}: {rows}"
         );
         if let Some(method) = method {
-            let events = || {
-                operator
-                    .run("events --door east --event command -o json")
-                    .json()
-            };
+            let events = || lab.run("events --door east --event command -o json").json();
             let begun = Instant::now();
             loop {
                 let events = events();
@@ -338,16 +320,16 @@ fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
         }
     }
     // The error names the holder of the door; control characters in a reason are escaped.
-    let why = operator.run("why east").expect(0);
+    let why = lab.run("why east").expect(0);
     assert!(
         why.stdout
             .contains(", policy iothubowner (drill \u{e4}\\u{1b}[2J)"),
         "{why:?}"
     );
-    let table = operator.run("audit --target east").expect(0);
+    let table = lab.run("audit --target east").expect(0);
     assert!(!table.stdout.contains('\u{1b}'), "{table:?}");
     // A door that no job called has no such events.
-    let rows = operator.json("audit --target absent");
+    let rows = lab.json("audit --target absent");
     assert!(
         rows.as_array()
             .unwrap()
@@ -356,8 +338,7 @@ fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
         "{rows}"
     );
     for (text, message) in [("", "it is empty"), (&"x".repeat(257), "it has 257 bytes")] {
-        operator
-            .run(&["lock", "east", "--reason", text])
+        lab.run(&["lock", "east", "--reason", text])
             .expect(1)
             .says(&[message]);
     }
@@ -366,10 +347,9 @@ fn commands_are_recorded_with_policy_and_reason_for_every_selection() {
 #[test]
 fn the_audit_log_needs_both_rights() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add east").expect(0);
-    operator.run("lock east").expect(2);
-    let rows = operator.json("audit");
+    lab.run("devices add east").expect(0);
+    lab.run("lock east").expect(2);
+    let rows = lab.json("audit");
     let operations: Vec<&Value> = rows
         .as_array()
         .unwrap()
@@ -382,14 +362,14 @@ fn the_audit_log_needs_both_rights() {
         detail.contains("create") && detail.contains("east"),
         "{detail}"
     );
-    let table = operator
+    let table = lab
         .run("audit --operation method.invoke --target east --since 1h")
         .expect(0);
     assert!(
         table.stdout.contains("404 DeviceNotOnline") && table.stdout.contains("lockDoor"),
         "{table:?}"
     );
-    let newest = operator
+    let newest = lab
         .run("audit --limit 1 -o csv")
         .expect(0)
         .says(&["the newest 1; more: --limit 10"]);
@@ -402,40 +382,37 @@ fn the_audit_log_needs_both_rights() {
         lines[1].contains(",method.invoke,east,404 DeviceNotOnline,,lockDoor"),
         "{lines:?}"
     );
-    operator
-        .run("audit --policy nobody")
+    lab.run("audit --policy nobody")
         .expect(0)
         .says(&["no entry matches these filters"]);
 
     let mut policies = Policies::open(&lab.data).unwrap();
     for (name, rights) in [("guard", "ServiceConnect"), ("registrar", "RegistryRead")] {
         let out = SecretFile {
-            path: operator.folder().join(name),
+            path: lab.folder().join(name),
             force: false,
         };
         policies
             .add(&name.parse().unwrap(), rights.parse().unwrap(), &out)
             .unwrap();
-        operator
-            .run(format!(
-                "context add {name} --connection-string-file {name} --ca hub/ca.pem"
-            ))
-            .says(&["is stored in"]);
+        lab.run(format!(
+            "context add {name} --connection-string-file {name} --ca hub/ca.pem"
+        ))
+        .says(&["is stored in"]);
         // The hub takes it up within a moment.
         let begun = Instant::now();
-        while operator.run(&["audit", "--context", name]).status != 4 {
+        while lab.run(&["audit", "--context", name]).status != 4 {
             assert!(begun.elapsed() < DEADLINE, "{name} is not taken up");
         }
     }
-    operator.run("context use lab").expect(0);
-    operator.run("audit --context guard").expect(4).says(&[
+    lab.run("context use lab").expect(0);
+    lab.run("audit --context guard").expect(4).says(&[
         "'guard' does not allow access",
         "a policy with RegistryRead and ServiceConnect is needed",
         "door-hub policy add NAME --rights RegistryRead,ServiceConnect",
     ]);
-    operator.run("events --context guard").expect(0);
-    operator
-        .run("events --context registrar")
+    lab.run("events --context guard").expect(0);
+    lab.run("events --context registrar")
         .expect(4)
         .says(&["a policy with ServiceConnect is needed"]);
 }

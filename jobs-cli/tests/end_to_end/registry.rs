@@ -24,46 +24,39 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 #[test]
 fn tags_are_set_and_removed_and_unchanged_doors_are_skipped() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator
-        .run("devices add a b --floor 3 --tag old=1")
-        .expect(0);
-    operator.run("devices add c --floor 4").expect(0);
-    let output = operator
+    lab.run("devices add a b --floor 3 --tag old=1").expect(0);
+    lab.run("devices add c --floor 4").expect(0);
+    let output = lab
         .run("devices tag --floor 3 wing=east access.group=staff --remove old -o json")
         .expect(0)
         .says(&["2 changed"]);
     assert_eq!(rows(&output), pairs(&[("a", "changed"), ("b", "changed")]));
-    let twin = operator.json("twin show a");
+    let twin = lab.json("twin show a");
     assert_eq!(
         twin["tags"],
         json!({"wing": "east", "access": {"group": "staff"}})
     );
-    let output = operator.run("devices tag a c wing=east").expect(0);
+    let output = lab.run("devices tag a c wing=east").expect(0);
     assert_eq!(
         output.stdout,
         "DOOR  OUTCOME    ERROR\na     unchanged\nc     changed\n"
     );
-    assert_eq!(operator.json("twin show a")["etag"], twin["etag"]);
+    assert_eq!(lab.json("twin show a")["etag"], twin["etag"]);
 
     // An unknown name: the other doors are not changed.
-    operator
-        .run("devices tag a bb wing=west")
+    lab.run("devices tag a bb wing=west")
         .expect(1)
         .says(&["the hub has no door `bb`; did you mean `b`?"]);
     // A door without space for the tag: the others are not changed.
     let long = format!("note={}", "x".repeat(4_000));
-    operator
-        .run(&["devices", "tag", "b", &long, &long.replace("note", "more")])
+    lab.run(&["devices", "tag", "b", &long, &long.replace("note", "more")])
         .expect(0);
-    operator
-        .run(&["devices", "tag", "a", "b", &long.replace("note", "last")])
+    lab.run(&["devices", "tag", "a", "b", &long.replace("note", "last")])
         .expect(1)
         .says(&["b: tags", "nothing was changed"]);
-    assert_eq!(operator.json("twin show a")["etag"], twin["etag"]);
+    assert_eq!(lab.json("twin show a")["etag"], twin["etag"]);
     // Many doors need confirmation.
-    operator
-        .run("devices tag --all wing=x --confirm-above 2")
+    lab.run("devices tag --all wing=x --confirm-above 2")
         .expect(4)
         .says(&["this would change the tags of 3 doors, more than 2"]);
 }
@@ -71,46 +64,40 @@ fn tags_are_set_and_removed_and_unchanged_doors_are_skipped() {
 #[test]
 fn a_disabled_door_cannot_connect_until_it_is_enabled() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _east = lab.door("east", "");
-    operator.run("devices add west").expect(0);
-    operator
-        .run("devices disable east --reason 'controller stolen'")
+    lab.run("devices add west").expect(0);
+    lab.run("devices disable east --reason 'controller stolen'")
         .expect(0)
         .says(&["1 disabled"]);
-    let record = operator.json("audit --target east --limit 1");
+    let record = lab.json("audit --target east --limit 1");
     assert_eq!(
         (&record[0]["operation"], &record[0]["reason"]),
         (&"device.update".into(), &"controller stolen".into())
     );
-    operator.shows("twin show east", "/connectionState", "Disconnected");
-    let shown = operator.run("devices show east").expect(0);
+    lab.shows("twin show east", "/connectionState", "Disconnected");
+    let shown = lab.run("devices show east").expect(0);
     for part in [
         "status              disabled",
         "statusReason        controller stolen",
     ] {
         assert!(shown.stdout.contains(part), "{shown:?}");
     }
-    let output = operator
-        .run("devices disable east west -q -o json")
-        .expect(0);
+    let output = lab.run("devices disable east west -q -o json").expect(0);
     assert_eq!(
         rows(&output),
         pairs(&[("east", "unchanged"), ("west", "disabled")])
     );
     assert_eq!(output.stderr, "");
-    operator
-        .run(r#"devices enable --where "status = 'disabled'""#)
+    lab.run(r#"devices enable --where "status = 'disabled'""#)
         .expect(0)
         .says(&["2 enabled"]);
     let connected = |twin: &serde_json::Value| twin["connectionState"] == "Connected";
-    let twin = operator.until("twin show east", connected);
+    let twin = lab.until("twin show east", connected);
     assert_eq!(
         (&twin["status"], &twin["statusReason"]),
         (&json!("enabled"), &json!(null))
     );
-    operator
-        .run("devices enable eest")
+    lab.run("devices enable eest")
         .expect(1)
         .says(&["did you mean `east`?"]);
 }
@@ -118,50 +105,44 @@ fn a_disabled_door_cannot_connect_until_it_is_enabled() {
 #[test]
 fn doors_are_removed_after_confirmation() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add a b c d --floor 3").expect(0);
-    operator.run("devices remove a").expect(4).says(&[
+    lab.run("devices add a b c d --floor 3").expect(0);
+    lab.run("devices remove a").expect(4).says(&[
         "this would remove a for good, and there is no terminal to confirm it; nothing was changed",
     ]);
-    operator
-        .run("devices remove --floor 3")
+    lab.run("devices remove --floor 3")
         .expect(4)
         .says(&["this would remove 4 doors for good"]);
-    operator
-        .run("devices remove a --yes")
+    lab.run("devices remove a --yes")
         .expect(0)
         .says(&["1 removed"]);
-    let output = operator.run("devices remove b c --yes -o json").expect(0);
+    let output = lab.run("devices remove b c --yes -o json").expect(0);
     assert_eq!(rows(&output), pairs(&[("b", "removed"), ("c", "removed")]));
-    operator
-        .run("devices remove d a --yes")
+    lab.run("devices remove d a --yes")
         .expect(1)
         .says(&["the hub has no door `a`"]);
-    let left = operator.json("devices list");
+    let left = lab.json("devices list");
     assert_eq!(left.as_array().unwrap().len(), 1, "{left}");
 }
 
 #[test]
 fn a_rotated_key_is_written_to_a_private_file_and_the_old_one_is_invalid() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add east").expect(0);
-    let file = |name: &str| operator.folder().join(name);
+    lab.run("devices add east").expect(0);
+    let file = |name: &str| lab.folder().join(name);
     let key = |name: &str| {
         let text = fs::read_to_string(file(name)).unwrap();
         let (_, key) = text.trim().split_once("SharedAccessKey=").unwrap();
         key.to_owned()
     };
     let hand_out = |name: &str, flags: &str| {
-        operator
-            .run(format!(
-                "devices connection-string east --out {name} {flags}"
-            ))
-            .expect(0);
+        lab.run(format!(
+            "devices connection-string east --out {name} {flags}"
+        ))
+        .expect(0);
         key(name)
     };
     let (primary, secondary) = (hand_out("p1", ""), hand_out("s1", "--secondary"));
-    let output = operator
+    let output = lab
         .run("-v devices rotate-key east --out new")
         .expect(0)
         .says(&[
@@ -177,20 +158,18 @@ fn a_rotated_key_is_written_to_a_private_file_and_the_old_one_is_invalid() {
     assert_eq!(hand_out("s2", "--secondary"), key("new"));
     assert_ne!(key("new"), secondary);
 
-    let rotated = operator.json("devices rotate-key east --key both --out newer");
+    let rotated = lab.json("devices rotate-key east --key both --out newer");
     assert_eq!(
         (&rotated["door"], &rotated["key"]),
         (&json!("east"), &json!("both"))
     );
     assert_eq!(hand_out("p3", ""), key("newer"));
     // An existing file is kept, and so is the key.
-    operator
-        .run("devices rotate-key east --out newer")
+    lab.run("devices rotate-key east --out newer")
         .expect(1)
         .says(&["cannot create newer"]);
     assert_eq!(hand_out("p4", ""), key("newer"));
-    operator
-        .run("devices rotate-key eats --out never")
+    lab.run("devices rotate-key eats --out never")
         .expect(1)
         .says(&["did you mean `east`?"]);
     assert!(!file("never").exists());

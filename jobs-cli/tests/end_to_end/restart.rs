@@ -7,12 +7,12 @@ use door_agent::Shared;
 use doorfleet_testing::{DEADLINE, Process};
 use serde_json::Value;
 
-use super::support::{Door, HubProcess, Operator, start_door};
+use super::support::{Door, Operator, start_door, start_hub};
 
 #[test]
 fn a_scheduled_job_survives_a_kill_of_the_hub() {
     let operator = Operator::new();
-    let hub = HubProcess::start(&operator.folder().join("data"));
+    let hub = start_hub(&operator.folder().join("data"));
     operator.use_hub(&hub.data);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let shared = Shared::new().unwrap();
@@ -28,7 +28,7 @@ fn a_scheduled_job_survives_a_kill_of_the_hub() {
                 &runtime,
                 &shared,
                 name,
-                hub.mqtt_port,
+                hub.operator.mqtt_port,
                 &hub.data.join("ca.pem"),
             )
         })
@@ -55,7 +55,7 @@ fn a_scheduled_job_survives_a_kill_of_the_hub() {
     while scheduled.elapsed() < Duration::from_secs(6) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let hub = start_again();
+    let mut hub = start_again();
 
     let watched = watch.output();
     assert!(scheduled.elapsed() < DEADLINE);
@@ -83,7 +83,7 @@ fn a_scheduled_job_survives_a_kill_of_the_hub() {
     assert_eq!(doors[3].0, "offline");
     assert!(doors[3].1.starts_with("DeviceNotOnline"), "{doors:?}");
     assert_eq!(report["job"]["status"], "completed");
-    assert!(hub.terminate().success());
+    assert!(hub.process.terminate().success());
 }
 
 fn all(rows: &Value, key: &str, value: &str) -> bool {

@@ -102,30 +102,25 @@ const ENDS: &[Row] = &[
 fn an_empty_selection_is_never_a_success() {
     let lab = Lab::new();
     for (line, status) in [("lockdown --all", 2), ("all-clear --all", 2), ("status", 0)] {
-        lab.operator.run(line).expect(status);
+        lab.run(line).expect(status);
     }
-    lab.operator
-        .run("devices add gate --building north --floor 3")
+    lab.run("devices add gate --building north --floor 3")
         .expect(0);
-    lab.operator
-        .run("devices add yard --building south --floor 4")
+    lab.run("devices add yard --building south --floor 4")
         .expect(0);
     for (selection, says) in NOWHERE {
         for verb in VERBS {
-            let output = lab.operator.run(format!("{verb} {selection}"));
+            let output = lab.run(format!("{verb} {selection}"));
             let line = format!("doorctl {verb} {selection}: {output:?}");
             assert_eq!(output.status, 1, "{line}");
             assert!(output.stderr.contains(says), "{line}");
             assert_eq!(output.stdout, "", "{line}");
         }
     }
-    lab.operator.run_all(ENDS);
+    lab.run_all(ENDS);
     // The planned job, without doors.
-    let plan = lab.operator.json("jobs plan lock --floor 9 --allow-none");
+    let plan = lab.json("jobs plan lock --floor 9 --allow-none");
     let digest = plan["digest"].as_str().unwrap();
     let apply = format!("jobs apply --plan {digest} lock --floor 9 --allow-none --watch");
-    lab.operator
-        .run(&apply)
-        .expect(2)
-        .says(&["no door matched when"]);
+    lab.run(&apply).expect(2).says(&["no door matched when"]);
 }

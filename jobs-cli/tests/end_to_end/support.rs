@@ -1,17 +1,18 @@
 //! A hub, doors, and an operator with a folder.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use door_agent::config::HubConfig as AgentHubConfig;
 use door_agent::gpio::simulated::SimCommand;
-use door_agent::{Agent, AgentConfig, RunningAgent, Shared};
+use door_agent::{Agent, RunningAgent, Shared};
 use door_core::Want;
 use door_hub::config::HubConfig;
 use door_hub::{Hub, RunningHub};
 use doorfleet_testing::{
-    CommandLine, CommandOutput, DEADLINE, Process, free_port, run, workspace_program,
+    CommandLine, CommandOutput, DEADLINE, HubProcess, free_port, run, simulated_door,
+    workspace_program,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -118,7 +119,7 @@ impl Operator {
 /// A hub with doors in this process, and an operator. Tests are plain threads; hub and doors have a
 /// runtime.
 pub(crate) struct Lab {
-    pub(crate) operator: Operator,
+    operator: Operator,
     pub(crate) runtime: tokio::runtime::Runtime,
     hub: RunningHub,
     pub(crate) data: PathBuf,
@@ -128,6 +129,14 @@ pub(crate) struct Lab {
 /// A door of a [`Lab`], or of a hub in another process.
 pub(crate) struct Door {
     agent: RunningAgent,
+}
+
+impl Deref for Lab {
+    type Target = Operator;
+
+    fn deref(&self) -> &Operator {
+        &self.operator
+    }
 }
 
 impl Lab {
@@ -222,12 +231,9 @@ pub(crate) fn start_door(
         .run(format!("devices connection-string {name} --out {file}"))
         .expect(0);
     let connection = std::fs::read_to_string(operator.folder().join(file)).unwrap();
-    let mut hub = AgentHubConfig::new(connection.trim().parse().unwrap());
-    hub.mqtt_port = mqtt_port;
-    hub.ca_file = Some(ca_file.to_owned());
-    hub.reconnect_min = Duration::from_millis(100);
-    hub.reconnect_max = Duration::from_millis(500);
-    let mut config = AgentConfig::simulated(hub, operator.folder().join(format!("{name}.state")));
+    let state = operator.folder().join(format!("{name}.state"));
+    let mut config = simulated_door(&connection, mqtt_port, ca_file, &state);
+    config.hub.reconnect_max = Duration::from_millis(500);
     config.door.relinquish_default = Want::Released;
     let agent = runtime.block_on(Agent::start(config, shared)).unwrap();
     Door { agent }
@@ -246,61 +252,11 @@ impl Door {
 }
 
 /// A hub in its own process, on ports that stay the same after a restart.
-pub(crate) struct HubProcess {
-    process: Process,
-    pub(crate) data: PathBuf,
-    pub(crate) mqtt_port: u16,
-    pub(crate) https_port: u16,
-}
-
-impl HubProcess {
-    pub(crate) fn start(data: &Path) -> Self {
-        let (mqtt_port, https_port) = (free_port(), free_port());
-        Self::start_on(data, mqtt_port, https_port)
-    }
-
-    fn start_on(data: &Path, mqtt_port: u16, https_port: u16) -> Self {
-        let mut command = Command::new(workspace_program("door-hub"));
-        command
-            .args(["serve", "--name", "localhost", "--listen", "127.0.0.1"])
-            .args([
-                "--mqtt-port",
-                &mqtt_port.to_string(),
-                "--https-port",
-                &https_port.to_string(),
-                "--data",
-            ])
-            .arg(data)
-            .env("RUST_LOG", "warn")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        let mut process = Process::spawn(&mut command);
-        // The last line of its start; the deadline of the test applies.
-        let operator = process.stdout().find(|line| line.contains("operator"));
-        assert!(operator.is_some(), "the hub ended without serving");
-        Self {
-            process,
-            data: data.to_owned(),
-            mqtt_port,
-            https_port,
-        }
-    }
-
-    /// Kills the hub, as a power cut does; returns what restarts it.
-    pub(crate) fn kill(self) -> impl FnOnce() -> Self {
-        let Self {
-            process,
-            data,
-            mqtt_port,
-            https_port,
-        } = self;
-        process.kill();
-        move || Self::start_on(&data, mqtt_port, https_port)
-    }
-
-    pub(crate) fn terminate(mut self) -> ExitStatus {
-        self.process.terminate()
-    }
+pub(crate) fn start_hub(data: &Path) -> HubProcess {
+    let ports = (free_port(), free_port());
+    HubProcess::start_on(&workspace_program("door-hub"), data, ports, |command| {
+        command.env("RUST_LOG", "warn");
+    })
 }
 
 /// Sets the environment of a program that starts doorctl, and removes variables that would change

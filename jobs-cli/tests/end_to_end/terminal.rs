@@ -117,11 +117,10 @@ fn is_coloured(text: &str) -> bool {
 #[test]
 fn a_job_is_watched_with_a_bar_on_a_terminal_and_with_lines_elsewhere() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _good = lab.door("good", "");
     let stuck = lab.door("stuck", "");
     stuck.at(SimCommand::Jam);
-    operator.run("devices add absent").expect(0);
+    lab.run("devices add absent").expect(0);
     let job = [
         "jobs",
         "lock",
@@ -135,19 +134,19 @@ fn a_job_is_watched_with_a_bar_on_a_terminal_and_with_lines_elsewhere() {
         "--id",
         "night",
     ];
-    operator.run(&job).expect(0);
+    lab.run(&job).expect(0);
 
     let watch = ["jobs", "watch", "night"];
-    let Some(coloured) = Terminal::run(operator, &watch, true) else {
+    let Some(coloured) = Terminal::run(&lab, &watch, true) else {
         return;
     };
-    let plain = Terminal::run(operator, &watch, false).unwrap();
-    let quiet = Terminal::run(operator, &[&watch[..], &["--quiet"]].concat(), false).unwrap();
-    let mut left = Terminal::run(operator, &watch, false).unwrap();
+    let plain = Terminal::run(&lab, &watch, false).unwrap();
+    let quiet = Terminal::run(&lab, &[&watch[..], &["--quiet"]].concat(), false).unwrap();
+    let mut left = Terminal::run(&lab, &watch, false).unwrap();
     coloured.until("night  ");
     left.until("night  ");
     left.press("\u{3}");
-    let piped = operator.run(&watch).expect(2);
+    let piped = lab.run(&watch).expect(2);
 
     let (status, shown) = left.end();
     assert_eq!(status, 130, "{shown:?}");
@@ -191,8 +190,7 @@ fn a_job_is_watched_with_a_bar_on_a_terminal_and_with_lines_elsewhere() {
 #[test]
 fn many_doors_need_their_number_typed() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add a b c").expect(0);
+    lab.run("devices add a b c").expect(0);
     let lock = |id| {
         let job = [
             "jobs",
@@ -205,7 +203,7 @@ fn many_doors_need_their_number_typed() {
             "--id",
             id,
         ];
-        Terminal::run(operator, &job, false)
+        Terminal::run(&lab, &job, false)
     };
     let Some(mut wrong) = lock("wrong") else {
         return;
@@ -231,6 +229,6 @@ fn many_doors_need_their_number_typed() {
     left.until("Type their number to continue:");
     left.press("\u{3}");
     assert_ne!(left.end().0, 0);
-    let jobs = operator.json("jobs list");
+    let jobs = lab.json("jobs list");
     assert_eq!(jobs.as_array().unwrap().len(), 1, "{jobs}");
 }

@@ -9,26 +9,23 @@ use super::support::Lab;
 #[test]
 fn desired_properties_reach_the_door_and_an_outdated_etag_changes_nothing() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _east = lab.door("east", "");
-    let set = operator.json("twin set east building=43 floor=3 --tag wing=east");
+    let set = lab.json("twin set east building=43 floor=3 --tag wing=east");
     assert_eq!(set["properties"]["desired"]["floor"], 3);
     assert_eq!(set["tags"], json!({"wing": "east"}));
     let applied = |twin: &serde_json::Value| twin["properties"]["reported"]["floor"]["value"] == 3;
-    operator.until("twin show east", applied);
+    lab.until("twin show east", applied);
 
     let etag = set["etag"].as_str().unwrap();
-    operator
-        .run(&["twin", "set", "east", "floor=4", "--etag", etag])
+    lab.run(&["twin", "set", "east", "floor=4", "--etag", etag])
         .expect(0);
-    operator
-        .run(&["twin", "set", "east", "floor=5", "--etag", etag])
+    lab.run(&["twin", "set", "east", "floor=5", "--etag", etag])
         .expect(1)
         .says(&[
             "412 PreconditionFailed",
             "next: it was changed in the meantime",
         ]);
-    let removed = operator.json("twin set east --tag wing=null");
+    let removed = lab.json("twin set east --tag wing=null");
     assert_eq!(
         (&removed["tags"], &removed["properties"]["desired"]["floor"]),
         (&json!({}), &json!(4))
@@ -38,11 +35,10 @@ fn desired_properties_reach_the_door_and_an_outdated_etag_changes_nothing() {
 #[test]
 fn queries_are_printed_in_every_format() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator.run("devices add a b c --floor 3").expect(0);
-    operator.run("twin set c floor=4").expect(3);
+    lab.run("devices add a b c --floor 3").expect(0);
+    lab.run("twin set c floor=4").expect(3);
     let query = "SELECT * FROM devices WHERE properties.desired.floor = 3";
-    let output = operator.run(&["query", query]).expect(0);
+    let output = lab.run(&["query", query]).expect(0);
     let doors: Vec<&str> = output
         .stdout
         .lines()
@@ -50,16 +46,15 @@ fn queries_are_printed_in_every_format() {
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert_eq!(doors.len(), 2, "{output:?}");
-    let lines = operator.run(&["query", query, "-o", "jsonl"]).expect(0);
+    let lines = lab.run(&["query", query, "-o", "jsonl"]).expect(0);
     assert_eq!(lines.stdout.lines().count(), 2);
-    let rows = operator.json(&["query", query]);
+    let rows = lab.json(&["query", query]);
     assert_eq!(rows[0]["properties"]["desired"]["floor"], 3);
 }
 
 #[test]
 fn query_columns_follow_the_select_on_every_page() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let mut text = "door,floor,tags.wing\n".to_owned();
     for n in 0..230 {
         // Only the last page has the column that the first lacks.
@@ -69,11 +64,11 @@ fn query_columns_follow_the_select_on_every_page() {
             if n == 229 { "east" } else { "" }
         );
     }
-    fs::write(operator.folder().join("doors.csv"), text).unwrap();
-    operator.run("devices add --from doors.csv -q").expect(0);
+    fs::write(lab.folder().join("doors.csv"), text).unwrap();
+    lab.run("devices add --from doors.csv -q").expect(0);
     let query = |text: &str, flags: &str| {
         let line = format!("query \"{text}\" {flags}");
-        operator.run(line).expect(0)
+        lab.run(line).expect(0)
     };
     let projection = "SELECT tags.wing, deviceId, properties.desired.floor AS level FROM devices";
     let csv = query(projection, "-o csv").stdout;
@@ -120,12 +115,10 @@ fn query_columns_follow_the_select_on_every_page() {
 #[test]
 fn a_twin_is_edited_and_no_input_is_lost() {
     let lab = Lab::new();
-    let operator = &lab.operator;
-    operator
-        .run("devices add east --floor 3 --tag wing=east --tag old=1")
+    lab.run("devices add east --floor 3 --tag wing=east --tag old=1")
         .expect(0);
-    let editor = |script: &str| fs::write(operator.folder().join("edit.sh"), script).unwrap();
-    let edit = |flags: &str| operator.run(format!("twin edit east {flags}"));
+    let editor = |script: &str| fs::write(lab.folder().join("edit.sh"), script).unwrap();
+    let edit = |flags: &str| lab.run(format!("twin edit east {flags}"));
     let kept = |output: &doorfleet_testing::CommandOutput| {
         let (_, rest) = output.stderr.split_once("your text is in ").unwrap();
         let path = rest.lines().next().unwrap().to_owned();
@@ -137,7 +130,7 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         fs::remove_file(path).unwrap();
         text
     };
-    let etag = operator.json("twin show east")["etag"].clone();
+    let etag = lab.json("twin show east")["etag"].clone();
     editor("true");
     edit("").expect(4).says(&["there is no terminal"]);
     edit("--yes").expect(0).says(&["east: nothing was changed"]);
@@ -164,7 +157,7 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         let output = edit("--yes").expect(1).says(&[expected]);
         assert_eq!(kept(&output), "caf\u{fffd}");
     }
-    assert_eq!(operator.json("twin show east")["etag"], etag);
+    assert_eq!(lab.json("twin show east")["etag"], etag);
 
     editor(
         "sed -i -e 's/\"floor\": 3/\"floor\": 4/' -e '/old/d' -e 's/\"east\",/\"east\"/' \"$1\"",
@@ -191,7 +184,7 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         "another client changed the twin of east while you edited it; nothing was written",
     ]);
     assert!(kept(&output).contains("\"floor\": 5"));
-    let twin = operator.json("twin show east");
+    let twin = lab.json("twin show east");
     assert_eq!(
         (
             &twin["tags"]["wing"],
@@ -199,8 +192,7 @@ fn a_twin_is_edited_and_no_input_is_lost() {
         ),
         (&json!("north"), &json!(4))
     );
-    operator
-        .run("twin edit eest --yes")
+    lab.run("twin edit eest --yes")
         .expect(1)
         .says(&["did you mean `east`?"]);
 }
@@ -208,20 +200,18 @@ fn a_twin_is_edited_and_no_input_is_lost() {
 #[test]
 fn all_pages_of_a_query_are_read() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let names: Vec<String> = (0..130).map(|n| format!("door-{n:03}")).collect();
     let names = names.join(" ");
-    operator.run(format!("devices add -q {names}")).expect(0);
+    lab.run(format!("devices add -q {names}")).expect(0);
     assert_eq!(
-        operator
-            .run("devices list -o csv")
+        lab.run("devices list -o csv")
             .expect(0)
             .stdout
             .lines()
             .count(),
         131
     );
-    let sorted = operator
+    let sorted = lab
         .run("devices list --sort door --reverse --limit 2 --columns door -o csv")
         .expect(0);
     assert_eq!(sorted.stdout, "door\ndoor-129\ndoor-128\n");
@@ -230,27 +220,22 @@ fn all_pages_of_a_query_are_read() {
 #[test]
 fn a_method_is_called_and_its_answer_printed() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _east = lab.door("east", "");
-    let locked = operator.json(r#"invoke east lockDoor --payload '{"lockTime":"10m"}'"#);
+    let locked = lab.json(r#"invoke east lockDoor --payload '{"lockTime":"10m"}'"#);
     assert_eq!(
         (&locked["status"], &locked["payload"]["secured"]),
         (&json!(200), &json!("secured"))
     );
 
-    fs::write(
-        operator.folder().join("payload.json"),
-        r#"{"lockTime":"-10m"}"#,
-    )
-    .unwrap();
-    let refused = operator
+    fs::write(lab.folder().join("payload.json"), r#"{"lockTime":"-10m"}"#).unwrap();
+    let refused = lab
         .run("invoke east lockDoor --payload @payload.json")
         .expect(2);
     let answer = refused.says(&["east answered with status 400"]).json();
     assert_eq!(answer["payload"]["field"], "lockTime");
 
-    operator.run("devices add absent").expect(0);
-    operator.run("invoke absent getState").expect(1).says(&[
+    lab.run("devices add absent").expect(0);
+    lab.run("invoke absent getState").expect(1).says(&[
         "404 DeviceNotOnline",
         "next: wait for the door: --connect-timeout",
     ]);
@@ -259,9 +244,8 @@ fn a_method_is_called_and_its_answer_printed() {
 #[test]
 fn a_desired_property_waits_for_the_doors_acknowledgement() {
     let lab = Lab::new();
-    let operator = &lab.operator;
     let _east = lab.door("east", "");
-    operator.run("devices add absent").expect(0);
+    lab.run("devices add absent").expect(0);
     let refused = "settings.strikeTime is refused: ";
     for (line, status, says) in [
         ("twin set east floor=4", 0, &["east: floor is applied"][..]),
@@ -327,10 +311,10 @@ fn a_desired_property_waits_for_the_doors_acknowledgement() {
         ("jobs wait wrong", 2, &["1 failed"]),
         ("status east", 0, &[refused]),
     ] {
-        operator.run(line).expect(status).says(says);
+        lab.run(line).expect(status).says(says);
     }
-    let shown = operator.run("devices show east").expect(0);
+    let shown = lab.run("devices show east").expect(0);
     assert!(shown.stdout.contains(refused), "{shown:?}");
-    let why = operator.run("why east").expect(0);
+    let why = lab.run("why east").expect(0);
     assert!(why.stdout.contains(refused), "{why:?}");
 }

@@ -120,6 +120,6 @@ fn every_verb_has_a_success_and_a_failure_test() {
 fn verbs_have_the_expected_exit_status_at_door_hub() {
     let lab = Lab::new();
     let _lobby = lab.door("lobby", "--building 43 --floor 3");
-    lab.operator.run("devices add yard").expect(0);
-    lab.operator.run_all(HERE);
+    lab.run("devices add yard").expect(0);
+    lab.run_all(HERE);
 }

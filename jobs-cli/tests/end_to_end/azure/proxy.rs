@@ -94,7 +94,7 @@ impl Azure {
     /// Puts the proxy in front of the lab's hub and makes it the operator's current context.
     pub(crate) fn before(lab: &Lab, limit: Queries) -> Self {
         let (acceptor, ca) = certified();
-        let folder = lab.operator.folder();
+        let folder = lab.folder();
         let connection =
             std::fs::read_to_string(lab.data.join("service-connection-string")).unwrap();
         let hub = connection.trim().strip_prefix("HostName=").unwrap();
@@ -122,12 +122,11 @@ impl Azure {
         let secret = folder.join("azure.connection-string");
         write_secret(secret, format!("HostName=localhost:{port};{rest}\n"));
         std::fs::write(folder.join("azure.pem"), ca).unwrap();
-        lab.operator
-            .run(
-                "context add azure --connection-string-file azure.connection-string --ca azure.pem",
-            )
-            .expect(0)
-            .says(&["answers: "]);
+        lab.run(
+            "context add azure --connection-string-file azure.connection-string --ca azure.pem",
+        )
+        .expect(0)
+        .says(&["answers: "]);
         Self { state, serving }
     }
 
