@@ -150,7 +150,7 @@ pub(crate) fn shows(config: &str, pointer: &str, value: &str) -> Value {
 pub(crate) fn status_until(config: &str, condition: impl Fn(&Value) -> bool) -> Value {
     let begin = Instant::now();
     loop {
-        let (code, stdout, stderr) = run(&["status", "--json", "--config", config]);
+        let (code, stdout, stderr) = run(format!("status --json --config {config}"));
         let status: Value = serde_json::from_str(&stdout).unwrap_or_default();
         if code == 0 && condition(&status) {
             return status;
@@ -173,17 +173,17 @@ fn a_configuration_mistake_is_located_and_no_state_is_created() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "[door]\nstrike_tim = \"5s\"");
     let problem = format!("{config}:4: door.strike_tim: unknown key, did you mean `strike_time`?");
-    let (code, stdout, stderr) = run(&["--config", &config]);
+    let (code, stdout, stderr) = run(format!("--config {config}"));
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(stderr.starts_with(&format!("error: {problem}")), "{stderr}");
-    let (code, stdout, stderr) = run(&["check", "--config", &config]);
+    let (code, stdout, stderr) = run(format!("check --config {config}"));
     assert_eq!((code, stderr.as_str()), (1, ""));
     let expected = format!("WRONG  configuration: {problem}");
     assert!(stdout.starts_with(&expected), "{stdout}");
     // What does not depend on the mistake is checked too.
     assert!(stdout.contains("note   pins: none"), "{stdout}");
     // De-energising needs only the board's table.
-    let (code, stdout, stderr) = run(&["de-energise", "--config", &config]);
+    let (code, stdout, stderr) = run(format!("de-energise --config {config}"));
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert_eq!(stdout, "door: the strike is de-energised\n");
     assert!(!home.path().join("state").exists());
@@ -201,7 +201,7 @@ async fn check_prints_one_line_per_check() {
         &format!("mqtt_port = {port}\nca_file = \"{ca}\""),
     );
     let check = || {
-        let (code, stdout, stderr) = run(&["check", "--config", &config]);
+        let (code, stdout, stderr) = run(format!("check --config {config}"));
         assert_eq!(stderr, "");
         (code, stdout)
     };
@@ -273,13 +273,13 @@ fn a_second_agent_on_the_same_state_is_refused_and_the_first_drains_on_sigterm()
         "nothing listens at localhost:1"
     );
 
-    let (code, _, stderr) = run(&["--config", &config]);
+    let (code, _, stderr) = run(format!("--config {config}"));
     assert_eq!(code, 1);
     assert!(
         stderr.contains("is in use by another door-agent"),
         "{stderr}"
     );
-    let (code, stdout, _) = run(&["status", "--config", &config]);
+    let (code, stdout, _) = run(format!("status --config {config}"));
     assert_eq!(code, 0);
     let expected =
         "lobby-east: locked, door closed, secured (bolt sensed); held by nobody; no alarms\n";
@@ -293,18 +293,18 @@ fn a_second_agent_on_the_same_state_is_refused_and_the_first_drains_on_sigterm()
         assert!(stdout.contains(line), "{stdout}\nlacks {line}");
     }
     assert!(stdout.ends_with('\n'));
-    let (_, stdout, _) = run(&["check", "--config", &config]);
+    let (_, stdout, _) = run(format!("check --config {config}"));
     assert!(stdout.contains("in use by the running agent"), "{stdout}");
 
-    let (code, stdout, _) = run(&["sim", "jam", "--config", &config]);
+    let (code, stdout, _) = run(format!("sim jam --config {config}"));
     assert_eq!(code, 0);
     assert!(stdout.contains(r#""jammed":true"#), "{stdout}");
-    let (code, _, stderr) = run(&["sim", "open", "--config", &config]);
+    let (code, _, stderr) = run(format!("sim open --config {config}"));
     assert_eq!(code, 1);
     assert!(stderr.contains("the door is locked"), "{stderr}");
 
     assert_eq!(agent.terminate(), 0);
-    let (code, _, stderr) = run(&["status", "--config", &config]);
+    let (code, _, stderr) = run(format!("status --config {config}"));
     assert_eq!(code, 1);
     assert!(stderr.contains("no running agent answers"), "{stderr}");
 }
@@ -395,12 +395,16 @@ fn mistakes_that_affect_only_the_hub_do_not_stop_the_door() {
                 file == "door.connection-string" || problem.contains(": mode "),
                 "{spoilt}: {problem}"
             );
-            let (_, text, _) = run(&["status", "--config", &config]);
+            let (_, text, _) = run(format!("status --config {config}"));
             assert!(text.contains("hub away: "), "{file} {spoilt}: {text}");
-            let (code, _, stderr) = run(&["sim", "rex", "on", "--config", &config]);
+            let (code, _, stderr) = run(format!("sim rex on --config {config}"));
             assert_eq!(code, 0, "{file} {spoilt}: {stderr}");
             shows(&config, "/door/want", "released");
-            assert_eq!(run(&["check", "--config", &config]).0, 1, "{file} {spoilt}");
+            assert_eq!(
+                run(format!("check --config {config}")).0,
+                1,
+                "{file} {spoilt}"
+            );
             assert_eq!(agent.terminate(), 0);
         }
     }

@@ -70,7 +70,7 @@ fn a_door_works_without_working_output() {
         shows(&config, "/door/report/secured", "secured");
         // Each action is logged; together they exceed a pipe's capacity.
         let act = |action: &str| {
-            let (code, _, stderr) = run(&["sim", "rex", action, "--config", &config]);
+            let (code, _, stderr) = run(format!("sim rex {action} --config {config}"));
             assert_eq!(code, 0, "{sink:?}: {stderr}");
         };
         for _ in 0..20 {

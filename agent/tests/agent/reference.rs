@@ -46,7 +46,7 @@ fn every_method_and_verb_is_documented() {
         first_column(&page("protocol"), "\n| method | payload | what it does |\n"),
         set(methods)
     );
-    let (code, help, _) = run(&["--help"]);
+    let (code, help, _) = run("--help");
     assert_eq!(code, 0);
     let (_, verbs) = help.split_once("Commands:\n").unwrap();
     let verbs = verbs

@@ -134,10 +134,10 @@ fn a_stopped_door_and_an_invalid_name_are_reported() {
         stderr.contains("systemctl start door-agent@lobby-east"),
         "{stderr}"
     );
-    let (code, _, stderr) = run(&["restart", "../lobby"]);
+    let (code, _, stderr) = run("restart ../lobby");
     assert_eq!(code, 1);
     assert!(stderr.contains("expected the name of a door"), "{stderr}");
-    let (code, _, stderr) = run(&["restart", "nowhere"]);
+    let (code, _, stderr) = run("restart nowhere");
     assert_eq!(code, 3);
     assert!(stderr.contains("/etc/door-agent/nowhere.toml"), "{stderr}");
 }

@@ -205,7 +205,7 @@ fn selftest_is_refused_without_a_terminal_or_beside_an_agent() {
          stop door-agent@door\n"
     );
     assert_eq!(agent.terminate(), 0);
-    let (code, _, stderr) = run(&["selftest", "--config", &config, "--script", "missing.txt"]);
+    let (code, _, stderr) = run(format!("selftest --config {config} --script missing.txt"));
     assert_eq!(code, 1);
     assert!(
         stderr.starts_with("error: cannot read missing.txt"),

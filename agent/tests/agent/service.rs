@@ -81,7 +81,7 @@ fn the_service_manager_gets_readiness_watchdog_and_status() {
     for _ in 0..3 {
         manager.until(|message| message.contains("WATCHDOG=1"));
     }
-    let (code, _, stderr) = run(&["sim", "force", "--config", &config]);
+    let (code, _, stderr) = run(format!("sim force --config {config}"));
     assert_eq!(code, 0, "{stderr}");
     manager.until(|message| message.contains("door open, not secured"));
     assert_eq!(agent.terminate(), 0);

@@ -179,7 +179,7 @@ fn invalid_actions_are_reported_with_the_valid_ones() {
         ),
         "{stderr}"
     );
-    let (code, help, _) = run(&["sim", "--help"]);
+    let (code, help, _) = run("sim --help");
     assert_eq!(code, 0);
     for verb in VERBS.split(", ") {
         assert!(

@@ -13,8 +13,8 @@ use crate::program::run_on;
 async fn stopped_hub_folder() -> tempfile::TempDir {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
-    let folder = hub.stop().await.folder;
-    folder
+
+    hub.stop().await.folder
 }
 
 fn refused_backup(data: &Path) -> String {

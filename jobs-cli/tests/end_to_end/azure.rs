@@ -276,11 +276,11 @@ fn waiting_ends_in_every_state_of_a_job() {
     // A created job is not visible, temporarily or permanently.
     let tag = "jobs tags --set wing=east yard --watch --id";
     azure.show("made", &[Unknown, Unknown, AsItIs]);
-    lab.run(&format!("{tag} made"))
+    lab.run(format!("{tag} made"))
         .expect(0)
         .says(&["1 changed"]);
     azure.show("lost", &[Unknown]);
-    lab.run(&format!("{tag} lost"))
+    lab.run(format!("{tag} lost"))
         .expect(1)
         .says(&["the hub has no job `lost`", "next: doorctl jobs list"]);
     lab.run("jobs lock yard --connect-timeout 5m --id night")

@@ -12,7 +12,7 @@ fn lab() -> Lab {
     let lab = Lab::new();
     lab.run("devices add lobby-east lobby-west yard").expect(0);
     for id in ["first", "second"] {
-        lab.run(&["jobs", "lock", "yard", "--at", "+1h", "--id", id])
+        lab.run(format!("jobs lock yard --at +1h --id {id}"))
             .expect(0);
     }
     let strange = "HostName=localhost:1;SharedAccessKeyName=service;SharedAccessKey=YWJj";

@@ -59,7 +59,7 @@ fn a_list_is_sorted_limited_and_has_the_requested_columns() {
         ("c", "attic", "x=1"),
         ("b", "9", "wing=east"),
     ] {
-        lab.run(&["devices", "add", name, "--floor", floor, "--tag", tag])
+        lab.run(format!("devices add {name} --floor {floor} --tag {tag}"))
             .expect(0);
     }
     let list = |flags: &str| lab.run(format!("devices list {flags}")).expect(0);
@@ -99,7 +99,7 @@ fn existing_doors_are_not_created_again_and_a_failed_add_leaves_none() {
     ]);
     // The hub refuses one door: none is created.
     let too_long = format!("wing={}", "x".repeat(5_000));
-    lab.run(&["devices", "add", "east", "south", "--tag", &too_long])
+    lab.run(format!("devices add east south --tag {too_long}"))
         .expect(1)
         .says(&["error: cannot add east: ", "wing", "; nothing was changed"]);
     let left = lab.json("devices list");
@@ -121,7 +121,7 @@ fn existing_doors_are_not_created_again_and_a_failed_add_leaves_none() {
 fn agent_files_are_complete_and_private_and_never_overwritten() {
     let lab = Lab::new();
     let add = |name: &str, file: &str| -> CommandOutput {
-        lab.run(&["devices", "add", name, "--agent-config", file])
+        lab.run(format!("devices add {name} --agent-config {file}"))
     };
     add("east", "agents.toml").expect(0);
     let path = |name: &str| lab.folder().join(name);

@@ -140,7 +140,7 @@ fn an_interrupted_add_removes_the_doors_it_created() {
     let mut adding = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::piped()));
     let stderr = adding.stderr();
     let count = ["query", "SELECT COUNT() AS doors FROM devices"];
-    lab.until(&count, |rows| rows[0]["doors"] != 0);
+    lab.until(count, |rows| rows[0]["doors"] != 0);
     assert_eq!(adding.interrupt().code(), Some(130));
     let stderr: Vec<String> = stderr.collect();
     assert!(
@@ -204,7 +204,7 @@ fn an_export_can_be_imported_with_its_keys() {
     lab.run("devices add --from doors.csv").expect(0);
     lab.run("devices disable west --reason 'no lock yet'")
         .expect(0);
-    lab.run(&["twin", "set", "west", "note=\"3\"", "--tag", "list=[1,2]"])
+    lab.run(["twin", "set", "west", "note=\"3\"", "--tag", "list=[1,2]"])
         .expect(0);
     lab.run("devices connection-string east --out east.before")
         .expect(0);
@@ -221,7 +221,7 @@ fn an_export_can_be_imported_with_its_keys() {
         })
     );
     for name in ["all.jsonl", "all.csv", "all.json"] {
-        lab.run(&["devices", "export", "--with-keys", "--out", name])
+        lab.run(format!("devices export --with-keys --out {name}"))
             .expect(0);
         assert_eq!(
             fs::metadata(path(name)).unwrap().permissions().mode() & 0o777,
@@ -229,12 +229,12 @@ fn an_export_can_be_imported_with_its_keys() {
         );
         lab.run("devices remove --all --yes -q").expect(0);
         let output = lab
-            .run(&["devices", "import", name, "-o", "json"])
+            .run(format!("devices import {name} -o json"))
             .expect(0)
             .says(&["2 created"]);
         assert_eq!(output.json()[0]["outcome"], "created");
         let key = format!("{name}.key");
-        lab.run(&["devices", "connection-string", "east", "--out", &key])
+        lab.run(format!("devices connection-string east --out {key}"))
             .expect(0);
         let read = |name: &str| fs::read_to_string(path(name)).unwrap();
         assert_eq!(read(&key), read("east.before"), "{name}");

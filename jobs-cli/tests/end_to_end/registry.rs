@@ -49,9 +49,9 @@ fn tags_are_set_and_removed_and_unchanged_doors_are_skipped() {
         .says(&["the hub has no door `bb`; did you mean `b`?"]);
     // A door without space for the tag: the others are not changed.
     let long = format!("note={}", "x".repeat(4_000));
-    lab.run(&["devices", "tag", "b", &long, &long.replace("note", "more")])
+    lab.run(["devices", "tag", "b", &long, &long.replace("note", "more")])
         .expect(0);
-    lab.run(&["devices", "tag", "a", "b", &long.replace("note", "last")])
+    lab.run(["devices", "tag", "a", "b", &long.replace("note", "last")])
         .expect(1)
         .says(&["b: tags", "nothing was changed"]);
     assert_eq!(lab.json("twin show a")["etag"], twin["etag"]);

@@ -134,7 +134,7 @@ fn a_job_is_watched_with_a_bar_on_a_terminal_and_with_lines_elsewhere() {
         "--id",
         "night",
     ];
-    lab.run(&job).expect(0);
+    lab.run(job).expect(0);
 
     let watch = ["jobs", "watch", "night"];
     let Some(coloured) = Terminal::run(&lab, &watch, true) else {
@@ -146,7 +146,7 @@ fn a_job_is_watched_with_a_bar_on_a_terminal_and_with_lines_elsewhere() {
     coloured.until("night  ");
     left.until("night  ");
     left.press("\u{3}");
-    let piped = lab.run(&watch).expect(2);
+    let piped = lab.run(watch).expect(2);
 
     let (status, shown) = left.end();
     assert_eq!(status, 130, "{shown:?}");

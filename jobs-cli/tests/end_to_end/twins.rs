@@ -17,9 +17,9 @@ fn desired_properties_reach_the_door_and_an_outdated_etag_changes_nothing() {
     lab.until("twin show east", applied);
 
     let etag = set["etag"].as_str().unwrap();
-    lab.run(&["twin", "set", "east", "floor=4", "--etag", etag])
+    lab.run(format!("twin set east floor=4 --etag {etag}"))
         .expect(0);
-    lab.run(&["twin", "set", "east", "floor=5", "--etag", etag])
+    lab.run(format!("twin set east floor=5 --etag {etag}"))
         .expect(1)
         .says(&[
             "412 PreconditionFailed",
@@ -38,7 +38,7 @@ fn queries_are_printed_in_every_format() {
     lab.run("devices add a b c --floor 3").expect(0);
     lab.run("twin set c floor=4").expect(3);
     let query = "SELECT * FROM devices WHERE properties.desired.floor = 3";
-    let output = lab.run(&["query", query]).expect(0);
+    let output = lab.run(format!("query '{query}'")).expect(0);
     let doors: Vec<&str> = output
         .stdout
         .lines()
@@ -46,9 +46,9 @@ fn queries_are_printed_in_every_format() {
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert_eq!(doors.len(), 2, "{output:?}");
-    let lines = lab.run(&["query", query, "-o", "jsonl"]).expect(0);
+    let lines = lab.run(format!("query '{query}' -o jsonl")).expect(0);
     assert_eq!(lines.stdout.lines().count(), 2);
-    let rows = lab.json(&["query", query]);
+    let rows = lab.json(format!("query '{query}'"));
     assert_eq!(rows[0]["properties"]["desired"]["floor"], 3);
 }
 

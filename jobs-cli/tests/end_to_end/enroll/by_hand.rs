@@ -9,7 +9,7 @@ impl Site {
     /// A site with the package on the Pi and the files that the installation needs.
     fn with_files() -> Self {
         let site = Self::new();
-        let operator = &site.lab.operator;
+        let operator = &site.lab;
         operator.run("devices add lobby --floor 3").expect(0);
         operator
             .run("devices connection-string lobby --out lobby.connection-string")
@@ -37,7 +37,7 @@ impl Site {
             .arg(format!("PATH={}", path.to_string_lossy()))
             .arg(program)
             .args(arguments)
-            .current_dir(self.lab.operator.folder())
+            .current_dir(self.lab.folder())
             .stdin(Stdio::null());
         self.run(&mut command)
     }
