@@ -220,7 +220,7 @@ async fn a_reboot_is_answered_then_the_door_de_energised_then_the_request_writte
     assert!(safe < asked, "{log}");
 
     let request = home.path().join("reboot/request");
-    let judge = || run(&["reboot-requested", "--file", request.to_str().unwrap()]);
+    let judge = || run(["reboot-requested", "--file", request.to_str().unwrap()]);
     let (code, stdout, stderr) = judge();
     assert_eq!(code, 0, "{stderr}");
     assert_eq!(

@@ -16,7 +16,7 @@ fn every_help_matches_its_snapshot() {
 fn a_completion_script_calls_doorctl_with_the_words_typed() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish"] {
-        let script = home.run(&["completion", shell]);
+        let script = home.run(["completion", shell]);
         assert!(script.starts_with("status: 0\n--- stdout\n"), "{script}");
         let asks = format!("DOORCTL_COMPLETE=\"{shell}\"").replace("\"fish\"", "fish");
         assert!(script.contains(&asks), "{script}");
