@@ -58,7 +58,7 @@ NAME.toml.bak, and a running door is restarted only for changes and by the rule 
 
 Examples (on a laptop, then on the Pi):
   doorctl devices connection-string lobby-east --out lobby-east.connection-string
-  sudo door-agent install lobby-east --connection-string lobby-east.connection-string \
+  sudo door-agent install lobby-east --connection-string lobby-east.connection-string \\
       --ca ca.pem --config lobby-east.toml";
 
 const RESTART_EXAMPLES: &str = "\

@@ -18,7 +18,7 @@ use super::restart::{parse_name, restart};
 /// How long a started door may take to connect.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Whose requests of a reboot the machine carries out; enabled with the first door.
+/// Unit that carries out reboot requests of doors; enabled with the first door.
 const REBOOT_UNIT: &str = "door-agent-reboot.path";
 
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ pub(crate) struct Options {
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Placed {
+enum Placement {
     New,
     Replaced,
     Unchanged,
@@ -194,10 +194,18 @@ impl<'a> Installation<'a> {
 
     /// Moves the staged files into place. Those that are the same already stay.
     fn place(&self) -> anyhow::Result<()> {
+        // Before the first change: the next attempt must know that the running agent is outdated
+        // even if this one ends half way.
+        let marks = self.is_active()? && !self.is_marked()?;
+        if marks {
+            fs::write(&self.mark, self.invocation()?)
+                .with_context(|| format!("cannot write {}", self.mark.display()))?;
+        }
+        // The settings last: they name the others.
         let files = [
-            ("toml", 0o644, true),
             ("connection-string", 0o600, false),
             ("ca.pem", 0o644, false),
+            ("toml", 0o644, true),
         ];
         let mut changed = false;
         for (suffix, mode, keep) in files {
@@ -208,26 +216,25 @@ impl<'a> Installation<'a> {
             else {
                 continue;
             };
-            changed |= placed != Placed::Unchanged;
+            changed |= placed != Placement::Unchanged;
             let what = match placed {
-                Placed::New => "is new".to_owned(),
-                Placed::Replaced if keep => format!("is replaced (backup: {file}.bak)"),
-                Placed::Replaced => "is replaced".to_owned(),
-                Placed::Unchanged => "is unchanged".to_owned(),
+                Placement::New => "is new".to_owned(),
+                Placement::Replaced if keep => format!("is replaced (backup: {file}.bak)"),
+                Placement::Replaced => "is replaced".to_owned(),
+                Placement::Unchanged => "is unchanged".to_owned(),
             };
             super::print(format_args!("settings: {file} {what}\n"));
         }
-        if changed && self.is_active()? {
-            let mark = self.invocation()?;
-            fs::write(&self.mark, mark)
-                .with_context(|| format!("cannot write {}", self.mark.display()))?;
+        if marks && !changed {
+            fs::remove_file(&self.mark)
+                .with_context(|| format!("cannot remove {}", self.mark.display()))?;
         }
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())
             .with_context(|| format!("cannot write {}", self.folder.display()))
     }
 
-    fn place_file(&self, file: &str, mode: u32, keep: bool) -> io::Result<Option<Placed>> {
+    fn place_file(&self, file: &str, mode: u32, keep: bool) -> io::Result<Option<Placement>> {
         let (from, to) = (self.stage.join(file), self.folder.join(file));
         let staged = match fs::read(&from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -240,7 +247,7 @@ impl<'a> Installation<'a> {
         let permissions = Permissions::from_mode(mode);
         if present.as_ref() == Some(&staged) {
             fs::set_permissions(&to, permissions)?;
-            return Ok(Some(Placed::Unchanged));
+            return Ok(Some(Placement::Unchanged));
         }
         if present.is_some() && keep {
             fs::copy(&to, self.folder.join(format!("{file}.bak")))?;
@@ -248,8 +255,8 @@ impl<'a> Installation<'a> {
         fs::set_permissions(&from, permissions)?;
         fs::rename(&from, &to)?;
         Ok(Some(match present {
-            Some(_) => Placed::Replaced,
-            None => Placed::New,
+            Some(_) => Placement::Replaced,
+            None => Placement::New,
         }))
     }
 
@@ -286,13 +293,19 @@ impl<'a> Installation<'a> {
 
     /// Whether the service runs with files or a program that were replaced since.
     fn is_outdated(&self) -> anyhow::Result<bool> {
-        let marked = fs::read_to_string(&self.mark).ok();
-        if marked.is_some() && marked == Some(self.invocation()?) {
+        if self.is_marked()? {
             return Ok(true);
         }
         let process = self.show("MainPID")?;
         let program = fs::read_link(format!("/proc/{process}/exe"));
         Ok(program.is_ok_and(|path| path.to_string_lossy().ends_with(" (deleted)")))
+    }
+
+    fn is_marked(&self) -> anyhow::Result<bool> {
+        match fs::read_to_string(&self.mark) {
+            Ok(mark) => Ok(mark == self.invocation()?),
+            Err(_) => Ok(false),
+        }
     }
 
     fn is_active(&self) -> anyhow::Result<bool> {

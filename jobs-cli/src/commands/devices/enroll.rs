@@ -106,9 +106,7 @@ impl<'a> Enrolment<'a> {
         let identity = self.register(&mut steps).await?;
         let before = self.assign(&pi, &mut steps).await?;
         self.install(ssh, package, &pi, &mut steps).await?;
-        let started = self
-            .set_up(ssh, &settings, &identity, &pi, &mut steps)
-            .await?;
+        let started = self.set_up(ssh, &settings, &identity, &mut steps).await?;
         let seen = started.then_some(before.properties.reported.version);
         self.wait(ssh, seen, &mut steps).await
     }

@@ -126,13 +126,18 @@ fn install_reports_errors_and_changes_nothing() {
         &site.settings_by_hand("").replace("\"locked\"", "\"ajar\""),
     );
     let other = site.settings_by_hand("");
-    let other = other.replace("lobby.connection-string", "/dev/null");
+    let operator = &site.lab;
+    operator.run("devices add yard").expect(0);
+    operator
+        .run("devices connection-string yard --out yard.connection-string")
+        .expect(0);
+    let file = operator.folder().join("yard.connection-string");
+    let other = other.replace("lobby.connection-string", file.to_str().unwrap());
     site.write("other.toml", &other);
-    let no_ca = site.settings_by_hand("");
-    site.write(
-        "no-ca.toml",
-        &no_ca.replace("ca_file = \"lobby.ca.pem\"\n", ""),
-    );
+    let file = operator.folder().join(CA[1]);
+    let other = site.settings_by_hand("");
+    let other = other.replace("lobby.ca.pem", file.to_str().unwrap());
+    site.write("other-ca.toml", &other);
     for (flags, parts) in [
         (
             &["--config", "absent.toml"][..],
@@ -148,7 +153,11 @@ fn install_reports_errors_and_changes_nothing() {
         ),
         (
             &["--config", "other.toml", CA[0], CA[1]],
-            &["the settings are not installed"],
+            &["hub.connection_string_file names another file"],
+        ),
+        (
+            &["--config", "other-ca.toml", CA[0], CA[1]],
+            &["--ca was given, expected hub.ca_file = \"lobby.ca.pem\""],
         ),
         (
             &["--config", "lobby.toml"],

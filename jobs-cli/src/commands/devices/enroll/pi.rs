@@ -173,7 +173,6 @@ impl Enrolment<'_> {
         ssh: &Ssh,
         settings: &str,
         identity: &DeviceIdentity,
-        pi: &Pi,
         steps: &mut Steps<'_>,
     ) -> anyhow::Result<bool> {
         let name = self.name();
@@ -184,7 +183,7 @@ impl Enrolment<'_> {
         let script = Script::set_up(name, self.args.force);
         let result = ssh.run(&script, Some(&archive)).await?;
         if !result.succeeded() {
-            return Err(self.set_up_failed(ssh, &script, pi, &result).into());
+            return Err(self.set_up_failed(ssh, &script, &result).into());
         }
         let placed: Vec<&str> = result.reports("settings").collect();
         steps.done(
@@ -203,7 +202,7 @@ impl Enrolment<'_> {
         Ok(!service.ends_with("is running and not restarted"))
     }
 
-    fn set_up_failed(&self, ssh: &Ssh, script: &Script, pi: &Pi, result: &ScriptOutput) -> Failure {
+    fn set_up_failed(&self, ssh: &Ssh, script: &Script, result: &ScriptOutput) -> Failure {
         let (name, host, output) = (self.name(), ssh.host(), result.last_lines());
         if result.stdout.lines().any(|line| line.starts_with("WRONG")) {
             return self.check_failed(ssh, result);
@@ -220,10 +219,8 @@ impl Enrolment<'_> {
             .status(ExitStatus::Refused);
         }
         if result.stderr.contains("unrecognized subcommand") {
-            let version = pi.installed.as_deref().unwrap_or_default();
             return Failure::new(format!(
-                "door-agent {version} on {host} is older than this doorctl and cannot install \
-                 doors"
+                "door-agent on {host} is older than this doorctl and cannot install doors"
             ))
             .next("install the current package: --package FILE");
         }
