@@ -173,7 +173,7 @@ fn write_lines(lines: &Receiver<Line>, journal: Option<&JournalLog>, lost: &Atom
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
             super::print_error(format_args!(
-                "{lost} lines of the log were dropped: stderr was not read in time"
+                "{lost} lines of the log were dropped: the log was not read in time"
             ));
         }
     }

@@ -71,6 +71,8 @@ impl Entry {
     fn add(&mut self, field: &Field, value: String) {
         match field.name() {
             "message" => self.message = value,
+            // Where an event of the crate `log` comes from; not part of its text.
+            name if name.starts_with("log.") => {}
             name => self.fields.push((name, value)),
         }
     }
