@@ -138,8 +138,17 @@ pub(crate) fn door_command(call: &MethodRequest) -> Option<Command> {
         let payload = serde_json::to_vec(&members).ok()?;
         match Command::parse(call.method_name().as_str(), &payload) {
             Ok(command) => return Some(command),
-            Err(reply) => members.shift_remove(reply.body.field?.as_str())?,
-        };
+            Err(reply) => {
+                // A long name is shortened in the reply.
+                let field = reply.body.field?;
+                let start = field.strip_suffix('…');
+                let is_refused = |name: &&String| {
+                    **name == field || start.is_some_and(|start| name.starts_with(start))
+                };
+                let member = members.keys().find(is_refused)?.clone();
+                members.shift_remove(&member);
+            }
+        }
     }
 }
 

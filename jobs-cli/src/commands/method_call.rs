@@ -13,6 +13,7 @@ use iothub_protocol::method::{
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
+use crate::outcome::door_command;
 use crate::printer::Printer;
 
 /// Builds a method call from checked arguments.
@@ -47,8 +48,7 @@ pub(crate) fn door_call(
 
 /// As [`warn_without_end`], for a call with a payload as the user gave it.
 pub(crate) fn warn_of_call(call: &MethodRequest, printer: &Printer) {
-    let payload = call.payload().map_or("", RawValue::get);
-    if let Ok(command) = Command::parse(call.method_name().as_str(), payload.as_bytes()) {
+    if let Some(command) = door_command(call) {
         warn_without_end(&command, printer);
     }
 }

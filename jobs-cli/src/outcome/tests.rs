@@ -167,3 +167,21 @@ fn a_refusal_by_every_door_has_its_own_exit_status() {
         assert_eq!(verdict(&rows), expected, "{statuses:?}");
     }
 }
+
+#[test]
+fn a_call_is_judged_without_its_unknown_members() {
+    let long = "m".repeat(100);
+    for (method, payload, expected) in [
+        ("lockDoor", json!({"note": "x", &long: 1}), "lockDoor"),
+        ("unlockDoor", json!({"note": "x"}), "unlockDoor"),
+        ("ring", json!({}), "none"),
+    ] {
+        let payload = serde_json::value::to_raw_value(&payload).unwrap();
+        let call = MethodRequest::new(method.parse().unwrap()).with_payload(payload);
+        let command = door_command(&call);
+        let judged = command
+            .as_ref()
+            .map_or("none", |command| command.to_call().0);
+        assert_eq!(judged, expected);
+    }
+}
