@@ -188,7 +188,7 @@ fn enroll_sets_up_a_pi_as_a_door_that_reports() {
             "lobby is registered now",
             "building 43, floor 3",
             "door-agent 0.1.0-1 is installed from ./door-agent_0.1.0-1_arm64.deb",
-            "lobby.toml is new, lobby.connection-string is new, lobby.ca.pem is new",
+            "lobby.connection-string is new, lobby.ca.pem is new, lobby.toml is new",
             "door-agent@lobby is started",
             "lobby is connected and has reported",
         ]);
@@ -253,7 +253,7 @@ fn a_second_enroll_changes_only_what_differs() {
         "lobby is registered already",
         "floor 3 already",
         "door-agent 0.1.0-1 is installed already",
-        "lobby.toml is unchanged, lobby.connection-string is unchanged",
+        "lobby.ca.pem is unchanged, lobby.toml is unchanged",
         "door-agent@lobby is running and not restarted",
     ]);
     assert_eq!(site.pi.process("lobby"), process);
