@@ -221,6 +221,11 @@ fn layers_point_one_way(folder: &str, prefix: &str, rows: &'static [(&str, &[&st
         }
         let text = fs::read_to_string(&file).expect("a readable source file");
         for (number, line) in text.lines().enumerate() {
+            // In a file of the folder itself both paths name the same modules.
+            let line = match inside.components().count() {
+                1 => line.replace("super::", prefix),
+                _ => line.to_owned(),
+            };
             let used = line.split(prefix).skip(1);
             for used in used.flat_map(|used| match used.strip_prefix('{') {
                 Some(list) => list
