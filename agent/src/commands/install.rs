@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use door_agent::AgentConfig;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::check::check;
 use super::restart::{parse_name, restart};
@@ -70,6 +72,7 @@ struct Installation<'a> {
 /// lock.
 pub(crate) fn install(options: &Options, config: Option<&Path>) -> anyhow::Result<ExitCode> {
     let door = Installation::new(options)?;
+    remove_when_ended(&door.stage)?;
     let placed = door
         .stage(options, config)
         .and_then(|()| door.check(options))
@@ -359,6 +362,33 @@ impl<'a> Installation<'a> {
             }
         }
     }
+}
+
+/// Removes the stage, which contains the key, when a signal ends this program.
+fn remove_when_ended(stage: &Path) -> anyhow::Result<()> {
+    let stage = stage.to_path_buf();
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("cannot watch for signals")?;
+    let context = runtime.enter();
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    drop(context);
+    thread::spawn(move || {
+        let status = runtime.block_on(async {
+            tokio::select! {
+                _ = hangup.recv() => 129,
+                _ = interrupt.recv() => 130,
+                _ = terminate.recv() => 143,
+            }
+        });
+        // It may not exist yet or any more.
+        drop(fs::remove_dir_all(&stage));
+        std::process::exit(status);
+    });
+    Ok(())
 }
 
 const NO_SYSTEMCTL: &str = "cannot run systemctl";

@@ -1,9 +1,10 @@
 //! Installs a door with `door-agent install` on the Pi, without doorctl there.
 
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use super::{PACKAGE, Site, exists};
-use doorfleet_testing::CommandOutput;
+use doorfleet_testing::{CommandOutput, Process};
 
 impl Site {
     /// A site with the package on the Pi and the files that the installation needs.
@@ -29,6 +30,10 @@ impl Site {
     }
 
     fn on_pi(&self, program: &str, arguments: &[&str]) -> CommandOutput {
+        self.run(&mut self.pi_command(program, arguments))
+    }
+
+    fn pi_command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut path = self.pi.at("bin").into_os_string();
         path.push(":");
         path.push(std::env::var_os("PATH").unwrap());
@@ -39,7 +44,7 @@ impl Site {
             .args(arguments)
             .current_dir(self.lab.folder())
             .stdin(Stdio::null());
-        self.run(&mut command)
+        command
     }
 
     fn install(&self, flags: &[&str]) -> CommandOutput {
@@ -188,4 +193,44 @@ fn install_reports_errors_and_changes_nothing() {
         );
     }
     assert_eq!(site.pi.called("systemctl"), 0);
+}
+
+#[test]
+fn an_interrupted_install_leaves_no_key() {
+    let site = Site::with_files();
+    // A hub that accepts connections and never answers, so that the check waits.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let settings = site.settings_by_hand("");
+    let settings = settings.replace(
+        &format!("mqtt_port = {}", site.lab.mqtt_port()),
+        &format!("mqtt_port = {port}"),
+    );
+    site.write("lobby.toml", &settings);
+    for (signal, status) in [("HUP", 129), ("INT", 130), ("TERM", 143)] {
+        let arguments = [
+            "install",
+            "lobby",
+            "--connection-string",
+            "lobby.connection-string",
+            CA[0],
+            CA[1],
+            "--config",
+            "lobby.toml",
+        ];
+        let mut command = site.pi_command("door-agent", &arguments);
+        command
+            .env("PI", site.pi.at(""))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let process = Process::spawn(&mut command);
+        let (connection, _) = silent.accept().unwrap();
+        let stage = site.pi.at("etc/door-agent/.enroll-lobby");
+        assert!(exists(&stage.join("lobby.connection-string")));
+        process.signal(signal);
+        process.output().expect(status);
+        assert!(!exists(&stage), "{signal} leaves the key");
+        assert!(!exists(&site.pi.at("etc/door-agent/lobby.toml")));
+        drop(connection);
+    }
 }
