@@ -262,8 +262,9 @@ fn a_second_enroll_changes_only_what_differs() {
     // Changed settings: the old ones are kept, and the restart may be refused and requested again.
     let before = site.pi.text("etc/door-agent/lobby.toml");
     site.write("lobby.toml", &site.settings("released"));
-    for _ in 0..2 {
+    for settings in ["is replaced (backup: lobby.toml.bak)", "is unchanged"] {
         site.enroll(&[]).expect(4).says(&[
+            &format!("lobby.toml {settings}"),
             "door-agent@lobby on pi@door.example keeps running with its old program or settings",
             "lobby is not restarted",
             "door-agent restart --force lobby; or repeat this command with --force",
@@ -428,6 +429,12 @@ fn a_door_that_does_not_start_or_report_is_reported_with_its_log() {
         "then repeat this command",
     ]);
     site.pi.mended("no-start");
+    site.pi.fault("outdated");
+    site.enroll(&[]).expect(1).says(&[
+        "door-agent on pi@door.example is older than this doorctl and cannot install doors",
+        "next: install the current package: --package FILE",
+    ]);
+    site.pi.mended("outdated");
     site.pi.fault("mute");
     site.enroll(&["--deadline", "1s"]).expect(3).says(&[
         "lobby is not connected to the hub after 1 s; status on pi@door.example:",

@@ -4,7 +4,8 @@
 #
 # PI is the root of the Pi; its bin is first in PATH. Every call is logged to PI/log, and the input
 # of ssh to PI/ssh.log. A file in PI injects a fault: down (no ssh), no-sudo, wrong-machine,
-# no-start, mute (a started program prints nothing).
+# no-start, mute (a started program prints nothing),
+# `install`).
 me=$(basename "$0")
 [ "$me" = ssh ] || echo "$me $*" >>"$PI/log"
 
@@ -77,6 +78,10 @@ systemctl)
     ;;
 journalctl) tail -n 5 "$PI/journal" 2>/dev/null ;;
 door-agent)
+    if [ "$1" = install ] && [ -e "$PI/outdated" ]; then
+        echo "error: unrecognized subcommand 'install'" >&2
+        exit 2
+    fi
     [ "$1" != install ] || { shift; set -- install --root "$PI" "$@"; }
     exec "$PI/usr/bin/door-agent" "$@"
     ;;

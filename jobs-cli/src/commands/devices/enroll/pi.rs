@@ -182,20 +182,22 @@ impl Enrolment<'_> {
         let archive = archive(&files).context("cannot pack the files for the Pi")?;
         let script = Script::set_up(name, self.args.force);
         let result = ssh.run(&script, Some(&archive)).await?;
-        if !result.succeeded() {
-            return Err(self.set_up_failed(ssh, &script, &result).into());
-        }
         let placed: Vec<&str> = result.reports("settings").collect();
-        steps.done(
-            "settings",
-            format!("in /etc/door-agent {}", placed.join(", ")),
-        );
+        if !placed.is_empty() {
+            steps.done(
+                "settings",
+                format!("in /etc/door-agent {}", placed.join(", ")),
+            );
+        }
         for line in result
             .stdout
             .lines()
             .filter(|line| line.starts_with("note "))
         {
             self.session.printer.say(format!("          {line}"));
+        }
+        if !result.succeeded() {
+            return Err(self.set_up_failed(ssh, &script, &result).into());
         }
         let service = result.reports("service").last().unwrap_or_default();
         steps.done("service", service);
