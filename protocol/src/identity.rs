@@ -32,16 +32,16 @@ pub struct DeviceIdentity {
     #[serde(default)]
     pub status_reason: Option<String>,
     /// When `connection_state` last changed; the year 1 if never.
-    #[serde(default = "twin::never", with = "time::required")]
+    #[serde(default = "twin::never", with = "time::or_never")]
     pub connection_state_updated_time: Timestamp,
     /// When `status` last changed; the year 1 if never.
-    #[serde(default = "twin::never", with = "time::required")]
+    #[serde(default = "twin::never", with = "time::or_never")]
     pub status_updated_time: Timestamp,
     /// When the device last sent something; the year 1 if never.
-    #[serde(default = "twin::never", with = "time::required")]
+    #[serde(default = "twin::never", with = "time::or_never")]
     pub last_activity_time: Timestamp,
     /// Number of pending cloud-to-device messages.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "twin::null_as_default")]
     pub cloud_to_device_message_count: u64,
     /// How it authenticates; without keys unless the policy may read them.
     #[serde(default, serialize_with = "in_registry_order")]
@@ -53,7 +53,11 @@ pub struct DeviceIdentity {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_scope: Option<String>,
     /// Scopes of its parents among IoT Edge devices.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "twin::null_as_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub parent_scopes: Vec<String>,
 }
 

@@ -95,6 +95,23 @@ pub(crate) mod required {
     }
 }
 
+/// Like [`required`], but null is the time that means "never"; use with `default`.
+pub(crate) mod or_never {
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer};
+
+    pub(crate) use super::required::serialize;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Timestamp, D::Error> {
+        #[derive(Deserialize)]
+        struct Required(#[serde(with = "super::required")] Timestamp);
+        let time = Option::<Required>::deserialize(deserializer)?;
+        Ok(time.map_or_else(crate::twin::never, |Required(time)| time))
+    }
+}
+
 /// For `#[serde(with = ..)]` on an `Option<Timestamp>`; use with `default`.
 pub(crate) mod optional {
     use jiff::Timestamp;

@@ -9,7 +9,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::DeviceId;
@@ -49,41 +49,41 @@ pub struct Twin {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_etag: Option<String>,
     /// Whether the device may connect.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub status: DeviceStatus,
     /// Why it may or may not connect.
     #[serde(default)]
     pub status_reason: Option<String>,
     /// When `status` was last set; the year 1 if never.
-    #[serde(default = "never", with = "time::required")]
+    #[serde(default = "never", with = "time::or_never")]
     pub status_update_time: Timestamp,
     /// Whether the device is connected.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub connection_state: ConnectionState,
     /// When the device last sent something; the year 1 if never.
-    #[serde(default = "never", with = "time::required")]
+    #[serde(default = "never", with = "time::or_never")]
     pub last_activity_time: Timestamp,
     /// Number of pending cloud-to-device messages.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub cloud_to_device_message_count: u64,
     /// `sas`, `selfSigned`, `certificateAuthority` or `none`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub authentication_type: String,
     /// The certificates of `selfSigned`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub x509_thumbprint: Thumbprints,
     /// The model id that the device sent when it connected; empty if none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub model_id: String,
     /// Counts writes of any section.
     pub version: u64,
     /// The section that only the service sees.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub tags: Object,
     /// The sections that the device sees too.
     pub properties: Properties,
     /// What kind of device it is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub capabilities: Capabilities,
 }
 
@@ -147,6 +147,15 @@ pub fn etag(counter: u64) -> String {
 pub fn parse_etag(text: &str) -> Option<u64> {
     let bytes = BASE64_STANDARD.decode(text).ok()?;
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// Reads null like an absent member.
+pub(crate) fn null_as_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The timestamp that means "never": `0001-01-01T00:00:00Z`.

@@ -298,3 +298,51 @@ fn mirrors(metadata: &Object, values: &Object) -> bool {
                 _ => false,
             })
 }
+
+/// Registries other than Azure's write null for what a device does not have.
+#[test]
+fn a_null_in_an_answer_of_the_registry_counts_as_absent() {
+    let twin = json!({"deviceId": "east", "etag": "AAAAAAAAAAE=", "version": 4,
+        "properties": {"desired": {"$version": 1}, "reported": {"$version": 1}}});
+    for member in [
+        "status",
+        "statusReason",
+        "statusUpdateTime",
+        "connectionState",
+        "lastActivityTime",
+        "cloudToDeviceMessageCount",
+        "authenticationType",
+        "x509Thumbprint",
+        "modelId",
+        "tags",
+        "capabilities",
+    ] {
+        let mut with_null = twin.clone();
+        with_null[member] = Value::Null;
+        let read = |document: &Value| serde_json::from_str::<Twin>(&document.to_string());
+        assert_eq!(read(&with_null).unwrap(), read(&twin).unwrap(), "{member}");
+    }
+    let identity = json!({"deviceId": "east", "connectionState": "Disconnected",
+        "status": "enabled"});
+    for member in [
+        "generationId",
+        "etag",
+        "statusReason",
+        "connectionStateUpdatedTime",
+        "statusUpdatedTime",
+        "lastActivityTime",
+        "cloudToDeviceMessageCount",
+        "authentication",
+        "capabilities",
+        "deviceScope",
+        "parentScopes",
+    ] {
+        let mut with_null = identity.clone();
+        with_null[member] = Value::Null;
+        let read = |document: &Value| {
+            serde_json::from_str::<crate::identity::DeviceIdentity>(&document.to_string())
+        };
+        let expected = read(&identity).unwrap();
+        assert_eq!(read(&with_null).unwrap(), expected, "{member}");
+    }
+}
