@@ -17,30 +17,19 @@ impl HubClient {
         filter: &AuditFilter,
         limit: usize,
     ) -> Result<Vec<AuditEntry>, ClientError> {
-        let mut rows = Vec::new();
-        let mut continuation: Option<String> = None;
-        loop {
-            let mut query = self.get(&["audit"])?;
-            let since = filter.since.map(|since| since.to_string());
-            for (name, value) in [
-                ("since", &since),
-                ("policy", &filter.policy),
-                ("operation", &filter.operation),
-                ("target", &filter.target),
-            ] {
-                if let Some(value) = value {
-                    query = query.query(name, value);
-                }
-            }
-            let page = self
-                .page(query, continuation.as_deref(), "rows of the audit record")
-                .await?;
-            rows.extend(page.items);
-            continuation = page.continuation;
-            if continuation.is_none() || rows.len() >= limit {
-                rows.truncate(limit);
-                return Ok(rows);
+        let mut request = self.get(&["audit"])?;
+        let since = filter.since.map(|since| since.to_string());
+        for (name, value) in [
+            ("since", &since),
+            ("policy", &filter.policy),
+            ("operation", &filter.operation),
+            ("target", &filter.target),
+        ] {
+            if let Some(value) = value {
+                request = request.query(name, value);
             }
         }
+        self.pages(&request, limit, "rows of the audit record")
+            .await
     }
 }

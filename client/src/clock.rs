@@ -48,9 +48,7 @@ impl HubClock {
 
     /// Takes the hub's time from a response. Returns local and hub time for the first reading.
     pub(super) fn update(&self, headers: &HeaderMap) -> Option<(Timestamp, Timestamp)> {
-        let date = headers.get(DATE)?.to_str().ok()?;
-        let hub = rfc2822::parse(date).ok()?.timestamp();
-        self.update_at(hub, Instant::now(), Timestamp::now())
+        self.update_at(date(headers)?, Instant::now(), Timestamp::now())
     }
 
     fn update_at(
@@ -75,6 +73,12 @@ impl HubClock {
     fn reading(&self) -> Option<Reading> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The `Date` of a response.
+pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    Some(rfc2822::parse(date).ok()?.timestamp())
 }
 
 #[cfg(test)]

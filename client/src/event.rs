@@ -7,15 +7,13 @@ use iothub_protocol::event::EventRequest;
 use iothub_protocol::rest::LAST_EVENT_ID;
 use iothub_protocol::twin::Object;
 use jiff::Timestamp;
-use jiff::fmt::rfc2822;
-use reqwest::header;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::HubClient;
 use super::error::ClientError;
 use super::sse::{Message, Parser};
+use super::{HubClient, clock};
 
 /// Longest silence of an event stream; the hub sends a keep-alive every 15 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
@@ -143,8 +141,7 @@ impl EventStream {
     /// The hub's time of the response, in whole seconds: no event after it is missed.
     #[must_use]
     pub fn begun(&self) -> Option<Timestamp> {
-        let date = self.response.headers().get(header::DATE)?.to_str().ok()?;
-        Some(rfc2822::parse(date).ok()?.timestamp())
+        clock::date(self.response.headers())
     }
 
     /// The next item; `None` at the end of the stream. After [`EventStreamItem::End`] the stream is
@@ -160,19 +157,8 @@ impl EventStream {
                     return Ok(Some(item));
                 }
             }
-            let chunk = tokio::time::timeout(IDLE_TIMEOUT, self.response.chunk()).await;
-            let chunk = match chunk {
-                Ok(chunk) => {
-                    chunk.map_err(|error| self.hub.transport_error(error, IDLE_TIMEOUT))?
-                }
-                Err(_) => {
-                    return Err(ClientError::TimedOut {
-                        host: self.hub.host_name().clone(),
-                        after: IDLE_TIMEOUT,
-                    });
-                }
-            };
-            let Some(chunk) = chunk else {
+            let chunk = self.hub.within(IDLE_TIMEOUT, self.response.chunk());
+            let Some(chunk) = chunk.await? else {
                 return Ok(None);
             };
             let pushed = self.parser.push(&chunk, &mut self.messages);
@@ -187,19 +173,19 @@ fn parse_message(message: Message) -> Result<Option<EventStreamItem>, ClientErro
         what: "an event",
         source,
     };
-    match message.name.as_str() {
+    Ok(match message.name.as_str() {
         "lost" => {
             let Lost { from, to } = serde_json::from_str(&message.data).map_err(malformed)?;
-            Ok(Some(EventStreamItem::Lost { from, to }))
+            Some(EventStreamItem::Lost { from, to })
         }
-        "end" => Ok(Some(EventStreamItem::End)),
-        "message" => Ok(None),
+        "end" => Some(EventStreamItem::End),
+        "message" => None,
         _ => {
             let mut event: HubEvent = serde_json::from_str(&message.data).map_err(malformed)?;
             event.document = message.data;
-            Ok(Some(EventStreamItem::Event(Box::new(event))))
+            Some(EventStreamItem::Event(Box::new(event)))
         }
-    }
+    })
 }
 
 fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
@@ -227,7 +213,6 @@ mod tests {
                 "{{\"id\":7,\"kind\":\"telemetry\",\"time\":\"2026-11-23T21:00:00Z\",\
                  \"deviceId\":\"d\",\"body\":{body}}}"
             ),
-            id: "7".to_owned(),
         };
         match parse_message(message) {
             Ok(Some(EventStreamItem::Event(event))) => *event,

@@ -69,22 +69,12 @@ impl HubClient {
     ///
     /// Any [`ClientError`].
     pub async fn jobs(&self, status: Option<JobStatus>) -> Result<Vec<JobResponse>, ClientError> {
-        let mut jobs = Vec::new();
-        let mut continuation: Option<String> = None;
-        loop {
-            let mut request = self.get(&["jobs", "v2", "query"])?;
-            if let Some(status) = status {
-                request = request.query("jobStatus", status.as_str());
-            }
-            let page = self
-                .page(request, continuation.as_deref(), "a list of jobs")
-                .await?;
-            jobs.extend(page.items.into_iter().map(with_readable_payload));
-            continuation = page.continuation;
-            if continuation.is_none() {
-                return Ok(jobs);
-            }
+        let mut request = self.get(&["jobs", "v2", "query"])?;
+        if let Some(status) = status {
+            request = request.query("jobStatus", status.as_str());
         }
+        let jobs = self.pages(&request, usize::MAX, "a list of jobs").await?;
+        Ok(jobs.into_iter().map(with_readable_payload).collect())
     }
 
     /// Reads the outcome of a job for each device.

@@ -130,6 +130,7 @@ enum RetryPolicy {
 }
 
 /// A request before it is signed.
+#[derive(Clone)]
 struct Request {
     method: Method,
     url: Url,
@@ -320,16 +321,7 @@ impl HubClient {
     ) -> Result<reqwest::Response, ClientError> {
         let start = Instant::now();
         let sent = self.signed(request, token).send();
-        let sent = tokio::time::timeout(request.timeout, sent).await;
-        let response = match sent {
-            Ok(sent) => sent.map_err(|error| self.transport_error(error, request.timeout))?,
-            Err(_) => {
-                return Err(ClientError::TimedOut {
-                    host: self.inner.host_name.clone(),
-                    after: request.timeout,
-                });
-            }
-        };
+        let response = self.within(request.timeout, sent).await?;
         self.update_clock(response.headers());
         if response.status().is_success() {
             self.notify(|| Traffic::Answered {
@@ -345,10 +337,7 @@ impl HubClient {
             Ok(Err(error)) => Err(error),
             // The status is an error, so this is never a success. A body that does not end in time
             // is a timeout, too.
-            Ok(Ok(_)) | Err(_) => Err(ClientError::TimedOut {
-                host: self.inner.host_name.clone(),
-                after: request.timeout,
-            }),
+            Ok(Ok(_)) | Err(_) => Err(self.timed_out(request.timeout)),
         }
     }
 
@@ -422,16 +411,29 @@ impl HubClient {
         }
     }
 
-    fn transport_error(&self, error: reqwest::Error, timeout: Duration) -> ClientError {
+    /// The output of `step`, unless it takes longer than `limit`.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        step: impl Future<Output = Result<T, reqwest::Error>>,
+    ) -> Result<T, ClientError> {
+        match tokio::time::timeout(limit, step).await {
+            Ok(done) => done.map_err(|error| self.transport_error(error, limit)),
+            Err(_) => Err(self.timed_out(limit)),
+        }
+    }
+
+    fn timed_out(&self, after: Duration) -> ClientError {
         let host = self.inner.host_name.clone();
+        ClientError::TimedOut { host, after }
+    }
+
+    fn transport_error(&self, error: reqwest::Error, timeout: Duration) -> ClientError {
         if error.is_timeout() && !error.is_connect() {
-            return ClientError::TimedOut {
-                host,
-                after: timeout,
-            };
+            return self.timed_out(timeout);
         }
         ClientError::Unreachable {
-            host,
+            host: self.inner.host_name.clone(),
             connected: !error.is_connect(),
             source: error.without_url(),
         }

@@ -34,6 +34,27 @@ pub struct Page<T> {
 }
 
 impl HubClient {
+    /// Reads pages until the last, or until there are `most` rows.
+    pub(super) async fn pages<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        most: usize,
+        what: &'static str,
+    ) -> Result<Vec<T>, ClientError> {
+        let mut rows = Vec::new();
+        let mut continuation: Option<String> = None;
+        loop {
+            let page = self.page(request.clone(), continuation.as_deref(), what);
+            let page = page.await?;
+            rows.extend(page.items);
+            continuation = page.continuation;
+            if continuation.is_none() || rows.len() >= most {
+                rows.truncate(most);
+                return Ok(rows);
+            }
+        }
+    }
+
     pub(super) async fn page<T: DeserializeOwned>(
         &self,
         request: Request,

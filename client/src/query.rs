@@ -6,7 +6,10 @@ use serde::de::DeserializeOwned;
 
 use super::error::ClientError;
 use super::page::Page;
-use super::{HubClient, RetryPolicy};
+use super::{HubClient, Request, RetryPolicy};
+
+/// The body of an answer, for errors.
+const ROWS: &str = "the rows that the query selects";
 
 #[derive(Serialize)]
 struct Query<'a> {
@@ -24,11 +27,7 @@ impl HubClient {
         text: &str,
         continuation: Option<&str>,
     ) -> Result<Page<T>, ClientError> {
-        let path = ["devices", "query"];
-        let request = self
-            .request(Method::POST, &path, RetryPolicy::Idempotent)?
-            .json(&Query { query: text })?;
-        self.page(request, continuation, "the rows that the query selects")
+        self.page(self.query_request(text)?, continuation, ROWS)
             .await
     }
 
@@ -38,15 +37,13 @@ impl HubClient {
     ///
     /// Any [`ClientError`].
     pub async fn query<T: DeserializeOwned>(&self, text: &str) -> Result<Vec<T>, ClientError> {
-        let mut rows = Vec::new();
-        let mut continuation = None;
-        loop {
-            let page = self.query_page(text, continuation.as_deref()).await?;
-            rows.extend(page.items);
-            continuation = page.continuation;
-            if continuation.is_none() {
-                return Ok(rows);
-            }
-        }
+        self.pages(&self.query_request(text)?, usize::MAX, ROWS)
+            .await
+    }
+
+    fn query_request(&self, text: &str) -> Result<Request, ClientError> {
+        let path = ["devices", "query"];
+        self.request(Method::POST, &path, RetryPolicy::Idempotent)?
+            .json(&Query { query: text })
     }
 }

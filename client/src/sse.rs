@@ -15,8 +15,6 @@ pub(super) struct Message {
     pub(super) name: String,
     /// Lines of field `data`.
     pub(super) data: String,
-    /// The last `id`, of this message or an earlier one.
-    pub(super) id: String,
 }
 
 /// A message exceeds [`MAX_MESSAGE`].
@@ -32,7 +30,6 @@ pub(super) struct Parser {
     started: bool,
     name: String,
     data: String,
-    id: String,
 }
 
 impl Parser {
@@ -77,8 +74,7 @@ impl Parser {
                 self.data.push_str(value);
                 self.data.push('\n');
             }
-            "id" if !value.contains('\0') => value.clone_into(&mut self.id),
-            // `retry`, comments (which have no name) and unknown fields.
+            // `id` and `retry`, comments (which have no name) and unknown fields.
             _ => {}
         }
         None
@@ -95,7 +91,6 @@ impl Parser {
                 false => name,
             },
             data,
-            id: self.id.clone(),
         })
     }
 }
@@ -115,11 +110,10 @@ mod tests {
         messages.into()
     }
 
-    fn message(name: &str, data: &str, id: &str) -> Message {
+    fn message(name: &str, data: &str) -> Message {
         Message {
             name: name.to_owned(),
             data: data.to_owned(),
-            id: id.to_owned(),
         }
     }
 
@@ -127,24 +121,18 @@ mod tests {
     fn the_forms_of_the_specification_are_parsed() {
         for (text, expected) in [
             (": keep-alive\n\n", vec![]),
-            ("data: a\n\n", vec![message("message", "a", "")]),
-            ("\u{feff}data: a\n\n", vec![message("message", "a", "")]),
+            ("data: a\n\n", vec![message("message", "a")]),
+            ("\u{feff}data: a\n\n", vec![message("message", "a")]),
             (
                 "event: twin\r\nid: 7\r\ndata: {}\r\n\r\ndata:b\n\n",
-                vec![message("twin", "{}", "7"), message("message", "b", "7")],
+                vec![message("twin", "{}"), message("message", "b")],
             ),
-            (
-                "data: a\rdata:  b\r\r",
-                vec![message("message", "a\n b", "")],
-            ),
-            // Without data there is no message, but its id is kept.
-            (
-                "event: x\nid: 9\n\ndata\n\n",
-                vec![message("message", "", "9")],
-            ),
+            ("data: a\rdata:  b\r\r", vec![message("message", "a\n b")]),
+            // Without data there is no message.
+            ("event: x\nid: 9\n\ndata\n\n", vec![message("message", "")]),
             (
                 "retry: 5\nnobody: x\nid: 1\0\ndata: a\n\n",
-                vec![message("message", "a", "")],
+                vec![message("message", "a")],
             ),
             // The end of the stream does not complete a message.
             ("data: a\n", vec![]),
@@ -193,7 +181,7 @@ mod tests {
             let parts: Vec<&[u8]> = text.as_bytes().chunks(piece).collect();
             let expected: Vec<_> = sent
                 .iter()
-                .map(|(name, data, id)| message(name, data, &id.to_string()))
+                .map(|(name, data, _)| message(name, data))
                 .collect();
             prop_assert_eq!(read(&parts), expected);
         }
