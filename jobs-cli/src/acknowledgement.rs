@@ -110,33 +110,24 @@ pub(crate) fn misspelled_keys(patch: &Object) -> Vec<String> {
             for name in settings.into_iter().flat_map(|settings| settings.keys()) {
                 if let Err(expected) = Setting::from_name(name) {
                     let known = expected.rsplit("one of ").next().unwrap_or_default();
-                    let closest = suggest::closest(name, known.split(", "));
-                    texts.push(format!(
-                        "`settings.{name}`: {expected}{}",
-                        suggestion(closest)
-                    ));
+                    let hint = suggest::hint(name, known.split(", "));
+                    texts.push(format!("`settings.{name}`: {expected}{hint}"));
                 }
             }
         } else if let Some(closest) = suggest::closest(key, SECTIONS).filter(|_| value.is_object())
         {
             texts.push(format!(
                 "`{key}` is stored as a desired property of that name{}",
-                suggestion(Some(closest))
+                suggest::did_you_mean(Some(closest))
             ));
         } else if let Some(closest) = suggest::closest(key, DOOR_PROPERTIES) {
             texts.push(format!(
                 "`{key}` is not a desired property that doors know{}",
-                suggestion(Some(closest))
+                suggest::did_you_mean(Some(closest))
             ));
         }
     }
     texts
-}
-
-fn suggestion(closest: Option<&str>) -> String {
-    closest.map_or(String::new(), |closest| {
-        format!("; did you mean `{closest}`?")
-    })
 }
 
 /// Doors acknowledge these four, and any other property that they acknowledged before.
@@ -214,72 +205,53 @@ mod tests {
     #[test]
     fn a_desired_property_has_the_state_that_the_door_acknowledged() {
         let floor = json!({"floor": 3});
-        let refused = "floor is refused: expected a number";
+        let removed = json!({"floor": null});
+        let (applied, pending) = ("floor is applied", "floor is not applied yet");
+        for (desired, answer, expected) in [
+            (&floor, json!({"value": 3, "ac": 200, "av": 5}), applied),
+            (&floor, json!({"value": 3, "ac": 200, "av": 6}), applied),
+            (&floor, json!({"value": 2, "ac": 200, "av": 4}), pending),
+            (&floor, json!({"value": 3, "ac": 200, "av": 4}), applied),
+            (
+                &floor,
+                json!({"value": 2, "ac": 400, "av": 5, "ad": "expected a number"}),
+                "floor is refused: expected a number",
+            ),
+            (
+                &floor,
+                json!({"value": 2, "ac": 400, "av": 4, "ad": "older"}),
+                pending,
+            ),
+            (
+                &floor,
+                json!({"value": 3, "ac": 500, "av": 5, "ad": "lost"}),
+                "floor is refused: lost",
+            ),
+            (
+                &floor,
+                json!({"ac": 400, "av": 5}),
+                "floor is refused: no reason given",
+            ),
+            (&floor, json!({"value": 3, "ac": 202, "av": 5}), pending),
+            (&floor, json!(3), pending),
+            (&removed, json!({"value": 3, "ac": 200, "av": 5}), pending),
+        ] {
+            check_acks(desired, &json!({"floor": answer}), &[expected]);
+        }
+        check_acks(&floor, &json!({}), &[pending]);
+        check_acks(&removed, &json!({}), &[applied]);
         for (desired, reported, expected) in [
-            (
-                &floor,
-                json!({"floor": {"value": 3, "ac": 200, "av": 5}}),
-                &["floor is applied"][..],
-            ),
-            (
-                &floor,
-                json!({"floor": {"value": 3, "ac": 200, "av": 6}}),
-                &["floor is applied"],
-            ),
-            (
-                &floor,
-                json!({"floor": {"value": 2, "ac": 200, "av": 4}}),
-                &["floor is not applied yet"],
-            ),
-            (
-                &floor,
-                json!({"floor": {"value": 3, "ac": 200, "av": 4}}),
-                &["floor is applied"],
-            ),
-            (
-                &floor,
-                json!({"floor": {"value": 2, "ac": 400, "av": 5, "ad": "expected a number"}}),
-                &[refused],
-            ),
-            (
-                &floor,
-                json!({"floor": {"value": 2, "ac": 400, "av": 4, "ad": "older"}}),
-                &["floor is not applied yet"],
-            ),
-            (
-                &floor,
-                json!({"floor": {"value": 3, "ac": 500, "av": 5, "ad": "lost"}}),
-                &["floor is refused: lost"],
-            ),
-            (
-                &floor,
-                json!({"floor": {"ac": 400, "av": 5}}),
-                &["floor is refused: no reason given"],
-            ),
-            (
-                &floor,
-                json!({"floor": {"value": 3, "ac": 202, "av": 5}}),
-                &["floor is not applied yet"],
-            ),
-            (&floor, json!({}), &["floor is not applied yet"]),
-            (&floor, json!({"floor": 3}), &["floor is not applied yet"]),
-            (&json!({"floor": null}), json!({}), &["floor is applied"]),
-            (
-                &json!({"floor": null}),
-                json!({"floor": {"value": 3, "ac": 200, "av": 5}}),
-                &["floor is not applied yet"],
-            ),
             // Any key that was acknowledged before; others are only stored.
             (
-                &json!({"colour": "red"}),
+                json!({"colour": "red"}),
                 json!({"colour": {"value": "blue", "ac": 200, "av": 4}}),
-                &["colour is not applied yet"],
+                &["colour is not applied yet"][..],
             ),
-            (&json!({"colour": "red"}), json!({"colour": "red"}), &[]),
-            (&json!({"colour": "red"}), json!({}), &[]),
+            (json!({"colour": "red"}), json!({"colour": "red"}), &[]),
+            (json!({"colour": "red"}), json!({}), &[]),
             // Settings one by one, or all at once if they are not an object.
             (
-                &json!({"settings": {"strikeTime": "xyz", "settleTime": "1s", "newest": "1s"}}),
+                json!({"settings": {"strikeTime": "xyz", "settleTime": "1s", "newest": "1s"}}),
                 json!({"settings": {
                     "strikeTime": {"ac": 400, "av": 5, "ad": "no time"},
                     "settleTime": {"value": "1s", "ac": 200, "av": 5},
@@ -291,31 +263,27 @@ mod tests {
                 ],
             ),
             (
-                &json!({"settings": 5}),
+                json!({"settings": 5}),
                 json!({"settings": {"ac": 400, "av": 7, "ad": "no object"}}),
                 &["settings is refused: no object"],
             ),
         ] {
-            // Null in a patch removes the value.
-            let patch = desired.as_object().unwrap().clone();
-            let mut stored = desired.clone();
-            stored
-                .as_object_mut()
-                .unwrap()
-                .retain(|_, value| !value.is_null());
-            let twin = twin(&stored, &reported);
-            let texts: Vec<String> = property_acks(&twin, Some(&patch))
-                .iter()
-                .map(PropertyAck::describe)
-                .collect();
-            assert_eq!(texts, expected, "{desired} {reported}");
-            let stored = keys_without_ack(&patch, &twin);
-            assert_eq!(
-                stored.is_empty(),
-                !expected.is_empty(),
-                "{desired} {reported}"
-            );
+            check_acks(&desired, &reported, expected);
         }
+    }
+
+    fn check_acks(desired: &Value, reported: &Value, expected: &[&str]) {
+        // Null in a patch removes the value.
+        let patch = desired.as_object().unwrap().clone();
+        let mut stored = desired.clone();
+        let members = stored.as_object_mut().unwrap();
+        members.retain(|_, value| !value.is_null());
+        let twin = twin(&stored, reported);
+        let acks = property_acks(&twin, Some(&patch));
+        let texts: Vec<String> = acks.iter().map(PropertyAck::describe).collect();
+        assert_eq!(texts, expected, "{desired} {reported}");
+        let is_stored_only = !keys_without_ack(&patch, &twin).is_empty();
+        assert_eq!(is_stored_only, expected.is_empty(), "{desired} {reported}");
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod out_file;
 mod progress;
 mod query;
 mod reported;
+mod shell;
 mod twin;
 mod twin_patch;
 

@@ -14,10 +14,10 @@ use clap::{Arg, Command, CommandFactory as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 use iothub_client::HubClient;
-use serde::Deserialize;
 
 use crate::cli::Cli;
 use crate::config::{self, Contexts};
+use crate::door::DoorName;
 use crate::session::client_options;
 use crate::target;
 
@@ -99,12 +99,6 @@ fn completer_for(arg: &Arg, is_context_verb: bool) -> Option<Completer> {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DeviceRow {
-    device_id: String,
-}
-
 fn doors(typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str().filter(|typed| needs_no_quoting(typed)) else {
         return Vec::new();
@@ -122,7 +116,11 @@ fn doors(typed: &OsStr) -> Vec<CompletionCandidate> {
         loop {
             let page = hub.query_page(&query, continuation.as_deref()).await;
             let page = page.ok()?;
-            names.extend(page.items.into_iter().map(|row: DeviceRow| row.device_id));
+            names.extend(
+                page.items
+                    .into_iter()
+                    .map(|row: DoorName| row.device_id.to_string()),
+            );
             continuation = page.continuation;
             if continuation.is_none() || names.len() >= MAX_CANDIDATES {
                 return Some(names);

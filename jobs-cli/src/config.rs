@@ -127,43 +127,45 @@ impl Contexts {
 pub(crate) fn path() -> Result<PathBuf, ConfigError> {
     match env::var_os(CONFIG_VARIABLE) {
         Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-        _ => folder(|name| {
-            env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        })
-        .map(|folder| folder.join("doorctl").join("config.toml"))
-        .ok_or(ConfigError::NoHome),
+        _ => folder(os_variable, "APPDATA", "XDG_CONFIG_HOME", ".config")
+            .map(|folder| folder.join("config.toml"))
+            .ok_or(ConfigError::NoHome),
     }
 }
 
 /// Folder of state other than settings; `None` if there is no home folder.
 pub(crate) fn state_folder() -> Option<PathBuf> {
-    let variable = |name: &str| {
-        let value = env::var_os(name).filter(|value| !value.is_empty());
-        value.map(PathBuf::from)
-    };
-    let folder = if cfg!(windows) {
-        variable("LOCALAPPDATA")
-    } else if cfg!(target_os = "macos") {
-        variable("HOME").map(|home| home.join("Library").join("Application Support"))
-    } else {
-        let xdg = variable("XDG_STATE_HOME").filter(|path| path.is_absolute());
-        xdg.or_else(|| variable("HOME").map(|home| home.join(".local").join("state")))
-    };
-    folder.map(|folder| folder.join("doorctl"))
+    folder(
+        os_variable,
+        "LOCALAPPDATA",
+        "XDG_STATE_HOME",
+        ".local/state",
+    )
 }
 
-fn folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    if cfg!(windows) {
-        variable("APPDATA")
+/// A folder of doorctl: below this variable of Windows or of XDG, else below this folder of the
+/// home folder.
+fn folder(
+    variable: impl Fn(&str) -> Option<PathBuf>,
+    windows: &str,
+    xdg: &str,
+    below_home: &str,
+) -> Option<PathBuf> {
+    let folder = if cfg!(windows) {
+        variable(windows)
     } else if cfg!(target_os = "macos") {
         variable("HOME").map(|home| home.join("Library").join("Application Support"))
     } else {
         // The XDG base directory specification says to ignore a relative path.
-        let xdg = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
-        xdg.or_else(|| variable("HOME").map(|home| home.join(".config")))
-    }
+        let xdg = variable(xdg).filter(|path| path.is_absolute());
+        xdg.or_else(|| variable("HOME").map(|home| home.join(below_home)))
+    };
+    folder.map(|folder| folder.join("doorctl"))
+}
+
+fn os_variable(name: &str) -> Option<PathBuf> {
+    let value = env::var_os(name).filter(|value| !value.is_empty());
+    value.map(PathBuf::from)
 }
 
 /// Why a context cannot be used.
@@ -308,7 +310,8 @@ mod tests {
                 "HOME" => Some(PathBuf::from("/home/op")),
                 _ => None,
             };
-            assert_eq!(folder(variable), Some(PathBuf::from("/home/op/.config")));
+            let folder = folder(variable, "", "XDG_CONFIG_HOME", ".config");
+            assert_eq!(folder, Some(PathBuf::from("/home/op/.config/doorctl")));
         }
     }
 }

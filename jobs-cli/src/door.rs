@@ -2,8 +2,9 @@
 //! to any device.
 
 use door_core::contract::{DoorState, LockState, Mode, Proof, Secured, Word};
+use iothub_protocol::DeviceId;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::printer::{Cell, Row, Tone, plain};
@@ -21,6 +22,13 @@ pub(crate) struct DoorRow {
     /// Last reported state.
     #[serde(flatten)]
     pub(crate) state: ReportedStatus,
+}
+
+/// A row of `SELECT deviceId FROM devices`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DoorName {
+    pub(crate) device_id: DeviceId,
 }
 
 /// State of lock and door as reported or answered.
@@ -49,28 +57,20 @@ impl ReportedStatus {
         reported_door(twin).map_or(Self::default(), Self::read)
     }
 
-    /// The four columns of [`LOCK_TITLES`].
-    pub(crate) fn cells(&self) -> [Cell; 4] {
-        let lock = match self.lock_state == LockState::Jammed {
-            true => Tone::Bad,
-            false => Tone::Plain,
+    /// The cell of a row with these members.
+    pub(crate) fn cell(&self, title: &str, member: &Value) -> Cell {
+        let tone = match (title, &self.secured) {
+            ("lockState", _) if self.lock_state == LockState::Jammed => Tone::Bad,
+            ("secured", Word::Known(Secured::Secured)) => Tone::Good,
+            ("secured", Word::Known(Secured::Unsecured)) => Tone::Bad,
+            ("secured", Word::Known(Secured::Unknown)) => Tone::Doubtful,
+            _ => Tone::Plain,
         };
-        let secured = match self.secured {
-            Word::Known(Secured::Secured) => Tone::Good,
-            Word::Known(Secured::Unsecured) => Tone::Bad,
-            Word::Known(Secured::Unknown) => Tone::Doubtful,
-            Word::Foreign(_) => Tone::Plain,
-        };
-        [
-            Cell::toned(self.lock_state.to_string(), lock),
-            Cell::from(self.door_state.to_string()),
-            Cell::toned(self.secured.to_string(), secured),
-            Cell::from(self.proof.to_string()),
-        ]
+        Cell::toned(plain(member), tone)
     }
 }
 
-/// The titles of [`ReportedStatus::cells`].
+/// The columns of a [`ReportedStatus`].
 pub(crate) const LOCK_TITLES: [&str; 4] = ["lockState", "doorState", "secured", "proof"];
 
 impl From<&Twin> for DoorRow {
@@ -92,19 +92,19 @@ impl Row for DoorRow {
         titles
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let connection = match self.connection_state {
-            ConnectionState::Connected => Cell::from("connected"),
-            ConnectionState::Disconnected => Cell::toned("offline", Tone::Doubtful),
-        };
-        let mut cells = vec![
-            Cell::from(&self.door),
-            connection,
-            Cell::from(&self.building),
-            Cell::from(&self.floor),
-        ];
-        cells.extend(self.state.cells());
-        cells
+    fn cell(&self, title: &str, member: &Value) -> Cell {
+        match title {
+            "connectionState" => connection_cell(self.connection_state),
+            _ => self.state.cell(title, member),
+        }
+    }
+}
+
+/// The cell of a column `connectionState`.
+pub(crate) fn connection_cell(state: ConnectionState) -> Cell {
+    match state {
+        ConnectionState::Connected => Cell::from("connected"),
+        ConnectionState::Disconnected => Cell::toned("offline", Tone::Doubtful),
     }
 }
 

@@ -67,7 +67,8 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
-    let printer = Printer::new(cli.global.output, cli.global.quiet).verbose(cli.global.verbose);
+    let global = &cli.global;
+    let printer = Printer::new(global.output, global.quiet, global.verbose);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -65,13 +65,9 @@ pub(crate) struct OutcomeRow {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Tally {
     pub(crate) doors: usize,
-    /// [`Progress::Reached`].
     pub(crate) reached: usize,
-    /// [`Progress::Accepted`].
     pub(crate) accepted: usize,
-    /// [`Progress::Failed`].
     pub(crate) failed: usize,
-    /// [`Progress::Waiting`].
     pub(crate) waiting: usize,
 }
 
@@ -192,11 +188,11 @@ impl Row for OutcomeRow {
         titles
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let mut cells = vec![Cell::from(&self.door)];
-        cells.extend(self.state.cells());
-        cells.push(Cell::toned(&self.outcome, self.progress.tone()));
-        cells
+    fn cell(&self, title: &str, member: &Value) -> Cell {
+        match title {
+            "outcome" => Cell::toned(&self.outcome, self.progress.tone()),
+            _ => self.state.cell(title, member),
+        }
     }
 }
 

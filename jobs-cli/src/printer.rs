@@ -1,5 +1,6 @@
 //! Output: data on stdout in the requested format, messages on stderr.
 
+use std::cmp::Ordering;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::ValueEnum;
@@ -63,7 +64,20 @@ impl Cell {
 pub(crate) trait Row: Serialize {
     /// Titles of the cells, as in CSV and JSON (`doorState`); a table shows `DOOR STATE`.
     fn titles() -> Vec<&'static str>;
-    fn cells(&self) -> Vec<Cell>;
+
+    /// The cell with this title; `member` is the member of the row's JSON with the same name.
+    fn cell(&self, _title: &str, member: &Value) -> Cell {
+        Cell::from(plain(member))
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        let members = serde_json::to_value(self).unwrap_or_default();
+        let member = |title| members.get(title).unwrap_or(&Value::Null);
+        let titles = Self::titles().into_iter();
+        titles
+            .map(|title| self.cell(title, member(title)))
+            .collect()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -75,19 +89,14 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
-    /// `quiet` suppresses all messages except warnings.
-    pub(crate) fn new(format: Format, quiet: bool) -> Self {
+    /// `quiet` suppresses all messages except warnings; `verbose` logs each request and response.
+    pub(crate) fn new(format: Format, quiet: bool, verbose: bool) -> Self {
         Self {
             format,
             quiet,
-            verbose: false,
+            verbose,
             colour: wants_colour() && io::stdout().is_terminal(),
         }
-    }
-
-    /// Whether to log each request and response.
-    pub(crate) fn verbose(self, verbose: bool) -> Self {
-        Self { verbose, ..self }
     }
 
     pub(crate) fn is_verbose(&self) -> bool {
@@ -153,38 +162,6 @@ impl Printer {
             Format::Table => write_last(text),
             _ => self.document(value),
         }
-    }
-
-    /// Prints JSON rows; the columns are all keys that occur.
-    pub(crate) fn values(&self, rows: &[Value]) -> io::Result<()> {
-        let mut titles: Vec<String> = Vec::new();
-        for key in rows
-            .iter()
-            .filter_map(Value::as_object)
-            .flat_map(|row| row.keys())
-        {
-            if !titles.contains(key) {
-                titles.push(key.clone());
-            }
-        }
-        let cells = |row: &Value| -> Vec<String> {
-            let field = |title| row.get(title).map_or(String::new(), plain);
-            titles.iter().map(field).collect()
-        };
-        let text = match self.format {
-            Format::Json => document(rows)?,
-            Format::Jsonl => lines(rows)?,
-            Format::Csv => csv(Some(&titles), rows.iter().map(cells))?,
-            Format::Table => {
-                let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
-                self.table(
-                    &titles,
-                    rows.iter()
-                        .map(|row| cells(row).into_iter().map(Cell::from).collect()),
-                )
-            }
-        };
-        write_last(&text)
     }
 
     pub(crate) fn table(&self, titles: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> String {
@@ -278,6 +255,18 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
+/// Orders numbers by value, then other texts; an empty text is the last.
+pub(crate) fn compare_values(a: &str, b: &str) -> Ordering {
+    let number = |text: &str| text.parse().ok().filter(|number: &f64| number.is_finite());
+    let by_number = match (number(a), number(b)) {
+        (Some(a), Some(b)) => a.total_cmp(&b),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => a.is_empty().cmp(&b.is_empty()),
+    };
+    by_number.then_with(|| a.cmp(b))
+}
+
 /// Escapes foreign text for one line of a terminal: it cannot move the cursor, start a line or
 /// change the text direction.
 pub(crate) fn printable(text: &str) -> String {
@@ -339,6 +328,23 @@ pub(crate) fn print_message(text: &str) {
 pub(crate) fn print_styled_message(text: &str) {
     // If stderr is closed, the error cannot be reported anywhere.
     drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// `1 door`, `4 doors`.
+pub(crate) fn doors(count: u64) -> String {
+    match count {
+        1 => "1 door".to_owned(),
+        count => format!("{count} doors"),
+    }
+}
+
+/// The first names, and how many more there are.
+pub(crate) fn first_names<T: AsRef<str>>(names: &[T], most: usize) -> String {
+    let shown: Vec<&str> = names.iter().take(most).map(AsRef::as_ref).collect();
+    match names.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 /// Indented JSON.

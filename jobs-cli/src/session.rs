@@ -92,6 +92,25 @@ impl Session {
         .into())
     }
 
+    /// The names of all doors.
+    pub(crate) async fn door_names(&self) -> Result<Vec<String>, ClientError> {
+        let twins: Vec<Twin> = self.hub.query("SELECT * FROM devices").await?;
+        let names = twins.into_iter().map(|twin| twin.device_id.to_string());
+        Ok(names.collect())
+    }
+
+    /// The answer of a request about a door; an unknown door is explained.
+    pub(crate) async fn of_door<T>(
+        &self,
+        door: &DeviceId,
+        answer: Result<T, ClientError>,
+    ) -> anyhow::Result<T> {
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(explain_door(self, door, error).await),
+        }
+    }
+
     /// Warns of a keyword without brackets in a query: door-hub accepts it, Azure IoT Hub does not.
     pub(crate) async fn warn_of_keyword(&self, text: &str) -> Result<(), ClientError> {
         if let Some(word) = query::bare_keyword(text) {
@@ -128,6 +147,15 @@ impl Session {
         }
         let now = self.now().await?;
         Ok(TimeArg::parse(text, &now).map_err(failure)?)
+    }
+
+    /// Prints a time argument after this word, and what may surprise about it.
+    pub(crate) fn echo(&self, word: &str, at: &TimeArg) {
+        self.printer
+            .say(format!("{word} {}", at.echo(self.hub.now())));
+        if let Some(note) = &at.note {
+            self.printer.say(format!("note: {note}"));
+        }
     }
 
     /// Parses `--since`.
@@ -251,20 +279,12 @@ pub(crate) async fn explain_door(
     if error.code() != Some(ErrorCode::DeviceNotFound) {
         return error.into();
     }
-    let known = session
-        .hub
-        .query::<Twin>("SELECT * FROM devices")
-        .await
-        .unwrap_or_default();
-    let known: Vec<&str> = known.iter().map(|twin| twin.device_id.as_str()).collect();
+    let known = session.door_names().await.unwrap_or_default();
     unknown_door(name.as_str(), &known).into()
 }
 
 /// The error of an unknown door.
-pub(crate) fn unknown_door(name: &str, known: &[&str]) -> Failure {
-    let closest = suggest::closest(name, known.iter().copied());
-    let hint = closest.map_or(String::new(), |closest| {
-        format!("; did you mean `{closest}`?")
-    });
+pub(crate) fn unknown_door(name: &str, known: &[String]) -> Failure {
+    let hint = suggest::hint(name, known.iter().map(String::as_str));
     Failure::new(format!("the hub has no door `{name}`{hint}")).next("doorctl devices list")
 }

@@ -1,5 +1,17 @@
 //! Suggestions for misspelled names.
 
+/// `; did you mean `NAME`?` for the closest candidate, if any.
+pub(crate) fn hint<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    did_you_mean(closest(given, candidates))
+}
+
+/// `; did you mean `NAME`?`, if there is a name.
+pub(crate) fn did_you_mean(closest: Option<&str>) -> String {
+    closest.map_or(String::new(), |closest| {
+        format!("; did you mean `{closest}`?")
+    })
+}
+
 /// The candidate closest to `given`, ignoring case, if it is close enough to be a typing error.
 pub(crate) fn closest<'a>(
     given: &str,

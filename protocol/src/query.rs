@@ -39,6 +39,7 @@ pub use ast::{
 };
 pub use error::{Position, QueryError};
 pub use eval::{evaluate, matches};
+pub use names::roots;
 pub use rows::{answer, column_names, project};
 
 mod aggregate;

@@ -32,7 +32,6 @@ Examples:
     },
 }
 
-/// `context add`
 #[derive(Debug, Args)]
 pub(crate) struct AddArgs {
     /// Name of the new context.

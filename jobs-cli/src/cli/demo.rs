@@ -2,7 +2,6 @@
 
 use clap::Args;
 
-/// `demo`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

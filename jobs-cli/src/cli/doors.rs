@@ -96,7 +96,6 @@ displaced. Offline doors follow when they reconnect.")]
     AllClear(AllClearArgs),
 }
 
-/// `status`
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// Also exit with status 2 if a door is not secured.
@@ -153,7 +152,6 @@ pub(crate) struct EndArgs {
     pub(crate) until: Option<String>,
 }
 
-/// `lock`
 #[derive(Debug, Args)]
 pub(crate) struct LockNowArgs {
     #[command(flatten)]
@@ -166,7 +164,6 @@ pub(crate) struct LockNowArgs {
     pub(crate) confirm: ConfirmArgs,
 }
 
-/// `unlock`
 #[derive(Debug, Args)]
 pub(crate) struct UnlockNowArgs {
     #[command(flatten)]
@@ -198,7 +195,6 @@ pub(crate) enum PulseKind {
     Extended,
 }
 
-/// `relinquish`
 #[derive(Debug, Args)]
 pub(crate) struct RelinquishArgs {
     #[command(flatten)]
@@ -217,7 +213,6 @@ pub(crate) struct RelinquishArgs {
     pub(crate) confirm: ConfirmArgs,
 }
 
-/// `mode`
 #[derive(Debug, Args)]
 pub(crate) struct ModeArgs {
     /// Mode: normal, passage, secure, lockdown or maintenance.
@@ -246,7 +241,6 @@ pub(crate) enum ModeName {
     Maintenance,
 }
 
-/// `lockdown`
 #[derive(Debug, Args)]
 pub(crate) struct LockdownArgs {
     #[command(flatten)]
@@ -258,7 +252,6 @@ pub(crate) struct LockdownArgs {
     pub(crate) yes: bool,
 }
 
-/// `all-clear`
 #[derive(Debug, Args)]
 pub(crate) struct AllClearArgs {
     #[command(flatten)]

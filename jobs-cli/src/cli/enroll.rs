@@ -24,7 +24,6 @@ Safe to repeat: completed steps are skipped, and a door whose settings did not c
 restarted. Replaced settings are kept as NAME.toml.bak. A running door is restarted with `door-agent
 restart NAME`, which refuses if the restart would move the lock, unless --force is given.";
 
-/// `devices enroll`
 #[derive(Debug, Args)]
 pub(crate) struct EnrollArgs {
     /// Raspberry Pi, as ssh knows it; root, or a user with passwordless sudo.

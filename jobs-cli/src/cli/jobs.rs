@@ -185,44 +185,43 @@ Then select by tag: doorctl jobs lock --where \"tags.wing = 'east'\"")]
     Tags(TagsArgs),
 }
 
+/// Doors and start of a job.
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) schedule: ScheduleArgs,
+    #[command(flatten)]
+    pub(crate) confirm: ConfirmArgs,
+}
+
 /// `jobs lock`, `jobs unlock`
 #[derive(Debug, Args)]
 pub(crate) struct LockArgs {
     #[command(flatten)]
-    pub(crate) target: TargetArgs,
+    pub(crate) job: JobArgs,
     #[command(flatten)]
     pub(crate) end: EndArgs,
     #[command(flatten)]
-    pub(crate) schedule: ScheduleArgs,
-    #[command(flatten)]
     pub(crate) calls: CallArgs,
-    #[command(flatten)]
-    pub(crate) confirm: ConfirmArgs,
 }
 
-/// `jobs method`
 #[derive(Debug, Args)]
 pub(crate) struct MethodArgs {
     /// Method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify, reboot.
     pub(crate) method: String,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
     /// Payload of the call: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) payload: Option<String>,
     #[command(flatten)]
-    pub(crate) schedule: ScheduleArgs,
+    pub(crate) job: JobArgs,
     #[command(flatten)]
     pub(crate) calls: CallArgs,
-    #[command(flatten)]
-    pub(crate) confirm: ConfirmArgs,
 }
 
-/// `jobs twin`
 #[derive(Debug, Args)]
 pub(crate) struct TwinArgs {
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
     /// Desired property to set (repeatable).
     #[arg(
         long = "set",
@@ -243,16 +242,11 @@ pub(crate) struct TwinArgs {
     )]
     pub(crate) deadline: Duration,
     #[command(flatten)]
-    pub(crate) schedule: ScheduleArgs,
-    #[command(flatten)]
-    pub(crate) confirm: ConfirmArgs,
+    pub(crate) job: JobArgs,
 }
 
-/// `jobs tags`
 #[derive(Debug, Args)]
 pub(crate) struct TagsArgs {
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
     /// Tag to set; dots separate nested keys (repeatable).
     #[arg(
         long = "set",
@@ -265,12 +259,9 @@ pub(crate) struct TagsArgs {
     #[arg(long, value_name = "KEY", value_parser = tag_key)]
     pub(crate) remove: Vec<String>,
     #[command(flatten)]
-    pub(crate) schedule: ScheduleArgs,
-    #[command(flatten)]
-    pub(crate) confirm: ConfirmArgs,
+    pub(crate) job: JobArgs,
 }
 
-/// `jobs retry`
 #[derive(Debug, Args)]
 pub(crate) struct RetryArgs {
     /// Id of the finished job.

@@ -17,7 +17,6 @@ pub(crate) const MAX_EVENT_LIMIT: usize = 100_000;
 /// Default `--limit` of audit rows.
 const DEFAULT_AUDIT_LIMIT: u32 = 100;
 
-/// `events`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -113,7 +112,6 @@ pub(crate) struct EventsArgs {
     pub(crate) exec_timeout: Duration,
 }
 
-/// `audit`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -47,7 +47,6 @@ in a file, and its name is printed.")]
     Edit(EditArgs),
 }
 
-/// `twin edit`
 #[derive(Debug, Args)]
 pub(crate) struct EditArgs {
     /// Name of the door.
@@ -55,6 +54,12 @@ pub(crate) struct EditArgs {
     /// Write the change without confirmation.
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) acknowledged: AckArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AckArgs {
     /// Time for the door to apply the change; when exceeded, the exit status is 3; 0 does not wait.
     #[arg(
         long,
@@ -65,7 +70,6 @@ pub(crate) struct EditArgs {
     pub(crate) deadline: Duration,
 }
 
-/// `twin set`
 #[derive(Debug, Args)]
 pub(crate) struct SetArgs {
     /// Name of the door.
@@ -83,17 +87,10 @@ pub(crate) struct SetArgs {
     /// Write only if the twin still has this etag.
     #[arg(long, value_name = "ETAG")]
     pub(crate) etag: Option<String>,
-    /// Time for the door to apply the change; when exceeded, the exit status is 3; 0 does not wait.
-    #[arg(
-        long,
-        default_value = "30s",
-        value_parser = period_or_zero,
-        value_name = "DURATION"
-    )]
-    pub(crate) deadline: Duration,
+    #[command(flatten)]
+    pub(crate) acknowledged: AckArgs,
 }
 
-/// `query`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -111,7 +108,6 @@ pub(crate) struct QueryArgs {
     pub(crate) text: String,
 }
 
-/// `invoke`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -266,94 +262,64 @@ mod tests {
 
     #[test]
     fn a_key_may_name_its_own_section_but_no_other() {
-        let key = |assigned: Result<(String, Value), String>| assigned.map(|(key, _)| key);
-        let both = |text: &str| (key(desired_assignment(text)), key(tag_assignment(text)));
+        let check = |text: &str, as_desired: Result<&str, &str>, as_tag| {
+            let (desired, tag) = (desired_assignment(text), tag_assignment(text));
+            for (assigned, expected) in [(desired, as_desired), (tag, as_tag)] {
+                match (&assigned, expected) {
+                    (Ok((key, _)), Ok(expected)) => assert_eq!(key, expected, "{text}"),
+                    (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
+                    _ => panic!("{text}: {assigned:?}, not {expected:?}"),
+                }
+            }
+        };
         // The argument, then the key or part of the error: as a desired property, and as a tag.
         let (tag, desired, reported) =
             ("is a tag", "is a desired property", "only the door writes");
+        let section = "is a whole section";
         for (text, as_desired, as_tag) in [
-            ("floor=3", Ok("floor"), Ok("floor")),
-            (
-                "settings.strikeTime=5s",
-                Ok("settings.strikeTime"),
-                Ok("settings.strikeTime"),
-            ),
             ("desired.floor=3", Ok("floor"), Err(desired)),
             ("properties.desired.floor=3", Ok("floor"), Err(desired)),
-            (
-                "properties.desired.settings.strikeTime=5s",
-                Ok("settings.strikeTime"),
-                Err(desired),
-            ),
+            ("properties.desired.a.b=5s", Ok("a.b"), Err(desired)),
             ("tags.wing=east", Err(tag), Ok("wing")),
             ("tags.access.group=staff", Err(tag), Ok("access.group")),
-            ("reported.floor=3", Err(reported), Err(reported)),
-            (
-                "properties.reported.door.mode=x",
-                Err(reported),
-                Err(reported),
-            ),
-            ("desired=3", Err("is a whole section"), Err(desired)),
-            (
-                "properties.desired=3",
-                Err("is a whole section"),
-                Err(desired),
-            ),
-            ("tags=3", Err(tag), Err("is a whole section")),
-            ("properties=3", Err("neither"), Err("neither")),
-            ("properties.floor=3", Err("neither"), Err("neither")),
-            ("properties.tags.wing=east", Err("neither"), Err("neither")),
-            // Keys that only start like a section.
-            ("desiredMode=3", Ok("desiredMode"), Ok("desiredMode")),
-            ("Desired=3", Ok("Desired"), Ok("Desired")),
-            (
-                "Desired.floor=3",
-                Err("write desired.floor"),
-                Err("write desired.floor"),
-            ),
-            (
-                "Properties.Desired.floor=3",
-                Err("write properties.desired.floor"),
-                Err("write properties.desired.floor"),
-            ),
-            (
-                "properties.DESIRED.Floor=3",
-                Err("write properties.desired.Floor"),
-                Err("write properties.desired.Floor"),
-            ),
-            ("Tags.a=3", Err("write tags.a"), Err("write tags.a")),
-            (
-                "REPORTED.floor=3",
-                Err("write reported.floor"),
-                Err("write reported.floor"),
-            ),
+            ("desired=3", Err(section), Err(desired)),
+            ("properties.desired=3", Err(section), Err(desired)),
+            ("tags=3", Err(tag), Err(section)),
             ("desired.Desired.a=3", Ok("Desired.a"), Err(desired)),
-            // Characters that a hub refuses or ignores in a name.
-            ("$version=3", Err("has '$'"), Err("has '$'")),
-            ("a.$metadata=3", Err("has '$'"), Err("has '$'")),
-            ("a b=3", Err("has ' '"), Err("has ' '")),
-            ("settings. strikeTime=5s", Err("has ' '"), Err("has ' '")),
-            ("a\tb=3", Err("has '\\t'"), Err("has '\\t'")),
-            ("a.tags.b=3", Ok("a.tags.b"), Ok("a.tags.b")),
             // A key inside a section may have any name.
             ("desired.tags.a=1", Ok("tags.a"), Err(desired)),
-            (" floor =3", Ok("floor"), Ok("floor")),
-            ("=3", Err("empty"), Err("empty")),
-            ("desired.=3", Err("empty"), Err("empty")),
-            (
-                "floor",
-                Err("expected KEY=VALUE"),
-                Err("expected KEY=VALUE"),
-            ),
         ] {
-            let (got_desired, got_tag) = both(text);
-            for (got, expected) in [(got_desired, as_desired), (got_tag, as_tag)] {
-                match (&got, expected) {
-                    (Ok(key), Ok(expected)) => assert_eq!(key, expected, "{text}"),
-                    (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
-                    _ => panic!("{text}: {got:?}, not {expected:?}"),
-                }
-            }
+            check(text, as_desired, as_tag);
+        }
+        for (text, expected) in [
+            ("floor=3", Ok("floor")),
+            ("settings.strikeTime=5s", Ok("settings.strikeTime")),
+            ("reported.floor=3", Err(reported)),
+            ("properties.reported.door.mode=x", Err(reported)),
+            ("properties=3", Err("neither")),
+            ("properties.floor=3", Err("neither")),
+            ("properties.tags.wing=east", Err("neither")),
+            // Keys that only start like a section.
+            ("desiredMode=3", Ok("desiredMode")),
+            ("Desired=3", Ok("Desired")),
+            ("Desired.floor=3", Err("write desired.floor")),
+            ("Properties.Desired.a=3", Err("write properties.desired.a")),
+            ("properties.DESIRED.A=3", Err("write properties.desired.A")),
+            ("Tags.a=3", Err("write tags.a")),
+            ("REPORTED.floor=3", Err("write reported.floor")),
+            // Characters that a hub refuses or ignores in a name.
+            ("$version=3", Err("has '$'")),
+            ("a.$metadata=3", Err("has '$'")),
+            ("a b=3", Err("has ' '")),
+            ("settings. strikeTime=5s", Err("has ' '")),
+            ("a\tb=3", Err("has '\\t'")),
+            ("a.tags.b=3", Ok("a.tags.b")),
+            (" floor =3", Ok("floor")),
+            ("=3", Err("empty")),
+            ("desired.=3", Err("empty")),
+            ("floor", Err("expected KEY=VALUE")),
+        ] {
+            check(text, expected, expected);
         }
         assert_eq!(tag_key("tags.old").as_deref(), Ok("old"));
         let error = desired_assignment("tags.wing=east").unwrap_err();

@@ -8,7 +8,6 @@ use iothub_protocol::job::JobResponse;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use tokio::time::Instant;
 
-use super::job_follow::FinishedJob;
 use super::job_wait;
 use super::many;
 use crate::acknowledgement::{
@@ -66,29 +65,9 @@ pub(super) async fn wait_for_door(
     })
 }
 
-/// Waits for the doors of finished twin jobs, and stores in each row whether the door acknowledged
+/// Waits for the doors of a finished twin job, and stores in each row whether the door acknowledged
 /// the change.
-pub(super) async fn wait_for_jobs(
-    finished: &mut [FinishedJob],
-    ends_at: Instant,
-    session: &Session,
-) -> Result<(), ClientError> {
-    for FinishedJob { job, rows } in finished {
-        wait_for_job(job, rows, ends_at, session).await?;
-    }
-    Ok(())
-}
-
-/// Like [`wait_for_jobs`], for one job; reads the doors once without waiting.
-pub(super) async fn read_once(
-    job: &JobResponse,
-    rows: &mut [OutcomeRow],
-    session: &Session,
-) -> Result<(), ClientError> {
-    wait_for_job(job, rows, Instant::now(), session).await
-}
-
-async fn wait_for_job(
+pub(super) async fn wait_for_job(
     job: &JobResponse,
     rows: &mut [OutcomeRow],
     ends_at: Instant,

@@ -4,10 +4,11 @@ use iothub_protocol::audit::{AuditEntry, AuditFilter};
 use iothub_protocol::time;
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::cli::record::AuditArgs;
 use crate::exit_status::ExitStatus;
-use crate::printer::{Cell, Format, Row, Tone};
+use crate::printer::{Cell, Format, Row, Tone, plain};
 use crate::session::{Session, explain_rights};
 use crate::time::on_clock;
 
@@ -100,17 +101,11 @@ impl Row for AuditLine<'_> {
         ]
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let entry = self.entry;
-        vec![
-            Cell::from(&self.time),
-            Cell::from(&entry.policy),
-            Cell::from(&entry.peer),
-            Cell::from(&entry.operation),
-            Cell::from(&entry.target),
-            self.result(),
-            Cell::from(entry.reason.as_deref().unwrap_or_default()),
-            Cell::from(entry.detail.as_deref().unwrap_or_default()),
-        ]
+    fn cell(&self, title: &str, member: &Value) -> Cell {
+        match title {
+            "time" => Cell::from(&self.time),
+            "result" => self.result(),
+            _ => Cell::from(plain(member)),
+        }
     }
 }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use iothub_client::{ClientError, HubClient};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::cli::Global;
 use crate::cli::context::{AddArgs, ContextCommand};
 use crate::config::{self, Context, Contexts};
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
-use crate::printer::{Cell, Printer, Row, Tone};
+use crate::printer::{Cell, Printer, Row, Tone, doors, plain};
 use crate::private_file;
 use crate::session::client_options;
 
@@ -144,13 +145,6 @@ fn remove(name: &str, printer: &Printer) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn doors(count: u64) -> String {
-    match count {
-        1 => "1 door".to_owned(),
-        count => format!("{count} doors"),
-    }
-}
-
 #[derive(Debug, Serialize)]
 struct ContextRow {
     current: bool,
@@ -165,17 +159,11 @@ impl Row for ContextRow {
         vec!["current", "name", "hub", "policy", "zone"]
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let current = match self.current {
-            true => "*",
-            false => "",
-        };
-        vec![
-            Cell::toned(current, Tone::Good),
-            Cell::from(&self.name),
-            Cell::from(&self.hub),
-            Cell::from(&self.policy),
-            Cell::from(self.zone.clone().unwrap_or_default()),
-        ]
+    fn cell(&self, title: &str, member: &Value) -> Cell {
+        match (title, self.current) {
+            ("current", true) => Cell::toned("*", Tone::Good),
+            ("current", false) => Cell::from(""),
+            _ => Cell::from(plain(member)),
+        }
     }
 }

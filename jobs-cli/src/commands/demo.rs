@@ -13,7 +13,6 @@ mod log_file;
 mod steps;
 mod table;
 
-use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Global;
 use crate::cli::demo::DemoArgs;
+use crate::commands::shell;
 use crate::config::CONFIG_VARIABLE;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -138,8 +138,7 @@ fn checks_failed_error(problems: &[Problem]) -> Failure {
 
 /// Prints commands to try while hub and doors keep running.
 fn print_examples(environment: &Environment, printer: &Printer) {
-    let program =
-        std::env::current_exe().map_or("doorctl".to_owned(), |path| Quoted(&path).to_string());
+    let program = std::env::current_exe().map_or("doorctl".to_owned(), |path| quoted(&path));
     printer.say(format!(
         "
 hub and doors run until Ctrl-C; in a second terminal:
@@ -151,7 +150,7 @@ hub and doors run until Ctrl-C; in a second terminal:
   {program} invoke door-0002 getState
   {program} jobs list
 ",
-        Quoted(&environment.config_file)
+        quoted(&environment.config_file)
     ));
 }
 
@@ -163,16 +162,6 @@ fn keep_log(log: &Path, printer: &Printer) {
     }
 }
 
-/// A path quoted for a shell.
-struct Quoted<'a>(&'a Path);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string_lossy();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
-        match text.chars().all(plain) {
-            true => f.write_str(&text),
-            false => write!(f, "'{}'", text.replace('\'', "'\\''")),
-        }
-    }
+fn quoted(path: &Path) -> String {
+    shell::quoted(&path.to_string_lossy())
 }

@@ -24,7 +24,10 @@ use crate::cli::devices::DevicesCommand;
 use crate::door::DoorRow;
 use crate::exit_status::ExitStatus;
 use crate::printer::{Row as _, plain, printable};
-use crate::session::{Session, door, explain_door};
+use crate::session::{Session, door};
+
+/// Azure's port for MQTT over TLS, also the agent's default.
+const MQTT_PORT: u16 = 8883;
 
 pub(crate) async fn run(command: DevicesCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     match command {
@@ -54,10 +57,7 @@ pub(crate) async fn run(command: DevicesCommand, session: &Session) -> anyhow::R
 
 async fn show(name: &str, session: &Session) -> anyhow::Result<()> {
     let id = door(name)?;
-    let twin = match session.hub.twin(&id).await {
-        Ok(twin) => twin,
-        Err(error) => return Err(explain_door(session, &id, error).await),
-    };
+    let twin = session.of_door(&id, session.hub.twin(&id).await).await?;
     Ok(session.printer.text_or(&facts(&twin)?, &twin)?)
 }
 
@@ -85,6 +85,15 @@ fn facts(twin: &Twin) -> serde_json::Result<String> {
         line.trim_end().to_owned() + "\n"
     });
     Ok(lines.collect())
+}
+
+/// The port of MQTT over TLS: the given one, else the one that door-hub reports, else Azure's.
+async fn mqtt_port(given: Option<u16>, session: &Session) -> u16 {
+    if let Some(port) = given {
+        return port;
+    }
+    let health = session.hub.door_hub_health().await;
+    health.map_or(MQTT_PORT, |health| health.mqtt_port)
 }
 
 /// The hub's name without the port of the REST API, which a service connection string may contain:

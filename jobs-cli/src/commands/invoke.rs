@@ -7,7 +7,7 @@ use super::reported;
 use crate::cli::twin::InvokeArgs;
 use crate::door::ReportedStatus;
 use crate::exit_status::ExitStatus;
-use crate::session::{Session, door, explain_door};
+use crate::session::{Session, door};
 
 /// Calls the method and prints the answer.
 pub(crate) async fn run(args: &InvokeArgs, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -20,10 +20,8 @@ pub(crate) async fn run(args: &InvokeArgs, session: &Session) -> anyhow::Result<
     )?;
     warn_of_call(&call, &session.printer);
     let id = door(&args.door)?;
-    let result = match session.hub.invoke(&id, &call).await {
-        Ok(result) => result,
-        Err(error) => return Err(explain_door(session, &id, error).await),
-    };
+    let result = session.hub.invoke(&id, &call).await;
+    let result = session.of_door(&id, result).await?;
     let answer = result.payload.as_ref();
     let answer = answer.and_then(|payload| serde_json::from_str::<Value>(payload.get()).ok());
     if let Some(answer) = answer {

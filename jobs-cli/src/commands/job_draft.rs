@@ -30,10 +30,10 @@ const NOTHING_CHANGED: &str = "; nothing was changed";
 
 /// The doors, the time and the id of a job that is about to be created.
 pub(super) struct JobDraft {
-    id: JobId,
-    target: Target,
-    at: TimeArg,
-    max_execution: Duration,
+    pub(super) id: JobId,
+    pub(super) target: Target,
+    pub(super) at: TimeArg,
+    pub(super) max_execution: Duration,
     watch: bool,
     reason: Option<String>,
     /// How long doors may take to acknowledge desired properties.
@@ -66,10 +66,6 @@ impl JobDraft {
             reason: session.reason.clone(),
             acknowledged_within: DEFAULT_ACK_TIMEOUT,
         })
-    }
-
-    pub(super) fn id(&self) -> &JobId {
-        &self.id
     }
 
     /// When the calls start.
@@ -135,10 +131,7 @@ impl JobDraft {
                 printer.say(&matching_text);
             }
         }
-        printer.say(format!("starts {}", self.at.echo(session.hub.now())));
-        if let Some(note) = &self.at.note {
-            printer.say(format!("note: {note}"));
-        }
+        session.echo("starts", &self.at);
         let ids: Vec<JobId> = jobs.iter().map(|job| job.job_id.clone()).collect();
         if self.watch {
             return job_wait::watch_all(&ids, None, self.acknowledged_within, goal, session).await;
@@ -258,18 +251,6 @@ impl JobDraft {
                 .warn("no door matches now; the condition is evaluated again when the job starts");
         }
         Ok(doors)
-    }
-
-    pub(super) fn target(&self) -> &Target {
-        &self.target
-    }
-
-    pub(super) fn at(&self) -> &TimeArg {
-        &self.at
-    }
-
-    pub(super) fn max_execution(&self) -> Duration {
-        self.max_execution
     }
 }
 

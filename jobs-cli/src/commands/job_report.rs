@@ -91,6 +91,14 @@ pub(super) fn summary(job: &JobResponse, rows: &[OutcomeRow], wanted: JobGoal) -
     text
 }
 
+/// Reads a job; an unknown one is explained.
+pub(super) async fn find_job(session: &Session, id: &JobId) -> anyhow::Result<JobResponse> {
+    match session.hub.job(id).await {
+        Ok(job) => Ok(job),
+        Err(error) => Err(explain_job(session, id, error).await),
+    }
+}
+
 /// The error for a job that the hub does not have, with the closest id as a suggestion.
 pub(super) async fn explain_job(
     session: &Session,
@@ -101,11 +109,8 @@ pub(super) async fn explain_job(
         return error.into();
     }
     let jobs = session.hub.jobs(None).await.unwrap_or_default();
-    let suggestion = suggest::closest(id.as_str(), jobs.iter().map(|job| job.job_id.as_str()));
-    let suggestion = suggestion.map_or(String::new(), |suggestion| {
-        format!("; did you mean `{suggestion}`?")
-    });
-    Failure::new(format!("the hub has no job `{id}`{suggestion}"))
+    let hint = suggest::hint(id.as_str(), jobs.iter().map(|job| job.job_id.as_str()));
+    Failure::new(format!("the hub has no job `{id}`{hint}"))
         .next("doorctl jobs list")
         .into()
 }

@@ -237,70 +237,36 @@ mod tests {
 
     use super::*;
 
-    /// Doors done, doors that are waiting (for a connection, or for an answer), timeouts in
-    /// seconds, and the expected line.
+    /// Doors done, doors that wait for a connection, doors that wait for an answer; connect timeout
+    /// and limit in seconds; and the line.
     #[test]
     fn names_the_missing_doors_and_their_deadline() {
         let wanted = JobGoal::Answered;
-        for (done, absent, sent, (connect, response, limit), expected) in [
-            (
-                999,
-                1,
-                0,
-                (120, 120, 300),
-                "999 of 1,000 done; waiting until 12:46:51 for w-0000",
-            ),
-            (
-                0,
-                1,
-                0,
-                (120, 120, 300),
-                "0 of 1 done; waiting until 12:46:51 for w-0000",
-            ),
-            (
-                3,
-                2,
-                0,
-                (0, 30, 300),
-                "3 of 5 done; waiting until 12:44:51 for w-0000 and w-0001",
-            ),
-            (
-                3,
-                0,
-                1,
-                (0, 30, 300),
-                "3 of 4 done; waiting until 12:45:21 for w-0000",
-            ),
-            (
-                3,
-                0,
-                1,
-                (120, 120, 300),
-                "3 of 4 done; waiting until 12:48:51 for w-0000",
-            ),
-            (
-                3,
-                0,
-                1,
-                (300, 300, 300),
-                "3 of 4 done; waiting until 12:49:51 for w-0000",
-            ),
-            (
-                0,
-                4,
-                0,
-                (120, 120, 60),
-                "0 of 4 done; waiting until 12:45:51 for w-0000, w-0001, w-0002 and 1 more",
-            ),
+        let three = "w-0000, w-0001, w-0002";
+        for (done, absent, sent, connect, limit, counts, until, names) in [
+            (999, 1, 0, 120, 300, "999 of 1,000", "46:51", "w-0000"),
+            (0, 1, 0, 120, 300, "0 of 1", "46:51", "w-0000"),
+            (3, 2, 0, 0, 300, "3 of 5", "44:51", "w-0000 and w-0001"),
+            (3, 0, 1, 0, 300, "3 of 4", "45:21", "w-0000"),
+            (3, 0, 1, 120, 300, "3 of 4", "48:51", "w-0000"),
+            (3, 0, 1, 300, 300, "3 of 4", "49:51", "w-0000"),
+            (0, 4, 0, 120, 60, "0 of 4", "45:51", "1 more"),
             (
                 1,
                 12_003,
                 0,
-                (120, 120, 300),
-                "1 of 12,004 done; waiting until 12:46:51 for w-0000, w-0001, w-0002 and 12,000 \
-                 more",
+                120,
+                300,
+                "1 of 12,004",
+                "46:51",
+                "12,000 more",
             ),
         ] {
+            let response = connect.max(30);
+            let names = match names.ends_with("more") {
+                true => format!("{three} and {names}"),
+                false => names.to_owned(),
+            };
             let job: JobResponse = serde_json::from_str(&format!(
                 r#"{{"jobId":"night","type":"scheduleDeviceMethod","status":"running",
                 "startTime":"2026-11-23T12:44:51Z","maxExecutionTimeInSeconds":{limit},
@@ -321,7 +287,13 @@ mod tests {
             rows.extend((0..absent).map(|n| row(format!("w-{n:04}"), "pending")));
             rows.extend((0..sent).map(|n| row(format!("w-{n:04}"), "running")));
             let line = waiting_text(&job, &rows, Tally::of(&rows), &TimeZone::UTC);
-            assert_eq!(line, format!("{expected}; Ctrl-C leaves the job running"));
+            assert_eq!(
+                line,
+                format!(
+                    "{counts} done; waiting until 12:{until} for {names}; Ctrl-C leaves the job \
+                     running"
+                )
+            );
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::target;
 const POLL_INTERVAL: Duration = Duration::from_secs(4);
 
 /// Names in one query: well below the hub's limit.
-pub(super) const NAMES_IN_QUERY: usize = 50;
+const NAMES_IN_QUERY: usize = 50;
 
 /// Follows a job to its end; with a deadline it also waits for the doors that accepted, until all
 /// of them have reached the wanted state or the deadline has passed.
@@ -94,9 +94,11 @@ pub(super) async fn watch_all(
     }
     if wanted == JobGoal::Changed {
         let ends_at = ends_at.unwrap_or_else(|| Instant::now() + within);
-        tokio::select! {
-            answered = acknowledge::wait_for_jobs(&mut finished, ends_at, session) => answered?,
-            _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
+        for FinishedJob { job, rows } in &mut finished {
+            tokio::select! {
+                answered = acknowledge::wait_for_job(job, rows, ends_at, session) => answered?,
+                _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
+            }
         }
         let rows = || finished.iter().flat_map(|finished| &finished.rows);
         let any = |progress| rows().any(|row| row.progress == progress);

@@ -6,18 +6,20 @@ mod plan;
 mod retry;
 mod stop;
 
-use iothub_protocol::job::{JobResponse, JobStatus, JobType};
+use iothub_protocol::job::{DeviceJobStatistics, JobResponse, JobStatus, JobType};
 use iothub_protocol::{ErrorCode, JobId};
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::cli::jobs::JobsCommand;
-use crate::commands::job_report::{explain_job, print_report};
+use crate::commands::job_report::{explain_job, find_job, print_report};
 use crate::commands::{acknowledge, job_follow, job_wait};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::outcome::JobGoal;
-use crate::printer::{Cell, Format, Row, Tone};
+use crate::printer::{Cell, Row, Tone};
 use crate::session::Session;
 use crate::time;
 
@@ -58,34 +60,21 @@ async fn list(status: Option<&str>, session: &Session) -> anyhow::Result<ExitSta
     let status: Option<JobStatus> = status.map(str::parse).transpose()?;
     let mut jobs = session.hub.jobs(status).await?;
     jobs.sort_by_key(|job| std::cmp::Reverse(job.created_time));
-    match session.printer.format() {
-        Format::Json | Format::Jsonl => {
-            let values: Result<Vec<_>, _> = jobs.iter().map(serde_json::to_value).collect();
-            session.printer.values(&values?)?;
-        }
-        _ => {
-            let rows: Vec<JobRow> = jobs
-                .iter()
-                .map(|job| JobRow::new(job, &session.zone))
-                .collect();
-            if rows.is_empty() {
-                session.printer.say("no job: doorctl jobs lock --help");
-            }
-            session.printer.rows(&rows)?;
-        }
+    let zone = &session.zone;
+    let rows: Vec<JobRow> = jobs.iter().map(|job| JobRow { job, zone }).collect();
+    if rows.is_empty() {
+        session.printer.say("no job: doorctl jobs lock --help");
     }
+    session.printer.rows(&rows)?;
     Ok(ExitStatus::Success)
 }
 
 async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = id(job)?;
-    let job = match session.hub.job(&id).await {
-        Ok(job) => job,
-        Err(error) => return Err(explain_job(session, &id, error).await),
-    };
+    let job = find_job(session, &id).await?;
     let wanted = JobGoal::of(&job, false);
     let mut rows = job_follow::rows(&session.hub, &id, wanted).await?;
-    acknowledge::read_once(&job, &mut rows, session).await?;
+    acknowledge::wait_for_job(&job, &mut rows, Instant::now(), session).await?;
     print_report(&job, &rows, wanted, &session.printer)?;
     if let Some(start) = job.start_time.filter(|_| !job.status.is_over()) {
         let start = start.to_zoned_datetime(session.zone.clone());
@@ -172,49 +161,16 @@ fn id(text: &str) -> anyhow::Result<JobId> {
         .map_err(|error| Failure::new(format!("JOB {text:?}: {error}")))?)
 }
 
-/// One line of `jobs list`.
+/// One line of `jobs list`; JSON contains the hub's job.
 #[derive(Debug, Serialize)]
-struct JobRow {
-    job: String,
-    what: String,
-    status: JobStatus,
-    start: String,
-    doors: String,
-    succeeded: String,
-    failed: String,
+#[serde(transparent)]
+struct JobRow<'a> {
+    job: &'a JobResponse,
+    #[serde(skip)]
+    zone: &'a TimeZone,
 }
 
-impl JobRow {
-    fn new(job: &JobResponse, zone: &TimeZone) -> Self {
-        let what = match (&job.cloud_to_device_method, job.job_type) {
-            (Some(call), _) => call.method_name().to_string(),
-            (None, JobType::ScheduleUpdateTwin) => "twin".to_owned(),
-            (None, other) => other.to_string(),
-        };
-        let start = job
-            .start_time
-            .map(|start| start.to_zoned_datetime(zone.clone()));
-        let counts = job.device_job_statistics;
-        let count = |of: fn(&iothub_protocol::job::DeviceJobStatistics) -> u64| {
-            counts
-                .as_ref()
-                .map_or(String::new(), |counts| of(counts).to_string())
-        };
-        Self {
-            job: job.job_id.to_string(),
-            what,
-            status: job.status,
-            start: start.map_or(String::new(), |start| {
-                start.strftime("%F %T %Z").to_string()
-            }),
-            doors: count(|counts| counts.device_count),
-            succeeded: count(|counts| counts.succeeded_count),
-            failed: count(|counts| counts.failed_count),
-        }
-    }
-}
-
-impl Row for JobRow {
+impl Row for JobRow<'_> {
     fn titles() -> Vec<&'static str> {
         vec![
             "job",
@@ -227,21 +183,35 @@ impl Row for JobRow {
         ]
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let tone = match self.status {
-            JobStatus::Completed => Tone::Good,
-            JobStatus::Failed => Tone::Bad,
-            JobStatus::Cancelled => Tone::Doubtful,
-            _ => Tone::Plain,
+    fn cell(&self, title: &str, _: &Value) -> Cell {
+        let job = self.job;
+        let count = |of: fn(&DeviceJobStatistics) -> u64| {
+            let counts = job.device_job_statistics.as_ref();
+            Cell::from(counts.map_or(String::new(), |counts| of(counts).to_string()))
         };
-        vec![
-            Cell::from(&self.job),
-            Cell::from(&self.what),
-            Cell::toned(self.status.as_str(), tone),
-            Cell::from(&self.start),
-            Cell::from(&self.doors),
-            Cell::from(&self.succeeded),
-            Cell::from(&self.failed),
-        ]
+        match title {
+            "job" => Cell::from(job.job_id.as_str()),
+            "what" => match (&job.cloud_to_device_method, job.job_type) {
+                (Some(call), _) => Cell::from(call.method_name().as_str()),
+                (None, JobType::ScheduleUpdateTwin) => Cell::from("twin"),
+                (None, other) => Cell::from(other.as_str()),
+            },
+            "status" => Cell::toned(
+                job.status.as_str(),
+                match job.status {
+                    JobStatus::Completed => Tone::Good,
+                    JobStatus::Failed => Tone::Bad,
+                    JobStatus::Cancelled => Tone::Doubtful,
+                    _ => Tone::Plain,
+                },
+            ),
+            "start" => Cell::from(job.start_time.map_or(String::new(), |start| {
+                let start = start.to_zoned_datetime(self.zone.clone());
+                start.strftime("%F %T %Z").to_string()
+            })),
+            "doors" => count(|counts| counts.device_count),
+            "succeeded" => count(|counts| counts.succeeded_count),
+            _ => count(|counts| counts.failed_count),
+        }
     }
 }

@@ -10,9 +10,10 @@ use iothub_protocol::{DeviceId, ErrorCode};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::progress::WorkProgress;
 use crate::cli::target::TargetArgs;
 use crate::failure::Failure;
-use crate::session::{Session, explain_door, unknown_door};
+use crate::session::{Session, unknown_door};
 use crate::target::Target;
 
 /// Doors that are handled at the same time.
@@ -65,10 +66,7 @@ async fn one_by_one(mut names: Vec<DeviceId>, session: &Session) -> anyhow::Resu
     });
     let mut twins = Vec::new();
     for (name, twin) in read.await {
-        match twin {
-            Ok(twin) => twins.push(twin),
-            Err(error) => return Err(explain_door(session, &name, error).await),
-        }
+        twins.push(session.of_door(&name, twin).await?);
     }
     Ok(twins)
 }
@@ -89,9 +87,8 @@ pub(super) async fn select_exact(
 /// Fails when a named door does not exist, and suggests a similar name. A door that the query does
 /// not return is looked up by name: Azure's queries lag behind.
 pub(super) async fn refuse_unknown(target: &Target, session: &Session) -> anyhow::Result<()> {
-    let twins: Vec<Twin> = session.hub.query("SELECT * FROM devices").await?;
-    let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
-    let listed: BTreeSet<&str> = known.iter().copied().collect();
+    let known = session.door_names().await?;
+    let listed: BTreeSet<&str> = known.iter().map(String::as_str).collect();
     for name in &target.names {
         if listed.contains(name.as_str()) {
             continue;
@@ -110,6 +107,32 @@ pub(super) async fn refuse_unknown(target: &Target, session: &Session) -> anyhow
 /// The error when no door matches.
 pub(super) fn no_door_error() -> Failure {
     Failure::new("no door matches; nothing was changed").next("doorctl devices list")
+}
+
+/// Like [`for_each_door`], with a progress bar named `what`.
+pub(super) async fn for_each_counted<I, T, F, R>(
+    doors: Vec<(DeviceId, I)>,
+    what: &'static str,
+    session: &Session,
+    work: F,
+) -> Vec<(DeviceId, T)>
+where
+    T: Send + 'static,
+    F: Fn(HubClient, DeviceId, I) -> R,
+    R: Future<Output = T> + Send + 'static,
+{
+    let progress = WorkProgress::new(&session.printer, what, doors.len());
+    let counted = for_each_door(doors, &session.hub, |hub, door, item| {
+        let (work, progress) = (work(hub, door, item), progress.clone());
+        async move {
+            let outcome = work.await;
+            progress.done(1);
+            outcome
+        }
+    });
+    let outcomes = counted.await;
+    progress.clear();
+    outcomes
 }
 
 /// Runs `work` for each door with its item, [`MAX_CONCURRENT`] at a time; returns the results

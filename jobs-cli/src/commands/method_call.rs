@@ -132,6 +132,12 @@ mod tests {
     /// The flags in seconds, then the sent timeout, or the start of the error.
     #[test]
     fn the_response_timeout_is_never_below_the_connect_timeout() {
+        let longer = |connect: &str, response: &str| {
+            Err(format!(
+                "--connect-timeout {connect} is longer than --response-timeout {response}"
+            ))
+        };
+        let outside = |flag: &str, range: &str| Err(format!("{flag}: expected {range}"));
         for (connect, response, expected) in [
             (0, None, Ok(30)),
             (10, None, Ok(30)),
@@ -142,41 +148,13 @@ mod tests {
             (0, Some(5), Ok(5)),
             (5, Some(5), Ok(5)),
             (120, Some(300), Ok(300)),
-            (
-                6,
-                Some(5),
-                Err("--connect-timeout 6s is longer than --response-timeout 5s"),
-            ),
-            (
-                120,
-                Some(30),
-                Err("--connect-timeout 2m is longer than --response-timeout 30s"),
-            ),
-            (
-                300,
-                Some(299),
-                Err("--connect-timeout 5m is longer than --response-timeout 4m59s"),
-            ),
-            (
-                301,
-                None,
-                Err("--connect-timeout 5m1s: expected 0 s to 300 s"),
-            ),
-            (
-                301,
-                Some(30),
-                Err("--connect-timeout 5m1s: expected 0 s to 300 s"),
-            ),
-            (
-                0,
-                Some(4),
-                Err("--response-timeout 4s: expected 5 s to 300 s"),
-            ),
-            (
-                120,
-                Some(360),
-                Err("--response-timeout 6m: expected 5 s to 300 s"),
-            ),
+            (6, Some(5), longer("6s", "5s")),
+            (120, Some(30), longer("2m", "30s")),
+            (300, Some(299), longer("5m", "4m59s")),
+            (301, None, outside("--connect-timeout 5m1s", "0 s to 300 s")),
+            (301, Some(30), outside("--connect-timeout 5m1s", "0 s")),
+            (0, Some(4), outside("--response-timeout 4s", "5 s to 300 s")),
+            (120, Some(360), outside("--response-timeout 6m", "5 s")),
         ] {
             let (connect, response) = (
                 Duration::from_secs(connect),
@@ -189,7 +167,7 @@ mod tests {
                     assert_eq!(sent, (connect, Duration::from_secs(seconds)));
                 }
                 (Err(error), Err(start)) => {
-                    assert!(error.to_string().starts_with(start), "{error}");
+                    assert!(error.to_string().starts_with(&start), "{error}");
                 }
                 (sent, expected) => panic!("{connect:?} {response:?}: {sent:?}, not {expected:?}"),
             }

@@ -1,7 +1,7 @@
 //! `doorctl query`: prints all pages, each on arrival where the format allows.
 
 use iothub_client::{ItemType, Page};
-use iothub_protocol::query::{self, Query, Source, column_names};
+use iothub_protocol::query::{self, Query, Source, column_names, roots};
 use iothub_protocol::twin::Twin;
 use serde_json::Value;
 
@@ -11,20 +11,6 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::{Cell, Format, Printer, Row as _, RowStream, TableRow, plain};
 use crate::session::Session;
-
-/// Columns of a device job record.
-const DEVICE_JOB: [&str; 10] = [
-    "deviceId",
-    "jobId",
-    "jobType",
-    "status",
-    "startTimeUtc",
-    "endTimeUtc",
-    "createdDateTimeUtc",
-    "lastUpdatedDateTimeUtc",
-    "outcome",
-    "error",
-];
 
 /// Runs the query and prints its rows.
 pub(crate) async fn run(args: &QueryArgs, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -75,7 +61,7 @@ impl<'a> Answer<'a> {
     fn new(query: &Query, printer: &'a Printer) -> Self {
         let expected = match query.source {
             _ if !query.items().is_empty() => column_names(query.items()),
-            Source::Jobs => DEVICE_JOB.map(str::to_owned).to_vec(),
+            Source::Jobs => columns_of_jobs(),
             Source::Devices | Source::Modules => Vec::new(),
         };
         let mut unique: Vec<String> = Vec::new();
@@ -111,11 +97,7 @@ impl<'a> Answer<'a> {
                 keys,
                 strays,
             }) => {
-                for key in items
-                    .iter()
-                    .filter_map(Value::as_object)
-                    .flat_map(|row| row.keys())
-                {
+                for key in keys_of(&items) {
                     if !keys.contains(key) && !strays.contains(key) {
                         strays.push(key.clone());
                     }
@@ -129,11 +111,7 @@ impl<'a> Answer<'a> {
     /// Columns in the order of the query, then the other keys in the order of the rows.
     fn keyed(&self, rows: &[Value]) -> Rows<'a> {
         let mut keys = self.expected.clone();
-        for key in rows
-            .iter()
-            .filter_map(Value::as_object)
-            .flat_map(|row| row.keys())
-        {
+        for key in keys_of(rows) {
             if !keys.contains(key) {
                 keys.push(key.clone());
             }
@@ -172,6 +150,17 @@ impl<'a> Answer<'a> {
         }
         Ok(())
     }
+}
+
+/// The members of a device's record in a job; doors have no modules.
+fn columns_of_jobs() -> Vec<String> {
+    let members = roots(Source::Jobs).iter().map(|name| (*name).to_owned());
+    members.filter(|name| name != "moduleId").collect()
+}
+
+fn keys_of(rows: &[Value]) -> impl Iterator<Item = &String> {
+    let rows = rows.iter().filter_map(Value::as_object);
+    rows.flat_map(|row| row.keys())
 }
 
 fn doors(rows: Vec<Value>) -> anyhow::Result<Vec<TableRow>> {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Target, place_condition};
 use crate::cli::target::TargetArgs;
 use crate::failure::Failure;
-use crate::printer::plain;
+use crate::printer::{compare_values, first_names, plain};
 use crate::session::Session;
 use crate::suggest;
 
@@ -100,10 +100,7 @@ async fn assigned_values(
     let rows: Vec<Value> = session.hub.query(&query).await?;
     let values = rows.iter().filter_map(|row| row.get(property));
     let mut values: Vec<String> = values.filter(|value| !value.is_null()).map(plain).collect();
-    values.sort_by(|a, b| {
-        let number = |text: &str| text.parse().unwrap_or(f64::INFINITY);
-        number(a).total_cmp(&number(b)).then_with(|| a.cmp(b))
-    });
+    values.sort_by(|a, b| compare_values(a, b));
     values.dedup();
     Ok(values)
 }
@@ -120,18 +117,10 @@ fn unassigned_place(property: &str, value: &str, assigned: &[String], within: &s
     let hint = match suggest::closest(value, assigned.iter().map(String::as_str)) {
         Some(closest) => format!("did you mean `{closest}`?"),
         None if assigned.is_empty() => format!("no door is assigned to any {property}{within}"),
-        None => {
-            let listed = assigned
-                .iter()
-                .take(MAX_LISTED)
-                .cloned()
-                .collect::<Vec<_>>();
-            let more = match assigned.len().saturating_sub(MAX_LISTED) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            format!("doors are assigned to {}{more}", listed.join(", "))
-        }
+        None => format!(
+            "doors are assigned to {}",
+            first_names(assigned, MAX_LISTED)
+        ),
     };
     next(Failure::new(format!(
         "no door is assigned to {property} `{value}`{within}; {hint}"
@@ -148,41 +137,25 @@ mod tests {
 
     #[test]
     fn an_unassigned_place_is_reported_with_those_that_have_doors() {
-        let assigned = |values: &[&str]| -> Vec<String> {
-            values.iter().map(|value| (*value).to_owned()).collect()
-        };
         let many: Vec<String> = (1..=12).map(|n| (n * 100).to_string()).collect();
         for (value, assigned, expected) in [
-            (
-                "nroth",
-                assigned(&["43", "north", "south"]),
-                "`nroth`; did you mean `north`?",
-            ),
-            (
-                "North",
-                assigned(&["north"]),
-                "`North`; did you mean `north`?",
-            ),
-            ("34", assigned(&["43"]), "`34`; did you mean `43`?"),
-            (
-                "9",
-                assigned(&["1", "2"]),
-                "`9`; doors are assigned to 1, 2",
-            ),
+            ("nroth", "43 north south", "did you mean `north`?"),
+            ("North", "north", "did you mean `north`?"),
+            ("34", "43", "did you mean `43`?"),
+            ("9", "1 2", "doors are assigned to 1, 2"),
+            ("annex", "43 44", "doors are assigned to 43, 44"),
+            ("9", "", "no door is assigned to any building"),
             (
                 "annex",
-                assigned(&["43", "44"]),
-                "`annex`; doors are assigned to 43, 44",
+                &many.join(" "),
+                "doors are assigned to 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000 and 2 \
+                 more",
             ),
-            (
-                "9",
-                assigned(&[]),
-                "`9`; no door is assigned to any building",
-            ),
-            ("annex", many, "800, 900, 1000 and 2 more"),
         ] {
+            let assigned: Vec<String> = assigned.split_whitespace().map(str::to_owned).collect();
+            let expected = format!("`{value}`; {expected}");
             let error = unassigned_place("building", value, &assigned, "").to_string();
-            assert!(error.ends_with(expected), "{error}");
+            assert!(error.ends_with(&expected), "{error}");
         }
     }
 

@@ -2,8 +2,7 @@
 
 use std::process::{Output, Stdio};
 
-use doorfleet_testing::{Reply, Server};
-
+use super::server::{Reply, Server};
 use super::{TWIN, refusal};
 
 pub(crate) const HEALTH: &str = r#"{"hubName":"localhost","mqttPort":8883}"#;

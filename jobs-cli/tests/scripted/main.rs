@@ -3,6 +3,9 @@
 
 mod clock;
 mod commands;
+#[expect(dead_code, reason = "the tests of the client use the rest")]
+#[path = "../../../client/tests/client/server.rs"]
+mod server;
 
 use serde_json::json;
 

@@ -42,7 +42,8 @@ const JOB: [&str; 11] = [
 ];
 
 /// The root names of the documents of `source`.
-pub(super) const fn roots(source: Source) -> &'static [&'static str] {
+#[must_use]
+pub const fn roots(source: Source) -> &'static [&'static str] {
     match source {
         Source::Devices | Source::Modules => &TWIN,
         Source::Jobs => &JOB,

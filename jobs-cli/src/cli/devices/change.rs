@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use crate::cli::confirm::ConfirmArgs;
 use crate::cli::target::TargetArgs;
@@ -58,7 +59,6 @@ The old key stops working at once: a door that uses it is cut off until it gets 
 never printed. Nothing changes if the door's identity was changed concurrently, or if the file
 already exists.";
 
-/// `devices tag`
 #[derive(Debug, Args)]
 pub(crate) struct TagArgs {
     #[command(flatten)]
@@ -79,7 +79,6 @@ pub(crate) struct StatusArgs {
     pub(crate) confirm: ConfirmArgs,
 }
 
-/// `devices remove`
 #[derive(Debug, Args)]
 pub(crate) struct RemoveArgs {
     #[command(flatten)]
@@ -89,7 +88,6 @@ pub(crate) struct RemoveArgs {
     pub(crate) yes: bool,
 }
 
-/// `devices rotate-key`
 #[derive(Debug, Args)]
 pub(crate) struct RotateKeyArgs {
     /// Name of the door.
@@ -109,7 +107,8 @@ pub(crate) struct RotateKeyArgs {
 }
 
 /// Which of a door's keys to regenerate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) enum WhichKey {
     /// The primary key, which `devices add` and `devices connection-string` hand out.
     Primary,

@@ -55,7 +55,6 @@ replace those on the hub, and tags and desired properties are merged into those 
 that cannot be applied is reported and the others go on; the exit status is 2.
 Doors without keys in the file get new ones: doorctl devices connection-string DOOR --out FILE";
 
-/// `devices add`
 #[derive(Debug, Args)]
 pub(crate) struct AddArgs {
     /// Names of the doors: letters, digits, `_` and `-`, at most 64.
@@ -98,7 +97,6 @@ pub(crate) struct AddArgs {
     pub(crate) dry_run: bool,
 }
 
-/// `devices export`
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
@@ -111,7 +109,6 @@ pub(crate) struct ExportArgs {
     pub(crate) with_keys: bool,
 }
 
-/// `devices import`
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// File to read; `-` is standard input.

@@ -19,7 +19,6 @@ desired.KEY and reported.KEY.
 CSV and JSON lines (-o csv, -o jsonl) are streamed page by page in the order of the hub, for any
 number of doors, unless --sort or --reverse is given. A table and -o json are sorted by door.";
 
-/// `devices list`
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     #[command(flatten)]

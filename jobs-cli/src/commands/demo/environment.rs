@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use door_hub::config::HubConfig;
 use door_hub::{Hub, RunningHub};
 use iothub_client::HubClient;
+use iothub_protocol::JobId;
 use iothub_protocol::twin::{ConnectionState, Twin};
 use jiff::tz::TimeZone;
 
@@ -16,11 +17,12 @@ use super::check::Problem;
 use super::doors::DemoDoors;
 use super::fleet::{self, Address, Fleet};
 use crate::cli::Global;
-use crate::commands::job_follow::PollIntervals;
+use crate::commands::job_follow::{self, FinishedJob, PollIntervals};
 use crate::commands::job_view::View;
 use crate::config::{Context, Contexts};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
+use crate::outcome::JobGoal;
 use crate::printer::Printer;
 use crate::session::client_options;
 
@@ -30,7 +32,7 @@ pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Shorter than [`PollIntervals::REMOTE`], because this hub has no rate limits.
-pub(super) const POLL_INTERVALS: PollIntervals = PollIntervals {
+const POLL_INTERVALS: PollIntervals = PollIntervals {
     tick: Duration::from_millis(100),
     far: Duration::from_millis(500),
     doors: Duration::from_millis(300),
@@ -87,7 +89,7 @@ impl Environment {
 
         let started = Instant::now();
         let identities = fleet::register(&client, demo).await?;
-        let fleet = Fleet::start(identities, &address, &folder.join("doors")).await?;
+        let fleet = Fleet::start(identities, &client, &address, &folder.join("doors")).await?;
         Ok(Self {
             client,
             fleet,
@@ -150,12 +152,17 @@ impl Environment {
         Ok(problems)
     }
 
-    /// A view of a job; it prints lines when logs go to the terminal.
-    pub(super) fn view(&self) -> View {
-        match self.verbose {
+    pub(super) fn say(&self, text: impl AsRef<str>) {
+        self.printer.say(text);
+    }
+
+    /// Follows a job to its end; prints lines when logs go to the terminal.
+    pub(super) async fn follow(&self, id: &JobId, goal: JobGoal) -> anyhow::Result<FinishedJob> {
+        let mut view = match self.verbose {
             true => View::plain(&self.printer, &TimeZone::system()),
             false => View::new(&self.printer, &TimeZone::system()),
-        }
+        };
+        job_follow::follow(&self.client, id, goal, POLL_INTERVALS, &mut view).await
     }
 
     /// The twins of all doors, by name.

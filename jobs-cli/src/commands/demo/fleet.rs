@@ -16,10 +16,8 @@ use iothub_protocol::sas::SharedAccessKey;
 use tokio::task::JoinSet;
 
 use super::doors::DemoDoors;
+use crate::commands::many::for_each_door;
 use crate::failure::Failure;
-
-/// Concurrent requests, and concurrent starts of agents.
-const MAX_CONCURRENT: usize = 16;
 
 /// Open files of a door: both ends of its connection, its event log, its lock file, and short-lived
 /// ones.
@@ -64,17 +62,17 @@ pub(super) async fn register(
     hub: &HubClient,
     demo: &DemoDoors,
 ) -> anyhow::Result<Vec<DeviceIdentity>> {
-    let ids = demo.doors.iter().map(|door| door.id.clone());
-    for_each(ids, |id| {
-        let hub = hub.clone();
-        async move {
-            let created = hub
-                .device_create(&NewDevice::with_generated_keys(id.clone()))
-                .await;
-            created.with_context(|| format!("cannot register {id}"))
-        }
-    })
-    .await
+    let created = for_each_door(ids(demo), hub, |hub, id, ()| async move {
+        let created = hub
+            .device_create(&NewDevice::with_generated_keys(id.clone()))
+            .await;
+        created.with_context(|| format!("cannot register {id}"))
+    });
+    created
+        .await
+        .into_iter()
+        .map(|(_, identity)| identity)
+        .collect()
 }
 
 /// Reads the registered identities.
@@ -82,36 +80,44 @@ pub(super) async fn identities(
     hub: &HubClient,
     demo: &DemoDoors,
 ) -> anyhow::Result<Vec<DeviceIdentity>> {
-    let ids = demo.doors.iter().map(|door| door.id.clone());
-    for_each(ids, |id| {
-        let hub = hub.clone();
-        async move { Ok(hub.device(&id).await?) }
-    })
-    .await
+    let read = for_each_door(ids(demo), hub, |hub, id, ()| async move {
+        Ok(hub.device(&id).await?)
+    });
+    read.await
+        .into_iter()
+        .map(|(_, identity)| identity)
+        .collect()
+}
+
+fn ids(demo: &DemoDoors) -> impl Iterator<Item = (DeviceId, ())> {
+    demo.doors.iter().map(|door| (door.id.clone(), ()))
 }
 
 impl Fleet {
     /// Starts an agent for each identity; they are still connecting when this returns.
     pub(super) async fn start(
         identities: Vec<DeviceIdentity>,
+        hub: &HubClient,
         address: &Address,
         folder: &Path,
     ) -> anyhow::Result<Self> {
         let shared = Shared::new().context("cannot start the agents' storage")?;
-        let started = for_each(identities.into_iter(), |identity| {
+        let identities = identities
+            .into_iter()
+            .map(|identity| (identity.device_id.clone(), identity));
+        let started = for_each_door(identities, hub, |_, id, identity| {
             let (shared, address) = (shared.clone(), address.clone());
-            let folder = folder.join(identity.device_id.as_str());
+            let folder = folder.join(id.as_str());
             async move {
-                let id = identity.device_id.clone();
                 let config = config(identity, &address, folder)?;
                 let agent = Box::pin(Agent::start(config, &shared)).await;
-                let agent = agent.with_context(|| format!("cannot start the agent of {id}"))?;
-                Ok((id, agent))
+                agent.with_context(|| format!("cannot start the agent of {id}"))
             }
-        })
-        .await?;
+        });
+        let agents = started.await.into_iter();
+        let agents: anyhow::Result<_> = agents.map(|(id, agent)| Ok((id, agent?))).collect();
         Ok(Self {
-            agents: started.into_iter().collect(),
+            agents: agents?,
             shared,
         })
     }
@@ -170,29 +176,4 @@ fn config(
     // As in office hours: unlocked by default.
     config.door.relinquish_default = Want::Released;
     Ok(config)
-}
-
-/// Runs `act` for each item, [`MAX_CONCURRENT`] at a time; the first error ends it.
-async fn for_each<T, R, F>(
-    items: impl Iterator<Item = T>,
-    act: impl Fn(T) -> F,
-) -> anyhow::Result<Vec<R>>
-where
-    R: Send + 'static,
-    F: Future<Output = anyhow::Result<R>> + Send + 'static,
-{
-    let mut under_way = JoinSet::new();
-    let mut done = Vec::new();
-    for item in items {
-        if under_way.len() >= MAX_CONCURRENT {
-            if let Some(ended) = under_way.join_next().await {
-                done.push(ended??);
-            }
-        }
-        under_way.spawn(act(item));
-    }
-    while let Some(ended) = under_way.join_next().await {
-        done.push(ended??);
-    }
-    Ok(done)
 }

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 use super::check::{Problem, check_outcome, check_report, check_statistics};
 use super::doors::{BUILDING, DemoDoor, DemoDoors, FLOORS, LOCKED_FLOOR, Scenario};
-use super::environment::{Environment, POLL_INTERVALS, WAIT_TIMEOUT};
+use super::environment::{Environment, WAIT_TIMEOUT};
 use super::table;
 use crate::commands::job_draft::numbered_ids;
-use crate::commands::job_follow::{self, FinishedJob};
+use crate::commands::job_follow::FinishedJob;
 use crate::commands::job_report::summary;
 use crate::commands::method_call;
 use crate::door::{ReportedStatus, reported_value};
@@ -97,21 +97,14 @@ async fn assign_places(
             jobs.push(id);
         }
     }
-    environment.printer.say(format!(
+    environment.say(format!(
         "places   {} twin jobs are scheduled for {}: building {BUILDING}, floors 1 to {FLOORS}",
         jobs.len(),
         clock(start)
     ));
     let mut changed = 0;
     for id in &jobs {
-        let FinishedJob { job, rows } = job_follow::follow(
-            &environment.client,
-            id,
-            JobGoal::Changed,
-            POLL_INTERVALS,
-            &mut environment.view(),
-        )
-        .await?;
+        let FinishedJob { job, rows } = environment.follow(id, JobGoal::Changed).await?;
         changed += rows
             .iter()
             .filter(|row| row.progress == Progress::Reached)
@@ -138,7 +131,7 @@ async fn assign_places(
             all_report_floor,
         )
         .await?;
-    environment.printer.say(format!(
+    environment.say(format!(
         "places   {} of {} doors applied them and report them\n",
         demo.doors.len(),
         demo.doors.len()
@@ -148,13 +141,8 @@ async fn assign_places(
 
 /// Starts from unlocked doors; opens one, disconnects one, and applies the faults.
 async fn prepare_doors(demo: &DemoDoors, environment: &Environment) -> anyhow::Result<()> {
-    let released = |twins: &BTreeMap<String, Twin>| {
-        demo.doors.iter().all(|door| {
-            twins.get(door.id.as_str()).is_some_and(|twin| {
-                ReportedStatus::reported(twin).lock_state == LockState::Unlocked
-            })
-        })
-    };
+    let released =
+        |twins: &BTreeMap<String, Twin>| demo.doors.iter().all(|door| is_released(twins, door));
     environment
         .until(
             "every door reports to be released",
@@ -163,45 +151,34 @@ async fn prepare_doors(demo: &DemoDoors, environment: &Environment) -> anyhow::R
             released,
         )
         .await?;
-    environment
-        .printer
-        .say("scene    all doors stand released, as in office hours");
+    environment.say("scene    all doors stand released, as in office hours");
     for door in &demo.doors {
-        match door.scenario {
+        let what = match door.scenario {
             Scenario::Offline => {
                 environment.fleet.unplug(&door.id);
-                environment
-                    .printer
-                    .say(format!("         {} loses its cable", door.id));
+                "loses its cable"
             }
             Scenario::Open => {
                 environment.fleet.operate(&door.id, SimCommand::Open)?;
-                environment
-                    .printer
-                    .say(format!("         {} stands open", door.id));
+                "stands open"
             }
             Scenario::Jams => {
                 environment.fleet.operate(&door.id, SimCommand::Jam)?;
-                environment.printer.say(format!(
-                    "         {} has a bolt that does not move",
-                    door.id
-                ));
+                "has a bolt that does not move"
             }
-            Scenario::Locks | Scenario::Bystander => {}
-        }
+            Scenario::Locks | Scenario::Bystander => continue,
+        };
+        environment.say(format!("         {} {what}", door.id));
     }
     let seen = |twins: &BTreeMap<String, Twin>| {
-        demo.of_locked_floor()
-            .all(|door| match (door.scenario, twins.get(door.id.as_str())) {
-                (_, None) => false,
-                (Scenario::Offline, Some(twin)) => {
-                    twin.connection_state == ConnectionState::Disconnected
-                }
-                (Scenario::Open, Some(twin)) => {
-                    ReportedStatus::reported(twin).door_state == DoorState::Open
-                }
-                (_, Some(_)) => true,
+        demo.of_locked_floor().all(|door| {
+            let twin = twins.get(door.id.as_str());
+            twin.is_some_and(|twin| match door.scenario {
+                Scenario::Offline => twin.connection_state == ConnectionState::Disconnected,
+                Scenario::Open => ReportedStatus::reported(twin).door_state == DoorState::Open,
+                _ => true,
             })
+        })
     };
     environment
         .until(
@@ -242,7 +219,7 @@ async fn lock(
         start,
     )
     .await?;
-    environment.printer.say(format!(
+    environment.say(format!(
         "\nlock     job {id} is scheduled for {}: lockDoor, lockTime {}, \
          on the doors where\n         {}",
         clock(start),
@@ -250,14 +227,7 @@ async fn lock(
         floor_condition()
     ));
     let wanted = JobGoal::of_command(&command, false);
-    let FinishedJob { job, rows } = job_follow::follow(
-        &environment.client,
-        &id,
-        wanted,
-        POLL_INTERVALS,
-        &mut environment.view(),
-    )
-    .await?;
+    let FinishedJob { job, rows } = environment.follow(&id, wanted).await?;
     if job.status != JobStatus::Completed {
         problems.push(Problem::new(summary(&job, &rows, wanted)));
     }
@@ -287,9 +257,7 @@ async fn lock(
     );
     let twins = environment.twins().await?;
     table::print(demo, &twins, &outcomes, &environment.printer)?;
-    environment
-        .printer
-        .say(format!("\n{}", summary(&job, &rows, wanted)));
+    environment.say(format!("\n{}", summary(&job, &rows, wanted)));
     problems.extend(
         demo.doors
             .iter()
@@ -313,7 +281,7 @@ async fn close_the_open_door(demo: &DemoDoors, environment: &Environment) -> any
     environment
         .until(&what, &on_floor(), WAIT_TIMEOUT.min(LOCK_TIME), secured)
         .await?;
-    environment.printer.say(format!(
+    environment.say(format!(
         "close    {} was accepted while open; now closed, it bolts: secured, proof bond",
         door.id
     ));
@@ -327,22 +295,15 @@ async fn relinquish(
     until: Timestamp,
     problems: &mut Vec<Problem>,
 ) -> anyhow::Result<()> {
-    environment
-        .printer
-        .say(format!("wait     the lock ends at {}", clock(until)));
+    environment.say(format!("wait     the lock ends at {}", clock(until)));
     let left = until.duration_since(environment.client.now());
     tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
     let online: Vec<&DemoDoor> = demo
         .of_locked_floor()
         .filter(|door| matches!(door.scenario, Scenario::Locks | Scenario::Open))
         .collect();
-    let released = |twins: &BTreeMap<String, Twin>| {
-        online.iter().all(|door| {
-            twins.get(door.id.as_str()).is_some_and(|twin| {
-                ReportedStatus::reported(twin).lock_state == LockState::Unlocked
-            })
-        })
-    };
+    let released =
+        |twins: &BTreeMap<String, Twin>| online.iter().all(|door| is_released(twins, door));
     environment
         .until(
             "the doors relinquish and report to be released",
@@ -351,7 +312,7 @@ async fn relinquish(
             released,
         )
         .await?;
-    environment.printer.say(format!(
+    environment.say(format!(
         "over     {} doors of floor {LOCKED_FLOOR} relinquished and stand released again",
         online.len()
     ));
@@ -392,6 +353,11 @@ fn reports_floor(twins: &BTreeMap<String, Twin>, door: &DemoDoor) -> bool {
     let twin = twins.get(door.id.as_str());
     let floor = twin.and_then(|twin| reported_value(&twin.properties.reported.values, "floor"));
     floor.and_then(Value::as_u64) == Some(door.floor)
+}
+
+fn is_released(twins: &BTreeMap<String, Twin>, door: &DemoDoor) -> bool {
+    let reported = twins.get(door.id.as_str()).map(ReportedStatus::reported);
+    reported.is_some_and(|state| state.lock_state == LockState::Unlocked)
 }
 
 /// Selects the doors of the floor by their reported properties.

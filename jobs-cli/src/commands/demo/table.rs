@@ -5,6 +5,7 @@ use std::io;
 
 use iothub_protocol::twin::Twin;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::doors::{DemoDoor, DemoDoors, Scenario};
 use crate::door::{LOCK_TITLES, ReportedStatus, reported_value};
@@ -38,22 +39,13 @@ impl Row for DemoRow {
         titles
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let mut cells = vec![
-            Cell::from(&self.door),
-            Cell::from(&self.building),
-            Cell::from(&self.floor),
-        ];
-        let mut state = self.state.cells();
-        if self.outcome.is_empty() {
+    fn cell(&self, title: &str, member: &Value) -> Cell {
+        match title {
+            "outcome" => Cell::toned(&self.outcome, self.tone),
             // No command was sent to this door: its state is neither good nor bad.
-            for cell in &mut state {
-                cell.tone = Tone::Plain;
-            }
+            _ if self.outcome.is_empty() => Cell::from(plain(member)),
+            _ => self.state.cell(title, member),
         }
-        cells.extend(state);
-        cells.push(Cell::toned(&self.outcome, self.tone));
-        cells
     }
 }
 

@@ -16,11 +16,8 @@ use crate::cli::devices::file::AddArgs;
 use crate::commands::interrupt::Interrupt;
 use crate::commands::twin_patch;
 use crate::failure::{Failure, sentence};
-use crate::printer::{Cell, Row};
+use crate::printer::Row;
 use crate::session::Session;
-
-/// Azure's port for MQTT over TLS.
-const MQTT_PORT: u16 = 8883;
 
 /// The longest door name that doorctl accepts for new doors.
 const MAX_NAME: usize = 64;
@@ -128,14 +125,7 @@ async fn agent_files(args: &AddArgs, session: &Session) -> anyhow::Result<Option
     let host = super::without_port(session.hub.host_name())?;
     let mut files = AgentFiles::new(path, name, host, session.ca.clone());
     files.refuse_existing()?;
-    files.mqtt_port = match args.mqtt_port {
-        Some(port) => port,
-        None => session
-            .hub
-            .door_hub_health()
-            .await
-            .map_or(MQTT_PORT, |health| health.mqtt_port),
-    };
+    files.mqtt_port = super::mqtt_port(args.mqtt_port, session).await;
     Ok(Some(files))
 }
 
@@ -181,15 +171,6 @@ impl AddedRow {
 impl Row for AddedRow {
     fn titles() -> Vec<&'static str> {
         vec!["door", "building", "floor"]
-    }
-
-    fn cells(&self) -> Vec<Cell> {
-        let text = |value: &Option<String>| Cell::from(value.clone().unwrap_or_default());
-        vec![
-            Cell::from(&self.door),
-            text(&self.building),
-            text(&self.floor),
-        ]
     }
 }
 

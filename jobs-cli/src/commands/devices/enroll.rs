@@ -27,9 +27,6 @@ use settings::HubAccess;
 use ssh::Ssh;
 use steps::Steps;
 
-/// Azure's port for MQTT over TLS.
-const MQTT_PORT: u16 = 8883;
-
 /// Everything that is known before anything changes.
 #[derive(Debug)]
 struct Enrolment<'a> {
@@ -67,14 +64,7 @@ impl<'a> Enrolment<'a> {
             .into());
         }
         let hub_host = hub_host(args, session)?;
-        let mqtt_port = match args.mqtt_port {
-            Some(port) => port,
-            None => session
-                .hub
-                .door_hub_health()
-                .await
-                .map_or(MQTT_PORT, |health| health.mqtt_port),
-        };
+        let mqtt_port = super::mqtt_port(args.mqtt_port, session).await;
         let access = HubAccess {
             has_ca: session.ca.is_some(),
             mqtt_port,

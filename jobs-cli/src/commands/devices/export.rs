@@ -1,13 +1,11 @@
 //! `doorctl devices export`.
 
 use anyhow::Context as _;
-use iothub_protocol::DeviceId;
 use iothub_protocol::identity::{Authentication, Thumbprints};
 use iothub_protocol::twin::Twin;
 
 use super::record::{DoorRecord, table};
 use crate::cli::devices::file::ExportArgs;
-use crate::commands::progress::WorkProgress;
 use crate::commands::{many, out_file};
 use crate::failure::Failure;
 use crate::printer::{Format, write};
@@ -52,21 +50,14 @@ pub(super) async fn export(args: &ExportArgs, session: &Session) -> anyhow::Resu
 }
 
 async fn add_keys(records: &mut [DoorRecord], session: &Session) -> anyhow::Result<()> {
-    let progress = WorkProgress::new(&session.printer, "reading keys", records.len());
-    let names: Vec<(DeviceId, ())> = records
-        .iter()
-        .map(|record| (record.id.clone(), ()))
-        .collect();
-    let read = many::for_each_door(names, &session.hub, |hub, door, ()| {
-        let progress = progress.clone();
-        async move {
-            let identity = hub.device(&door).await;
-            progress.done(1);
-            identity
-        }
-    });
+    let names = records.iter().map(|record| (record.id.clone(), ()));
+    let read = many::for_each_counted(
+        names.collect(),
+        "reading keys",
+        session,
+        |hub, door, ()| async move { hub.device(&door).await },
+    );
     let mut read = read.await.into_iter();
-    progress.clear();
     for record in records {
         // Both are sorted by name.
         let (door, identity) = read.next().context("an answer for each door")?;

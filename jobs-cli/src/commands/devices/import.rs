@@ -1,7 +1,6 @@
 //! `doorctl devices import`: checks the whole file first, then imports and reports each line
 //! separately.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
@@ -10,6 +9,7 @@ use iothub_protocol::DeviceId;
 use iothub_protocol::bulk::BulkItem;
 use iothub_protocol::twin::{Object, SectionPatch, TwinPatch, merge};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::bulk::{self, BulkOutcome};
 use super::record::{self, DoorRecord, FilePurpose};
@@ -20,8 +20,8 @@ use crate::commands::interrupt::{INTERRUPTED, Interrupt};
 use crate::commands::many;
 use crate::commands::progress::WorkProgress;
 use crate::exit_status::ExitStatus;
-use crate::failure::{Failure, sentence};
-use crate::printer::{Cell, Row, Tone};
+use crate::failure::sentence;
+use crate::printer::{Cell, Row, Tone, plain};
 use crate::session::Session;
 
 /// A line of the file, and its outcome.
@@ -50,17 +50,11 @@ impl Row for LineRow {
         vec!["line", "door", "outcome", "error"]
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let tone = match self.error {
-            Some(_) => Tone::Bad,
-            None => Tone::Plain,
-        };
-        vec![
-            Cell::from(self.line.to_string()),
-            Cell::from(&self.door),
-            Cell::toned(self.outcome, tone),
-            Cell::from(self.error.clone().unwrap_or_default()),
-        ]
+    fn cell(&self, title: &str, member: &Value) -> Cell {
+        match (title, &self.error) {
+            ("outcome", Some(_)) => Cell::toned(self.outcome, Tone::Bad),
+            _ => Cell::from(plain(member)),
+        }
     }
 }
 
@@ -71,7 +65,8 @@ pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Resu
     let names: Vec<DeviceId> = records.iter().map(|record| record.id.clone()).collect();
     let there = registry::existing(&names, &session.hub).await?;
     if !args.update {
-        refuse_existing(&records, &there)?;
+        let next = "to change them too: --update; to preview that: --update --dry-run";
+        record::refuse_existing(&records, &there, next)?;
     }
     let (old, new): (Vec<DoorRecord>, Vec<DoorRecord>) = records
         .into_iter()
@@ -79,14 +74,9 @@ pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Resu
     let interrupt = Interrupt::new();
     let mut rows = Vec::new();
     if args.dry_run {
-        rows.extend(
-            new.iter()
-                .map(|record| LineRow::new(record, Ok("to be created"))),
-        );
-        rows.extend(
-            old.iter()
-                .map(|record| LineRow::new(record, Ok("to be updated"))),
-        );
+        for (records, outcome) in [(&new, "to be created"), (&old, "to be updated")] {
+            rows.extend(records.iter().map(|door| LineRow::new(door, Ok(outcome))));
+        }
     } else {
         create(&new, &interrupt, &mut rows, session).await?;
         update(old, &interrupt, &mut rows, session).await;
@@ -115,15 +105,6 @@ fn repeat_hint(file: &Path) -> String {
         "to repeat the failed lines: doorctl devices import {} --update",
         file.display()
     )
-}
-
-fn refuse_existing(records: &[DoorRecord], there: &HashSet<DeviceId>) -> Result<(), Failure> {
-    match record::existing_doors_error(records, there) {
-        None => Ok(()),
-        Some(refused) => {
-            Err(refused.next("to change them too: --update; to preview that: --update --dry-run"))
-        }
-    }
 }
 
 async fn create(
@@ -165,23 +146,20 @@ async fn update(
     rows: &mut Vec<LineRow>,
     session: &Session,
 ) {
-    let progress = WorkProgress::new(&session.printer, "updating", records.len());
     let work = records
         .into_iter()
         .map(|record| (record.id.clone(), record));
-    let done = many::for_each_door(work, &session.hub, |hub, door, record| {
-        let (progress, interrupt) = (progress.clone(), interrupt.clone());
+    let done = many::for_each_counted(work.collect(), "updating", session, |hub, door, record| {
+        let interrupt = interrupt.clone();
         async move {
             let outcome = match interrupt.is_pressed() {
                 true => Err(anyhow!(INTERRUPTED)),
                 false => update_one(&hub, &door, &record).await,
             };
-            progress.done(1);
             LineRow::new(&record, outcome)
         }
     });
     rows.extend(done.await.into_iter().map(|(_, row)| row));
-    progress.clear();
 }
 
 /// Updates the identity first, so that a door to be disabled is locked out first.

@@ -18,7 +18,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
 use crate::printer::Format;
 use crate::private_file;
-use crate::session::{Session, door, explain_door};
+use crate::session::{Session, door};
 
 /// Size of a generated key: that of the HMAC-SHA256 signature.
 const KEY_BYTES: usize = 32;
@@ -76,10 +76,7 @@ pub(super) async fn write_connection_string(
     session: &Session,
 ) -> anyhow::Result<()> {
     let id = door(name)?;
-    let identity = match session.hub.device(&id).await {
-        Ok(identity) => identity,
-        Err(error) => return Err(explain_door(session, &id, error).await),
-    };
+    let identity = session.of_door(&id, session.hub.device(&id).await).await?;
     let keys = identity
         .authentication
         .and_then(|authentication| authentication.symmetric_key);
@@ -104,7 +101,7 @@ pub(super) async fn write_connection_string(
 #[derive(Debug, Serialize)]
 struct RotationReport<'a> {
     door: &'a DeviceId,
-    key: &'static str,
+    key: WhichKey,
     file: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     etag: Option<String>,
@@ -114,10 +111,7 @@ struct RotationReport<'a> {
 /// replacement fails.
 pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = door(&args.door)?;
-    let mut identity = match session.hub.device(&id).await {
-        Ok(identity) => identity,
-        Err(error) => return Err(explain_door(session, &id, error).await),
-    };
+    let mut identity = session.of_door(&id, session.hub.device(&id).await).await?;
     let key = replace_keys(&mut identity, args.key)?;
     let text = connection_string(&without_port(session.hub.host_name())?, &id, &key)?;
     private_file::create(&args.out, &format!("{text}\n"))?;
@@ -139,7 +133,7 @@ pub(super) async fn rotate(args: &RotateKeyArgs, session: &Session) -> anyhow::R
     if session.printer.format() != Format::Table {
         session.printer.document(&RotationReport {
             door: &id,
-            key: name(args.key),
+            key: args.key,
             file: args.out.display().to_string(),
             etag: changed.etag,
         })?;
@@ -229,14 +223,6 @@ fn report(args: &RotateKeyArgs, session: &Session) {
         WhichKey::Both => say(format!(
             "both old keys of {door} have stopped working: it is cut off until it gets {out}"
         )),
-    }
-}
-
-const fn name(which: WhichKey) -> &'static str {
-    match which {
-        WhichKey::Primary => "primary",
-        WhichKey::Secondary => "secondary",
-        WhichKey::Both => "both",
     }
 }
 

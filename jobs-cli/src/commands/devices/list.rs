@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::devices::list::ListArgs;
 use crate::door::DoorRow;
-use crate::printer::{Row as _, RowStream, TableRow};
+use crate::printer::{Row as _, RowStream, TableRow, compare_values, plain};
 use crate::session::{Session, unknown_door};
 use crate::target::{Target, TwinPages};
 
@@ -144,31 +144,15 @@ impl ListView {
     }
 }
 
-/// Compares numbers by value, also in text form, and puts them before texts; empty values come last
+/// Orders numbers by value, also in text form, and puts them before texts; empty values come last
 /// in either direction.
 fn compare(a: &Value, b: &Value, reverse: bool) -> Ordering {
-    let number = |value: &Value| match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.parse().ok(),
-        _ => None,
-    };
-    let is_empty = |value: &Value| value.is_null() || value.as_str() == Some("");
-    let directed = |order: Ordering| if reverse { order.reverse() } else { order };
-    match (is_empty(a), is_empty(b)) {
-        (true, true) => return Ordering::Equal,
-        (false, true) => return Ordering::Less,
-        (true, false) => return Ordering::Greater,
-        (false, false) => {}
+    let (a, b) = (plain(a), plain(b));
+    let order = compare_values(&a, &b);
+    match reverse && !a.is_empty() && !b.is_empty() {
+        true => order.reverse(),
+        false => order,
     }
-    directed(match (number(a), number(b)) {
-        (Some(a), Some(b)) => a.total_cmp(&b),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => match (a, b) {
-            (Value::String(a), Value::String(b)) => a.cmp(b),
-            (a, b) => a.to_string().cmp(&b.to_string()),
-        },
-    })
 }
 
 #[cfg(test)]

@@ -65,6 +65,11 @@ pub(super) struct FileMistake {
 }
 
 impl FileMistake {
+    /// A mistake that concerns a whole line.
+    fn of_line(line: u64, message: impl Into<String>) -> Self {
+        Self::new(line, None, message)
+    }
+
     fn new(line: u64, column: Option<&str>, message: impl Into<String>) -> Self {
         Self {
             line,
@@ -84,11 +89,12 @@ impl fmt::Display for FileMistake {
     }
 }
 
-/// The error for records whose doors are in `existing`, with their lines; `None` without any.
-pub(super) fn existing_doors_error(
+/// Fails when doors of the records are in `existing`, with their lines and the `next` step.
+pub(super) fn refuse_existing(
     records: &[DoorRecord],
     existing: &HashSet<DeviceId>,
-) -> Option<Failure> {
+    next: &str,
+) -> Result<(), Failure> {
     let existing = records
         .iter()
         .filter(|record| existing.contains(&record.id));
@@ -96,17 +102,18 @@ pub(super) fn existing_doors_error(
         .map(|record| format!("{} (line {})", record.id, record.line))
         .collect();
     if doors.is_empty() {
-        return None;
+        return Ok(());
     }
     let more = doors.len().saturating_sub(MAX_DOORS_NAMED);
     doors.truncate(MAX_DOORS_NAMED);
     if more > 0 {
         doors.push(format!("and {more} more"));
     }
-    Some(Failure::new(format!(
+    Err(Failure::new(format!(
         "the hub already has doors of this file: {}; nothing was changed",
         doors.join(", ")
-    )))
+    ))
+    .next(next))
 }
 
 /// Reads a file; returns its text and its name for messages. `-` is standard input. `flag` names

@@ -8,12 +8,12 @@ use iothub_client::{ClientError, HubClient};
 use iothub_protocol::bulk::{BulkItem, ImportMode};
 use iothub_protocol::identity::{Authentication, DeviceIdentity};
 use iothub_protocol::{DeviceId, ErrorCode};
-use serde::Deserialize;
 
 use super::bulk::{self, BulkOutcome};
 use crate::commands::interrupt::Interrupt;
 use crate::commands::many;
 use crate::commands::progress::WorkProgress;
+use crate::door::DoorName;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -24,12 +24,6 @@ const MAX_SINGLE_LOOKUPS: usize = 20;
 
 /// Maximum length of the name list in a query, in characters; a hub accepts 8192 in total.
 const MAX_NAMES_LEN: usize = 7_000;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DeviceRow {
-    device_id: DeviceId,
-}
 
 /// The doors of `names` that exist.
 pub(super) async fn existing(
@@ -66,7 +60,7 @@ pub(super) async fn existing(
         let (asked, remaining) = rest.split_at(some);
         let condition = names_condition(asked);
         let query = format!("SELECT deviceId FROM devices WHERE {condition}");
-        let found: Vec<DeviceRow> = hub.query(&query).await?;
+        let found: Vec<DoorName> = hub.query(&query).await?;
         existing_doors.extend(found.into_iter().map(|named| named.device_id));
         rest = remaining;
     }
@@ -161,26 +155,23 @@ impl CreatedDoors<'_> {
     /// Removes the doors; those that may still exist stay in `remaining`.
     async fn remove(self, remaining: &mut BTreeSet<DeviceId>, session: &Session) {
         let mut ours = self.certain;
-        let progress = WorkProgress::new(&session.printer, "checking", self.possible.len());
         let work = self
             .possible
             .iter()
             .map(|item| (item.id.clone(), (*item).clone()));
         // Do not wait for an unreachable hub a hundred times.
         let hub_unreachable = Arc::new(AtomicBool::new(false));
-        let looked = many::for_each_door(work, &session.hub, |hub, door, item| {
-            let (hub_unreachable, progress) = (Arc::clone(&hub_unreachable), progress.clone());
-            async move {
-                let owner_of = match hub_unreachable.load(Ordering::Relaxed) {
-                    true => Owner::Unknown,
-                    false => owner_of(&hub.device(&door).await, &item, &hub_unreachable),
-                };
-                progress.done(1);
-                owner_of
-            }
-        });
+        let looked =
+            many::for_each_counted(work.collect(), "checking", session, |hub, door, item| {
+                let hub_unreachable = Arc::clone(&hub_unreachable);
+                async move {
+                    match hub_unreachable.load(Ordering::Relaxed) {
+                        true => Owner::Unknown,
+                        false => owner_of(&hub.device(&door).await, &item, &hub_unreachable),
+                    }
+                }
+            });
         let looked: BTreeMap<DeviceId, Owner> = looked.await.into_iter().collect();
-        progress.clear();
         for item in self.possible {
             match looked.get(&item.id) {
                 Some(Owner::Ours) => ours.push(item),

@@ -3,10 +3,11 @@
 use iothub_client::ClientError;
 use iothub_protocol::DeviceId;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::exit_status::ExitStatus;
 use crate::failure::sentence;
-use crate::printer::{Cell, Row, Tone};
+use crate::printer::{Cell, Row, Tone, plain};
 use crate::session::{Session, explain_door};
 
 /// Outcome of a door with an error.
@@ -29,16 +30,11 @@ impl Row for ReportRow {
         vec!["door", "outcome", "error"]
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let tone = match self.error {
-            Some(_) => Tone::Bad,
-            None => Tone::Plain,
-        };
-        vec![
-            Cell::from(&self.door),
-            Cell::toned(self.outcome, tone),
-            Cell::from(self.error.clone().unwrap_or_default()),
-        ]
+    fn cell(&self, title: &str, member: &Value) -> Cell {
+        match (title, &self.error) {
+            ("outcome", Some(_)) => Cell::toned(self.outcome, Tone::Bad),
+            _ => Cell::from(plain(member)),
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use super::report::report;
 use crate::cli::devices::change::StatusArgs;
 use crate::commands::confirm::confirm;
 use crate::commands::many;
-use crate::commands::progress::WorkProgress;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -39,20 +38,16 @@ pub(super) async fn set(
         DeviceStatus::Disabled => ("disable", "disabling"),
     };
     confirm(verb, doors.len(), args.confirm)?;
-    let progress = WorkProgress::new(&session.printer, doing, doors.len());
     let work = doors
         .into_iter()
         .map(|door| (door.device_id, session.reason.clone()));
-    let done = many::for_each_door(work, &session.hub, |hub, door, reason| {
-        let progress = progress.clone();
-        async move {
-            let outcome = set_one(&hub, &door, status, reason).await;
-            progress.done(1);
-            outcome.map_err(Into::into)
-        }
-    })
+    let done = many::for_each_counted(
+        work.collect(),
+        doing,
+        session,
+        |hub, door, reason| async move { Ok(set_one(&hub, &door, status, reason).await?) },
+    )
     .await;
-    progress.clear();
     report(done, session).await
 }
 

@@ -9,7 +9,6 @@ use crate::cli::devices::change::TagArgs;
 use crate::cli::target::TargetArgs;
 use crate::cli::twin::{tag_assignment, tag_key};
 use crate::commands::confirm::confirm;
-use crate::commands::progress::WorkProgress;
 use crate::commands::{many, twin_patch};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -24,27 +23,26 @@ pub(super) async fn tag(args: TagArgs, session: &Session) -> anyhow::Result<Exit
         fits(door, &tags)?;
     }
     confirm("change the tags of", doors.len(), confirmed)?;
-    let progress = WorkProgress::new(&session.printer, "tagging", doors.len());
     let work = doors.into_iter().map(|door| {
         let changed = after(&door.tags, &tags) != door.tags;
-        (
-            door.device_id,
-            changed.then(|| TwinPatch::tags(tags.clone())),
-        )
+        let patch = changed.then(|| TwinPatch::tags(tags.clone()));
+        (door.device_id, patch)
     });
-    let done = many::for_each_door(work, &session.hub, |hub, door, patch| {
-        let progress = progress.clone();
-        async move {
-            let outcome = match patch {
-                Some(patch) => hub.twin_patch(&door, &patch, None).await.map(|_| "changed"),
-                None => Ok("unchanged"),
-            };
-            progress.done(1);
-            outcome.map_err(Into::into)
-        }
-    })
+    let done = many::for_each_counted(
+        work.collect(),
+        "tagging",
+        session,
+        |hub, door, patch| async move {
+            Ok(match patch {
+                Some(patch) => hub
+                    .twin_patch(&door, &patch, None)
+                    .await
+                    .map(|_| "changed")?,
+                None => "unchanged",
+            })
+        },
+    )
     .await;
-    progress.clear();
     report(done, session).await
 }
 

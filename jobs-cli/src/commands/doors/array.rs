@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::printer::{Cell, Row, Tone};
+use crate::printer::{Cell, Row, Tone, plain};
 use crate::time;
 
 /// A slot in a door's answer.
@@ -64,6 +64,21 @@ pub(super) struct SlotRow {
 }
 
 impl SlotRow {
+    fn new(slot: Option<u8>, name: &str, effect: Effect) -> Self {
+        Self {
+            slot,
+            name: name.to_owned(),
+            wants: String::new(),
+            by: String::new(),
+            until: None,
+            effect,
+            command_id: None,
+            policy: None,
+            reason: None,
+            end: String::new(),
+        }
+    }
+
     /// Adds the policy of the command; `record` is sorted newest first.
     pub(super) fn name_policy(&mut self, record: &[AuditEntry]) {
         let Some(command) = &self.command_id else {
@@ -106,20 +121,14 @@ impl Row for SlotRow {
         vec!["slot", "name", "wants", "by", "until", "effect"]
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let (effect, tone) = match self.effect {
-            Effect::Decides => ("decides", Tone::Good),
-            Effect::Overruled => ("overruled", Tone::Doubtful),
-            Effect::Empty => ("", Tone::Plain),
-        };
-        vec![
-            Cell::from(self.slot.map_or(String::new(), |slot| slot.to_string())),
-            Cell::from(&self.name),
-            Cell::from(&self.wants),
-            Cell::from(&self.by),
-            Cell::from(&self.end),
-            Cell::toned(effect, tone),
-        ]
+    fn cell(&self, title: &str, member: &Value) -> Cell {
+        match (title, self.effect) {
+            ("until", _) => Cell::from(&self.end),
+            ("effect", Effect::Decides) => Cell::toned("decides", Tone::Good),
+            ("effect", Effect::Overruled) => Cell::toned("overruled", Tone::Doubtful),
+            ("effect", Effect::Empty) => Cell::from(""),
+            _ => Cell::from(plain(member)),
+        }
     }
 }
 
@@ -139,58 +148,38 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
                 None => "no end given".to_owned(),
             };
             let source = entry.source.unwrap_or_default();
+            let effect = match decides == Some(entry.slot) {
+                true => Effect::Decides,
+                false => Effect::Overruled,
+            };
             SlotRow {
-                slot: Some(entry.slot),
-                name: slot_name(entry.slot).to_owned(),
                 wants: entry.want,
                 by: match &entry.command_id {
                     Some(command) => format!("{source}: {command}"),
                     None => source,
                 },
                 until: entry.until,
-                effect: match decides == Some(entry.slot) {
-                    true => Effect::Decides,
-                    false => Effect::Overruled,
-                },
                 command_id: entry.command_id,
-                policy: None,
-                reason: None,
                 end,
+                ..SlotRow::new(Some(entry.slot), slot_name(entry.slot), effect)
             }
         })
         .collect();
     for slot in Slot::ALL.map(Slot::number) {
         if !rows.iter().any(|row| row.slot == Some(slot)) {
-            rows.push(SlotRow {
-                slot: Some(slot),
-                name: slot_name(slot).to_owned(),
-                wants: String::new(),
-                by: String::new(),
-                until: None,
-                effect: Effect::Empty,
-                command_id: None,
-                policy: None,
-                reason: None,
-                end: String::new(),
-            });
+            rows.push(SlotRow::new(Some(slot), slot_name(slot), Effect::Empty));
         }
     }
     rows.sort_by_key(|row| row.slot);
     let default = answer.get("relinquishDefault").and_then(Value::as_str);
+    let effect = match decides {
+        None => Effect::Decides,
+        Some(_) => Effect::Overruled,
+    };
     rows.push(SlotRow {
-        slot: None,
-        name: "default".to_owned(),
         wants: default.unwrap_or_default().to_owned(),
         by: "configuration".to_owned(),
-        until: None,
-        effect: match decides {
-            None => Effect::Decides,
-            Some(_) => Effect::Overruled,
-        },
-        command_id: None,
-        policy: None,
-        reason: None,
-        end: String::new(),
+        ..SlotRow::new(None, "default", effect)
     });
     Some(rows)
 }
@@ -310,74 +299,36 @@ mod tests {
 
     #[test]
     fn a_slot_names_the_policy_whose_command_filled_it() {
-        let call =
-            |operation: &str, target: &str, detail: &str, reason: Option<&str>| -> AuditEntry {
-                serde_json::from_value(json!({
-                    "id": 1, "time": "2026-11-23T21:00:00Z", "policy": "night-guard",
-                    "peer": "127.0.0.1:1",
-                    "operation": operation, "target": target, "detail": detail, "status": 200,
-                    "reason": reason,
-                }))
-                .unwrap()
-            };
+        let call = |operation: &str, target: &str, detail: &str, status: Option<u16>| {
+            let call = json!({
+                "id": 1, "time": "2026-11-23T21:00:00Z", "policy": "night-guard",
+                "peer": "127.0.0.1:1", "operation": operation, "target": target,
+                "detail": detail, "status": status,
+            });
+            serde_json::from_value::<AuditEntry>(call).unwrap()
+        };
+        let create = |target: &str, detail: &str| {
+            let detail = format!("scheduleDeviceMethod lockDoor {detail}");
+            call("job.create", target, &detail, Some(200))
+        };
+        let invoke = |detail: &str, status| call("method.invoke", "east", detail, status);
+        let with_reason = AuditEntry {
+            reason: Some("fire\u{1b}[2J".to_owned()),
+            ..create("drill-2", "drill deviceId IN ['east']")
+        };
         for (call, by) in [
+            (invoke("lockDoor drill", Some(200)), ", policy night-guard"),
+            (create("drill", "*"), ", policy night-guard"),
+            (with_reason, ", policy night-guard (fire\u{1b}[2J)"),
+            (invoke("lockDoor other", Some(200)), ""),
+            (invoke("lockDoor drill", Some(404)), ""),
+            (invoke("lockDoor drill", None), ", policy night-guard"),
+            (invoke("drill", Some(200)), ""),
             (
-                call("method.invoke", "east", "lockDoor drill", None),
-                "remote: drill, policy night-guard",
+                call("twin.update", "drill", "lockDoor drill", Some(200)),
+                "",
             ),
-            (
-                call(
-                    "job.create",
-                    "drill",
-                    "scheduleDeviceMethod lockDoor *",
-                    None,
-                ),
-                "remote: drill, policy night-guard",
-            ),
-            (
-                call(
-                    "job.create",
-                    "drill-2",
-                    "scheduleDeviceMethod lockDoor drill deviceId IN ['east']",
-                    Some("fire\u{1b}[2J"),
-                ),
-                "remote: drill, policy night-guard (fire\u{1b}[2J)",
-            ),
-            (
-                call("method.invoke", "east", "lockDoor other", None),
-                "remote: drill",
-            ),
-            (
-                AuditEntry {
-                    status: Some(404),
-                    ..call("method.invoke", "east", "lockDoor drill", None)
-                },
-                "remote: drill",
-            ),
-            (
-                AuditEntry {
-                    status: None,
-                    ..call("method.invoke", "east", "lockDoor drill", None)
-                },
-                "remote: drill, policy night-guard",
-            ),
-            (
-                call("method.invoke", "east", "drill", None),
-                "remote: drill",
-            ),
-            (
-                call("twin.update", "drill", "lockDoor drill", None),
-                "remote: drill",
-            ),
-            (
-                call(
-                    "job.create",
-                    "x",
-                    "scheduleDeviceMethod lockDoor tags.a = 'drill'",
-                    None,
-                ),
-                "remote: drill",
-            ),
+            (create("x", "tags.a = 'drill'"), ""),
         ] {
             let answer = json!({"relinquishDefault": "locked", "slots": [
                 {"slot": 8, "want": "locked", "source": "remote", "until": null,
@@ -387,7 +338,7 @@ mod tests {
                 row.name_policy(std::slice::from_ref(&call));
             }
             let row = rows.iter().find(|row| row.slot == Some(8)).unwrap();
-            assert_eq!(row.by, by, "{call:?}");
+            assert_eq!(row.by, format!("remote: drill{by}"), "{call:?}");
         }
     }
 

@@ -31,6 +31,7 @@ use crate::commands::confirm::confirm;
 use crate::commands::many;
 use crate::door::{reported_door, reported_value};
 use crate::exit_status::ExitStatus;
+use crate::printer::first_names;
 use crate::session::Session;
 use crate::target::Target;
 
@@ -248,26 +249,15 @@ async fn change_one(
 }
 
 fn warn_offline(twins: &[&Twin], what: &str, session: &Session) {
-    let offline: Vec<&str> = twins
+    let mut offline: Vec<&str> = twins
         .iter()
         .filter(|twin| twin.connection_state == ConnectionState::Disconnected)
         .map(|twin| twin.device_id.as_str())
         .collect();
+    offline.sort_unstable();
     if !offline.is_empty() {
-        session
-            .printer
-            .warn(format!("offline{what}: {}", join_names(offline)));
-    }
-}
-
-/// The first [`MAX_NAMES_SHOWN`] names, and how many there are beyond.
-fn join_names(mut names: Vec<&str>) -> String {
-    names.sort_unstable();
-    let more = names.len().saturating_sub(MAX_NAMES_SHOWN);
-    names.truncate(MAX_NAMES_SHOWN);
-    match more {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names.join(", ")),
+        let names = first_names(&offline, MAX_NAMES_SHOWN);
+        session.printer.warn(format!("offline{what}: {names}"));
     }
 }
 
@@ -378,13 +368,5 @@ mod tests {
         );
         assert_eq!(of(Some(&json!("secure")), None), json!(null));
         assert_eq!(of(None, None), json!(null));
-    }
-
-    #[test]
-    fn a_long_list_of_names_ends_with_the_count_of_the_others() {
-        assert_eq!(join_names(vec!["b", "a"]), "a, b");
-        let names: Vec<String> = (0..22).map(|n| format!("d{n:02}")).collect();
-        let text = join_names(names.iter().map(String::as_str).collect());
-        assert!(text.ends_with("d19 and 2 more"), "{text}");
     }
 }

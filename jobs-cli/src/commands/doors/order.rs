@@ -140,10 +140,7 @@ impl CommandEnd {
             .next("without --until it stays until doorctl relinquish")
             .into());
         }
-        session.printer.say(format!("until {}", at.echo(now)));
-        if let Some(note) = &at.note {
-            session.printer.say(format!("note: {note}"));
-        }
+        session.echo("until", &at);
         confirm_instant("--until", &at, yes, session)?;
         Ok(Some(end))
     }

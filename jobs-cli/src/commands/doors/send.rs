@@ -121,7 +121,7 @@ impl<'a> DoorCall<'a> {
             deadline: now.deadline,
         };
         if let Some(door) = selected.found.only {
-            return call_directly(vec![door], draft.id(), call, goal, session).await;
+            return call_directly(vec![door], &draft.id, call, goal, session).await;
         }
         let several = selected.target.parts().len() > 1;
         // Where one job runs at a time, the first would be created and the rest refused.
@@ -150,7 +150,7 @@ impl<'a> DoorCall<'a> {
             .printer
             .say(format!("{reason}: calling each door directly"));
         let doors = selected.names(session).await?;
-        call_directly(doors, draft.id(), call, goal, session).await
+        call_directly(doors, &draft.id, call, goal, session).await
     }
 }
 

@@ -1,18 +1,18 @@
 //! `doorctl status`: states of the doors, by building and floor.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use door_core::contract::{Mode, Secured, Word};
 use iothub_protocol::twin::{ConnectionState, Twin};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::acknowledgement::{PropertyAck, unapplied};
 use crate::cli::doors::StatusArgs;
 use crate::commands::many;
 use crate::door::{DoorRow, ReportedStatus, reported_door, reported_mode};
 use crate::exit_status::ExitStatus;
-use crate::printer::{Cell, Format, Row, Tone, plain, printable};
+use crate::printer::{Cell, Format, Row, Tone, compare_values, plain, printable};
 use crate::session::Session;
 use crate::target::Target;
 
@@ -132,23 +132,15 @@ impl Row for PlaceRow {
         ]
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let counts = &self.counts;
-        let toned = |count: usize, tone| match count {
-            0 => Cell::from("0"),
-            _ => Cell::toned(count.to_string(), tone),
+    fn cell(&self, title: &str, member: &Value) -> Cell {
+        let tone = match title {
+            _ if *member == 0 => Tone::Plain,
+            "secured" => Tone::Good,
+            "unknown" | "offline" | "lockdown" => Tone::Doubtful,
+            "alarms" => Tone::Bad,
+            _ => Tone::Plain,
         };
-        vec![
-            Cell::from(&self.building),
-            Cell::from(&self.floor),
-            Cell::from(counts.doors.to_string()),
-            toned(counts.secured, Tone::Good),
-            Cell::from(counts.unsecured.to_string()),
-            toned(counts.unknown, Tone::Doubtful),
-            toned(counts.offline, Tone::Doubtful),
-            toned(counts.lockdown, Tone::Doubtful),
-            toned(counts.alarms, Tone::Bad),
-        ]
+        Cell::toned(plain(member), tone)
     }
 }
 
@@ -202,7 +194,7 @@ struct DoorsSummary {
 
 impl DoorsSummary {
     fn of(twins: &[Twin]) -> Self {
-        let mut places: BTreeMap<(PlaceName, PlaceName), Counts> = BTreeMap::new();
+        let mut places: BTreeMap<(String, String), Counts> = BTreeMap::new();
         let mut total = Counts::default();
         let mut raised = Vec::new();
         let mut desired = Vec::new();
@@ -222,20 +214,27 @@ impl DoorsSummary {
                     connection_state: row.connection_state,
                 });
             }
-            let place = (PlaceName(row.building), PlaceName(row.floor));
-            places.entry(place).or_default().add(twin);
+            places
+                .entry((row.building, row.floor))
+                .or_default()
+                .add(twin);
             total.add(twin);
         }
         raised.sort_by(|a, b| (&a.door, &a.alarm).cmp(&(&b.door, &b.alarm)));
         let places = places
             .into_iter()
             .map(|((building, floor), counts)| PlaceRow {
-                building: building.0,
-                floor: floor.0,
+                building,
+                floor,
                 counts,
             });
+        let mut places: Vec<PlaceRow> = places.collect();
+        places.sort_by(|a, b| {
+            compare_values(&a.building, &b.building)
+                .then_with(|| compare_values(&a.floor, &b.floor))
+        });
         Self {
-            places: places.collect(),
+            places,
             desired,
             total,
             alarms: raised,
@@ -250,37 +249,6 @@ fn alarms(twin: &Twin) -> impl Iterator<Item = (&str, String)> {
         let since = raised.get("since").map_or(String::new(), plain);
         (alarm.as_str(), since)
     })
-}
-
-/// Name of a building or floor; sorts numbers by value, then words, then the empty name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct PlaceName(String);
-
-impl PlaceName {
-    fn number(&self) -> Option<f64> {
-        self.0
-            .parse()
-            .ok()
-            .filter(|number: &f64| number.is_finite())
-    }
-}
-
-impl Ord for PlaceName {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let by_number = match (self.number(), other.number()) {
-            (Some(a), Some(b)) => a.total_cmp(&b),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (None, None) => self.0.is_empty().cmp(&other.0.is_empty()),
-        };
-        by_number.then_with(|| self.0.cmp(&other.0))
-    }
-}
-
-impl PartialOrd for PlaceName {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use door_core::contract::Alarm;
 use iothub_client::HubEvent;
 use iothub_protocol::DeviceId;
 use iothub_protocol::event::EventKind;
-use iothub_protocol::twin::Twin;
 
 use super::describe;
 use crate::cli::record::EventsArgs;
@@ -119,8 +118,7 @@ async fn doors(args: &EventsArgs, session: &Session) -> anyhow::Result<Option<BT
         .collect();
     if args.building.is_empty() && args.floor.is_empty() {
         if found.len() < args.doors.len() {
-            let twins: Vec<Twin> = session.hub.query("SELECT * FROM devices").await?;
-            let known: Vec<&str> = twins.iter().map(|twin| twin.device_id.as_str()).collect();
+            let known = session.door_names().await?;
             for name in args.doors.iter().filter(|name| !found.contains(*name)) {
                 let unknown = unknown_door(name, &known);
                 session
@@ -164,12 +162,9 @@ fn unknown_name_warning(name: &str) -> Option<String> {
     if known().any(|known| known.eq_ignore_ascii_case(name)) {
         return None;
     }
-    let suggestion = suggest::closest(name, known());
-    let suggestion = suggestion.map_or(String::new(), |suggestion| {
-        format!("; did you mean `{suggestion}`?")
-    });
+    let hint = suggest::hint(name, known());
     Some(format!(
-        "--event: neither door-agent nor door-hub has an event `{name}`{suggestion}"
+        "--event: neither door-agent nor door-hub has an event `{name}`{hint}"
     ))
 }
 

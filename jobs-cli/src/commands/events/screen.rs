@@ -193,20 +193,6 @@ impl Row for EventRow {
             "id", "time", "kind", "door", "job", "event", "alarm", "details", "repeated",
         ]
     }
-
-    fn cells(&self) -> Vec<Cell> {
-        vec![
-            self.id.to_string().into(),
-            Cell::from(&self.time),
-            Cell::from(&self.kind),
-            Cell::from(&self.door),
-            Cell::from(&self.job),
-            Cell::from(&self.event),
-            Cell::from(&self.alarm),
-            Cell::from(&self.details),
-            self.repeated.to_string().into(),
-        ]
-    }
 }
 
 #[cfg(test)]
@@ -217,7 +203,7 @@ mod tests {
 
     fn screen() -> Screen {
         Screen {
-            printer: Printer::new(Format::Table, true),
+            printer: Printer::new(Format::Table, true, false),
             zone: TimeZone::UTC,
             widths: COLUMNS.map(|(_, width)| width),
             titles_printed: false,

@@ -41,30 +41,12 @@ pub(super) struct PreparedJob {
 
 /// Parses and checks the arguments; the only request to the hub is for its clock.
 pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Result<PreparedJob> {
-    let (what, target, schedule, confirm, end) = match work {
-        WorkCommand::Lock(args) => (
-            "lock",
-            &args.target,
-            &args.schedule,
-            args.confirm,
-            Some(&args.end),
-        ),
-        WorkCommand::Unlock(args) => (
-            "unlock",
-            &args.target,
-            &args.schedule,
-            args.confirm,
-            Some(&args.end),
-        ),
-        WorkCommand::Method(args) => (
-            args.method.as_str(),
-            &args.target,
-            &args.schedule,
-            args.confirm,
-            None,
-        ),
-        WorkCommand::Twin(args) => ("twin", &args.target, &args.schedule, args.confirm, None),
-        WorkCommand::Tags(args) => ("tags", &args.target, &args.schedule, args.confirm, None),
+    let (what, job, end) = match work {
+        WorkCommand::Lock(args) => ("lock", &args.job, Some(&args.end)),
+        WorkCommand::Unlock(args) => ("unlock", &args.job, Some(&args.end)),
+        WorkCommand::Method(args) => (args.method.as_str(), &args.job, None),
+        WorkCommand::Twin(args) => ("twin", &args.job, None),
+        WorkCommand::Tags(args) => ("tags", &args.job, None),
     };
     let calls = match work {
         WorkCommand::Lock(args) | WorkCommand::Unlock(args) => Some(&args.calls),
@@ -74,7 +56,8 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
     if let Some(calls) = calls {
         method_call::checked_response_timeout(calls.connect_timeout, calls.response_timeout)?;
     }
-    let mut draft = JobDraft::new(what, Target::required(target)?, schedule, session).await?;
+    let mut draft =
+        JobDraft::new(what, Target::required(&job.target)?, &job.schedule, session).await?;
     let end = match end {
         Some(end) => ActionEnd::parse(end, &draft, session)?,
         None => ActionEnd::default(),
@@ -117,11 +100,11 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
         action,
         goal,
         what: what.to_owned(),
-        start_text: schedule.at.trim().to_owned(),
-        explicit_id: schedule.id.clone(),
+        start_text: job.schedule.at.trim().to_owned(),
+        explicit_id: job.schedule.id.clone(),
         length: end.length,
         until: end.until,
-        confirm,
+        confirm: job.confirm,
     })
 }
 
@@ -135,7 +118,7 @@ impl PreparedJob {
     pub(super) async fn create(self, session: &Session) -> anyhow::Result<ExitStatus> {
         self.draft.refuse_split_unless_door_hub(session).await?;
         let doors = self.draft.preview(session).await?;
-        confirm_instant("--at", self.draft.at(), self.confirm.yes, session)?;
+        confirm_instant("--at", &self.draft.at, self.confirm.yes, session)?;
         if let Some(until) = &self.until {
             confirm_instant("--until", until, self.confirm.yes, session)?;
         }
@@ -178,7 +161,7 @@ impl ActionEnd {
                 until: None,
             });
         };
-        let start = &draft.at().when;
+        let start = &draft.at.when;
         let failure = |why: String| Failure::new(format!("--until {text:?}: {why}"));
         let expected_after_start =
             || format!("expected a time after the start, {}", time::describe(start));
@@ -197,11 +180,7 @@ impl ActionEnd {
                 time::describe(start)
             ),
             length => {
-                let printer = &session.printer;
-                printer.say(format!("until {}", until.echo(session.hub.now())));
-                if let Some(note) = &until.note {
-                    printer.say(format!("note: {note}"));
-                }
+                session.echo("until", &until);
                 return Ok(Self {
                     length: Some(length),
                     until: Some(until),

@@ -7,8 +7,9 @@ use iothub_protocol::JobId;
 use iothub_protocol::job::DeviceJob;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::commands::job_report::explain_job;
+use crate::commands::job_report::find_job;
 use crate::commands::out_file;
 use crate::exit_status::ExitStatus;
 use crate::outcome::{JobGoal, OutcomeRow};
@@ -36,10 +37,7 @@ pub(super) async fn export(
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
     let format = out_file::format(out, session.printer.format(), Format::Csv)?;
-    let job = match session.hub.job(id).await {
-        Ok(job) => job,
-        Err(error) => return Err(explain_job(session, id, error).await),
-    };
+    let job = find_job(session, id).await?;
     let wanted = JobGoal::of(&job, accept_unproven);
     let records = session.hub.device_jobs(id).await?;
     let mut rows: Vec<ExportRow> = records
@@ -87,17 +85,7 @@ impl Row for ExportRow {
         titles
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let time = |time: Option<Timestamp>| time.map_or(String::new(), |time| time.to_string());
-        let status = self.outcome.method_status;
-        let mut cells = vec![Cell::from(&self.job)];
-        cells.extend(self.outcome.cells());
-        cells.push(Cell::from(self.outcome.status.to_string()));
-        cells.push(Cell::from(
-            status.map_or(String::new(), |status| status.to_string()),
-        ));
-        cells.push(Cell::from(time(self.started)));
-        cells.push(Cell::from(time(self.ended)));
-        cells
+    fn cell(&self, title: &str, member: &Value) -> Cell {
+        self.outcome.cell(title, member)
     }
 }

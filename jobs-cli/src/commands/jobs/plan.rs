@@ -11,18 +11,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use iothub_protocol::twin::{ConnectionState, Twin};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::create::{self, PreparedJob};
 use crate::cli::jobs::WorkCommand;
 use crate::commands::many;
-use crate::door::{LOCK_TITLES, ReportedStatus};
+use crate::door::{LOCK_TITLES, ReportedStatus, connection_cell};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::{Cell, Format, Row, Tone};
+use crate::printer::{Cell, Format, Row, Tone, doors, first_names};
 use crate::session::Session;
 use crate::time::describe;
 use conflict::Conflict;
-use digest::{MIN_DIGEST_LEN, PlanContent, first_names, short};
+use digest::{MAX_NAMES_SHOWN, MIN_DIGEST_LEN, PlanContent, short};
 
 /// A planned job, as `-o json` prints it.
 #[derive(Debug, Serialize)]
@@ -73,7 +74,7 @@ pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Resul
             digest: short(&snapshot.digest),
             what: &prepared.what,
             start: prepared.draft.start(),
-            condition: &prepared.draft.target().condition,
+            condition: &prepared.draft.target.condition,
             offline,
             doors: &rows,
             conflicts: &conflicts,
@@ -88,13 +89,9 @@ pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Resul
     printer.say(format!(
         "this would {} {}{offline}; no job was created",
         prepared.verb_phrase(),
-        doors(rows.len()),
+        doors(rows.len() as u64),
     ));
-    let at = prepared.draft.at();
-    printer.say(format!("starts {}", at.echo(session.hub.now())));
-    if let Some(note) = &at.note {
-        printer.say(format!("note: {note}"));
-    }
+    session.echo("starts", &prepared.draft.at);
     printer.say(format!(
         "plan {0}; to create the job: doorctl jobs apply --plan {0} with the same arguments",
         short(&snapshot.digest)
@@ -135,7 +132,7 @@ fn outdated_error(given: &str, snapshot: &PlanSnapshot) -> Failure {
         None => format!(
             "the plan is {} now, for {}; plan {given} is not stored on this machine",
             short(&snapshot.digest),
-            doors(snapshot.content.doors.len())
+            doors(snapshot.content.doors.len() as u64)
         ),
     };
     Failure::new(format!(
@@ -147,7 +144,7 @@ fn outdated_error(given: &str, snapshot: &PlanSnapshot) -> Failure {
 
 async fn take_snapshot(prepared: &PreparedJob, session: &Session) -> anyhow::Result<PlanSnapshot> {
     prepared.draft.refuse_split_unless_door_hub(session).await?;
-    let target = prepared.draft.target();
+    let target = &prepared.draft.target;
     let mut twins = many::read_target(target, session).await?;
     target.refuse_empty_places(twins.len(), session).await?;
     twins.sort_by(|a, b| a.device_id.as_str().cmp(b.device_id.as_str()));
@@ -185,15 +182,8 @@ fn warn_of_conflicts(conflicts: &[Conflict], session: &Session) {
             conflict.what,
             conflict.doors.len(),
             describe(&conflict.start.to_zoned_datetime(session.zone.clone())),
-            first_names(&conflict.doors)
+            first_names(&conflict.doors, MAX_NAMES_SHOWN)
         ));
-    }
-}
-
-fn doors(count: usize) -> String {
-    match count {
-        1 => "1 door".to_owned(),
-        count => format!("{count} doors"),
     }
 }
 
@@ -205,22 +195,15 @@ impl Row for PlanRow {
         titles
     }
 
-    fn cells(&self) -> Vec<Cell> {
-        let connection = match self.connection_state {
-            ConnectionState::Connected => Cell::from("connected"),
-            ConnectionState::Disconnected => Cell::toned("offline", Tone::Doubtful),
-        };
-        let effect = match ["fails", "refuses", "may fail"]
-            .iter()
-            .any(|word| self.effect.starts_with(word))
-        {
-            true => Tone::Doubtful,
-            false => Tone::Plain,
-        };
-        let mut cells = vec![Cell::from(&self.door), connection];
-        cells.extend(self.state.cells());
-        cells.push(Cell::toned(&self.effect, effect));
-        cells.push(Cell::toned(self.conflicts.join(" "), Tone::Doubtful));
-        cells
+    fn cell(&self, title: &str, member: &Value) -> Cell {
+        let is_doubtful = |word: &&str| self.effect.starts_with(word);
+        match title {
+            "connectionState" => connection_cell(self.connection_state),
+            "effect" if ["fails", "refuses", "may fail"].iter().any(is_doubtful) => {
+                Cell::toned(&self.effect, Tone::Doubtful)
+            }
+            "conflicts" => Cell::toned(self.conflicts.join(" "), Tone::Doubtful),
+            _ => self.state.cell(title, member),
+        }
     }
 }

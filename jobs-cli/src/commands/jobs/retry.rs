@@ -7,32 +7,29 @@ use anyhow::Context as _;
 use door_core::contract::duration;
 use iothub_protocol::job::{JobAction, JobResponse};
 use iothub_protocol::method::MethodRequest;
-use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, JobId};
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::id;
 use crate::cli::jobs::RetryArgs;
 use crate::cli::target::TargetArgs;
 use crate::commands::confirm::confirm_instant;
 use crate::commands::job_draft::JobDraft;
-use crate::commands::job_report::explain_job;
+use crate::commands::job_report::find_job;
 use crate::commands::{acknowledge, job_follow, job_wait, method_call};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::outcome::{JobGoal, OutcomeRow, Progress};
 use crate::session::Session;
-use crate::target::{self, Target};
+use crate::target::Target;
 use crate::time;
 
 pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = id(&args.job)?;
-    let job = match session.hub.job(&id).await {
-        Ok(job) => job,
-        Err(error) => return Err(explain_job(session, &id, error).await),
-    };
+    let job = find_job(session, &id).await?;
     if !job.status.is_over() {
         return Err(Failure::new(format!(
             "job {id} is {}: only a job that is over can be retried",
@@ -53,7 +50,7 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         .status(ExitStatus::Refused)
         .into());
     }
-    acknowledge::read_once(&job, &mut rows, session).await?;
+    acknowledge::wait_for_job(&job, &mut rows, Instant::now(), session).await?;
     let doors = remaining_doors(&mut rows, wanted, session).await?;
     let some_reached = rows.iter().any(|row| row.progress == Progress::Reached);
     if doors.is_empty() && !some_reached {
@@ -81,7 +78,7 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
     }
     draft.refuse_split_unless_door_hub(session).await?;
     let doors = draft.preview(session).await?;
-    confirm_instant("--at", draft.at(), args.yes, session)?;
+    confirm_instant("--at", &draft.at, args.yes, session)?;
     let goal = JobGoal::of(&job, false);
     draft.create(action, goal, doors, session).await
 }
@@ -99,21 +96,16 @@ async fn remaining_doors(
         .filter_map(|row| row.door.parse().ok())
         .collect();
     let mut known = BTreeSet::new();
-    for names in names.chunks(job_wait::NAMES_IN_QUERY) {
-        let condition = target::names_condition(names);
-        let query = format!("SELECT * FROM devices WHERE {condition}");
-        let twins: Vec<Twin> = session.hub.query(&query).await?;
-        for twin in &twins {
-            known.insert(twin.device_id.to_string());
-            // The reported state of a door that did not answer may be old and proves nothing;
-            // neither does that of a changed twin.
-            let accepted = wanted != JobGoal::Changed
-                && rows.iter().any(|row| {
-                    row.progress == Progress::Accepted && row.door == twin.device_id.as_str()
-                });
-            if accepted {
-                job_wait::mark_reached(rows, twin, wanted);
-            }
+    for twin in &job_wait::twins_of(&session.hub, &names).await? {
+        known.insert(twin.device_id.to_string());
+        // The reported state of a door that did not answer may be old and proves nothing; neither
+        // does that of a changed twin.
+        let accepted = wanted != JobGoal::Changed
+            && rows.iter().any(|row| {
+                row.progress == Progress::Accepted && row.door == twin.device_id.as_str()
+            });
+        if accepted {
+            job_wait::mark_reached(rows, twin, wanted);
         }
     }
     let mut doors = Vec::new();

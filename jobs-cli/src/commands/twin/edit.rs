@@ -31,10 +31,7 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
         .into());
     }
     let id = door(&args.door)?;
-    let twin = match session.hub.twin(&id).await {
-        Ok(twin) => twin,
-        Err(error) => return Err(explain_door(session, &id, error).await),
-    };
+    let twin = session.of_door(&id, session.hub.twin(&id).await).await?;
     let draft = TwinDraft::of(&twin);
     let file = EditedFile::new(&id, &draft.text()?)?;
     let written = match edit_and_write(&twin, &draft, &file, args, session).await {
@@ -47,7 +44,7 @@ pub(super) async fn edit(args: &EditArgs, session: &Session) -> anyhow::Result<E
     };
     print(&written, &session.printer)?;
     let patch = written.patch.desired.values();
-    acknowledge::wait_for_door(&written.twin, patch, args.deadline, session).await
+    acknowledge::wait_for_door(&written.twin, patch, args.acknowledged.deadline, session).await
 }
 
 struct WrittenTwin {

@@ -12,13 +12,16 @@ use crate::cli::devices::file::AddArgs;
 use crate::commands::devices::record::{self, DoorRecord, FilePurpose};
 use crate::commands::devices::{registry, without_port};
 use crate::commands::interrupt::Interrupt;
-use crate::printer::{Cell, Row};
+use crate::printer::{Row, doors};
 use crate::session::Session;
 
 pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyhow::Result<()> {
     let (text, name) = record::source(path, "--from")?;
     let records = record::read(&text, &name, FilePurpose::Add)?;
-    refuse_existing(&records, session).await?;
+    let names: Vec<DeviceId> = records.iter().map(|record| record.id.clone()).collect();
+    let there = registry::existing(&names, &session.hub).await?;
+    let next = "remove them from the file, or update them: doorctl devices import FILE --update";
+    record::refuse_existing(&records, &there, next)?;
     let items: Vec<BulkItem> = records
         .iter()
         .map(DoorRecord::create)
@@ -51,10 +54,7 @@ pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyho
         .map(|record| LineRow::new(record, outcome))
         .collect();
     session.printer.rows(&rows)?;
-    let doors = match rows.len() {
-        1 => "1 door".to_owned(),
-        many => format!("{many} doors"),
-    };
+    let doors = doors(rows.len() as u64);
     match (args.dry_run, &folder) {
         (true, _) => session.printer.say(format!(
             "{name} is valid: {doors} would be added; nothing was changed"
@@ -67,17 +67,6 @@ pub(super) async fn run(path: &Path, args: &AddArgs, session: &Session) -> anyho
         )),
     }
     Ok(())
-}
-
-async fn refuse_existing(records: &[DoorRecord], session: &Session) -> anyhow::Result<()> {
-    let names: Vec<DeviceId> = records.iter().map(|record| record.id.clone()).collect();
-    let there = registry::existing(&names, &session.hub).await?;
-    match record::existing_doors_error(records, &there) {
-        None => Ok(()),
-        Some(refused) => Err(refused
-            .next("remove them from the file, or update them: doorctl devices import FILE --update")
-            .into()),
-    }
 }
 
 /// A line of the file, and its outcome.
@@ -105,15 +94,5 @@ impl LineRow {
 impl Row for LineRow {
     fn titles() -> Vec<&'static str> {
         vec!["line", "door", "building", "floor", "outcome"]
-    }
-
-    fn cells(&self) -> Vec<Cell> {
-        vec![
-            Cell::from(self.line.to_string()),
-            Cell::from(&self.door),
-            Cell::from(&self.building),
-            Cell::from(&self.floor),
-            Cell::from(self.outcome),
-        ]
     }
 }

@@ -3,9 +3,7 @@
 use anyhow::Context as _;
 use iothub_client::NewDevice;
 use iothub_protocol::ErrorCode;
-use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential};
 use iothub_protocol::identity::DeviceIdentity;
-use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::{ConnectionState, DeviceStatus, Twin};
 use tokio::time::Instant;
 
@@ -14,7 +12,7 @@ use super::pi::Pi;
 use super::script::Script;
 use super::ssh::Ssh;
 use super::steps::Steps;
-use crate::commands::devices::add;
+use crate::commands::devices::{add, keys};
 use crate::commands::twin_patch;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -109,13 +107,8 @@ impl Enrolment<'_> {
                  a policy that may read the registry",
             )
         })?;
-        let connection = DeviceConnectionString {
-            host_name: self.hub_host.clone(),
-            device_id: self.door.clone(),
-            gateway_host_name: None,
-            credential: DeviceCredential::Key(SharedAccessKey::from_base64(key)?),
-        };
-        Ok(format!("{}\n", connection.expose_secret()))
+        let text = keys::connection_string(&self.hub_host, &self.door, key)?;
+        Ok(format!("{text}\n"))
     }
 
     /// Waits until the door is connected and has reported; with `seen`, until it has reported a

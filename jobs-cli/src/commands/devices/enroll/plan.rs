@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::Enrolment;
-use super::script::{Script, quoted};
+use super::script::Script;
 use super::ssh::Ssh;
+use crate::commands::shell::quoted;
 
 /// A step that would be run.
 #[derive(Debug, Serialize)]

@@ -1,5 +1,7 @@
 //! Short scripts for the Pi's `sh`. Variable parts are arguments, secrets come on standard input.
 
+use crate::commands::shell::quoted;
+
 #[derive(Debug, Clone)]
 pub(super) struct Script {
     /// Name of the step in errors.
@@ -114,15 +116,6 @@ impl Script {
             .iter()
             .map(|word| format!(" {}", quoted(word)));
         format!("{sudo}sh -c {script} enroll{}", words.collect::<String>())
-    }
-}
-
-/// A word quoted for a POSIX shell.
-pub(super) fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"@%+=:,./-_".contains(&byte);
-    match word.bytes().all(plain) && !word.is_empty() {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
     }
 }
 

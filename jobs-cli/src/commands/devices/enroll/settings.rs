@@ -4,6 +4,7 @@ use std::path::Path;
 
 use toml_edit::{DocumentMut, Item, Table, TableLike, value};
 
+use crate::commands::devices::MQTT_PORT;
 use crate::failure::Failure;
 
 /// How the door reaches its hub.
@@ -14,9 +15,6 @@ pub(super) struct HubAccess {
     /// MQTT over TLS.
     pub(super) mqtt_port: u16,
 }
-
-/// The agent's default, which needs no line.
-const MQTT_PORT: u16 = 8883;
 
 /// How to write settings.
 pub(super) const HOW_TO_WRITE: &str = concat!(
@@ -63,6 +61,7 @@ pub(super) fn for_door(
         false => drop(section.remove("ca_file")),
     }
     match hub.mqtt_port {
+        // The agent's default needs no line.
         MQTT_PORT if !section.contains_key("mqtt_port") => {}
         port => set(section, "mqtt_port", i64::from(port)),
     }

@@ -9,8 +9,9 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use super::script::{self, Script};
+use super::script::Script;
 use crate::cli::enroll::EnrollArgs;
+use crate::commands::shell::quoted;
 use crate::failure::Failure;
 
 /// Exit status of ssh for errors before the command ran.
@@ -178,13 +179,10 @@ impl Ssh {
                 .map(|value| value.to_string_lossy())
                 .unwrap_or_default();
             if !own.iter().any(|own| value.starts_with(own)) {
-                words.extend(
-                    pair.iter()
-                        .map(|word| script::quoted(&word.to_string_lossy())),
-                );
+                words.extend(pair.iter().map(|word| quoted(&word.to_string_lossy())));
             }
         }
-        words.push(script::quoted(&self.host));
+        words.push(quoted(&self.host));
         words.join(" ")
     }
 

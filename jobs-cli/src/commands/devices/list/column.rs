@@ -129,12 +129,9 @@ fn unknown_column(flag: &str, text: &str) -> Failure {
     let mut known = DoorRow::titles();
     known.extend(TWIN_COLUMNS);
     let section = text.trim_end_matches('.');
-    let suggestion = match suggest::closest(text, known.iter().copied()) {
-        _ if SECTIONS.iter().any(|(start, _)| *start == section) => {
-            format!("; expected a key after it, such as {section}.KEY")
-        }
-        Some(suggestion) => format!("; did you mean `{suggestion}`?"),
-        None => String::new(),
+    let suggestion = match SECTIONS.iter().any(|(start, _)| *start == section) {
+        true => format!("; expected a key after it, such as {section}.KEY"),
+        false => suggest::hint(text, known.iter().copied()),
     };
     Failure::new(format!("{flag}: unknown column {text:?}{suggestion}")).next(format!(
         "expected {}, or a path: tags.KEY, desired.KEY, reported.KEY",

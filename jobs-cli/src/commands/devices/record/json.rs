@@ -61,9 +61,8 @@ pub(super) fn read(text: &str, mistakes: &mut Vec<FileMistake>) -> Vec<DoorRecor
 /// Gives the place but not the text, which may contain a key.
 fn not_json(line: u64, error: &serde_json::Error) -> FileMistake {
     let column = error.column();
-    FileMistake::new(
+    FileMistake::of_line(
         line,
-        None,
         format!("not JSON at column {column}; expected a door a line, or an array of doors"),
     )
 }
@@ -71,9 +70,8 @@ fn not_json(line: u64, error: &serde_json::Error) -> FileMistake {
 fn record(line: u64, value: Value) -> Result<DoorRecord, FileMistake> {
     let wrong = |member: &str, message: String| FileMistake::new(line, Some(member), message);
     let Value::Object(mut members) = value else {
-        return Err(FileMistake::new(
+        return Err(FileMistake::of_line(
             line,
-            None,
             "not an object; expected a door such as {\"id\":\"lobby-east\"}",
         ));
     };
@@ -83,11 +81,8 @@ fn record(line: u64, value: Value) -> Result<DoorRecord, FileMistake> {
             .chain(&IGNORED_MEMBERS)
             .any(|known| known == name)
     }) {
-        let suggestion = suggest::closest(unknown, EXPORTED_MEMBERS);
-        let suggestion = suggestion.map_or(String::new(), |suggestion| {
-            format!("; did you mean `{suggestion}`?")
-        });
-        return Err(wrong(unknown, format!("unknown member{suggestion}")));
+        let hint = suggest::hint(unknown, EXPORTED_MEMBERS);
+        return Err(wrong(unknown, format!("unknown member{hint}")));
     }
     let id = match members.get("id").and_then(Value::as_str) {
         Some(text) => text

@@ -46,9 +46,8 @@ pub(super) fn read(
 ) -> Vec<DoorRecord> {
     // The reader would take everything after the quote for one cell.
     if let Some(line) = quotes::unclosed_quote_line(text, delimiter(text)) {
-        mistakes.push(FileMistake::new(
+        mistakes.push(FileMistake::of_line(
             line,
-            None,
             "a quote is opened and not closed",
         ));
         return Vec::new();
@@ -63,9 +62,8 @@ pub(super) fn read(
     let header = match lines.next() {
         Some(Ok(header)) => header,
         _ => {
-            mistakes.push(FileMistake::new(
+            mistakes.push(FileMistake::of_line(
                 1,
-                None,
                 "empty; expected a header such as door,building,floor",
             ));
             return Vec::new();
@@ -84,7 +82,7 @@ pub(super) fn read(
             Ok(fields) => fields,
             // Unreachable so far: the text is UTF-8, and the reader is flexible about fields.
             Err(error) => {
-                mistakes.push(FileMistake::new(0, None, error.to_string()));
+                mistakes.push(FileMistake::of_line(0, error.to_string()));
                 continue;
             }
         };
@@ -95,7 +93,7 @@ pub(super) fn read(
                 fields.len(),
                 columns.len()
             );
-            mistakes.push(FileMistake::new(line, None, message));
+            mistakes.push(FileMistake::of_line(line, message));
             continue;
         }
         let cells = columns.iter().map(String::as_str).zip(&fields);
@@ -148,9 +146,8 @@ fn delimiter(text: &str) -> u8 {
 fn check_columns(columns: &[String], purpose: FilePurpose, mistakes: &mut Vec<FileMistake>) {
     if !columns.iter().any(|column| column == "door") {
         // Without a header, the first line is data, maybe keys: it must not be printed.
-        mistakes.push(FileMistake::new(
+        mistakes.push(FileMistake::of_line(
             1,
-            None,
             "no column `door`; expected a header with it, such as door,building,floor",
         ));
         return;
@@ -167,15 +164,12 @@ fn check_columns(columns: &[String], purpose: FilePurpose, mistakes: &mut Vec<Fi
         if columns[..at].contains(column) {
             mistakes.push(FileMistake::new(1, Some(column), "duplicate column"));
         } else if !is_path && !named.contains(&column.as_str()) {
-            let suggestion = suggest::closest(column, named.iter().copied());
-            let suggestion = suggestion.map_or(String::new(), |suggestion| {
-                format!("; did you mean `{suggestion}`?")
-            });
+            let hint = suggest::hint(column, named.iter().copied());
             let known = named.join(", ");
             let message = format!(
-                "unknown column {column:?}; expected {known}, tags.KEY or desired.KEY{suggestion}"
+                "unknown column {column:?}; expected {known}, tags.KEY or desired.KEY{hint}"
             );
-            mistakes.push(FileMistake::new(1, None, message));
+            mistakes.push(FileMistake::of_line(1, message));
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use iothub_protocol::DeviceId;
 use iothub_protocol::job::JobResponse;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::commands::jobs::create::PreparedJob;
+use crate::door::DoorName;
 use crate::failure::sentence;
 use crate::session::Session;
 
@@ -24,12 +24,6 @@ pub(super) struct Conflict {
     pub(super) end: Timestamp,
     /// Doors in both jobs.
     pub(super) doors: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct DeviceRow {
-    device_id: DeviceId,
 }
 
 /// The time in which a job affects its doors.
@@ -69,7 +63,7 @@ pub(super) async fn conflicts(
     session: &Session,
 ) -> anyhow::Result<Vec<Conflict>> {
     let now = session.hub.now();
-    let runs = prepared.draft.start_plus(prepared.draft.max_execution())?;
+    let runs = prepared.draft.start_plus(prepared.draft.max_execution)?;
     let holds = prepared
         .length
         .map(|length| prepared.draft.start_plus(length));
@@ -87,7 +81,7 @@ pub(super) async fn conflicts(
             "*" => "SELECT deviceId FROM devices".to_owned(),
             condition => format!("SELECT deviceId FROM devices WHERE {condition}"),
         };
-        let listed: Vec<DeviceRow> = match session.hub.query(&query).await {
+        let listed: Vec<DoorName> = match session.hub.query(&query).await {
             Ok(listed) => listed,
             // An invalid condition: that job will fail by itself.
             Err(error) if error.status() == Some(400) => {

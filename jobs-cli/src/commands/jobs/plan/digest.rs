@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::commands::jobs::create::PreparedJob;
+use crate::printer::first_names;
 use crate::time::TimeForm;
 
 /// Characters of a digest that are printed.
@@ -18,6 +19,9 @@ const SHOWN_DIGEST_LEN: usize = 12;
 
 /// Minimum length of a digest on the command line.
 pub(super) const MIN_DIGEST_LEN: usize = 8;
+
+/// Doors that are named in a message; the others are counted.
+pub(super) const MAX_NAMES_SHOWN: usize = 10;
 
 /// Members of a payload that depend on the time of the run.
 const VOLATILE_MEMBERS: [&str; 4] = ["commandId", "notAfter", "until", "reason"];
@@ -61,10 +65,10 @@ impl PlanContent {
                 }
                 _ => stable_action(&prepared.action),
             },
-            condition: prepared.draft.target().condition.clone(),
+            condition: prepared.draft.target.condition.clone(),
             at,
             id: prepared.explicit_id.clone(),
-            max_execution_in_seconds: prepared.draft.max_execution().as_secs(),
+            max_execution_in_seconds: prepared.draft.max_execution.as_secs(),
             doors,
         }
     }
@@ -93,7 +97,7 @@ impl PlanContent {
             (missing(&self.doors, &before.doors), "left"),
         ] {
             if !doors.is_empty() {
-                texts.push(format!("{word}: {}", first_names(&doors)));
+                texts.push(format!("{word}: {}", first_names(&doors, MAX_NAMES_SHOWN)));
             }
         }
         for (name, now, then) in [
@@ -123,21 +127,6 @@ impl PlanContent {
 /// The part of a digest that is printed.
 pub(super) fn short(digest: &str) -> &str {
     digest.get(..SHOWN_DIGEST_LEN).unwrap_or(digest)
-}
-
-/// The first ten names, and how many more there are.
-pub(super) fn first_names(names: &[String]) -> String {
-    const MAX_NAMES_SHOWN: usize = 10;
-    let mut text = names
-        .iter()
-        .take(MAX_NAMES_SHOWN)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > MAX_NAMES_SHOWN {
-        text += &format!(" and {} more", names.len() - MAX_NAMES_SHOWN);
-    }
-    text
 }
 
 fn stable_action(action: &JobAction) -> Value {
@@ -203,7 +192,7 @@ mod tests {
         assert_eq!(now.differences(&now), [""; 0]);
         let many: Vec<String> = (0..12).map(|n| n.to_string()).collect();
         assert_eq!(
-            first_names(&many),
+            first_names(&many, MAX_NAMES_SHOWN),
             "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"
         );
     }
