@@ -15,6 +15,19 @@ use crate::printer::{Cell, Row, Tone};
 /// Status of a door that refuses an unlock, because of a lockdown or mode `secure`.
 const REFUSED_STATUS: i32 = 409;
 
+/// Members of the payloads of all commands.
+const MEMBERS: [&str; 9] = [
+    "lockTime",
+    "unlockTime",
+    "until",
+    "pulse",
+    "slot",
+    "mode",
+    "commandId",
+    "notAfter",
+    "reason",
+];
+
 /// The state that a job should bring each door to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum JobGoal {
@@ -121,6 +134,18 @@ impl JobGoal {
 /// The command of a call, without members that this version does not accept: the call may be one
 /// of a newer doorctl, or for another device.
 pub(crate) fn door_command(call: &MethodRequest) -> Option<Command> {
+    let mut members = known_members(call);
+    loop {
+        let payload = serde_json::to_vec(&members).ok()?;
+        match Command::parse(call.method_name().as_str(), &payload) {
+            Ok(command) => return Some(command),
+            Err(reply) => members.shift_remove(reply.body.field?.as_str())?,
+        };
+    }
+}
+
+/// The members of a call's payload that some command accepts.
+fn known_members(call: &MethodRequest) -> Map<String, Value> {
     let text = call.payload().map_or("null", RawValue::get);
     let mut payload: Value = serde_json::from_str(text).unwrap_or_default();
     if let Value::String(text) = &payload {
@@ -130,22 +155,8 @@ pub(crate) fn door_command(call: &MethodRequest) -> Option<Command> {
         Value::Object(members) => members,
         _ => Map::new(),
     };
-    loop {
-        let payload = serde_json::to_vec(&members).ok()?;
-        match Command::parse(call.method_name().as_str(), &payload) {
-            Ok(command) => return Some(command),
-            Err(reply) => {
-                // A long name is shortened in the reply.
-                let field = reply.body.field?;
-                let start = field.strip_suffix('…');
-                let is_refused = |name: &&String| {
-                    **name == field || start.is_some_and(|start| name.starts_with(start))
-                };
-                let member = members.keys().find(is_refused)?.clone();
-                members.shift_remove(&member);
-            }
-        }
-    }
+    members.retain(|name, _| MEMBERS.contains(&name.as_str()));
+    members
 }
 
 impl OutcomeRow {
