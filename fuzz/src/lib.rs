@@ -41,69 +41,35 @@ pub struct Target {
     pub seeds: fn() -> Seeds,
 }
 
+macro_rules! target {
+    ($name:literal, $module:ident) => {
+        Target {
+            name: $name,
+            run: targets::$module::run,
+            seeds: targets::$module::seeds,
+        }
+    };
+}
+
 /// All targets, in the order of `fuzz/run`.
 pub const TARGETS: &[Target] = &[
-    target_of(
-        "agent-config",
-        targets::agent_config::run,
-        targets::agent_config::seeds,
-    ),
-    target_of(
-        "connection-string",
-        targets::connection_string::run,
-        targets::connection_string::seeds,
-    ),
-    target_of(
-        "door-command",
-        targets::door_command::run,
-        targets::door_command::seeds,
-    ),
-    target_of("job", targets::job::run, targets::job::seeds),
-    target_of("method", targets::method::run, targets::method::seeds),
-    target_of(
-        "mqtt-packet",
-        targets::mqtt_packet::run,
-        targets::mqtt_packet::seeds,
-    ),
-    target_of(
-        "mqtt-session",
-        targets::mqtt_session::run,
-        targets::mqtt_session::seeds,
-    ),
-    target_of(
-        "property-bag",
-        targets::property_bag::run,
-        targets::property_bag::seeds,
-    ),
-    target_of("query", targets::query::run, targets::query::seeds),
-    target_of(
-        "query-sql",
-        targets::query_sql::run,
-        targets::query_sql::seeds,
-    ),
-    target_of(
-        "rest-body",
-        targets::rest_body::run,
-        targets::rest_body::seeds,
-    ),
-    target_of("sas", targets::sas::run, targets::sas::seeds),
-    target_of("topic", targets::topic::run, targets::topic::seeds),
-    target_of("twin", targets::twin::run, targets::twin::seeds),
-    target_of(
-        "user-name",
-        targets::user_name::run,
-        targets::user_name::seeds,
-    ),
-    target_of(
-        "websocket",
-        targets::websocket::run,
-        targets::websocket::seeds,
-    ),
+    target!("agent-config", agent_config),
+    target!("connection-string", connection_string),
+    target!("door-command", door_command),
+    target!("job", job),
+    target!("method", method),
+    target!("mqtt-packet", mqtt_packet),
+    target!("mqtt-session", mqtt_session),
+    target!("property-bag", property_bag),
+    target!("query", query),
+    target!("query-sql", query_sql),
+    target!("rest-body", rest_body),
+    target!("sas", sas),
+    target!("topic", topic),
+    target!("twin", twin),
+    target!("user-name", user_name),
+    target!("websocket", websocket),
 ];
-
-const fn target_of(name: &'static str, run: fn(&[u8]), seeds: fn() -> Seeds) -> Target {
-    Target { name, run, seeds }
-}
 
 #[must_use]
 pub fn target(name: &str) -> Option<&'static Target> {

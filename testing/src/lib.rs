@@ -16,6 +16,7 @@ mod hub;
 mod operator;
 mod peer;
 mod process;
+mod server;
 mod sink;
 
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub use hub::{HubProcess, StoppedHub, TestHub};
 pub use operator::{Answer, Operator, answer, eventually, in_an_hour, roots, trusting};
 pub use peer::{PACKET_LIMIT, PEER_DEADLINE, Peer, login, wait_for_connected};
 pub use process::{Process, program, workspace_program};
+pub use server::{Received, Reply, Server, certified};
 pub use sink::{Sink, spawn_with_sinks};
 
 /// Deadline of a program; reached only on a failure.

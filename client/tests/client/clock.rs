@@ -1,11 +1,11 @@
 //! Local and hub clocks that differ: tokens follow the hub's clock.
 
+use doorfleet_testing::{Received, Reply, Server};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::server::{Received, Reply, Server};
-use super::{DEVICE, device};
+use super::{Clients as _, DEVICE, device};
 
 fn date(at: Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()

@@ -3,10 +3,10 @@
 
 mod clock;
 mod registry;
-mod server;
 
 use std::time::{Duration, Instant};
 
+use doorfleet_testing::{Reply, Server};
 use iothub_client::{ClientError, ClientOptions, EventStreamItem, HubClient, ItemType, NewDevice};
 use iothub_protocol::event::{EventFilter, EventKind, EventRequest};
 use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
@@ -15,14 +15,35 @@ use iothub_protocol::twin::TwinPatch;
 use iothub_protocol::{DeviceId, ErrorCode, JobId};
 use serde_json::{Value, json};
 
-use server::{Reply, Server};
-
 const TWIN: &str = concat!(
     r#"{"deviceId":"d","etag":"AAAAAAAAAAE=","version":2,"#,
     r#""properties":{"desired":{"$version":1},"reported":{"$version":1}}}"#
 );
 const DEVICE: &str = r#"{"deviceId":"d","connectionState":"Connected","status":"enabled"}"#;
 const JOB: &str = r#"{"jobId":"j","type":"scheduleDeviceMethod","status":"queued"}"#;
+
+/// Clients of a scripted server.
+trait Clients {
+    fn options(&self) -> ClientOptions;
+    fn client_with(&self, options: &ClientOptions) -> HubClient;
+
+    fn client(&self) -> HubClient {
+        self.client_with(&self.options())
+    }
+}
+
+impl Clients for Server {
+    fn options(&self) -> ClientOptions {
+        ClientOptions {
+            ca_pem: Some(self.ca_pem.clone().into_bytes()),
+            ..ClientOptions::default()
+        }
+    }
+
+    fn client_with(&self, options: &ClientOptions) -> HubClient {
+        HubClient::new(self.connection_string().parse().unwrap(), options).unwrap()
+    }
+}
 
 fn device() -> DeviceId {
     "d".parse().unwrap()

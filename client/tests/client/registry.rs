@@ -1,5 +1,6 @@
 //! Changes of one or many identities.
 
+use doorfleet_testing::{Reply, Server};
 use iothub_client::ClientError;
 use iothub_protocol::ErrorCode;
 use iothub_protocol::bulk::{BulkItem, ImportMode};
@@ -7,8 +8,7 @@ use iothub_protocol::identity::DeviceIdentity;
 use iothub_protocol::twin::DeviceStatus;
 use serde_json::{Value, json};
 
-use super::server::{Reply, Server};
-use super::{device, refusal};
+use super::{Clients as _, device, refusal};
 
 /// An identity of Azure, with read-only members and those of edge devices.
 const FULL: &str = r#"{"deviceId":"d","generationId":"637","etag":"ODgxNTgwOA==",

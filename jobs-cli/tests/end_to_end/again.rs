@@ -40,22 +40,14 @@ fn a_retry_calls_the_doors_that_are_not_secured_with_the_same_command() {
     let stuck = lab.door("stuck", "--floor 3");
     open.at(SimCommand::Open);
     stuck.at(SimCommand::Jam);
-    lab.shows(
-        "twin show open",
-        "/properties/reported/door/doorState",
-        "open",
-    );
+    lab.reports("open", "doorState", "open");
     lab.run("jobs lock --floor 3 --for 1h --id first --watch")
         .expect(2)
         .says(&["1 secured, 1 accepted, 1 failed"]);
 
     // One door reaches the state by itself, the other by the retry.
     open.at(SimCommand::Close);
-    lab.shows(
-        "twin show open",
-        "/properties/reported/door/secured",
-        "secured",
-    );
+    lab.reports("open", "secured", "secured");
     stuck.at(SimCommand::Free);
     let retried = lab
         .run("jobs retry first --id second --watch")

@@ -211,15 +211,13 @@ fn an_unknown_door_gets_a_suggestion() {
     error: the hub has no door `lobby-eats`; did you mean `lobby-east`?
       next: doorctl devices list
     ");
-    lab.run("invoke valut getState")
-        .expect(1)
-        .says(&["did you mean `vault`?"]);
-    lab.run("twin show roof")
-        .expect(1)
-        .says(&["the hub has no door `roof`\n"]);
-    lab.run("jobs lock lobby-eats vault")
-        .expect(1)
-        .says(&["the hub has no door `lobby-eats`; did you mean `lobby-east`?"]);
+    #[rustfmt::skip]
+    lab.run_all(&[
+        ("invoke valut getState", 1, "did you mean `vault`?"),
+        ("twin show roof", 1, "the hub has no door `roof`\n"),
+        ("jobs lock lobby-eats vault", 1,
+            "the hub has no door `lobby-eats`; did you mean `lobby-east`?"),
+    ]);
 }
 
 #[test]

@@ -50,20 +50,15 @@ fn many_doors_are_called_by_a_job_and_awaited_until_the_deadline() {
     let _closed = lab.door("closed", "--floor 3");
     let open = lab.door("open", "--floor 3");
     open.at(SimCommand::Open);
-    lab.shows(
-        "twin show open",
-        "/properties/reported/door/doorState",
-        "open",
-    );
+    lab.reports("open", "doorState", "open");
     lab.run("lock --floor 3")
         .expect(2)
         .says(&["calls 2 doors", "1 secured, 1 accepted"]);
-    lab.run("lock --floor 3 --deadline 10s")
-        .expect(3)
-        .says(&["1 accepted but not done yet"]);
-    lab.run("lock open --deadline 1s")
-        .expect(3)
-        .says(&["0 secured, 1 accepted"]);
+    #[rustfmt::skip]
+    lab.run_all(&[
+        ("lock --floor 3 --deadline 10s", 3, "1 accepted but not done yet"),
+        ("lock open --deadline 1s", 3, "0 secured, 1 accepted"),
+    ]);
     open.at(SimCommand::Close);
     lab.run("lock --floor 3 --deadline 30s").expect(0);
     lab.run("relinquish --floor 3").expect(0).says(&["2 done"]);
@@ -72,17 +67,14 @@ fn many_doors_are_called_by_a_job_and_awaited_until_the_deadline() {
 #[test]
 fn impossible_commands_are_refused_and_change_nothing() {
     let lab = Lab::new();
-    lab.run("devices add lobby-east lobby-west").expect(0);
-    lab.run("lock lobby-eats")
-        .expect(1)
-        .says(&["the hub has no door `lobby-eats`; did you mean `lobby-east`?"]);
-    lab.run(r#"lock --where "tags.wing = 'east'""#)
-        .expect(1)
-        .says(&["no door matches; nothing was changed"]);
-    lab.run("lockdown").expect(1).says(&["no doors selected"]);
-    lab.run("lock lobby-east --until 'tomorow 8:00'")
-        .expect(1)
-        .says(&["--until \"tomorow 8:00\": not a time"]);
+    #[rustfmt::skip]
+    lab.run_all(&[
+        ("devices add lobby-east lobby-west", 0, ""),
+        ("lock lobby-eats", 1, "the hub has no door `lobby-eats`; did you mean `lobby-east`?"),
+        (r#"lock --where "tags.wing = 'east'""#, 1, "no door matches; nothing was changed"),
+        ("lockdown", 1, "no doors selected"),
+        ("lock lobby-east --until 'tomorow 8:00'", 1, "--until \"tomorow 8:00\": not a time"),
+    ]);
     let offline = lab
         .run("lock lobby-east --connect-timeout 0")
         .expect(2)
@@ -104,11 +96,7 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
     let _free = lab.door("free", place);
     let _passage = lab.door("passage", place);
     lab.run("twin set passage mode=passage").expect(0);
-    lab.shows(
-        "twin show passage",
-        "/properties/reported/door/mode",
-        "passage",
-    );
+    lab.reports("passage", "mode", "passage");
     lab.run("devices add away --building 43").expect(0);
 
     let now = "lockdown --building 43 --connect-timeout 0";
@@ -137,12 +125,11 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
     lab.until("twin show away", |twin| {
         reported(twin, "mode") == "lockdown" && reported(twin, "secured") == "secured"
     });
-    lab.run("lockdown --building 43 --yes")
-        .expect(0)
-        .says(&["3 secured"]);
-    lab.run("unlock --building 43")
-        .expect(4)
-        .says(&["3 failed"]);
+    #[rustfmt::skip]
+    lab.run_all(&[
+        ("lockdown --building 43 --yes", 0, "3 secured"),
+        ("unlock --building 43", 4, "3 failed"),
+    ]);
     // One door goes offline under lockdown and applies the all-clear when it reconnects.
     lab.stop("away", away);
 
@@ -192,11 +179,7 @@ fn all_clear_restores_a_mode_that_overrode_the_assigned_one() {
     let lab = Lab::new();
     let east = lab.door("east", "");
     lab.run("twin set east mode=passage").expect(0);
-    lab.shows(
-        "twin show east",
-        "/properties/reported/door/mode",
-        "passage",
-    );
+    lab.reports("east", "mode", "passage");
     lab.run("mode maintenance east").expect(0);
     lab.run("lockdown east").expect(0);
     // Also by a door that is offline at that time.
@@ -204,11 +187,7 @@ fn all_clear_restores_a_mode_that_overrode_the_assigned_one() {
     let cleared = lab.run("all-clear east --connect-timeout 0").expect(2);
     assert!(cleared.stdout.contains("DeviceNotOnline"), "{cleared:?}");
     let _back = lab.start("east");
-    let twin = lab.shows(
-        "twin show east",
-        "/properties/reported/door/mode",
-        "maintenance",
-    );
+    let twin = lab.reports("east", "mode", "maintenance");
     assert_eq!(twin["properties"]["desired"]["mode"], "passage");
 }
 
@@ -223,7 +202,7 @@ fn an_offline_door_released_from_lockdown_is_named() {
         "lockdown",
     );
     lab.run("mode normal east").expect(0);
-    lab.shows("twin show east", "/properties/reported/door/mode", "normal");
+    lab.reports("east", "mode", "normal");
     lab.stop("east", east);
     lab
         .run("lockdown east --connect-timeout 0")
@@ -307,11 +286,7 @@ fn status_counts_doors_by_building_and_floor() {
     let _a = lab.door("a", "--building 43 --floor 3");
     let b = lab.door("b", "--building 43 --floor 10");
     lab.run("lock a").expect(0);
-    lab.shows(
-        "twin show a",
-        "/properties/reported/door/secured",
-        "secured",
-    );
+    lab.reports("a", "secured", "secured");
     lab.run("status").expect(0);
     lab.run("status --expect-secured").expect(2);
     lab.run("status a --expect-secured").expect(0);

@@ -44,22 +44,14 @@ fn the_first_steps_of_the_help_lead_to_a_scheduled_lock() {
             // Now the doors are installed.
             for name in ["lobby-east", "lobby-west"] {
                 doors.push(lab.start(name));
-                lab.shows(
-                    format!("twin show {name}"),
-                    "/properties/reported/door/lockState",
-                    "unlocked",
-                );
+                lab.reports(name, "lockState", "unlocked");
             }
         }
         if step.starts_with("jobs watch") {
             let output = output.says(&["2 secured"]);
             assert!(output.stdout.contains("lobby-west  locked"), "{output:?}");
             for name in ["lobby-east", "lobby-west"] {
-                lab.shows(
-                    format!("twin show {name}"),
-                    "/properties/reported/door/secured",
-                    "secured",
-                );
+                lab.reports(name, "secured", "secured");
             }
         }
         done.push(step.as_str());

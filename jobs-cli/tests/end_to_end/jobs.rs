@@ -14,11 +14,7 @@ fn a_lock_job_counts_the_answers_of_the_doors() {
     let _closed = lab.door("closed", "--floor 3");
     let open = lab.door("open", "--floor 3");
     open.at(SimCommand::Open);
-    lab.shows(
-        "twin show open",
-        "/properties/reported/door/doorState",
-        "open",
-    );
+    lab.reports("open", "doorState", "open");
 
     let watched = lab
         .run("jobs lock --floor 3 --for 10m --id now --watch")
@@ -71,15 +67,12 @@ fn a_lock_job_counts_the_answers_of_the_doors() {
 fn an_unlock_job_counts_released_doors() {
     let lab = Lab::new();
     let _east = lab.door("east", "");
-    lab.run("jobs lock east --watch")
-        .expect(0)
-        .says(&["1 secured"]);
-    lab.run("jobs unlock east --for 5m --watch")
-        .expect(0)
-        .says(&["1 released"]);
-    lab.run("jobs method relinquish east --watch")
-        .expect(0)
-        .says(&["1 done"]);
+    #[rustfmt::skip]
+    lab.run_all(&[
+        ("jobs lock east --watch", 0, "1 secured"),
+        ("jobs unlock east --for 5m --watch", 0, "1 released"),
+        ("jobs method relinquish east --watch", 0, "1 done"),
+    ]);
 }
 
 #[test]
@@ -119,18 +112,13 @@ fn a_job_can_be_cancelled_until_it_starts_and_its_id_is_unique() {
         (1, &json!("tonight"))
     );
 
-    lab.run("jobs cancel tonihgt")
-        .expect(1)
-        .says(&["did you mean `tonight`?"]);
-    lab.run("jobs cancel tonight")
-        .expect(0)
-        .says(&["job tonight is cancelled"]);
-    lab.run("jobs cancel tonight")
-        .expect(4)
-        .says(&["job tonight cannot be cancelled"]);
-    lab.run("jobs watch tonight")
-        .expect(2)
-        .says(&["job tonight cancelled"]);
+    #[rustfmt::skip]
+    lab.run_all(&[
+        ("jobs cancel tonihgt", 1, "did you mean `tonight`?"),
+        ("jobs cancel tonight", 0, "job tonight is cancelled"),
+        ("jobs cancel tonight", 4, "job tonight cannot be cancelled"),
+        ("jobs watch tonight", 2, "job tonight cancelled"),
+    ]);
     let cancelled = lab.json("jobs list --status cancelled");
     assert_eq!(cancelled.as_array().unwrap().len(), 1);
 }
@@ -156,12 +144,11 @@ fn ctrl_c_ends_watching_but_not_the_job() {
 #[test]
 fn a_job_without_doors_is_created_with_a_warning() {
     let lab = Lab::new();
-    lab.run("jobs watch")
-        .expect(1)
-        .says(&["the hub has no job to watch"]);
-    lab.run("jobs lock --floor 9 --at +1h --allow-none")
-        .expect(0)
-        .says(&["warning: no door matches now"]);
+    #[rustfmt::skip]
+    lab.run_all(&[
+        ("jobs watch", 1, "the hub has no job to watch"),
+        ("jobs lock --floor 9 --at +1h --allow-none", 0, "warning: no door matches now"),
+    ]);
 }
 
 #[test]

@@ -14,11 +14,7 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     let open = lab.door("open", "--floor 3");
     lab.run("devices add absent --floor 3").expect(0);
     open.at(SimCommand::Open);
-    lab.shows(
-        "twin show open",
-        "/properties/reported/door/doorState",
-        "open",
-    );
+    lab.reports("open", "doorState", "open");
     lab.run("jobs unlock closed --at +1h --for 2h --id early")
         .expect(0);
     lab.run("jobs unlock open --at +6h --id late").expect(0);
@@ -150,63 +146,17 @@ fn a_tag_job_is_exported_with_the_outcome_of_each_door() {
 fn until_is_a_time_after_the_start() {
     let lab = Lab::new();
     lab.run("devices add east").expect(0);
+    let night = "2099-03-01 22:00 UTC";
+    #[rustfmt::skip]
     let rows = [
-        (
-            "2099-03-01 22:00 UTC",
-            "06:00",
-            0,
-            "until Mon 2099-03-02 06:00:00 UTC",
-            "8h",
-        ),
-        (
-            "2099-03-01 22:00 UTC",
-            "+30m",
-            0,
-            "until Sun 2099-03-01 22:30:00 UTC",
-            "30m",
-        ),
-        (
-            "2099-03-01 22:00 UTC",
-            "2099-03-08T22:00:00Z",
-            0,
-            "until Sun 2099-03-08 22:00:00 UTC",
-            "7d",
-        ),
-        (
-            "2099-03-01 22:00 UTC",
-            "2099-03-08T22:00:01Z",
-            1,
-            "it is more than 7 days after the start",
-            "",
-        ),
-        (
-            "2099-03-01 22:00 UTC",
-            "2099-03-01T22:00:00Z",
-            1,
-            "expected a time after the start",
-            "",
-        ),
-        (
-            "2099-03-01 22:00 UTC",
-            "2099-03-01T21:00:00Z",
-            1,
-            "is too early; expected a time after the start",
-            "",
-        ),
-        (
-            "2099-03-01 22:00 UTC",
-            "now",
-            1,
-            "expected a time after the start",
-            "",
-        ),
-        (
-            "2099-03-01 22:00 UTC",
-            "soon",
-            1,
-            "--until \"soon\": not a time",
-            "",
-        ),
+        (night, "06:00", 0, "until Mon 2099-03-02 06:00:00 UTC", "8h"),
+        (night, "+30m", 0, "until Sun 2099-03-01 22:30:00 UTC", "30m"),
+        (night, "2099-03-08T22:00:00Z", 0, "until Sun 2099-03-08 22:00:00 UTC", "7d"),
+        (night, "2099-03-08T22:00:01Z", 1, "it is more than 7 days after the start", ""),
+        (night, "2099-03-01T22:00:00Z", 1, "expected a time after the start", ""),
+        (night, "2099-03-01T21:00:00Z", 1, "is too early; expected a time after the start", ""),
+        (night, "now", 1, "expected a time after the start", ""),
+        (night, "soon", 1, "--until \"soon\": not a time", ""),
         ("now", "+1h", 0, "until ", "1h"),
     ];
     for (n, (at, until, status, says, length)) in rows.into_iter().enumerate() {

@@ -105,6 +105,13 @@ impl Operator {
         })
     }
 
+    /// Waits until a door reports this value in its `door` property.
+    #[track_caller]
+    pub(crate) fn reports(&self, door: &str, member: &str, value: &str) -> Value {
+        let pointer = format!("/properties/reported/door/{member}");
+        self.shows(format!("twin show {door}"), &pointer, value)
+    }
+
     /// Makes the hub in `data` the current context.
     pub(crate) fn use_hub(&self, data: &Path) -> CommandOutput {
         let data = data.display();

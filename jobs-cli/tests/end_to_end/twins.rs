@@ -247,71 +247,32 @@ fn a_desired_property_waits_for_the_doors_acknowledgement() {
     let _east = lab.door("east", "");
     lab.run("devices add absent").expect(0);
     let refused = "settings.strikeTime is refused: ";
-    for (line, status, says) in [
-        ("twin set east floor=4", 0, &["east: floor is applied"][..]),
+    #[rustfmt::skip]
+    let rows: &[(&str, i32, &[&str])] = &[
+        ("twin set east floor=4", 0, &["east: floor is applied"]),
         // The same value written again is not acknowledged again.
         ("twin set east floor=4", 0, &["east: floor is applied"]),
         ("twin set east floor=null", 0, &["east: floor is applied"]),
-        (
-            "twin set east mode=normal settings.strikeTime=6s",
-            0,
-            &["mode is applied", "settings.strikeTime is applied"],
-        ),
-        (
-            "twin set east floor=[]",
-            2,
-            &["floor is refused: expected a string or a number"],
-        ),
-        (
-            "twin set east mode=passge",
-            2,
-            &["mode is refused: expected one of"],
-        ),
-        (
-            "twin set east settings.strikTime=5s",
-            2,
-            &[
-                "did you mean `strikeTime`?",
-                "settings.strikTime is refused: no such setting",
-            ],
-        ),
-        (
-            "twin set east settings.strikTime=null",
-            0,
-            &["settings.strikTime is applied"],
-        ),
+        ("twin set east mode=normal settings.strikeTime=6s", 0,
+            &["mode is applied", "settings.strikeTime is applied"]),
+        ("twin set east floor=[]", 2, &["floor is refused: expected a string or a number"]),
+        ("twin set east mode=passge", 2, &["mode is refused: expected one of"]),
+        ("twin set east settings.strikTime=5s", 2,
+            &["did you mean `strikeTime`?", "settings.strikTime is refused: no such setting"]),
+        ("twin set east settings.strikTime=null", 0, &["settings.strikTime is applied"]),
         ("twin set east colour=red", 0, &["colour is stored"]),
         ("twin set east --tag wing=east", 0, &[]),
-        (
-            "twin set absent floor=4",
-            3,
-            &["floor is not applied yet", "the door is offline"],
-        ),
-        (
-            "twin set absent floor=4 --deadline 0",
-            0,
-            &["floor is not applied yet"],
-        ),
+        ("twin set absent floor=4", 3, &["floor is not applied yet", "the door is offline"]),
+        ("twin set absent floor=4 --deadline 0", 0, &["floor is not applied yet"]),
         ("jobs twin --set floor=5 east --watch", 0, &["1 changed"]),
-        (
-            "jobs twin --set colour=blue absent --watch",
-            0,
-            &["1 changed"],
-        ),
-        (
-            "jobs twin --set floor=6 east absent --watch",
-            3,
-            &["1 changed, 1 accepted"],
-        ),
-        (
-            "jobs twin --set settings.strikeTime=xyz east --watch --id wrong",
-            2,
-            &["1 failed"],
-        ),
+        ("jobs twin --set colour=blue absent --watch", 0, &["1 changed"]),
+        ("jobs twin --set floor=6 east absent --watch", 3, &["1 changed, 1 accepted"]),
+        ("jobs twin --set settings.strikeTime=xyz east --watch --id wrong", 2, &["1 failed"]),
         ("jobs wait wrong", 2, &["1 failed"]),
         ("status east", 0, &[refused]),
-    ] {
-        lab.run(line).expect(status).says(says);
+    ];
+    for (line, status, says) in rows {
+        lab.run(line).expect(*status).says(says);
     }
     let shown = lab.run("devices show east").expect(0);
     assert!(shown.stdout.contains(refused), "{shown:?}");

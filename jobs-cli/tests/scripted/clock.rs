@@ -1,11 +1,11 @@
 //! Local and hub clocks that differ: relative times follow the hub's clock, and named times are
 //! sent unchanged.
 
+use doorfleet_testing::{Received, Reply, Server};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::commands::{HEALTH, doorctl};
-use super::server::{Received, Reply, Server};
 
 /// Largest difference between a `Date` and the times computed from it, on a busy machine.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
@@ -16,12 +16,15 @@ fn date(at: Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
+fn door() -> Value {
+    json!({"lockState": "locked", "doorState": "closed", "secured": "secured", "proof": "bond",
+        "mode": "normal"})
+}
+
 fn twin() -> String {
-    let door = json!({"lockState": "locked", "doorState": "closed", "secured": "secured",
-        "proof": "bond", "mode": "normal"});
     json!({
         "deviceId": "d", "etag": "AAAAAAAAAAE=", "version": 2, "connectionState": "Connected",
-        "properties": {"desired": {"$version": 1}, "reported": {"door": door, "$version": 1}},
+        "properties": {"desired": {"$version": 1}, "reported": {"door": door(), "$version": 1}},
     })
     .to_string()
 }
@@ -43,12 +46,10 @@ enum Answer {
 impl Answer {
     fn body(self, hub: Timestamp) -> String {
         let start = hub - SignedDuration::from_mins(1);
-        let answer = json!({"lockState": "locked", "doorState": "closed", "secured": "secured",
-            "proof": "bond", "mode": "normal"});
         match self {
             Self::Health => HEALTH.to_owned(),
             Self::Twins => format!("[{}]", twin()),
-            Self::Called => json!({"status": 200, "payload": answer}).to_string(),
+            Self::Called => json!({"status": 200, "payload": door()}).to_string(),
             Self::Twin => twin(),
             Self::Job => {
                 r#"{"jobId":"j","type":"scheduleDeviceMethod","status":"queued"}"#.to_owned()
@@ -176,6 +177,12 @@ async fn hub_ahead(ahead: SignedDuration, answers: &[Answer]) -> (Server, Timest
     (Server::play(answers.iter().map(reply).collect()).await, hub)
 }
 
+/// The arguments with a time in place of `NAMED`.
+fn with_time<'a>(arguments: &[&'a str], time: &'a str) -> Vec<&'a str> {
+    let named = |argument: &&'a str| if *argument == "NAMED" { time } else { argument };
+    arguments.iter().map(named).collect()
+}
+
 #[tokio::test]
 async fn relative_times_follow_the_hubs_clock_and_named_times_are_sent_unchanged() {
     for minutes in [0, 20, -20] {
@@ -185,16 +192,7 @@ async fn relative_times_follow_the_hubs_clock_and_named_times_are_sent_unchanged
                 .round(jiff::Unit::Second)
                 .unwrap();
             let text = named.to_string();
-            let arguments: Vec<&str> = arguments
-                .iter()
-                .map(|argument| {
-                    if *argument == "NAMED" {
-                        &text
-                    } else {
-                        *argument
-                    }
-                })
-                .collect();
+            let arguments = with_time(arguments, &text);
             let what = format!("{arguments:?}, the hub's clock {minutes} min ahead");
             let output = doorctl(&server, &arguments).await;
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -232,43 +230,21 @@ async fn relative_times_follow_the_hubs_clock_and_named_times_are_sent_unchanged
 
 #[tokio::test]
 async fn a_named_time_needs_confirmation_when_the_clocks_differ_by_minutes() {
-    for (minutes, arguments, answers, changes) in [
-        (
-            20,
-            &["unlock", "d", "--until", "NAMED"][..],
-            DIRECT_UNTIL,
-            false,
-        ),
+    #[rustfmt::skip]
+    let rows: &[(i64, &[&str], &[Answer], bool)] = &[
+        (20, &["unlock", "d", "--until", "NAMED"], DIRECT_UNTIL, false),
         (-20, &["lock", "d", "--until", "NAMED"], DIRECT_UNTIL, false),
         (20, &["jobs", "lock", "d", "--at", "NAMED"], MADE, false),
-        (
-            -20,
-            &["jobs", "twin", "--set", "floor=3", "d", "--at", "NAMED"],
-            MADE,
-            false,
-        ),
+        (-20, &["jobs", "twin", "--set", "floor=3", "d", "--at", "NAMED"], MADE, false),
         (20, &["jobs", "retry", "j", "--at", "NAMED"], RETRIED, false),
         (1, &["jobs", "lock", "d", "--at", "NAMED"], MADE, true),
         (20, &["jobs", "lock", "d", "--at", "+1h"], MADE, true),
-        (
-            20,
-            &["jobs", "lock", "d", "--at", "NAMED", "--yes"],
-            MADE,
-            true,
-        ),
-    ] {
+        (20, &["jobs", "lock", "d", "--at", "NAMED", "--yes"], MADE, true),
+    ];
+    for &(minutes, arguments, answers, changes) in rows {
         let (server, hub) = hub_ahead(SignedDuration::from_mins(minutes), answers).await;
         let text = (hub + SignedDuration::from_mins(2)).to_string();
-        let arguments: Vec<&str> = arguments
-            .iter()
-            .map(|argument| {
-                if *argument == "NAMED" {
-                    &text
-                } else {
-                    *argument
-                }
-            })
-            .collect();
+        let arguments = with_time(arguments, &text);
         let output = doorctl(&server, &arguments).await;
         let stderr = String::from_utf8_lossy(&output.stderr);
         let requests = server.requests();

@@ -2,7 +2,8 @@
 
 use std::process::{Output, Stdio};
 
-use super::server::{Reply, Server};
+use doorfleet_testing::{Reply, Server};
+
 use super::{TWIN, refusal};
 
 pub(crate) const HEALTH: &str = r#"{"hubName":"localhost","mqttPort":8883}"#;

@@ -3,9 +3,6 @@
 
 mod clock;
 mod commands;
-#[expect(dead_code, reason = "the tests of the client use the rest")]
-#[path = "../../../client/tests/client/server.rs"]
-mod server;
 
 use serde_json::json;
 

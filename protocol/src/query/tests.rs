@@ -20,7 +20,7 @@ fn mistake(text: &str) -> (usize, usize, String) {
 #[test]
 fn documented_queries_are_read() {
     for (text, printed) in [
-        ("SELECT * FROM devices", "SELECT * FROM devices"),
+        ("SELECT * FROM devices", ""),
         (
             "select * from devices where deviceid = 'x'",
             "SELECT * FROM devices WHERE deviceId = 'x'",
@@ -33,7 +33,7 @@ fn documented_queries_are_read() {
         ),
         (
             "SELECT * FROM devices WHERE properties.reported.connectivity IN ['wired', 'wifi']",
-            "SELECT * FROM devices WHERE properties.reported.connectivity IN ['wired', 'wifi']",
+            "",
         ),
         (
             "SELECT * FROM devices WHERE is_defined(properties.reported.connectivity)",
@@ -42,17 +42,13 @@ fn documented_queries_are_read() {
         (
             "SELECT properties.reported.telemetryConfig.status AS status, COUNT() AS \
              numberOfDevices FROM devices GROUP BY properties.reported.telemetryConfig.status",
-            "SELECT properties.reported.telemetryConfig.status AS status, COUNT() AS \
-             numberOfDevices FROM devices GROUP BY properties.reported.telemetryConfig.status",
+            "",
         ),
         (
             "SELECT DeviceId, LastActivityTime FROM devices WHERE status = 'enabled'",
             "SELECT deviceId, lastActivityTime FROM devices WHERE status = 'enabled'",
         ),
-        (
-            "SELECT TOP 10 * FROM devices.modules",
-            "SELECT TOP 10 * FROM devices.modules",
-        ),
+        ("SELECT TOP 10 * FROM devices.modules", ""),
         (
             "SELECT * FROM devices.jobs WHERE devices.jobs.deviceId = 'myDeviceId' AND \
              devices.jobs.jobType = 'scheduleUpdateTwin' AND devices.jobs.status = 'completed' \
@@ -65,10 +61,7 @@ fn documented_queries_are_read() {
              devices.jobs",
             "SELECT jobId, outcome.deviceMethodResponse.status FROM devices.jobs",
         ),
-        (
-            "SELECT tags.from AS x FROM devices.modules",
-            "SELECT tags.from AS x FROM devices.modules",
-        ),
+        ("SELECT tags.from AS x FROM devices.modules", ""),
         (
             "SELECT * FROM devices.modules WHERE devices.deviceId = 'a' AND \
              devices.modules.moduleId = 'b'",
@@ -79,6 +72,8 @@ fn documented_queries_are_read() {
             "SELECT AVG(tags.a), SUM(tags.b), MIN(tags.c), MAX(tags.d) AS d FROM devices",
         ),
     ] {
+        // An empty column: it prints as it is.
+        let printed = if printed.is_empty() { text } else { printed };
         assert_eq!(parse(text).unwrap().to_string(), printed);
     }
     for (text, printed) in [
@@ -112,377 +107,19 @@ fn documented_queries_are_read() {
     }
 }
 
+/// In the file each line with a mistake is followed by a caret and the message.
 #[test]
 fn mistakes_have_a_position_and_name_what_was_expected() {
-    let after_value = "expected an operator such as `=`, `IN`, `AND`, `OR`";
-    for (text, line, column, message) in [
-        (
-            "",
-            1,
-            1,
-            "unexpected end; expected a property, a constant, a function, `NOT` or \
-            `(`"
-            .to_owned(),
-        ),
-        (
-            "*",
-            1,
-            1,
-            "unexpected `*`; expected a property, a constant, a function, `NOT` or \
-            `(`"
-            .to_owned(),
-        ),
-        (
-            "tags.building 43",
-            1,
-            15,
-            format!("unexpected `43`; {after_value} or the end"),
-        ),
-        (
-            "tags.building = 43 tags.floor = \
-            3",
-            1,
-            20,
-            "unexpected `tags`; expected `AND`, `OR` or the end".to_owned(),
-        ),
-        (
-            "tags.building = \
-            AND",
-            1,
-            17,
-            "unexpected `AND`; expected a property, a constant, a function, `NOT` or \
-                `(`"
-            .to_owned(),
-        ),
-        (
-            "tags.a = 1 AND\n(tags.b = \
-            2",
-            2,
-            12,
-            "unexpected end; expected `AND`, `OR` or `)`".to_owned(),
-        ),
-        (
-            "(tags.b",
-            1,
-            8,
-            format!("unexpected end; {after_value} or `)`"),
-        ),
-        (
-            "tags.a = 'x",
-            1,
-            10,
-            "the string is not closed; expected a closing `'`".to_owned(),
-        ),
-        (
-            r"tags.a = 'a\n'",
-            1,
-            12,
-            r#"invalid escape; expected one of \' \" \\ or \u and four hexadecimal digits"#
-                .to_owned(),
-        ),
-        (
-            r"tags.a = '\uD83D'",
-            1,
-            11,
-            r#"invalid escape; expected one of \' \" \\ or \u and four hexadecimal digits"#
-                .to_owned(),
-        ),
-        ("tags.a \u{1b} 1", 1, 8, "unexpected `\\u{1b}`".to_owned()),
-        ("tags.a & 1", 1, 8, "unexpected `&`".to_owned()),
-        (
-            "tags.a == 1",
-            1,
-            9,
-            "unexpected `=`; expected a property, a constant, a function, `NOT` \
-            or `(`"
-                .to_owned(),
-        ),
-        (
-            "tags.a = 1 = 1",
-            1,
-            12,
-            "unexpected `=`; expected `AND`, `OR` or the end".to_owned(),
-        ),
-        (
-            "tags.a IN (1)",
-            1,
-            11,
-            "unexpected `(`; expected `[`".to_owned(),
-        ),
-        (
-            "tags.a IN []",
-            1,
-            12,
-            "unexpected `]`; expected a constant".to_owned(),
-        ),
-        (
-            "tags.a IN [tags.b]",
-            1,
-            12,
-            "unexpected `tags`; expected a constant".to_owned(),
-        ),
-        (
-            "tags.a IN [1 2]",
-            1,
-            14,
-            "unexpected `2`; expected `,` or `]`".to_owned(),
-        ),
-        (
-            "tags.[[group = 1",
-            1,
-            6,
-            "the name is not closed; expected a closing `]]`".to_owned(),
-        ),
-        (
-            "tags.[[ ]] = \
-            1",
-            1,
-            6,
-            "the brackets are empty; expected a name, such as tags.[[group]]".to_owned(),
-        ),
-        (
-            "tags[[group]] = 1",
-            1,
-            5,
-            format!("unexpected `[[group]]`; {after_value} or the end"),
-        ),
-        (
-            "tags. = 1",
-            1,
-            7,
-            "unexpected `=`; expected a name".to_owned(),
-        ),
-        (
-            "tags[0] = 1",
-            1,
-            6,
-            "unexpected `0`; expected a name in quotes".to_owned(),
-        ),
-        (
-            "-tags.a = 1",
-            1,
-            2,
-            "unexpected `tags`; expected a number".to_owned(),
-        ),
-        (
-            "tags.a = 12ab",
-            1,
-            10,
-            "the number is followed by a letter; expected a number such as \
-            3, 0x1F, 1.5 or 1e9"
-                .to_owned(),
-        ),
-        (
-            "tags.a = 1e999",
-            1,
-            10,
-            "the number 1e999 is too large; expected at most 1.8e308, or \
-            0x7FFFFFFFFFFFFFFF"
-                .to_owned(),
-        ),
-        (
-            "tags.my-tag = \
-            1",
-            1,
-            6,
-            "`my-tag` is ambiguous: a name or a difference; expected brackets around a \
-                name with `-`, such as tags['my-tag'], or spaces around a minus"
-                .to_owned(),
-        ),
-        (
-            "CONTAINS(tags.a, \
-            'x')",
-            1,
-            1,
-            "unknown function `CONTAINS`; expected IS_DEFINED, STARTSWITH or \
-                ENDSWITH"
-                .to_owned(),
-        ),
-        (
-            "STARTSWITH(tags.a)",
-            1,
-            18,
-            "unexpected `)`; expected `,`".to_owned(),
-        ),
-        (
-            "IS_DEFINED('x')",
-            1,
-            12,
-            "unexpected the string 'x'; expected a property, such as \
-            tags.building"
-                .to_owned(),
-        ),
-        (
-            "properties.desird.floor = \
-            1",
-            1,
-            1,
-            "unknown property `properties.desird`; expected properties.desired or \
-                properties.reported"
-                .to_owned(),
-        ),
-        (
-            "SELECT",
-            1,
-            7,
-            "unexpected end; expected `*`, a property or one of COUNT, AVG, SUM, \
-            MIN, MAX"
-                .to_owned(),
-        ),
-        (
-            "SELECT * devices",
-            1,
-            10,
-            "unexpected `devices`; expected `FROM`".to_owned(),
-        ),
-        (
-            "SELECT * FROM \
-            c",
-            1,
-            15,
-            "unexpected `c`; expected `devices`, `devices.modules` or \
-                `devices.jobs`"
-                .to_owned(),
-        ),
-        (
-            "SELECT * FROM \
-            devices.twins",
-            1,
-            23,
-            "unexpected `twins`; expected `modules` or `jobs`".to_owned(),
-        ),
-        (
-            "SELECT * FROM devices LIMIT \
-            1",
-            1,
-            23,
-            "unexpected `LIMIT`; expected `WHERE`, `GROUP BY` or the end".to_owned(),
-        ),
-        (
-            "SELECT * FROM devices WHERE tags.a = 1;",
-            1,
-            39,
-            "unexpected `;`".to_owned(),
-        ),
-        (
-            "SELECT * FROM devices WHERE tags.a = 1 \
-            2",
-            1,
-            40,
-            "unexpected `2`; expected `AND`, `OR`, `GROUP BY` or the end".to_owned(),
-        ),
-        (
-            "SELECT TOP 0 * FROM \
-            devices",
-            1,
-            12,
-            "unexpected `0`; expected a number of rows, 1 or more".to_owned(),
-        ),
-        (
-            "SELECT jobId, COUNT() FROM \
-            devices.jobs",
-            1,
-            15,
-            "COUNT is not supported for devices.jobs; expected `*` or \
-                properties"
-                .to_owned(),
-        ),
-        (
-            "SELECT jobId FROM devices.jobs GROUP BY \
-            jobId",
-            1,
-            32,
-            "unexpected `GROUP`; expected `WHERE` or the end".to_owned(),
-        ),
-        (
-            "SELECT tags.floor\nFROM \
-            devices.jobs",
-            1,
-            8,
-            "unknown property `tags`; expected deviceId, moduleId, jobId, \
-                jobType, status, startTimeUtc, endTimeUtc, createdDateTimeUtc, \
-                lastUpdatedDateTimeUtc, outcome, error"
-                .to_owned(),
-        ),
-        (
-            "SELECT *\nFROM devices\nGROUP BY \
-            status",
-            3,
-            1,
-            "`*` cannot be grouped; expected the end, or properties and aggregates \
-                instead of `*`"
-                .to_owned(),
-        ),
-        (
-            "SELECT tags.a, tags.b.a FROM \
-            devices",
-            1,
-            16,
-            "duplicate name `a` in the answer; expected AS and another \
-                name"
-                .to_owned(),
-        ),
-        (
-            "SELECT COUNT(), tags.a AS $1 FROM \
-            devices",
-            1,
-            17,
-            "duplicate name `$1` in the answer; expected AS and another \
-                name"
-                .to_owned(),
-        ),
-        (
-            "SELECT COUNT() AS n,\n status FROM \
-            devices",
-            2,
-            2,
-            "`status` differs within a group; expected one of the properties of \
-                GROUP BY, or COUNT, AVG, SUM, MIN, MAX"
-                .to_owned(),
-        ),
-        (
-            "SELECT deviceId FROM devices GROUP BY \
-            status",
-            1,
-            8,
-            "`deviceId` differs within a group; expected one of the properties of \
-                GROUP BY, or COUNT, AVG, SUM, MIN, MAX"
-                .to_owned(),
-        ),
-        (
-            "SELECT SUM('x') FROM \
-            devices",
-            1,
-            12,
-            "unexpected the string 'x'; expected a property, such as \
-                tags.building"
-                .to_owned(),
-        ),
-        (
-            "SELECT LENGTH(tags.a) FROM \
-            devices",
-            1,
-            8,
-            "unexpected `LENGTH`; expected COUNT, AVG, SUM, MIN or MAX".to_owned(),
-        ),
-        (
-            "SELECT TOP 'x' * FROM \
-            devices",
-            1,
-            12,
-            "unexpected the string 'x'; expected a number of rows, 1 or \
-                more"
-                .to_owned(),
-        ),
-        (
-            "SELECT COUNT(tags.a) FROM devices",
-            1,
-            14,
-            "unexpected `tags`; expected `)`".to_owned(),
-        ),
-    ] {
-        assert_eq!(mistake(text), (line, column, message), "{text}");
+    for case in include_str!("mistakes.txt").split("\n\n") {
+        let mut lines: Vec<&str> = case.lines().collect();
+        let is_message = |line: &&str| line.trim_start().starts_with("^ ");
+        let line = lines.iter().position(is_message).unwrap();
+        let (indent, message) = lines.remove(line).split_once("^ ").unwrap();
+        let expected = (line.max(1), indent.len() + 1, message.to_owned());
+        assert_eq!(mistake(&lines.join("\n")), expected, "{case}");
     }
+    let control = (1, 8, "unexpected `\\u{1b}`".to_owned());
+    assert_eq!(mistake("tags.a \u{1b} 1"), control);
     let (_, column, message) = mistake("building = 43");
     assert!(
         column == 1
@@ -837,50 +474,13 @@ fn query() -> impl Strategy<Value = Query> {
         )
 }
 
+const WORDS: &str = "SELECT * FROM devices . jobs WHERE tags deviceId AND OR NOT IN [ ] ( ) = <> < \
+    'x' \" ' \\ 1 0x 1e - null IS_DEFINED STARTSWITH , GROUP BY TOP COUNT \\u12 \n";
+
 /// Words, symbols and rubbish, so that many texts are nearly right.
 fn nearly() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
-        prop::sample::select(vec![
-            "SELECT",
-            "*",
-            "FROM",
-            "devices",
-            ".",
-            "jobs",
-            "WHERE",
-            "tags",
-            "deviceId",
-            "AND",
-            "OR",
-            "NOT",
-            "IN",
-            "[",
-            "]",
-            "(",
-            ")",
-            "=",
-            "<>",
-            "<",
-            "'x'",
-            "\"",
-            "'",
-            "\\",
-            "1",
-            "0x",
-            "1e",
-            "-",
-            "null",
-            "IS_DEFINED",
-            "STARTSWITH",
-            ",",
-            "GROUP",
-            "BY",
-            "TOP",
-            "COUNT",
-            "\\u12",
-            "\n",
-        ])
-        .prop_map(str::to_owned),
+        prop::sample::select(WORDS.split(' ').collect::<Vec<_>>()).prop_map(str::to_owned),
         "\\PC{0,3}",
     ];
     prop::collection::vec(piece, 0..20).prop_flat_map(|pieces| {

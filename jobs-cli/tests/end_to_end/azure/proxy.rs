@@ -1,15 +1,13 @@
 //! A proxy in front of a real hub with the resources, limits and errors of Azure IoT Hub only.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use doorfleet_testing::write_secret;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use doorfleet_testing::{Received, certified, trusting, write_secret};
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -100,7 +98,7 @@ impl Azure {
         let hub = connection.trim().strip_prefix("HostName=").unwrap();
         let (hub, rest) = hub.split_once(';').unwrap();
         let state = Arc::new(State {
-            upstream: upstream(&std::fs::read(lab.data.join("ca.pem")).unwrap()),
+            upstream: upstream(&lab.data.join("ca.pem")),
             hub: hub.to_owned(),
             limit,
             queries: Mutex::default(),
@@ -172,38 +170,8 @@ impl Drop for Azure {
     }
 }
 
-fn certified() -> (TlsAcceptor, String) {
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(["localhost".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &ca).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![leaf.der().clone()],
-            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        )
-        .unwrap();
-    (TlsAcceptor::from(Arc::new(config)), ca.pem())
-}
-
-fn upstream(ca: &[u8]) -> reqwest::Client {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca) {
-        roots.add(certificate.unwrap()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = reqwest::Client::builder().tls_backend_preconfigured(config);
+fn upstream(ca_file: &Path) -> reqwest::Client {
+    let client = reqwest::Client::builder().tls_backend_preconfigured(trusting(ca_file));
     client.no_proxy().build().unwrap()
 }
 
@@ -220,7 +188,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, state: Arc<State>) 
 async fn answer(socket: TcpStream, acceptor: TlsAcceptor, state: &State) -> Option<()> {
     let mut stream = acceptor.accept(socket).await.ok()?;
     loop {
-        let request = read(&mut stream).await?;
+        let request = Request::from(Received::read(&mut stream).await?);
         let (status, headers, body) = state.answer(&request).await?;
         let mut head = format!("HTTP/1.1 {status} so\r\n");
         // A request without a body has no length.
@@ -239,44 +207,6 @@ async fn answer(socket: TcpStream, acceptor: TlsAcceptor, state: &State) -> Opti
         if status == 429 {
             return stream.shutdown().await.ok();
         }
-    }
-}
-
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
-    let mut bytes = Vec::new();
-    loop {
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-        let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-            continue;
-        };
-        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-        let mut lines = head.lines();
-        let mut first = lines.next()?.split(' ');
-        let (method, target) = (first.next()?.to_owned(), first.next()?.to_owned());
-        let fields = lines.filter_map(|line| line.split_once(": "));
-        let headers: BTreeMap<String, String> = fields
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect();
-        assert!(
-            !headers.contains_key("transfer-encoding"),
-            "a body in chunks"
-        );
-        let length = headers.get("content-length");
-        let length = length.map_or(0, |length| length.parse().unwrap());
-        while bytes.len() < end + 4 + length {
-            if stream.read_buf(&mut bytes).await.ok()? == 0 {
-                return None;
-            }
-        }
-        let body = bytes[end + 4..].to_vec();
-        return Some(Request {
-            method,
-            target,
-            headers,
-            body,
-        });
     }
 }
 

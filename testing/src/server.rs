@@ -1,20 +1,18 @@
 //! A TLS server that answers each request with the next reply of its script and records the
 //! requests.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use iothub_client::{ClientOptions, HubClient};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivatePkcs8KeyDer;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-pub(crate) struct Reply(Act);
+pub struct Reply(Act);
 
 enum Act {
     Answer {
@@ -27,11 +25,11 @@ enum Act {
 }
 
 impl Reply {
-    pub(crate) fn ok(body: &str) -> Self {
+    pub fn ok(body: &str) -> Self {
         Self::status(200, body)
     }
 
-    pub(crate) fn status(status: u16, body: &str) -> Self {
+    pub fn status(status: u16, body: &str) -> Self {
         Self(Act::Answer {
             status,
             headers: String::new(),
@@ -40,16 +38,16 @@ impl Reply {
     }
 
     /// Closes the connection without a response.
-    pub(crate) fn hang_up() -> Self {
+    pub fn hang_up() -> Self {
         Self(Act::HangUp)
     }
 
     /// Keeps the connection open without a response.
-    pub(crate) fn silence() -> Self {
+    pub fn silence() -> Self {
         Self(Act::Silence)
     }
 
-    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+    pub fn with(mut self, name: &str, value: &str) -> Self {
         if let Act::Answer { headers, .. } = &mut self.0 {
             headers.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -58,29 +56,65 @@ impl Reply {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Received {
+pub struct Received {
     /// Method and target.
-    pub(crate) line: String,
-    headers: HashMap<String, String>,
-    pub(crate) body: String,
+    pub line: String,
+    /// Lower-case names.
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
 }
 
 impl Received {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
+    }
+
+    /// The next request of a connection; `None` when it ends.
+    pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Self> {
+        let mut bytes = Vec::new();
+        loop {
+            if stream.read_buf(&mut bytes).await.ok()? == 0 {
+                return None;
+            }
+            let text = String::from_utf8_lossy(&bytes);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let mut lines = head.lines();
+            let line = lines.next()?.trim_end_matches(" HTTP/1.1").to_owned();
+            let headers: BTreeMap<String, String> = lines
+                .filter_map(|line| line.split_once(": "))
+                .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+                .collect();
+            assert!(
+                !headers.contains_key("transfer-encoding"),
+                "a body in chunks"
+            );
+            let length = headers
+                .get("content-length")
+                .map_or(0, |length| length.parse().unwrap());
+            if body.len() >= length {
+                let body = body.to_owned();
+                return Some(Self {
+                    line,
+                    headers,
+                    body,
+                });
+            }
+        }
     }
 }
 
 /// The server; stops when dropped.
-pub(crate) struct Server {
+pub struct Server {
     port: u16,
-    pub(crate) ca_pem: String,
+    pub ca_pem: String,
     received: Arc<Mutex<Vec<Received>>>,
     serving: JoinHandle<()>,
 }
 
 impl Server {
-    pub(crate) async fn play(script: Vec<Reply>) -> Self {
+    pub async fn play(script: Vec<Reply>) -> Self {
         let (acceptor, ca_pem) = certified();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -99,26 +133,11 @@ impl Server {
         }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn options(&self) -> ClientOptions {
-        ClientOptions {
-            ca_pem: Some(self.ca_pem.clone().into_bytes()),
-            ..ClientOptions::default()
-        }
-    }
-
-    pub(crate) fn client(&self) -> HubClient {
-        self.client_with(&self.options())
-    }
-
-    pub(crate) fn client_with(&self, options: &ClientOptions) -> HubClient {
-        HubClient::new(self.connection_string().parse().unwrap(), options).unwrap()
-    }
-
-    pub(crate) fn connection_string(&self) -> String {
+    pub fn connection_string(&self) -> String {
         let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
         format!(
             "HostName=localhost:{};SharedAccessKeyName=service;SharedAccessKey={key}",
@@ -126,7 +145,7 @@ impl Server {
         )
     }
 
-    pub(crate) fn requests(&self) -> Vec<Received> {
+    pub fn requests(&self) -> Vec<Received> {
         self.received.lock().unwrap().clone()
     }
 }
@@ -137,7 +156,8 @@ impl Drop for Server {
     }
 }
 
-fn certified() -> (TlsAcceptor, String) {
+/// The acceptor of a server called `localhost`, and its CA.
+pub fn certified() -> (TlsAcceptor, String) {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
@@ -172,7 +192,7 @@ async fn serve(
         let Ok(mut stream) = acceptor.accept(socket).await else {
             continue;
         };
-        let Some(request) = read(&mut stream).await else {
+        let Some(request) = Received::read(&mut stream).await else {
             continue;
         };
         received.lock().unwrap().push(request);
@@ -196,36 +216,6 @@ async fn serve(
             }
             Act::HangUp => {}
             Act::Silence => tokio::time::sleep(Duration::from_secs(60)).await,
-        }
-    }
-}
-
-async fn read(stream: &mut TlsStream<TcpStream>) -> Option<Received> {
-    let mut bytes = Vec::new();
-    loop {
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
-            continue;
-        };
-        let mut lines = head.lines();
-        let line = lines.next()?.trim_end_matches(" HTTP/1.1").to_owned();
-        let headers: HashMap<String, String> = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect();
-        let length = headers
-            .get("content-length")
-            .map_or(0, |length| length.parse().unwrap());
-        if body.len() >= length {
-            let body = body.to_owned();
-            return Some(Received {
-                line,
-                headers,
-                body,
-            });
         }
     }
 }
