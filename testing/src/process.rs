@@ -107,13 +107,6 @@ fn programs() -> PathBuf {
     test.ancestors().nth(2).unwrap().to_owned()
 }
 
-/// A program of the package under test, which cargo builds before its tests.
-pub fn program(name: &str) -> PathBuf {
-    let path = programs().join(name);
-    assert!(path.exists(), "{} is not built", path.display());
-    path
-}
-
 /// A program of another package of this workspace; built if missing.
 pub fn workspace_program(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();

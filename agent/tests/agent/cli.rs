@@ -6,40 +6,39 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use doorfleet_testing::{
-    CommandLine, DEADLINE, Process, TestHub, run_with_input, write_secret, write_with_mode,
+    CommandLine, CommandOutput, DEADLINE, Process, TestHub, write_secret, write_with_mode,
 };
 use serde_json::Value;
 
-/// Runs a command that ends by itself: exit status, stdout, stderr.
-pub(crate) fn run(line: impl CommandLine) -> (i32, String, String) {
+/// A door-agent without the variables of a service.
+pub(crate) fn program(line: impl CommandLine) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
     command
         .args(line.words())
         .env_remove("CREDENTIALS_DIRECTORY")
         .env_remove("STATE_DIRECTORY");
-    doorfleet_testing::run(&mut command).parts()
+    command
+}
+
+/// Runs a command that ends by itself.
+pub(crate) fn run(line: impl CommandLine) -> CommandOutput {
+    doorfleet_testing::run(&mut program(line))
+}
+
+/// Runs a command with this configuration.
+pub(crate) fn run_with(config: &str, line: &str) -> CommandOutput {
+    run(format!("{line} --config {config}"))
 }
 
 #[test]
 fn a_closed_output_pipe_is_not_an_error() {
     let home = tempfile::tempdir().unwrap();
-    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_door-agent"))
-        .args(["check", "--config", &config])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
     // Nothing listens on port 1.
-    assert_eq!((output.status.code(), stderr.as_str()), (Some(1), ""));
-}
-
-/// Runs a command with text on its standard input.
-pub(crate) fn fed(mut command: Command, input: &str) -> (i32, String, String) {
-    run_with_input(&mut command, input).parts()
+    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
+    let mut check = program(["check", "--config", &config]);
+    let mut child = Process::spawn(check.stdout(Stdio::piped()).stderr(Stdio::piped()));
+    drop(child.stdout());
+    assert_eq!(child.output().expect(1).stderr, "");
 }
 
 /// Writes the configuration of a simulated door and returns its path.
@@ -84,9 +83,7 @@ impl Deref for Running {
 
 impl Running {
     pub(crate) fn start(config: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
-        command.args(["--config", config]);
-        Self::spawn(command)
+        Self::spawn(program(["--config", config]))
     }
 
     pub(crate) fn spawn(mut command: Command) -> Self {
@@ -150,22 +147,21 @@ pub(crate) fn shows(config: &str, pointer: &str, value: &str) -> Value {
 pub(crate) fn status_until(config: &str, condition: impl Fn(&Value) -> bool) -> Value {
     let begin = Instant::now();
     loop {
-        let (code, stdout, stderr) = run(format!("status --json --config {config}"));
-        let status: Value = serde_json::from_str(&stdout).unwrap_or_default();
-        if code == 0 && condition(&status) {
+        let output = run_with(config, "status --json");
+        let status: Value = serde_json::from_str(&output.stdout).unwrap_or_default();
+        if output.status == 0 && condition(&status) {
             return status;
         }
-        assert!(begin.elapsed() < DEADLINE, "{stdout}{stderr}");
+        assert!(begin.elapsed() < DEADLINE, "{output:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
 fn a_missing_config_option_is_reported() {
-    let (code, stdout, stderr) = run("");
-    assert_eq!((code, stdout.as_str()), (1, ""));
-    assert!(stderr.starts_with("error: --config is missing"), "{stderr}");
-    assert!(stderr.contains("Examples"), "{stderr}");
+    let refused = run("").expect(1).says(&["Examples"]);
+    let expected = "error: --config is missing";
+    assert!(refused.stderr.starts_with(expected), "{refused:?}");
 }
 
 #[test]
@@ -173,19 +169,17 @@ fn a_configuration_mistake_is_located_and_no_state_is_created() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "[door]\nstrike_tim = \"5s\"");
     let problem = format!("{config}:4: door.strike_tim: unknown key, did you mean `strike_time`?");
-    let (code, stdout, stderr) = run(format!("--config {config}"));
-    assert_eq!((code, stdout.as_str()), (1, ""));
-    assert!(stderr.starts_with(&format!("error: {problem}")), "{stderr}");
-    let (code, stdout, stderr) = run(format!("check --config {config}"));
-    assert_eq!((code, stderr.as_str()), (1, ""));
-    let expected = format!("WRONG  configuration: {problem}");
-    assert!(stdout.starts_with(&expected), "{stdout}");
+    let started = run_with(&config, "").expect(1);
+    let expected = format!("error: {problem}");
+    assert!(started.stderr.starts_with(&expected), "{started:?}");
     // What does not depend on the mistake is checked too.
-    assert!(stdout.contains("note   pins: none"), "{stdout}");
+    let checked = run_with(&config, "check").expect(1);
+    let checked = checked.prints(&["note   pins: none"]);
+    let expected = format!("WRONG  configuration: {problem}");
+    assert!(checked.stdout.starts_with(&expected), "{checked:?}");
     // De-energising needs only the board's table.
-    let (code, stdout, stderr) = run(format!("de-energise --config {config}"));
-    assert_eq!((code, stderr.as_str()), (0, ""));
-    assert_eq!(stdout, "door: the strike is de-energised\n");
+    let done = run_with(&config, "de-energise").expect(0);
+    assert_eq!(done.stdout, "door: the strike is de-energised\n");
     assert!(!home.path().join("state").exists());
 }
 
@@ -194,69 +188,42 @@ async fn check_prints_one_line_per_check() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let port = hub.hub.mqtt_address().port();
-    let ca = hub.hub.ca_file().display().to_string();
-    let config = write_config(
-        home.path(),
-        CONNECTION,
-        &format!("mqtt_port = {port}\nca_file = \"{ca}\""),
-    );
-    let check = || {
-        let (code, stdout, stderr) = run(format!("check --config {config}"));
-        assert_eq!(stderr, "");
-        (code, stdout)
+    let ca = hub.hub.ca_file().display();
+    let config = home.path().join("door.toml");
+    let check = |status, hub: &str, expected: &[&str]| {
+        let config = write_config(home.path(), CONNECTION, hub);
+        tokio::task::block_in_place(|| run_with(&config, "check").expect(status).prints(expected));
     };
-    let (code, stdout) = tokio::task::block_in_place(check);
-    assert_eq!(code, 0, "{stdout}");
-    for expected in [
-        format!("fine   configuration: {config}\n"),
+    let expected = [
+        &format!("fine   configuration: {}\n", config.display()),
         "fine   connection string: device lobby-east of localhost; no other user may read the \
-         file\n"
-            .to_owned(),
-        "note   state: ".to_owned(),
-        "note   pins: none: the board is simulated".to_owned(),
-        "fine   clock: ".to_owned(),
-        format!("fine   hub: 127.0.0.1:{port} answers, and its certificate is trusted"),
-    ] {
-        assert!(stdout.contains(&expected), "{stdout}\nlacks {expected}");
-    }
-    assert!(
-        !home.path().join("state").exists(),
-        "check creates no state"
+         file\n",
+        "note   state: ",
+        "note   pins: none: the board is simulated",
+        "fine   clock: ",
+        &format!("fine   hub: 127.0.0.1:{port} answers, and its certificate is trusted"),
+    ];
+    check(
+        0,
+        &format!("mqtt_port = {port}\nca_file = \"{ca}\""),
+        &expected,
     );
+    let state = home.path().join("state");
+    assert!(!state.exists(), "check creates no state");
 
     // The hub's CA is not configured: reachable, but not trusted.
-    write_config(home.path(), CONNECTION, &format!("mqtt_port = {port}"));
-    let (code, stdout) = tokio::task::block_in_place(check);
-    assert_eq!(code, 1, "{stdout}");
-    assert!(
-        stdout.contains("WRONG  hub: the certificate of localhost"),
-        "{stdout}"
-    );
-    write_config(home.path(), CONNECTION, "mqtt_port = 1");
-    let (code, stdout) = tokio::task::block_in_place(check);
-    assert_eq!(code, 1, "{stdout}");
-    assert!(
-        stdout.contains("WRONG  hub: nothing listens at localhost:1; check that the hub runs"),
-        "{stdout}"
-    );
-    write_config(home.path(), CONNECTION, "ca_file = \"missing.pem\"");
-    let (code, stdout) = tokio::task::block_in_place(check);
-    assert_eq!(code, 1, "{stdout}");
-    assert!(
-        stdout.contains("missing.pem: cannot read the hub's CA certificate"),
-        "{stdout}"
-    );
-    write_with_mode(
-        home.path().join("door.connection-string"),
-        CONNECTION,
-        0o644,
-    );
-    let (code, stdout) = tokio::task::block_in_place(check);
-    assert_eq!(code, 1, "{stdout}");
-    assert!(
-        stdout.contains("mode 0644 lets other users read the device's key"),
-        "{stdout}"
-    );
+    let expected = "WRONG  hub: the certificate of localhost";
+    check(1, &format!("mqtt_port = {port}"), &[expected]);
+    let expected = "WRONG  hub: nothing listens at localhost:1; check that the hub runs";
+    check(1, "mqtt_port = 1", &[expected]);
+    let expected = "missing.pem: cannot read the hub's CA certificate";
+    check(1, "ca_file = \"missing.pem\"", &[expected]);
+    let secret = home.path().join("door.connection-string");
+    write_with_mode(secret, CONNECTION, 0o644);
+    let config = config.to_str().unwrap();
+    let checked = tokio::task::block_in_place(|| run_with(config, "check"));
+    let expected = "mode 0644 lets other users read the device's key";
+    checked.expect(1).prints(&[expected]);
 }
 
 #[test]
@@ -273,40 +240,25 @@ fn a_second_agent_on_the_same_state_is_refused_and_the_first_drains_on_sigterm()
         "nothing listens at localhost:1"
     );
 
-    let (code, _, stderr) = run(format!("--config {config}"));
-    assert_eq!(code, 1);
-    assert!(
-        stderr.contains("is in use by another door-agent"),
-        "{stderr}"
-    );
-    let (code, stdout, _) = run(format!("status --config {config}"));
-    assert_eq!(code, 0);
-    let expected =
-        "lobby-east: locked, door closed, secured (bolt sensed); held by nobody; no alarms\n";
-    assert!(stdout.starts_with(expected), "{stdout}");
-    for line in [
+    let run = |line| run_with(&config, line);
+    run("").expect(1).says(&["is in use by another door-agent"]);
+    let shown = run("status").expect(0).prints(&[
         "decides  relinquish default: locked\n",
         "inputs   bond thrown, door closed, ",
         // Waiting, or connecting at the moment.
         ": nothing listens at localhost:1\n",
-    ] {
-        assert!(stdout.contains(line), "{stdout}\nlacks {line}");
-    }
-    assert!(stdout.ends_with('\n'));
-    let (_, stdout, _) = run(format!("check --config {config}"));
-    assert!(stdout.contains("in use by the running agent"), "{stdout}");
+    ]);
+    let expected =
+        "lobby-east: locked, door closed, secured (bolt sensed); held by nobody; no alarms\n";
+    assert!(shown.stdout.starts_with(expected), "{shown:?}");
+    assert!(shown.stdout.ends_with('\n'));
+    run("check").prints(&["in use by the running agent"]);
 
-    let (code, stdout, _) = run(format!("sim jam --config {config}"));
-    assert_eq!(code, 0);
-    assert!(stdout.contains(r#""jammed":true"#), "{stdout}");
-    let (code, _, stderr) = run(format!("sim open --config {config}"));
-    assert_eq!(code, 1);
-    assert!(stderr.contains("the door is locked"), "{stderr}");
+    run("sim jam").expect(0).prints(&[r#""jammed":true"#]);
+    run("sim open").expect(1).says(&["the door is locked"]);
 
     assert_eq!(agent.terminate(), 0);
-    let (code, _, stderr) = run(format!("status --config {config}"));
-    assert_eq!(code, 1);
-    assert!(stderr.contains("no running agent answers"), "{stderr}");
+    run("status").expect(1).says(&["no running agent answers"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -359,13 +311,7 @@ fn mistakes_that_affect_only_the_hub_do_not_stop_the_door() {
         ("door.key", x509, identity),
     ];
     for (file, connection, hub) in files {
-        for spoilt in [
-            "missing",
-            "empty",
-            "unreadable",
-            "garbage",
-            "open to others",
-        ] {
+        for spoilt in "missing,empty,unreadable,garbage,open to others".split(',') {
             let home = tempfile::tempdir().unwrap();
             let config = write_config(home.path(), connection, &format!("mqtt_port = 1\n{hub}"));
             for other in ["door.pem", "door.key"] {
@@ -395,16 +341,11 @@ fn mistakes_that_affect_only_the_hub_do_not_stop_the_door() {
                 file == "door.connection-string" || problem.contains(": mode "),
                 "{spoilt}: {problem}"
             );
-            let (_, text, _) = run(format!("status --config {config}"));
-            assert!(text.contains("hub away: "), "{file} {spoilt}: {text}");
-            let (code, _, stderr) = run(format!("sim rex on --config {config}"));
-            assert_eq!(code, 0, "{file} {spoilt}: {stderr}");
+            run_with(&config, "status").prints(&["hub away: "]);
+            run_with(&config, "sim rex on").expect(0);
             shows(&config, "/door/want", "released");
-            assert_eq!(
-                run(format!("check --config {config}")).0,
-                1,
-                "{file} {spoilt}"
-            );
+            let checked = run_with(&config, "check");
+            assert_eq!(checked.status, 1, "{file} {spoilt}: {checked:?}");
             assert_eq!(agent.terminate(), 0);
         }
     }

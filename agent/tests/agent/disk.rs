@@ -8,17 +8,15 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use door_agent::gpio::simulated::SimCommand;
-use door_agent::{Agent, AgentSnapshot, RunningAgent, Shared};
+use door_agent::{Agent, AgentSnapshot, Shared};
 use door_core::contract::{LockState, Mode};
-use doorfleet_testing::{Process, TestHub, agent_until, start_agent_again};
+use doorfleet_testing::{Process, TestHub, agent_until, eventually, start_agent_again};
 use serde_json::{Value, json};
 
-use crate::cli::{status_of, write_quick_config};
+use crate::cli::{program, run_with, status_of, write_quick_config};
+use crate::site::{DOOR, Site, all_sent, call, events, sim};
 
-const DEADLINE: Duration = Duration::from_secs(30);
 const INSIDE: &str = "DOORFLEET_OWN_MOUNTS";
 
 /// True inside the private mounts; otherwise runs the test there and checks its result.
@@ -77,7 +75,7 @@ struct Program {
 impl Program {
     async fn new(hub: &TestHub, home: &Path) -> Self {
         Self {
-            config: write_quick_config(home, hub, "lobby-east").await,
+            config: write_quick_config(home, hub, DOOR).await,
             state: home.join("state"),
             log: home.join("log"),
             child: None,
@@ -89,11 +87,9 @@ impl Program {
             .create(true)
             .append(true)
             .open(&self.log);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+        let mut command = program(["--config"]);
         command
-            .arg("--config")
             .arg(&self.config)
-            .env_remove("STATE_DIRECTORY")
             .stdout(Stdio::null())
             .stderr(log.unwrap());
         self.child = Some(Process::spawn(&mut command));
@@ -110,38 +106,25 @@ impl Program {
     }
 
     async fn status(&self, condition: impl Fn(&Value) -> bool) -> Value {
-        status_of(&self.state, "lobby-east", condition).await
+        status_of(&self.state, DOOR, condition).await
     }
 
     fn sim(&self, action: &str) {
-        let config = self.config.to_str().unwrap();
-        run(
-            env!("CARGO_BIN_EXE_door-agent"),
-            &["sim", action, "--config", config],
-        );
+        run_with(self.config.to_str().unwrap(), &format!("sim {action}")).expect(0);
     }
+}
+
+/// Waits until the hub knows that the disk has no problem.
+async fn has_no_problem(hub: &TestHub) {
+    hub.reported_until(DOOR, |reported| {
+        let disk = &reported["device"]["disk"];
+        !reported["device"].is_null() && disk["problem"].is_null()
+    })
+    .await;
 }
 
 fn lock_state(status: &Value) -> &str {
     status["door"]["report"]["lockState"].as_str().unwrap()
-}
-
-/// Every event at the hub, without repetitions; asserts that the sequence has no gaps.
-async fn events(hub: &TestHub) -> Vec<Value> {
-    let mut seen: std::collections::HashMap<String, u64> = std::collections::HashMap::new();
-    let mut events = Vec::new();
-    for event in hub.events("lobby-east").await {
-        if event["repeated"] == true {
-            continue;
-        }
-        let mid = event["systemProperties"]["message-id"].as_str().unwrap();
-        let (boot, seq) = mid.rsplit_once('-').unwrap();
-        let last = seen.entry(boot.to_owned()).or_default();
-        assert_eq!(seq.parse::<u64>().unwrap(), *last + 1, "{event}");
-        *last += 1;
-        events.push(event["body"].clone());
-    }
-    events
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,10 +138,8 @@ async fn on_a_full_disk_the_door_works_reports_it_and_recovers_with_room() {
     mount_small_disk(&state);
     let mut door = Program::new(&hub, home.path()).await;
     door.start();
-    hub.reported_until("lobby-east", |reported| {
-        reported["door"]["secured"] == "secured" && reported["device"]["disk"]["problem"].is_null()
-    })
-    .await;
+    hub.reports(DOOR, "/door/secured", "secured").await;
+    has_no_problem(&hub).await;
 
     let filler = fill(&state);
     let mut commands = 0;
@@ -166,9 +147,8 @@ async fn on_a_full_disk_the_door_works_reports_it_and_recovers_with_room() {
         let (method, reached) = [("unlockDoor", "unlocked"), ("lockDoor", "locked")][commands % 2];
         let id = format!("c-{commands}");
         commands += 1;
-        let (status, answer) = hub
-            .invoke("lobby-east", method, json!({"commandId": id}))
-            .await;
+        let payload = json!({"commandId": id});
+        let (status, answer) = hub.invoke(DOOR, method, payload).await;
         // Both generations can be overwritten in place: a command is still saved.
         assert_eq!((status, &answer["status"]), (200, &json!(200)), "{answer}");
         let status = door.status(|status| lock_state(status) == reached).await;
@@ -179,13 +159,10 @@ async fn on_a_full_disk_the_door_works_reports_it_and_recovers_with_room() {
     };
     let problem = status["disk"]["problem"].as_str().unwrap();
     assert!(problem.contains("No space left on device"), "{problem}");
-    hub.reported_until("lobby-east", |reported| {
-        reported["device"]["disk"]["problem"] == problem
-    })
-    .await;
+    hub.reports(DOOR, "/device/disk/problem", problem).await;
     assert_eq!(door.log().matches("; the door keeps working").count(), 1);
     if lock_state(&status) == "unlocked" {
-        let (_, answer) = hub.invoke("lobby-east", "lockDoor", json!({})).await;
+        let (_, answer) = hub.invoke(DOOR, "lockDoor", json!({})).await;
         assert_eq!(answer["status"], 200, "{answer}");
     }
     door.sim("rex");
@@ -198,7 +175,7 @@ async fn on_a_full_disk_the_door_works_reports_it_and_recovers_with_room() {
     let status = door.status(|status| lock_state(status) == "locked").await;
     assert_eq!(status["door"]["slots"][0]["slot"], 8, "{status:#}");
     let id = json!({"commandId": "on-the-full-disk"});
-    let (_, answer) = hub.invoke_when_online("lobby-east", "lockDoor", id).await;
+    let (_, answer) = hub.invoke_when_online(DOOR, "lockDoor", id).await;
     assert_eq!(answer["status"], 200, "{answer}");
     door.status(|status| !status["disk"]["problem"].is_null())
         .await;
@@ -211,27 +188,19 @@ async fn on_a_full_disk_the_door_works_reports_it_and_recovers_with_room() {
             && status["waitingEvents"] == 0
     })
     .await;
-    hub.reported_until("lobby-east", |reported| {
-        reported["device"]["disk"]["problem"].is_null()
-    })
-    .await;
+    has_no_problem(&hub).await;
     assert!(door.log().contains("the disk accepts writes again"));
-    let (_, answer) = hub.invoke("lobby-east", "unlockDoor", json!({})).await;
+    let (_, answer) = hub.invoke(DOOR, "unlockDoor", json!({})).await;
     assert_eq!(answer["status"], 200, "{answer}");
     door.status(|status| lock_state(status) == "unlocked" && status["waitingEvents"] == 0)
         .await;
-    let events = events(&hub).await;
+    let events = events(&hub, DOOR).await;
     let of = |kind: &'static str| events.iter().filter(move |event| event["kind"] == kind);
     let lost: u64 = of("eventsLost")
         .map(|event| event["lost"].as_u64().unwrap())
         .sum();
     assert!(lost > 0, "{events:#?}");
     assert_eq!(of("storageRestored").count(), 1, "{events:#?}");
-}
-
-async fn call(agent: &RunningAgent, method: &str, payload: &str) -> u16 {
-    let reply = agent.controller().invoke(method, payload.as_bytes());
-    reply.await.status
 }
 
 fn lock_of(snapshot: &AgentSnapshot) -> LockState {
@@ -245,25 +214,18 @@ async fn on_a_read_only_disk_the_door_works_reports_it_and_recovers_when_writabl
     ) {
         return;
     }
-    let hub = TestHub::start().await;
-    let home = tempfile::tempdir().unwrap();
-    let state = home.path().join("state");
-    mount_small_disk(&state);
-    let connection = hub.add_door("lobby-east").await;
-    let config = hub.agent_config(&connection, &state);
-    let shared = Shared::new().unwrap();
-    let agent = Agent::start(config.clone(), &shared).await.unwrap();
-    assert_eq!(
-        call(&agent, "lockDoor", r#"{"commandId":"held"}"#).await,
-        200
-    );
-    agent_until(&agent, |seen| seen.waiting_events == 0).await;
+    let site = Site::new().await;
+    let state = &site.config.state.directory;
+    mount_small_disk(state);
+    let agent = site.start().await;
+    let held = r#"{"commandId":"held"}"#;
+    assert_eq!(call(&agent, "lockDoor", held).await, 200);
+    all_sent(&agent).await;
     agent.shutdown().await;
 
     let disk = state.to_str().unwrap();
     run("mount", &["-o", "remount,bind,ro", disk]);
-    let agent = start_agent_again(&config, &shared).await;
-    let sim = agent.sim().unwrap();
+    let agent = site.start().await;
     agent_until(&agent, |seen| {
         seen.disk.problem.is_some() && lock_of(seen) == LockState::Locked
     })
@@ -271,53 +233,39 @@ async fn on_a_read_only_disk_the_door_works_reports_it_and_recovers_when_writabl
     let seen = agent.snapshot();
     let problem = seen.disk.problem.clone().unwrap();
     assert!(problem.contains("Read-only file system"), "{problem}");
-    assert!(
-        seen.to_text().contains("disk     FAULT cannot "),
-        "{}",
-        seen.to_text()
-    );
+    let text = seen.to_text();
+    assert!(text.contains("disk     FAULT cannot "), "{text}");
     assert!(seen.to_string().contains("; DISK cannot "), "{seen}");
-    let held = seen.door.slots[0].command_id.as_ref();
-    assert_eq!(held.map(ToString::to_string).as_deref(), Some("held"));
-    hub.reported_until("lobby-east", |reported| {
-        reported["device"]["disk"]["problem"].is_string()
-    })
-    .await;
+    let id = seen.door.slots[0].command_id.as_ref().unwrap();
+    assert_eq!(id.as_str(), "held");
+    site.reports("/device/disk/problem", problem).await;
     // An unlock would be lost at a restart, and is refused; a lock acts, and reports that it is not
     // saved. A duplicate does not act again.
     assert_eq!(call(&agent, "unlockDoor", "{}").await, 500);
     assert_eq!(lock_of(&agent.snapshot()), LockState::Locked);
-    assert_eq!(
-        call(&agent, "lockDoor", r#"{"commandId":"held"}"#).await,
-        200
-    );
-    sim.apply(SimCommand::parse(&["rex"]).unwrap()).unwrap();
+    assert_eq!(call(&agent, "lockDoor", held).await, 200);
+    sim(&agent, "rex");
     agent_until(&agent, |seen| lock_of(seen) == LockState::Unlocked).await;
     agent_until(&agent, |seen| lock_of(seen) == LockState::Locked).await;
     assert_eq!(call(&agent, "lockDoor", "{}").await, 500);
     // Desired values are not acknowledged as applied before they are saved.
     let desired = json!({"mode": "passage", "floor": 3, "settings": {"strikeTime": "7s"}});
-    hub.set_desired("lobby-east", desired).await;
-    let reported = hub.reports("lobby-east", "/mode/ac", 500).await;
+    site.desire(desired).await;
+    let reported = site.reports("/mode/ac", 500).await;
     assert_eq!(reported["floor"]["ac"], 500, "{reported}");
     assert_eq!(reported["settings"]["strikeTime"]["ac"], 500, "{reported}");
     assert_eq!(reported["door"]["mode"], "normal", "{reported}");
 
     run("mount", &["-o", "remount,bind,rw", disk]);
-    let reported = hub.reports("lobby-east", "/mode/ac", 200).await;
+    let reported = site.reports("/mode/ac", 200).await;
     assert_eq!(reported["floor"]["ac"], 200, "{reported}");
-    hub.reports("lobby-east", "/door/mode", "passage").await;
-    agent_until(&agent, |seen| {
-        seen.disk.problem.is_none() && seen.waiting_events == 0
-    })
-    .await;
+    site.reports("/door/mode", "passage").await;
+    agent_until(&agent, |seen| seen.disk.problem.is_none()).await;
+    all_sent(&agent).await;
     assert_eq!(call(&agent, "unlockDoor", "{}").await, 200);
-    hub.reported_until("lobby-east", |reported| {
-        reported["device"]["disk"]["problem"].is_null()
-    })
-    .await;
-    agent_until(&agent, |seen| seen.waiting_events == 0).await;
-    let events = events(&hub).await;
+    has_no_problem(&site.hub).await;
+    all_sent(&agent).await;
+    let events = events(&site.hub, DOOR).await;
     let has = |kind: &str| events.iter().any(|event| event["kind"] == kind);
     assert!(has("eventsLost") && has("storageRestored"), "{events:#?}");
     agent.shutdown().await;
@@ -335,19 +283,21 @@ fn first_in(folder: &Path, suffix: &str) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_files_are_kept_aside_and_reported_while_the_door_works() {
+    const SLOTS: [&str; 2] = ["state.0", "state.1"];
     let harms: [(&str, Harm); 6] = [
         ("both generations", |state| {
-            for slot in ["state.0", "state.1"] {
-                fs::write(state.join(slot), b"\0\0\0").unwrap();
-            }
+            SLOTS
+                .iter()
+                .for_each(|slot| fs::write(state.join(slot), b"\0\0\0").unwrap());
         }),
         ("a newer form of the file", |state| {
-            for slot in ["state.0", "state.1"] {
-                fs::write(state.join(slot), b"door-agent-state-9 3 00000000\n{}\n").unwrap();
-            }
+            let newer = b"door-agent-state-9 3 00000000\n{}\n";
+            SLOTS
+                .iter()
+                .for_each(|slot| fs::write(state.join(slot), newer).unwrap());
         }),
         ("a directory in the place of a file", |state| {
-            for slot in ["state.0", "state.1"] {
+            for slot in SLOTS {
                 fs::remove_file(state.join(slot)).unwrap();
                 fs::create_dir(state.join(slot)).unwrap();
             }
@@ -407,16 +357,12 @@ async fn damaged_files_are_kept_aside_and_reported_while_the_door_works() {
         assert_eq!(call(&agent, "lockDoor", "{}").await, 200, "{what}");
         agent_until(&agent, |seen| seen.disk.problem.is_none()).await;
         assert_eq!(call(&agent, "unlockDoor", "{}").await, 200, "{what}");
-        let begin = Instant::now();
-        loop {
-            let events = hub.events(&name).await;
-            let is_damage = |event: &Value| event["body"]["kind"] == "stateDamaged";
-            if events.iter().filter(|event| is_damage(event)).count() == kept.len() {
-                break;
-            }
-            assert!(begin.elapsed() < DEADLINE, "{what}: {events:#?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        eventually(what, || async {
+            let mut events = hub.events(&name).await;
+            events.retain(|event| event["body"]["kind"] == "stateDamaged");
+            (events.len() == kept.len()).then_some(())
+        })
+        .await;
         agent.shutdown().await;
 
         // Repaired: the next start finds no damage, and the kept files are unchanged.
@@ -429,16 +375,11 @@ async fn damaged_files_are_kept_aside_and_reported_while_the_door_works() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_of_another_version_is_kept_aside() {
-    let hub = TestHub::start().await;
-    let home = tempfile::tempdir().unwrap();
-    let state = home.path().join("state");
-    let connection = hub.add_door("lobby-east").await;
-    let config = hub.agent_config(&connection, &state);
-    let shared = Shared::new().unwrap();
+    let site = Site::new().await;
     let storage = door_agent::storage::Storage::spawn().unwrap();
     let directory = door_agent::storage::DoorDirectory {
-        path: &state,
-        door: "lobby-east",
+        path: &site.config.state.directory,
+        door: DOOR,
         boot_id: "an-earlier-boot",
         event_log_bytes: 1 << 20,
     };
@@ -448,7 +389,7 @@ async fn a_state_of_another_version_is_kept_aside() {
     });
     door.close().await;
 
-    let agent = start_agent_again(&config, &shared).await;
+    let agent = site.start().await;
     assert_eq!(call(&agent, "lockDoor", "{}").await, 200);
     assert_eq!(call(&agent, "unlockDoor", "{}").await, 200);
     let kept = agent.snapshot().disk.kept_aside;

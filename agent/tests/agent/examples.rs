@@ -1,11 +1,10 @@
 //! The configurations under `deploy/examples`: `check` accepts them.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use doorfleet_testing::{TestHub, write_secret};
 
-use crate::cli::{CONNECTION, run};
+use crate::cli::{CONNECTION, program, run_with};
 
 pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -52,11 +51,8 @@ async fn the_simulated_example_passes_check() {
     let config = install(home.path(), "simulated", &connection);
     std::fs::copy(hub.hub.ca_file(), home.path().join("ca.pem")).unwrap();
     let port = hub.hub.mqtt_address().port().to_string();
-    let mut check = Command::new(env!("CARGO_BIN_EXE_door-agent"));
-    check
-        .args(["check", "--config", &config])
-        .env("DOOR_AGENT__HUB__MQTT_PORT", port)
-        .env_remove("CREDENTIALS_DIRECTORY");
+    let mut check = program(["check", "--config", &config]);
+    check.env("DOOR_AGENT__HUB__MQTT_PORT", port);
     let checked = tokio::task::block_in_place(|| doorfleet_testing::run(&mut check));
     let checked = checked.expect(0).prints(&["fine   hub: "]);
     assert!(!checked.stdout.contains("WRONG"), "{checked:?}");
@@ -66,7 +62,7 @@ async fn the_simulated_example_passes_check() {
 fn the_pi_example_fails_only_checks_of_missing_hardware_and_hub() {
     let home = tempfile::tempdir().unwrap();
     let config = install(home.path(), "lobby-east", CONNECTION);
-    let (_, stdout, _) = run(format!("check --config {config}"));
+    let stdout = run_with(&config, "check").stdout;
     assert!(
         stdout.starts_with(&format!("fine   configuration: {config}\n")),
         "{stdout}"

@@ -5,12 +5,13 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use doorfleet_testing::TestHub;
+use doorfleet_testing::{TestHub, eventually};
 use serde_json::json;
 
 use crate::cli::{Running, write_config};
+use crate::site::events;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -57,15 +58,8 @@ impl Journal {
     fn command(path: &Path, program: &[&str]) -> Command {
         let mut command = Command::new("unshare");
         command
-            .args([
-                "--user",
-                "--map-root-user",
-                "--mount",
-                "sh",
-                "-c",
-                UNDER_JOURNALD,
-                "sh",
-            ])
+            .args(["--user", "--map-root-user", "--mount"])
+            .args(["sh", "-c", UNDER_JOURNALD, "sh"])
             .arg(path)
             .args(program);
         command
@@ -74,9 +68,8 @@ impl Journal {
     /// The first entry whose message contains `text`.
     fn until(&mut self, text: &str) -> JournalEntry {
         let is_it = |entry: &&JournalEntry| {
-            entry
-                .get("MESSAGE")
-                .is_some_and(|message| message.contains(text))
+            let message = entry.get("MESSAGE");
+            message.is_some_and(|message| message.contains(text))
         };
         loop {
             if let Some(entry) = self.read.iter().find(is_it) {
@@ -131,13 +124,8 @@ async fn the_journal_gets_fields_to_filter_by() {
     let mut agent = Running::spawn(Journal::command(&socket, &[program, "--config", &config]));
     hub.reports("lobby-east", "/floor/value", "3").await;
     let job = "lock-20261123-220000-x7k2";
-    let (status, answer) = hub
-        .invoke(
-            "lobby-east",
-            "lockDoor",
-            json!({"lockTime": "10m", "commandId": job}),
-        )
-        .await;
+    let payload = json!({"lockTime": "10m", "commandId": job});
+    let (status, answer) = hub.invoke("lobby-east", "lockDoor", payload).await;
     assert_eq!(status, 200, "{answer}");
 
     let started = journal.until("lobby-east: running");
@@ -146,10 +134,8 @@ async fn the_journal_gets_fields_to_filter_by() {
     assert_eq!(started["SYSLOG_IDENTIFIER"], "door-agent");
     assert!(!started.contains_key("JOB_ID"), "{started:?}");
     let placed = journal.until("located in building 43, floor 3");
-    assert_eq!(
-        (placed["BUILDING"].as_str(), placed["FLOOR"].as_str()),
-        ("43", "3")
-    );
+    assert_eq!(placed["BUILDING"], "43");
+    assert_eq!(placed["FLOOR"], "3");
     let command = journal.until("lobby-east: command ");
     for (field, value) in [
         ("DOOR_ID", "lobby-east"),
@@ -158,26 +144,16 @@ async fn the_journal_gets_fields_to_filter_by() {
         ("BUILDING", "43"),
         ("FLOOR", "3"),
     ] {
-        assert_eq!(
-            command.get(field).map(String::as_str),
-            Some(value),
-            "{command:?}"
-        );
+        assert_eq!(command[field], value, "{command:?}");
     }
     // The sequence number by which the hub knows the same event.
-    let begin = Instant::now();
-    let event = loop {
-        let events = hub.events("lobby-east").await;
-        let mut bodies = events.into_iter().map(|mut event| event["body"].take());
-        if let Some(body) = bodies.find(|body| body["kind"] == "command") {
-            break body;
-        }
-        assert!(begin.elapsed() < DEADLINE, "the event does not arrive");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let event = eventually("the event arrives", async || {
+        let mut events = events(&hub, "lobby-east").await.into_iter();
+        events.find(|event| event["kind"] == "command")
+    })
+    .await;
     assert_eq!(command["SEQ"], event["seq"].to_string());
 
-    let code = tokio::task::block_in_place(|| agent.terminate());
-    assert_eq!(code, 0);
+    assert_eq!(tokio::task::block_in_place(|| agent.terminate()), 0);
     assert_eq!(agent.rest_of_log(), "", "everything is in the journal");
 }

@@ -3,10 +3,10 @@
 
 mod fail_points;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use doorfleet_testing::{Process, TestHub};
@@ -16,7 +16,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::cli::{status_of, write_quick_config};
+use crate::cli::{program, status_of, write_quick_config};
+use crate::site::events;
 
 /// Number of doors, each with its own process, killed concurrently.
 const DOORS: usize = 6;
@@ -61,19 +62,21 @@ struct SentCommand {
     at: Instant,
 }
 
+/// Method and time of a command.
+type Form = (&'static str, Option<(&'static str, &'static str)>);
+
+const FORMS: [Form; 7] = [
+    ("lockDoor", None),
+    ("lockDoor", Some(("lockTime", "2s"))),
+    ("lockDoor", Some(("lockTime", "10m"))),
+    ("unlockDoor", None),
+    ("unlockDoor", Some(("unlockTime", "2s"))),
+    ("unlockDoor", Some(("unlockTime", "10m"))),
+    ("relinquish", None),
+];
+
 impl SentCommand {
-    fn new(random: &mut StdRng, id: String) -> Self {
-        let (method, time) = *[
-            ("lockDoor", None),
-            ("lockDoor", Some(("lockTime", "2s"))),
-            ("lockDoor", Some(("lockTime", "10m"))),
-            ("unlockDoor", None),
-            ("unlockDoor", Some(("unlockTime", "2s"))),
-            ("unlockDoor", Some(("unlockTime", "10m"))),
-            ("relinquish", None),
-        ]
-        .choose(random)
-        .unwrap();
+    fn new((method, time): Form, id: String) -> Self {
         let mut payload = json!({ "commandId": id });
         if let Some((key, length)) = time {
             payload[key] = length.into();
@@ -147,10 +150,9 @@ impl KilledDoor {
     }
 
     fn start_with(&mut self, environment: &[(&str, &OsStr)]) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+        let mut command = program(["--config"]);
         command
             .envs(environment.iter().copied())
-            .arg("--config")
             .arg(&self.config)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -166,6 +168,13 @@ impl KilledDoor {
     /// The status of the running agent, once `condition` holds.
     async fn status(&self, condition: impl Fn(&Value) -> bool) -> Value {
         status_of(&self.state, &self.name, condition).await
+    }
+
+    /// Waits until the hub has every event.
+    async fn idle(&self) {
+        let quiet =
+            |status: &Value| status["link"]["state"] == "connected" && status["waitingEvents"] == 0;
+        self.status(quiet).await;
     }
 
     /// Compares the slots with the possible states and keeps the matching one.
@@ -253,11 +262,8 @@ impl KilledDoor {
             sent.payload
         );
         if !again {
-            let done: Vec<_> = self
-                .possible
-                .iter()
-                .map(|slots| sent.apply(slots))
-                .collect();
+            let possible = self.possible.iter();
+            let done: Vec<_> = possible.map(|slots| sent.apply(slots)).collect();
             if sent.certain {
                 self.possible = done;
             } else {
@@ -283,7 +289,8 @@ impl KilledDoor {
             }
         }
         for part in 0..random.random_range(1..=2) {
-            let sent = SentCommand::new(random, format!("{}-{number}-{part}", self.name));
+            let id = format!("{}-{number}-{part}", self.name);
+            let sent = SentCommand::new(*FORMS.choose(random).unwrap(), id);
             let life = random.random_bool(0.5);
             let life = life.then(|| Duration::from_micros(random.random_range(0..120_000)));
             self.command(hub, sent, life).await;
@@ -299,33 +306,17 @@ impl KilledDoor {
     async fn settle(&mut self, hub: &TestHub) {
         self.start();
         self.check().await;
-        self.status(|status| {
-            status["link"]["state"] == "connected" && status["waitingEvents"] == 0
-        })
-        .await;
+        self.idle().await;
         self.kill();
-        let events = hub.events(&self.name).await;
-        let mut boots: HashMap<&str, u64> = HashMap::new();
-        let mut answered = BTreeSet::new();
-        let first_time = events.iter().filter(|event| event["repeated"] != true);
-        for event in first_time {
-            let mid = event["systemProperties"]["message-id"].as_str().unwrap();
-            let (boot, seq) = mid.rsplit_once('-').unwrap();
-            let seq: u64 = seq.parse().unwrap();
-            let last = boots.entry(boot).or_default();
-            assert_eq!(seq, *last + 1, "{}: {event}", self.name);
-            assert_eq!(event["body"]["seq"], seq);
-            *last = seq;
-            if event["body"]["kind"] == "command" {
-                answered.extend(event["body"]["commandId"].as_str().map(str::to_owned));
-            }
-        }
+        let mut events = events(hub, &self.name).await;
+        events.retain(|event| event["kind"] == "command");
+        let answered = events
+            .iter()
+            .filter_map(|event| event["commandId"].as_str());
+        let answered: BTreeSet<_> = answered.map(str::to_owned).collect();
         let missing: Vec<_> = self.accepted.difference(&answered).collect();
-        assert!(
-            missing.is_empty(),
-            "{}: no event for {missing:?}",
-            self.name
-        );
+        let name = &self.name;
+        assert!(missing.is_empty(), "{name}: no event for {missing:?}");
     }
 }
 
@@ -352,9 +343,5 @@ async fn kills_at_any_moment_lose_and_duplicate_nothing() {
             victim.settle(&hub).await;
         });
     }
-    while let Some(ended) = doors.join_next().await {
-        if let Err(error) = ended {
-            std::panic::resume_unwind(error.into_panic());
-        }
-    }
+    doors.join_all().await;
 }

@@ -18,6 +18,7 @@ mod restart;
 mod selftest;
 mod service;
 mod sim;
+mod site;
 mod upgrade;
 #[cfg(target_os = "linux")]
 mod wear;

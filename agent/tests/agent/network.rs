@@ -1,13 +1,11 @@
 //! A network that cuts, drops and half-closes connections, and a hub that restarts: every event
 //! arrives in order, and the reported state is right after each reconnect.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use door_agent::RunningAgent;
 use door_agent::cloud::LinkState;
-use door_agent::gpio::simulated::SimCommand;
-use door_agent::{Agent, AgentConfig, RunningAgent, Shared};
 use doorfleet_testing::{TestHub, agent_until};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -18,6 +16,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+
+use crate::site::{DOOR, Site, all_sent, call, events, link_is, sim};
 
 /// Faults per run, unless DOORFLEET_TROUBLES is set.
 const TROUBLES: usize = 24;
@@ -87,20 +87,12 @@ impl Network {
 fn copy_both(door: TcpStream, hub: TcpStream, rules: &watch::Receiver<NetworkState>) {
     let (from_door, to_door) = door.into_split();
     let (from_hub, to_hub) = hub.into_split();
-    let up = copy_one(
-        from_door,
-        to_hub,
-        rules.clone(),
+    let (up, down) = (
         NetworkMode::ClosedTowardsHub,
-    );
-    let down = copy_one(
-        from_hub,
-        to_door,
-        rules.clone(),
         NetworkMode::ClosedTowardsDoor,
     );
-    tokio::spawn(up);
-    tokio::spawn(down);
+    tokio::spawn(copy_one(from_door, to_hub, rules.clone(), up));
+    tokio::spawn(copy_one(from_hub, to_door, rules.clone(), down));
 }
 
 /// Copies one direction until it is closed at either end, cut, or closed by `closing`.
@@ -144,26 +136,21 @@ async fn copy_one(
     }
 }
 
-async fn door_behind(network: &Network, hub: &TestHub, home: &std::path::Path) -> AgentConfig {
-    let connection = hub.add_door("lobby-east").await;
-    let mut config = hub.agent_config(&connection, &home.join("state"));
-    config.hub.mqtt_port = network.port;
-    config
+/// A site whose door reaches the hub through a network.
+async fn site_with_network() -> (Site, Network) {
+    let mut site = Site::new().await;
+    let network = Network::before(site.hub.hub.mqtt_address()).await;
+    site.config.hub.mqtt_port = network.port;
+    (site, network)
 }
 
 /// Performs random actions at the door.
 async fn act_randomly(agent: &RunningAgent, random: &mut StdRng) {
     for _ in 0..random.random_range(1..4) {
         match random.random_range(0..3) {
-            0 => {
-                let sim = agent.sim().unwrap();
-                sim.apply(SimCommand::parse(&["rex"]).unwrap()).unwrap();
-            }
-            1 => drop(agent.controller().invoke("lockDoor", b"{}").await),
-            _ => {
-                let payload = br#"{"unlockTime":"10m"}"#;
-                drop(agent.controller().invoke("unlockDoor", payload).await);
-            }
+            0 => sim(agent, "rex"),
+            1 => drop(call(agent, "lockDoor", "{}").await),
+            _ => drop(call(agent, "unlockDoor", r#"{"unlockTime":"10m"}"#).await),
         }
     }
 }
@@ -183,29 +170,13 @@ fn without_nulls(value: Value) -> Value {
 /// Waits until the hub has the present state of the door, which takes at most one connection.
 async fn reported_within_one_connection(hub: &TestHub, agent: &RunningAgent, what: &str) {
     let before = agent.snapshot().link.connections;
-    hub.reported_until("lobby-east", |reported| {
+    hub.reported_until(DOOR, |reported| {
         let report = serde_json::to_value(&agent.snapshot().door.report).unwrap();
         reported["door"] == without_nulls(report)
     })
     .await;
     let after = agent.snapshot().link.connections;
     assert!(after <= before + 1, "{what}: {before} to {after}");
-}
-
-/// Asserts that every event is at the hub in order, once apart from marked repetitions.
-async fn all_events_are_there(hub: &TestHub) -> usize {
-    let events = hub.events("lobby-east").await;
-    let mut last: HashMap<String, u64> = HashMap::new();
-    let mut count = 0;
-    for event in events.iter().filter(|event| event["repeated"] != true) {
-        let mid = event["systemProperties"]["message-id"].as_str().unwrap();
-        let (boot, seq) = mid.rsplit_once('-').unwrap();
-        let seq: u64 = seq.parse().unwrap();
-        let before = last.insert(boot.to_owned(), seq).unwrap_or_default();
-        assert_eq!(seq, before + 1, "{event}");
-        count += 1;
-    }
-    count
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -219,13 +190,11 @@ async fn a_flapping_network_and_hub_restarts_lose_no_event_and_keep_the_order() 
     let seed = number("DOORFLEET_SEED").unwrap_or_else(rand::random);
     eprintln!("DOORFLEET_SEED={seed} DOORFLEET_TROUBLES={troubles}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut hub = TestHub::start().await;
-    let home = tempfile::tempdir().unwrap();
-    let network = Network::before(hub.hub.mqtt_address()).await;
-    let mut config = door_behind(&network, &hub, home.path()).await;
+    let (mut site, network) = site_with_network().await;
     // Detect a silent connection soon.
-    config.hub.keep_alive = Duration::from_secs(3);
-    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
+    site.config.hub.keep_alive = Duration::from_secs(3);
+    let agent = site.start().await;
+    let mut hub = site.hub;
     agent_until(&agent, |seen| seen.link.connections == 1).await;
 
     for trouble in 0..troubles {
@@ -266,39 +235,31 @@ async fn a_flapping_network_and_hub_restarts_lose_no_event_and_keep_the_order() 
         }
     }
     reported_within_one_connection(&hub, &agent, "the end").await;
-    agent_until(&agent, |seen| {
-        seen.link.state == LinkState::Connected && seen.waiting_events == 0
-    })
-    .await;
-    let count = all_events_are_there(&hub).await;
+    link_is(&agent, LinkState::Connected).await;
+    all_sent(&agent).await;
+    let count = events(&hub, DOOR).await.len();
     assert!(count > troubles, "{count}");
     agent.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_network_is_detected_and_the_connection_dropped() {
-    let hub = TestHub::start().await;
-    let home = tempfile::tempdir().unwrap();
-    let network = Network::before(hub.hub.mqtt_address()).await;
-    let mut config = door_behind(&network, &hub, home.path()).await;
-    config.hub.keep_alive = Duration::from_secs(1);
-    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
-    agent_until(&agent, |seen| seen.link.state == LinkState::Connected).await;
+    let (mut site, network) = site_with_network().await;
+    site.config.hub.keep_alive = Duration::from_secs(1);
+    let agent = site.start().await;
+    link_is(&agent, LinkState::Connected).await;
     network.set(NetworkMode::Swallowing);
     // The wait may be too short to be observed; the attempt after it gets no answer.
     agent_until(&agent, |seen| seen.link.state != LinkState::Connected).await;
     let problem = agent.snapshot().link.last_problem.unwrap();
     assert!(problem.contains("does not answer pings"), "{problem}");
     // The door works meanwhile; its events arrive later.
-    assert_eq!(
-        agent.controller().invoke("unlockDoor", b"{}").await.status,
-        200
-    );
+    assert_eq!(call(&agent, "unlockDoor", "{}").await, 200);
     network.cut();
     network.set(NetworkMode::Fine);
-    reported_within_one_connection(&hub, &agent, "swallowed").await;
-    agent_until(&agent, |seen| seen.waiting_events == 0).await;
-    all_events_are_there(&hub).await;
+    reported_within_one_connection(&site.hub, &agent, "swallowed").await;
+    all_sent(&agent).await;
+    events(&site.hub, DOOR).await;
     agent.shutdown().await;
 }
 
@@ -310,22 +271,17 @@ const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 async fn waits_stay_bounded_during_hours_without_a_hub_and_the_door_reconnects() {
     const HOURS: Duration = Duration::from_secs(3 * 3600);
     const STEP: Duration = Duration::from_millis(200);
-    let hub = TestHub::start().await;
-    let home = tempfile::tempdir().unwrap();
-    let network = Network::before(hub.hub.mqtt_address()).await;
-    let mut config = door_behind(&network, &hub, home.path()).await;
-    let (min, max) = (Duration::from_secs(1), Duration::from_secs(60));
-    config.hub.reconnect_min = min;
-    config.hub.reconnect_max = max;
-    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
-    agent_until(&agent, |seen| {
-        seen.link.state == LinkState::Connected && seen.waiting_events == 0
-    })
-    .await;
+    let (mut site, network) = site_with_network().await;
+    let max = Duration::from_secs(60);
+    site.config.hub.reconnect_min = Duration::from_secs(1);
+    site.config.hub.reconnect_max = max;
+    let agent = site.start().await;
+    link_is(&agent, LinkState::Connected).await;
+    all_sent(&agent).await;
 
     network.set(NetworkMode::Refusing);
     network.cut();
-    agent_until(&agent, |seen| seen.link.state == LinkState::Waiting).await;
+    link_is(&agent, LinkState::Waiting).await;
     tokio::time::pause();
     let (begin, snapshots) = (Instant::now(), agent.snapshots());
     let (mut waits, mut since) = (Vec::new(), Instant::now());
@@ -355,8 +311,7 @@ async fn waits_stay_bounded_during_hours_without_a_hub_and_the_door_reconnects()
     let short = settled.iter().filter(|wait| **wait < max / 4).count();
     assert!(short > settled.len() / 8, "{short} of {}", settled.len());
 
-    let unlocked = agent.controller().invoke("unlockDoor", b"{}").await;
-    assert_eq!(unlocked.status, 200);
+    assert_eq!(call(&agent, "unlockDoor", "{}").await, 200);
     network.set(NetworkMode::Fine);
     // Skip the waits, also that of an attempt made before the network recovered; connecting takes
     // real time.
@@ -377,8 +332,8 @@ async fn waits_stay_bounded_during_hours_without_a_hub_and_the_door_reconnects()
             snapshots.take().link
         );
     }
-    reported_within_one_connection(&hub, &agent, "hours").await;
-    agent_until(&agent, |seen| seen.waiting_events == 0).await;
-    all_events_are_there(&hub).await;
+    reported_within_one_connection(&site.hub, &agent, "hours").await;
+    all_sent(&agent).await;
+    events(&site.hub, DOOR).await;
     agent.shutdown().await;
 }

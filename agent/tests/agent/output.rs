@@ -6,7 +6,7 @@ use std::path::Path;
 
 use doorfleet_testing::{Process, Sink, spawn_with_sinks};
 
-use crate::cli::{CONNECTION, run, shows, write_config};
+use crate::cli::{CONNECTION, run_with, shows, write_config};
 
 const SINKS: [Sink; 4] = [Sink::Full, Sink::Gone, Sink::Stalled, Sink::Closed];
 
@@ -70,8 +70,8 @@ fn a_door_works_without_working_output() {
         shows(&config, "/door/report/secured", "secured");
         // Each action is logged; together they exceed a pipe's capacity.
         let act = |action: &str| {
-            let (code, _, stderr) = run(format!("sim rex {action} --config {config}"));
-            assert_eq!(code, 0, "{sink:?}: {stderr}");
+            let done = run_with(&config, &format!("sim rex {action}"));
+            assert_eq!(done.status, 0, "{sink:?}: {done:?}");
         };
         for _ in 0..20 {
             act("on");

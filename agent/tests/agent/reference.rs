@@ -2,7 +2,6 @@
 //! verb, method, event kind and word of the protocol, and no other.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use door_core::contract::{
     Alarm, CheckResult, DoorState, Identity, InputFault, LockState, METHODS, Mode, Proof, Reboot,
@@ -10,7 +9,7 @@ use door_core::contract::{
 };
 use door_core::{DropReason, EventName, Setting, Slot};
 
-use crate::cli::{CONNECTION, run};
+use crate::cli::{CONNECTION, program, run};
 use crate::examples::{install, repository};
 
 fn page(name: &str) -> String {
@@ -46,8 +45,7 @@ fn every_method_and_verb_is_documented() {
         first_column(&page("protocol"), "\n| method | payload | what it does |\n"),
         set(methods)
     );
-    let (code, help, _) = run("--help");
-    assert_eq!(code, 0);
+    let help = run("--help").expect(0).stdout;
     let (_, verbs) = help.split_once("Commands:\n").unwrap();
     let verbs = verbs
         .lines()
@@ -122,12 +120,8 @@ fn keys(config: &str, table: &str) -> Vec<String> {
         "DOOR_AGENT__{}__XYZZY",
         table.to_ascii_uppercase().replace('.', "__")
     );
-    let output = Command::new(env!("CARGO_BIN_EXE_door-agent"))
-        .args(["check", "--config", config])
-        .env(&variable, "1")
-        .output()
-        .unwrap();
-    let stdout = String::from_utf8(output.stdout).unwrap();
+    let mut check = program(["check", "--config", config]);
+    let stdout = doorfleet_testing::run(check.env(&variable, "1")).stdout;
     let line = stdout
         .lines()
         .find(|line| line.contains("xyzzy"))

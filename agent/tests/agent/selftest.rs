@@ -2,28 +2,25 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::{Child, Command};
+use std::process::Command;
 
+use doorfleet_testing::{CommandOutput, Process, run_with_input};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
-use crate::cli::{CONNECTION, Running, fed, run, status_until, write_config};
+use crate::cli::{CONNECTION, Running, program, run_with, status_until, write_config};
 
 fn selftest(config: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
-    command
-        .args(["selftest", "--config", config])
-        .args(arguments);
+    let mut command = program(["selftest", "--config", config]);
+    command.args(arguments);
     command.env("DOOR_AGENT__STRIKE__BOND_TIME", "2s");
     command
 }
 
-/// Answers from a pipe; returns exit status, summary and messages.
-fn answered(config: &str, answers: &str) -> (i32, String, String) {
-    fed(
-        selftest(config, &["--script", "-", "--wait", "10s"]),
-        answers,
-    )
+/// Answers from a pipe: the summary is on stdout, the messages on stderr.
+fn answered(config: &str, answers: &str) -> CommandOutput {
+    let arguments = ["--script", "-", "--wait", "10s"];
+    run_with_input(&mut selftest(config, &arguments), answers)
 }
 
 /// Answers that test every input successfully.
@@ -37,9 +34,9 @@ fn a_correctly_wired_door_passes() {
     let config = write_config(home.path(), "", "");
     let answers =
         format!("# the inputs\n{INPUTS}\n# the strike\ndrive\ncut-power\nok\nrestore-power\nok\n");
-    let (code, stdout, stderr) = answered(&config, &answers);
+    let tested = answered(&config, &answers).expect(0);
     assert_eq!(
-        stdout,
+        tested.stdout,
         "what        pin        result\n\
          door        simulated  fine      open and closed seen\n\
          rex         simulated  fine      pressed and idle seen\n\
@@ -49,18 +46,14 @@ fn a_correctly_wired_door_passes() {
          tamper      simulated  fine      active and idle seen\n\
          strike      simulated  fine      locks and releases\n\
          bond        simulated  fine      thrown and not thrown seen\n\
-         fail mode              fine      stays as it is without power, released\n",
-        "{stderr}"
+         fail mode              fine      stays as it is without power, released\n"
     );
-    assert_eq!(code, 0);
     // The levels as they change.
-    for line in [
+    tested.says(&[
         "  door is low: open\n",
         "  rex is high: pressed\n",
         "  bond is high: thrown\n",
-    ] {
-        assert!(stderr.contains(line), "{stderr}\nlacks {line}");
-    }
+    ]);
     assert!(!home.path().join("state").exists(), "no state is created");
 }
 
@@ -71,11 +64,9 @@ fn wiring_faults_are_found() {
     let answers = "invert-sensor grant\nswap-sensors fire fire_reset\ncut-bond\nok\nopen\nclose\n\
         rex on\nstick-sensor rex\n\
                    grant on\ngrant off\nfire\nfire off\nok\nskip\nskip\ndrive\ny\nskip\n";
-    let (code, stdout, stderr) = fed(
-        selftest(&config, &["--script", "-", "--wait", "2s"]),
-        answers,
-    );
-    for row in [
+    let mut selftest = selftest(&config, &["--script", "-", "--wait", "2s"]);
+    let tested = run_with_input(&mut selftest, answers).expect(1);
+    tested.prints(&[
         "rex         simulated  WRONG     pressed was seen, but it does not go back to idle\n",
         "grant       simulated  WRONG     the wrong way round, idle when it should be active: ",
         "fire        simulated  WRONG     fire_reset moved instead: the wires, or the pins in the \
@@ -84,50 +75,33 @@ fn wiring_faults_are_found() {
         "strike      simulated  fine      moves, by your answer\n",
         "bond        simulated  WRONG     stays not thrown while the lock moves: ",
         "fail mode              untested  skipped\n",
-    ] {
-        assert!(stdout.contains(row), "{stdout}{stderr}\nlacks {row}");
-    }
-    assert_eq!(code, 1);
+    ]);
 }
 
 #[test]
 fn without_consent_nothing_moves() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), "", "");
-    let (code, stdout, stderr) = answered(&config, &format!("{INPUTS}yes\n"));
-    assert_eq!(code, 2, "{stdout}{stderr}");
-    assert!(
-        stdout.contains("strike      simulated  untested  not allowed to move\n"),
-        "{stdout}"
-    );
-    assert!(
-        !stderr.contains("Locking") && !stderr.contains("bond is high"),
-        "{stderr}"
-    );
+    let expected = "strike      simulated  untested  not allowed to move\n";
+    let tested = answered(&config, &format!("{INPUTS}yes\n")).expect(2);
+    let stderr = tested.prints(&[expected]).stderr;
+    for sign in ["Locking", "bond is high"] {
+        assert!(!stderr.contains(sign), "{stderr}");
+    }
 
     // A bolt does not move in an open door, even with consent.
     let inputs = INPUTS.replace("close\n", "skip\n");
-    let (code, stdout, _) = answered(&config, &format!("{inputs}skip\n"));
-    assert_eq!(code, 1);
-    assert!(
-        stdout.contains("strike      simulated  untested  the door does not read closed\n"),
-        "{stdout}"
-    );
+    let expected = "strike      simulated  untested  the door does not read closed\n";
+    let tested = answered(&config, &format!("{inputs}skip\n")).expect(1);
+    tested.prints(&[expected]);
 
     // The answers end early: the findings so far are printed.
-    let (code, stdout, stderr) = answered(&config, "ok\nopen\nclose\n");
-    assert_eq!(code, 1);
-    assert!(
-        stdout.ends_with("door  simulated  fine      open and closed seen\n"),
-        "{stdout}"
-    );
-    assert!(
-        stderr.ends_with(
-            "error: the self-test was not completed; the strike is de-energised: the \
-            answers end at: Press the exit button and keep it pressed\n"
-        ),
-        "{stderr}"
-    );
+    let tested = answered(&config, "ok\nopen\nclose\n").expect(1);
+    let expected = "door  simulated  fine      open and closed seen\n";
+    assert!(tested.stdout.ends_with(expected), "{tested:?}");
+    let expected = "error: the self-test was not completed; the strike is de-energised: the \
+                    answers end at: Press the exit button and keep it pressed\n";
+    assert!(tested.stderr.ends_with(expected), "{tested:?}");
 }
 
 #[test]
@@ -141,14 +115,9 @@ fn a_coil_is_held_while_its_power_is_cut() {
         let text = std::fs::read_to_string(&config).unwrap();
         std::fs::write(&config, text.replace("kind = \"motor-lock\"", kind)).unwrap();
         let answers = format!("{INPUTS}drive\ncut-power\nok\nrestore-power\nok\n");
-        let (code, stdout, stderr) = answered(&config, &answers);
-        assert_eq!(code, 0, "{stdout}{stderr}");
-        assert!(
-            stdout.ends_with(
-                "fail mode              fine      released without power, as configured\n"
-            ),
-            "{stdout}"
-        );
+        let tested = answered(&config, &answers).expect(0);
+        let expected = "fail mode              fine      released without power, as configured\n";
+        assert!(tested.stdout.ends_with(expected), "{tested:?}");
     }
 }
 
@@ -170,15 +139,11 @@ fn selftest_refuses_a_configuration_that_check_refuses() {
         let home = tempfile::tempdir().unwrap();
         let config = home.path().join("door.toml");
         std::fs::copy(format!("{kept}/{file}.toml"), &config).unwrap();
-        let (code, stdout, stderr) = answered(&config.display().to_string(), INPUTS);
-        assert_eq!((code, stdout.as_str()), (1, ""), "{file}: {stderr}");
-        assert!(
-            stderr.starts_with("error: WRONG  configuration; "),
-            "{file}: {stderr}"
-        );
-        for mistake in mistakes {
-            assert!(stderr.contains(mistake), "{file}: {stderr}");
-        }
+        let refused = answered(config.to_str().unwrap(), INPUTS).expect(1);
+        let refused = refused.says(&mistakes);
+        assert_eq!(refused.stdout, "", "{file}");
+        let expected = "error: WRONG  configuration; ";
+        assert!(refused.stderr.starts_with(expected), "{file}: {refused:?}");
     }
 }
 
@@ -186,36 +151,25 @@ fn selftest_refuses_a_configuration_that_check_refuses() {
 fn selftest_is_refused_without_a_terminal_or_beside_an_agent() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
-    let (code, stdout, stderr) = fed(selftest(&config, &[]), "ok\n");
-    assert_eq!((code, stdout.as_str()), (1, ""));
-    assert!(
-        stderr.starts_with(
-            "error: standard input is not a terminal, and a self-test needs somebody at the door"
-        ),
-        "{stderr}"
-    );
+    let refused = run_with_input(&mut selftest(&config, &[]), "ok\n").expect(1);
+    let expected = "error: standard input is not a terminal, and a self-test needs somebody at";
+    assert!(refused.stderr.starts_with(expected), "{refused:?}");
+    assert_eq!(refused.stdout, "");
 
     let mut agent = Running::start(&config);
     status_until(&config, |_| true);
-    let (code, stdout, stderr) = answered(&config, "ok\n");
-    assert_eq!((code, stdout.as_str()), (1, ""));
-    assert_eq!(
-        stderr,
-        "error: the agent of this door is running and holds the pins; stop it first: systemctl \
-         stop door-agent@door\n"
-    );
+    let refused = answered(&config, "ok\n").expect(1);
+    let expected = "error: the agent of this door is running and holds the pins; stop it first: \
+                    systemctl stop door-agent@door\n";
+    assert_eq!((&*refused.stdout, &*refused.stderr), ("", expected));
     assert_eq!(agent.terminate(), 0);
-    let (code, _, stderr) = run(format!("selftest --config {config} --script missing.txt"));
-    assert_eq!(code, 1);
-    assert!(
-        stderr.starts_with("error: cannot read missing.txt"),
-        "{stderr}"
-    );
+    let missing = run_with(&config, "selftest --script missing.txt").expect(1);
+    missing.says(&["error: cannot read missing.txt"]);
 }
 
 /// The program in its own terminal.
 struct Terminal {
-    child: Child,
+    child: Process,
     side: File,
     seen: String,
 }
@@ -235,14 +189,9 @@ impl Terminal {
             .output_modes
             .remove(rustix::termios::OutputModes::OPOST);
         tcsetattr(&terminal, OptionalActions::Now, &modes).unwrap();
-        let child = command
-            .stdin(theirs())
-            .stdout(theirs())
-            .stderr(theirs())
-            .spawn()
-            .unwrap();
+        command.stdin(theirs()).stdout(theirs()).stderr(theirs());
         Self {
-            child,
+            child: Process::spawn(&mut command),
             side: side.into(),
             seen: String::new(),
         }
@@ -269,13 +218,6 @@ impl Terminal {
     }
 }
 
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn in_a_terminal_a_step_ends_when_the_pin_moves() {
     let home = tempfile::tempdir().unwrap();
@@ -283,59 +225,42 @@ fn in_a_terminal_a_step_ends_when_the_pin_moves() {
     let mut terminal = Terminal::start(selftest(&config, &[]));
     terminal.until("Enter when done > ");
     terminal.type_line("");
-    for (instruction, answer, seen) in [
-        (
-            "Open the door (Enter if nothing happens, skip to skip)\n",
-            "open",
-            "  door is low: open\n",
-        ),
-        ("Close the door (", "close", "  door is high: closed\n"),
-        // Nothing happens, and the person presses Enter.
-        (
-            "Press the exit button and keep it pressed (",
-            "",
-            "  WRONG rex: no pin moved, it constantly reads idle",
-        ),
-        ("Let the reader grant access, ", "skip", ""),
-        (
-            "Set off the fire release (",
-            "fire",
-            "  fire is high: active\n",
-        ),
-        (
-            "Reset the fire release (",
-            "fire off",
-            "  fire is low: idle\n",
-        ),
-        (
-            "Turn the key switch",
-            "fire-reset for 3s",
-            "  fire_reset is low: idle\n",
-        ),
-        ("Open the enclosure", "skip", ""),
-        (
-            "Type drive to let it move; anything else skips it > ",
-            "drive",
-            "  bond is high: thrown\n",
-        ),
-    ] {
+    let mut step = |instruction: &str, answer: &str, seen: &str| {
         terminal.until(instruction);
         terminal.type_line(answer);
         terminal.until(seen);
-    }
-    terminal.until("Enter when it is cut, skip to skip > ");
-    let id = terminal.child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-s", "INT", &id])
-            .status()
-            .unwrap()
-            .success()
+    };
+    let open = "Open the door (Enter if nothing happens, skip to skip)\n";
+    step(open, "open", "  door is low: open\n");
+    step("Close the door (", "close", "  door is high: closed\n");
+    // Nothing happens, and the person presses Enter.
+    let silent = "  WRONG rex: no pin moved, it constantly reads idle";
+    step("Press the exit button and keep it pressed (", "", silent);
+    step("Let the reader grant access, ", "skip", "");
+    step(
+        "Set off the fire release (",
+        "fire",
+        "  fire is high: active\n",
     );
+    step(
+        "Reset the fire release (",
+        "fire off",
+        "  fire is low: idle\n",
+    );
+    step(
+        "Turn the key switch",
+        "fire-reset for 3s",
+        "  fire_reset is low: idle\n",
+    );
+    step("Open the enclosure", "skip", "");
+    let drive = "Type drive to let it move; anything else skips it > ";
+    step(drive, "drive", "  bond is high: thrown\n");
+    terminal.until("Enter when it is cut, skip to skip > ");
+    terminal.child.signal("INT");
     terminal.until("grant       simulated  untested  skipped\n");
     terminal.until("strike      simulated  fine      locks and releases\n");
     terminal.until(
         "error: the self-test was not completed; the strike is de-energised: ended by SIGINT\n",
     );
-    assert_eq!(terminal.child.wait().unwrap().code(), Some(1));
+    assert_eq!(terminal.child.wait().code(), Some(1));
 }

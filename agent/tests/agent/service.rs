@@ -2,13 +2,12 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use doorfleet_testing::TestHub;
 use serde_json::json;
 
-use crate::cli::{CONNECTION, Running, run, write_config};
+use crate::cli::{CONNECTION, Running, program, run, run_with, write_config};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -48,12 +47,9 @@ impl ServiceManager {
 }
 
 fn start(config: &str, manager: &Path, extra: &[(&str, &str)]) -> Running {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+    let mut command = program(["--config", config]);
     command
-        .args(["--config", config])
         .env("NOTIFY_SOCKET", manager)
-        .env_remove("CREDENTIALS_DIRECTORY")
-        .env_remove("STATE_DIRECTORY")
         .env_remove("WATCHDOG_PID")
         .envs(extra.iter().copied());
     Running::spawn(command)
@@ -81,8 +77,7 @@ fn the_service_manager_gets_readiness_watchdog_and_status() {
     for _ in 0..3 {
         manager.until(|message| message.contains("WATCHDOG=1"));
     }
-    let (code, _, stderr) = run(format!("sim force --config {config}"));
-    assert_eq!(code, 0, "{stderr}");
+    run_with(&config, "sim force").expect(0);
     manager.until(|message| message.contains("door open, not secured"));
     assert_eq!(agent.terminate(), 0);
     manager.until(|message| message.contains("STOPPING=1"));
@@ -119,14 +114,7 @@ async fn sighup_reloads_the_hub_settings_without_moving_the_lock() {
     let path = home.path().join("notify");
     let mut manager = ServiceManager::listen(&path);
     let connection = hub.add_door("lobby-east").await;
-    // The wrong port.
-    let ca = hub.hub.ca_file().display();
-    let port = hub.hub.mqtt_address().port();
-    let config = write_config(
-        home.path(),
-        &connection,
-        &format!("mqtt_port = 1\nca_file = \"{ca}\""),
-    );
+    let config = write_config(home.path(), &connection, "mqtt_port = 1");
     let mut agent = start(&config, &path, &[]);
     let received = tokio::task::block_in_place(|| {
         manager.until(|message| {
@@ -138,23 +126,15 @@ async fn sighup_reloads_the_hub_settings_without_moving_the_lock() {
         let log = agent.log_until("keeping the present settings");
         assert!(log.contains("hub.mqtt_prot: unknown key"), "{log}");
 
-        write_config(
-            home.path(),
-            &connection,
-            &format!(
-                "mqtt_port = {port}\nca_file = \"{ca}\"\n[door]\nrelinquish_default = \"released\""
-            ),
-        );
+        let settings = hub.agent_settings() + "\n[door]\nrelinquish_default = \"released\"";
+        write_config(home.path(), &connection, &settings);
         agent.signal("HUP");
         let log = agent.log_until("need a restart");
         assert!(log.contains("[door] need"), "{log}");
         manager.until(|message| message.contains("hub connected"))
     });
-    assert!(
-        received.contains("STATUS=locked, door closed"),
-        "{received}"
-    );
-    let mut agent = agent;
+    let expected = "STATUS=locked, door closed";
+    assert!(received.contains(expected), "{received}");
     let code = tokio::task::block_in_place(|| agent.terminate());
     assert_eq!(code, 0);
 }
@@ -164,54 +144,28 @@ async fn a_reboot_is_answered_then_the_door_de_energised_then_the_request_writte
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let connection = hub.add_door("lobby-east").await;
-    let ca = hub.hub.ca_file().display();
-    let port = hub.hub.mqtt_address().port();
-    let settings =
-        format!("mqtt_port = {port}\nca_file = \"{ca}\"\n[machine]\nreboot_directory = \"reboot\"");
+    let settings = hub.agent_settings() + "\n[machine]\nreboot_directory = \"reboot\"";
     let config = write_config(home.path(), &connection, &settings);
     let mut agent = start(&config, &home.path().join("nobody"), &[]);
     let reported = hub.reports("lobby-east", "/door/secured", "secured").await;
-    assert_eq!(
-        reported["device"]["bootReason"],
-        json!({"cause": "unknown"})
-    );
+    let cause = json!({"cause": "unknown"});
+    assert_eq!(reported["device"]["bootReason"], cause);
 
-    let reboot = async |payload| {
-        let (status, answer) = hub.invoke("lobby-east", "reboot", payload).await;
-        assert_eq!(status, 200, "{answer}");
-        (
-            answer["status"].as_u64().unwrap(),
-            answer["payload"].clone(),
-        )
+    let reboot = async |payload, status, member: &str, value: &str| {
+        let (_, answer) = hub.invoke("lobby-east", "reboot", payload).await;
+        let seen = (&answer["status"], &answer["payload"][member]);
+        assert_eq!(seen, (&json!(status), &json!(value)), "{answer}");
     };
-    let (status, answer) = reboot(json!({"resaon": "kernel update"})).await;
-    assert_eq!(
-        (status, &answer["field"]),
-        (400, &json!("resaon")),
-        "{answer}"
-    );
+    let misspelt = json!({"resaon": "kernel update"});
+    reboot(misspelt, 400, "field", "resaon").await;
     let late = json!({"notAfter": "2020-01-01T00:00:00Z"});
-    let (status, answer) = reboot(late).await;
-    assert_eq!(
-        (status, &answer["error"]),
-        (410, &json!("expired")),
-        "{answer}"
-    );
+    reboot(late, 410, "error", "expired").await;
     // Without the folder there is no service that would reboot.
-    let (status, answer) = reboot(json!({"reason": "kernel update"})).await;
-    assert_eq!(
-        (status, &answer["error"]),
-        (500, &json!("notPossible")),
-        "{answer}"
-    );
+    let update = json!({"reason": "kernel update", "commandId": "r-1"});
+    reboot(update.clone(), 500, "error", "notPossible").await;
 
     std::fs::create_dir(home.path().join("reboot")).unwrap();
-    let (status, answer) = reboot(json!({"reason": "kernel update", "commandId": "r-1"})).await;
-    assert_eq!(
-        (status, &answer["Response"]),
-        (202, &json!("reboot called successfully")),
-        "{answer}"
-    );
+    reboot(update, 202, "Response", "reboot called successfully").await;
     let (code, log) =
         tokio::task::block_in_place(|| (agent.ended(), agent.log_until("lobby-east: ended")));
     assert_eq!(code, 0, "{log}");
@@ -221,12 +175,8 @@ async fn a_reboot_is_answered_then_the_door_de_energised_then_the_request_writte
 
     let request = home.path().join("reboot/request");
     let judge = || run(["reboot-requested", "--file", request.to_str().unwrap()]);
-    let (code, stdout, stderr) = judge();
-    assert_eq!(code, 0, "{stderr}");
-    assert_eq!(
-        stdout,
-        "door lobby-east requests a reboot: \"kernel update\"\n"
-    );
-    let (code, _, stderr) = judge();
-    assert_eq!(code, 1, "a request counts once: {stderr}");
+    let expected = "door lobby-east requests a reboot: \"kernel update\"\n";
+    assert_eq!(judge().expect(0).stdout, expected);
+    // A request counts once.
+    judge().expect(1);
 }

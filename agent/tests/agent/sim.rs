@@ -1,50 +1,36 @@
 //! `door-agent sim`: each verb has the documented effect on a running agent's door.
 
 use std::path::Path;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cli::{CONNECTION, Running, run, status_until, write_config};
+use crate::cli::{
+    CONNECTION, Running, program, run, run_with, shows as is_shown, status_until, write_config,
+};
 
 /// Starts an agent with a motor lock, and waits until it is locked.
 fn start(home: &Path) -> (Running, String) {
     // Nothing listens on port 1.
-    let config = write_config(
-        home,
-        CONNECTION,
-        "mqtt_port = 1\n[door]\nstrike_time = \"2s\"",
-    );
-    let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
+    let settings = "mqtt_port = 1\n[door]\nstrike_time = \"2s\"";
+    let config = write_config(home, CONNECTION, settings);
+    let mut command = program(["--config", &config]);
     // A retraction counts once the pulse has ended.
-    command
-        .args(["--config", &config])
-        .env("DOOR_AGENT__STRIKE__PULSE", "800ms");
+    command.env("DOOR_AGENT__STRIKE__PULSE", "800ms");
     let agent = Running::spawn(command);
-    status_until(&config, |status| {
-        status["door"]["report"]["secured"] == "secured"
-    });
+    is_shown(&config, "/door/report/secured", "secured");
     (agent, config)
 }
 
 fn sim(config: &str, words: &str) -> Value {
-    let mut arguments = vec!["sim"];
-    arguments.extend(words.split(' '));
-    arguments.extend(["--config", config]);
-    let (code, stdout, stderr) = run(&arguments);
-    assert_eq!((code, stderr.as_str()), (0, ""), "{words}");
-    serde_json::from_str(&stdout).unwrap()
+    run_with(config, &format!("sim {words}")).expect(0).json()
 }
 
 fn refused(config: &str, words: &str) -> String {
-    let mut arguments = vec!["sim"];
-    arguments.extend(words.split(' '));
-    arguments.extend(["--config", config]);
-    let (code, stdout, stderr) = run(&arguments);
-    assert_eq!((code, stdout.as_str()), (1, ""), "{words}");
-    stderr
+    let refused = run_with(config, &format!("sim {words}")).expect(1);
+    assert_eq!(refused.stdout, "", "{words}");
+    refused.stderr
 }
 
 /// The names of the raised alarms.
@@ -57,28 +43,23 @@ fn alarms(status: &Value) -> Vec<&str> {
 }
 
 /// Performs an action and waits until `status --json` shows the value at the pointer.
-fn shows(config: &str, words: &str, pointer: &str, value: &Value) {
+fn shows(config: &str, words: &str, pointer: &str, value: &str) {
     sim(config, words);
-    status_until(config, |status| status.pointer(pointer) == Some(value));
+    is_shown(config, pointer, value);
 }
 
 #[test]
 fn people_at_the_door() {
     let home = tempfile::tempdir().unwrap();
     let (_agent, config) = start(home.path());
-    let shows =
-        |words: &str, pointer: &str, value: &str| shows(&config, words, pointer, &json!(value));
+    let shows = |words: &str, pointer: &str, value: &str| shows(&config, words, pointer, value);
 
     let stderr = refused(&config, "open");
-    assert!(
-        stderr.contains("the door is locked: its bolt is thrown"),
-        "{stderr}"
-    );
+    let expected = "the door is locked: its bolt is thrown";
+    assert!(stderr.contains(expected), "{stderr}");
     for opened in ["force", "handle"] {
         shows(opened, "/door/report/doorState", "open");
-        status_until(&config, |status| {
-            status["door"]["inputs"]["bond"] == "not thrown"
-        });
+        is_shown(&config, "/door/inputs/bond", "not thrown");
         shows("close", "/door/report/secured", "secured");
     }
     for (words, slot) in [("rex --for 1h", 2), ("grant on", 3)] {
@@ -89,20 +70,16 @@ fn people_at_the_door() {
     }
     // Timed: pressed, released, and locked again.
     shows("rex", "/door/report/lockState", "unlocked");
-    status_until(&config, |status| status["door"]["inputs"]["rex"] == "idle");
-    status_until(&config, |status| {
-        status["door"]["report"]["lockState"] == "locked"
-    });
+    is_shown(&config, "/door/inputs/rex", "idle");
+    is_shown(&config, "/door/report/lockState", "locked");
 
     shows("fire", "/door/report/lockState", "unlocked");
     shows("open", "/door/report/doorState", "open");
     shows("close", "/door/report/doorState", "closed");
     shows("fire off", "/door/inputs/fire", "idle");
+    // It stays until it is reset at the door.
     let status = status_until(&config, |_| true);
-    assert_eq!(
-        status["door"]["slots"][0]["slot"], 1,
-        "it stays until it is reset at the door"
-    );
+    assert_eq!(status["door"]["slots"][0]["slot"], 1);
     shows("fire-reset", "/door/report/secured", "secured");
 }
 
@@ -110,8 +87,7 @@ fn people_at_the_door() {
 fn faults_of_lock_and_wires() {
     let home = tempfile::tempdir().unwrap();
     let (_agent, config) = start(home.path());
-    let shows =
-        |words: &str, pointer: &str, value: &str| shows(&config, words, pointer, &json!(value));
+    let shows = |words: &str, pointer: &str, value: &str| shows(&config, words, pointer, value);
 
     for (key, wrong, ends, begins) in [
         ("jammed", true, "jam", "free"),
@@ -123,15 +99,11 @@ fn faults_of_lock_and_wires() {
         assert_eq!(sim(&config, begins)[key], !wrong);
         shows("rex off", "/door/report/secured", "secured");
         shows("rex", "/door/report/lockState", "unlocked");
-        status_until(&config, |status| {
-            status["door"]["report"]["secured"] == "secured"
-        });
+        is_shown(&config, "/door/report/secured", "secured");
     }
 
     assert_eq!(sim(&config, "cut-bond")["faults"], json!({"bond": "cut"}));
-    status_until(&config, |status| {
-        status["door"]["report"]["secured"] == "unsecured"
-    });
+    is_shown(&config, "/door/report/secured", "unsecured");
     shows("mend-sensor bond", "/door/inputs/bond", "thrown");
     shows("cut-sensor door", "/door/report/doorState", "open");
     shows("mend-sensor all", "/door/report/doorState", "closed");
@@ -172,20 +144,12 @@ fn invalid_actions_are_reported_with_the_valid_ones() {
         "error: sim rex for soon: `soon`, expected a time such as 250ms, 5s or 1m30s, above zero\n"
     );
     let stderr = refused(&config, "open");
-    assert!(
-        stderr.starts_with(
-            "error: [board] kind must be \"simulated\" and the agent must run: no \
-            running agent answers in "
-        ),
-        "{stderr}"
-    );
-    let (code, help, _) = run("sim --help");
-    assert_eq!(code, 0);
+    let expected = "error: [board] kind must be \"simulated\" and the agent must run: no \
+                    running agent answers in ";
+    assert!(stderr.starts_with(expected), "{stderr}");
+    let mut help = run("sim --help").expect(0);
     for verb in VERBS.split(", ") {
-        assert!(
-            help.contains(&format!("\n  {verb} ")),
-            "{help}\nlacks {verb}"
-        );
+        help = help.prints(&[&format!("\n  {verb} ")]);
     }
 }
 
@@ -207,9 +171,7 @@ fn alarms_are_raised_and_cleared_by_what_people_do() {
     wait_for_the_end_of_the_release();
     shows("force", Some("forcedOpen"));
     shows("close", None);
-    status_until(&config, |status| {
-        status["door"]["report"]["secured"] == "secured"
-    });
+    is_shown(&config, "/door/report/secured", "secured");
 }
 
 #[test]

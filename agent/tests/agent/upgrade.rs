@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use door_agent::gpio::simulated::SimCommand;
-use door_agent::{Agent, AgentConfig, Shared};
+use door_agent::{Agent, AgentConfig, AgentSnapshot, Shared};
 use door_core::Want;
 use door_core::contract::{LockState, Mode};
 use doorfleet_testing::{TestHub, agent_until, start_agent_again, write_secret};
 use serde_json::Value;
 
-use crate::cli::{CONNECTION, run};
+use crate::cli::{CONNECTION, run_with};
+use crate::site::{all_sent, sim};
 
 const DOOR: &str = "lobby-west";
 
@@ -26,6 +26,12 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), to).unwrap();
         }
     }
+}
+
+/// The numbers of the occupied slots.
+fn slots(seen: &AgentSnapshot) -> Vec<u8> {
+    let slots = seen.door.slots.iter();
+    slots.map(|slot| slot.slot.number()).collect()
 }
 
 /// The files of a door of 0.1, with a key and the CA of this hub; returns its configuration.
@@ -51,11 +57,10 @@ async fn a_door_of_0_1_keeps_its_configuration_state_and_events() {
     let seen = agent.snapshot();
     assert_eq!(seen.disk.problem, None);
     assert_eq!(seen.disk.kept_aside, [] as [&str; 0]);
-    let slots = seen.door.slots.iter();
-    let slots: Vec<_> = slots.map(|slot| (slot.slot.number(), slot.want)).collect();
     // A fire release was not reset at the door; below it are an operator's lock and passage mode.
-    let expected = [(1, Want::Released), (8, Want::Locked), (9, Want::Released)];
-    assert_eq!(slots, expected);
+    assert_eq!(slots(&seen), [1, 8, 9]);
+    let wants = [Want::Released, Want::Locked, Want::Released];
+    assert!(seen.door.slots.iter().map(|slot| slot.want).eq(wants));
     assert_eq!(seen.door.report.mode, Mode::Passage);
     let lock = seen.door.slots[1].command_id.as_ref().unwrap();
     assert_eq!(lock.as_str(), "lock-1");
@@ -67,7 +72,7 @@ async fn a_door_of_0_1_keeps_its_configuration_state_and_events() {
     assert_eq!(agent.snapshot().door.slots[1].want, Want::Locked);
 
     // Unsent events are sent without gaps, with the message ids from 0.1.
-    agent_until(&agent, |seen| seen.waiting_events == 0).await;
+    all_sent(&agent).await;
     let events = hub.events(DOOR).await;
     let of_0_1: Vec<&Value> = events
         .iter()
@@ -81,21 +86,16 @@ async fn a_door_of_0_1_keeps_its_configuration_state_and_events() {
     let lost = |event: &Value| event["body"]["kind"] == "eventsLost";
     assert!(!events.iter().any(lost), "{events:#?}");
 
-    let reset = SimCommand::parse(&["fire-reset"]).unwrap();
-    agent.sim().unwrap().apply(reset).unwrap();
-    agent_until(&agent, |seen| {
-        seen.door.report.status.lock_state == LockState::Locked
-    })
-    .await;
+    sim(&agent, "fire-reset");
+    let lock_state = |seen: &AgentSnapshot| seen.door.report.status.lock_state;
+    agent_until(&agent, |seen| lock_state(seen) == LockState::Locked).await;
     agent.shutdown().await;
 
     // The files written since are complete.
     let agent = start_agent_again(&config, &shared).await;
     let seen = agent.snapshot();
     assert_eq!(seen.disk.problem, None);
-    let slots = seen.door.slots.iter();
-    let slots: Vec<_> = slots.map(|slot| slot.slot.number()).collect();
-    assert_eq!(slots, [8, 9]);
+    assert_eq!(slots(&seen), [8, 9]);
     agent.shutdown().await;
 }
 
@@ -108,19 +108,11 @@ async fn a_state_of_0_1_that_lost_its_newest_file_leaves_the_door_in_doubt() {
     fs::remove_file(home.path().join("state/state.1")).unwrap();
     let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
     let seen = agent.snapshot();
-    let problem = seen.disk.problem.unwrap();
-    assert!(
-        problem.contains("one of its two state files is missing"),
-        "{problem}"
-    );
+    let problem = seen.disk.problem.as_deref().unwrap();
+    let expected = "one of its two state files is missing";
+    assert!(problem.contains(expected), "{problem}");
     assert_eq!(seen.door.report.mode, Mode::Secure);
-    let slots: Vec<_> = seen
-        .door
-        .slots
-        .iter()
-        .map(|slot| slot.slot.number())
-        .collect();
-    assert_eq!(slots, [8]);
+    assert_eq!(slots(&seen), [8]);
     agent.shutdown().await;
 }
 
@@ -142,9 +134,8 @@ fn check_reports_what_the_next_start_drops() {
          inputs.door = { pin = 22, active = \"low\", bias = \"pull-up\" }\n",
     );
     let line = "note   state: slot 1 is occupied and [board.inputs.fire] is not configured";
-    let (_, stdout, _) = run(format!("check --config {config}"));
-    assert!(!stdout.contains(line), "{stdout}");
+    let checked = run_with(&config, "check");
+    assert!(!checked.stdout.contains(line), "{checked:?}");
     fs::write(&path, without_fire).unwrap();
-    let (_, stdout, stderr) = run(format!("check --config {config}"));
-    assert!(stdout.contains(line), "{stdout}{stderr}");
+    run_with(&config, "check").prints(&[line]);
 }

@@ -2,6 +2,7 @@
 //! figures of the docs.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use doorfleet_testing::TestHub;
@@ -25,10 +26,8 @@ impl Written {
         let is_storage = |task: &PathBuf| {
             std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "storage")
         };
-        let task = tasks
-            .map(|task| task.unwrap().path())
-            .find(is_storage)
-            .unwrap();
+        let mut tasks = tasks.map(|task| task.unwrap().path());
+        let task = tasks.find(is_storage).unwrap();
         let counters = std::fs::read_to_string(task.join("io")).unwrap();
         let counter = |name: &str| {
             let line = counters.lines().find_map(|line| line.strip_prefix(name));
@@ -65,24 +64,15 @@ impl Card {
         };
         // The seventh field: sectors written, see `Documentation/block/stat.rst` of the kernel.
         let text = std::fs::read_to_string(statistics).unwrap();
-        text.split_whitespace()
-            .nth(6)
-            .unwrap()
-            .parse::<u64>()
-            .unwrap()
-            * SECTOR
+        let sectors: u64 = text.split_whitespace().nth(6).unwrap().parse().unwrap();
+        sectors * SECTOR
     }
 
     /// Flushes the file system, which otherwise happens after a while.
     async fn settle(&self) {
         if self.0.is_some() {
             tokio::time::sleep(Duration::from_secs(7)).await;
-            assert!(
-                std::process::Command::new("sync")
-                    .status()
-                    .unwrap()
-                    .success()
-            );
+            doorfleet_testing::run(&mut Command::new("sync")).expect(0);
         }
     }
 }
@@ -98,19 +88,13 @@ async fn a_lock_writes_little_and_an_idle_door_nothing() {
     hub.set_desired("lobby-east", json!({"building": 43, "floor": "3"}))
         .await;
     // Log lines are not written to the card.
-    let settings = format!(
-        "mqtt_port = {}\nca_file = \"{}\"\nreconnect_max = \"1s\"\n[log]\nlevel = \"error\"\n\
-         [door]\nrelinquish_default = \"released\"",
-        hub.hub.mqtt_address().port(),
-        hub.hub.ca_file().display()
-    );
+    let settings = hub.agent_settings()
+        + "\nreconnect_max = \"1s\"\n[log]\nlevel = \"error\"\n\
+           [door]\nrelinquish_default = \"released\"";
     let config = write_config(home.path(), &connection, &settings);
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(
-        &config,
-        text.replace("\"state\"", &format!("{:?}", state.display().to_string())),
-    )
-    .unwrap();
+    let text = text.replace("\"state\"", &format!("{:?}", state.to_str().unwrap()));
+    std::fs::write(&config, text).unwrap();
     let agent = Running::start(&config);
     let quiet = |path: &str| {
         let path = path.to_owned();
@@ -129,8 +113,8 @@ async fn a_lock_writes_little_and_an_idle_door_nothing() {
 
     let (before, card_before) = (Written::by(agent.id()), card.bytes());
     for number in 0..LOCKS {
-        let payload =
-            json!({"lockTime": "3s", "commandId": format!("lock-20261123-220000-{number:04}")});
+        let id = format!("lock-20261123-220000-{number:04}");
+        let payload = json!({"lockTime": "3s", "commandId": id});
         let (status, answer) = hub.invoke("lobby-east", "lockDoor", payload).await;
         assert_eq!(answer["status"], 200, "{status} {answer}");
         quiet(&config);

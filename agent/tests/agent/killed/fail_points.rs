@@ -5,35 +5,12 @@ use door_agent::fail_point;
 
 use super::*;
 
-/// The command in progress: method and time.
-const COMMANDS: [(&str, Option<(&str, &str)>); 4] = [
-    ("lockDoor", None),
-    ("lockDoor", Some(("lockTime", "10m"))),
-    ("unlockDoor", Some(("unlockTime", "10m"))),
-    ("relinquish", None),
-];
-
-impl SentCommand {
-    fn command(command: usize, id: String) -> Self {
-        let (method, time) = COMMANDS[command];
-        let mut payload = json!({ "commandId": id });
-        if let Some((key, length)) = time {
-            payload[key] = length.into();
-        }
-        Self {
-            method,
-            payload,
-            id,
-            certain: false,
-            at: Instant::now(),
-        }
-    }
-}
+/// The command in progress.
+const COMMANDS: [Form; 4] = [FORMS[0], FORMS[2], FORMS[5], FORMS[6]];
 
 impl KilledDoor {
     fn is_dead(&mut self) -> bool {
-        let agent = self.agent.as_mut().unwrap();
-        agent.has_ended()
+        self.agent.as_mut().unwrap().has_ended()
     }
 
     /// Sends a command to an agent that may end at any moment.
@@ -75,11 +52,10 @@ impl KilledDoor {
             ("DOOR_AGENT_FAIL_ARMED", armed.as_os_str()),
         ]);
         self.check().await;
-        let quiet =
-            |status: &Value| status["link"]["state"] == "connected" && status["waitingEvents"] == 0;
-        self.status(quiet).await;
+        self.idle().await;
         std::fs::write(&armed, "").unwrap();
-        let sent = SentCommand::command(command, format!("{}-{place}-{command}", self.name));
+        let id = format!("{}-{place}-{command}", self.name);
+        let sent = SentCommand::new(COMMANDS[command], id);
         self.command_or_death(hub, sent).await;
         // Events are sent and acknowledged, the state is reported: `place` may be in there.
         let begin = Instant::now();
@@ -129,8 +105,7 @@ async fn an_abort_at_any_fail_point_loses_and_duplicates_nothing() {
         let hub = std::sync::Arc::clone(&hub);
         doors.spawn(async move {
             let mut reached = BTreeSet::new();
-            let places = fail_point::ALL.iter().enumerate();
-            for (number, place) in places {
+            for (number, place) in fail_point::ALL.iter().enumerate() {
                 for command in 0..COMMANDS.len() {
                     if (number * COMMANDS.len() + command) % DOORS == door
                         && victim.end_at(&hub, place, command).await
@@ -143,13 +118,7 @@ async fn an_abort_at_any_fail_point_loses_and_duplicates_nothing() {
             reached
         });
     }
-    let mut reached = BTreeSet::new();
-    while let Some(ended) = doors.join_next().await {
-        match ended {
-            Ok(places) => reached.extend(places),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
+    let reached: BTreeSet<_> = doors.join_all().await.into_iter().flatten().collect();
     let all: BTreeSet<_> = fail_point::ALL.iter().copied().collect();
     let missed: Vec<_> = all.difference(&reached).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}");
