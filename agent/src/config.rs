@@ -166,7 +166,8 @@ impl AgentConfig {
     }
 
     fn load_without_hub(path: &Path) -> Result<Self, ConfigError> {
-        let mut layers = Layers::read_without(path, "hub", environment(), Rules::Lenient)?;
+        let mut layers =
+            Layers::read_tables(path, |table| table != "hub", environment(), Rules::Lenient)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         // Never dialled: a placeholder with the door's name, which usually is the device id.
         let placeholder = |name: &str| {
@@ -229,11 +230,8 @@ impl AgentConfig {
         environment: impl Iterator<Item = (String, String)>,
         rules: Rules,
     ) -> Result<BoardConfig, ConfigError> {
-        let layers = Layers::read_table(path, "board", environment, rules)?;
-        match &layers.document.board {
-            Some(board) => Ok(board.clone()),
-            None => Err(layers.invalid("board.kind", format!("missing, expected {BOARD_KINDS}"))),
-        }
+        let layers = Layers::read_tables(path, |table| table == "board", environment, rules)?;
+        board(&layers)
     }
 
     /// Reads `[board]`, `[strike]` and `[door]` alone and checks that they fit together: for
@@ -243,10 +241,11 @@ impl AgentConfig {
     /// The first mistake in those tables, or a file that is not TOML.
     pub fn load_wiring(path: &Path) -> Result<(BoardConfig, StrikeConfig), ConfigError> {
         let rules = Rules::Strict;
-        let board = Self::load_board_from(path, environment(), rules)?;
-        let mut layers = Layers::read_table(path, "strike", environment(), rules)?;
+        let wiring = |table: &str| ["board", "strike", "door"].contains(&table);
+        let mut layers = Layers::read_tables(path, wiring, environment(), rules)?;
+        let board = board(&layers)?;
         let strike = strike(&layers)?;
-        let settings = door(&mut Layers::read_table(path, "door", environment(), rules)?)?;
+        let settings = door(&mut layers)?;
         check_fit(&mut layers, &board, strike, settings)?;
         Ok((board, strike))
     }
@@ -257,7 +256,8 @@ impl AgentConfig {
     /// # Errors
     /// The first mistake in that table, or a file that is not TOML.
     pub fn load_state_directory(path: &Path) -> Result<PathBuf, ConfigError> {
-        let layers = Layers::read_table(path, "state", environment(), Rules::Lenient)?;
+        let state = |table: &str| table == "state";
+        let layers = Layers::read_tables(path, state, environment(), Rules::Lenient)?;
         Ok(match &layers.document.state.directory {
             Some(directory) => path.parent().unwrap_or(Path::new("")).join(directory),
             None => Self::service_state(path),
@@ -320,8 +320,7 @@ impl AgentConfig {
             state.event_log_bytes = kib << 10;
         }
         let strike = strike(layers)?;
-        let board = document.board.clone();
-        let board = board.ok_or_else(|| missing(layers, "board.kind", BOARD_KINDS))?;
+        let board = board(layers)?;
         let level = document.log.level;
         let reboot_directory = match &document.machine.reboot_directory {
             Some(directory) => home.join(directory),
@@ -346,6 +345,11 @@ impl AgentConfig {
 fn connection_file(path: &Path, layers: &Layers) -> Option<PathBuf> {
     let file = layers.document.hub.connection_string_file.as_deref()?;
     Some(path.parent().unwrap_or(Path::new("")).join(file))
+}
+
+fn board(layers: &Layers) -> Result<BoardConfig, ConfigError> {
+    let board = layers.document.board.clone();
+    board.ok_or_else(|| missing(layers, "board.kind", BOARD_KINDS))
 }
 
 fn strike(layers: &Layers) -> Result<StrikeConfig, ConfigError> {

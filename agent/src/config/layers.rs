@@ -5,6 +5,7 @@
 //! hold only known keys and values of the right type, so that an error can name the file and line
 //! that contain it.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use config::{Config, File, FileFormat};
 use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeTable, Deserializer};
+use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::error::ConfigError;
 use super::schema::Document;
@@ -68,54 +69,27 @@ impl Layers {
         environment: impl Iterator<Item = (String, String)>,
         rules: Rules,
     ) -> Result<Self, ConfigError> {
-        let mut layers = vec![Layer::file(path)?];
-        for drop_in in drop_ins(path)? {
-            layers.push(Layer::file(&drop_in)?);
-        }
-        Self::merge(path, layers, environment, rules)
+        Self::merge(path, files(path)?, environment, rules)
     }
 
-    /// Reads everything except the table `name`.
-    pub(super) fn read_without(
-        path: &Path,
-        name: &str,
-        environment: impl Iterator<Item = (String, String)>,
-        rules: Rules,
-    ) -> Result<Self, ConfigError> {
-        let mut layers = vec![Layer::file(path)?];
-        for drop_in in drop_ins(path)? {
-            layers.push(Layer::file(&drop_in)?);
-        }
-        for layer in &mut layers {
-            layer.retain(|key| key != name)?;
-        }
-        let prefix = format!("{ENVIRONMENT_PREFIX}{}__", name.to_ascii_uppercase());
-        let environment = environment.filter(|(name, _)| !name.starts_with(&prefix));
-        Self::merge(path, layers, environment, rules)
-    }
-
-    /// Reads only the table `name` of each layer, so that mistakes elsewhere do not matter, unless
+    /// Reads only the tables that `keep` accepts, so that mistakes elsewhere do not matter, unless
     /// a file is not TOML.
-    pub(super) fn read_table(
+    pub(super) fn read_tables(
         path: &Path,
-        name: &str,
+        keep: impl Fn(&str) -> bool,
         environment: impl Iterator<Item = (String, String)>,
         rules: Rules,
     ) -> Result<Self, ConfigError> {
-        let mut layers = vec![Layer::file(path)?];
-        for drop_in in drop_ins(path)? {
-            layers.push(Layer::file(&drop_in)?);
-        }
+        let mut layers = files(path)?;
         for layer in &mut layers {
-            layer.retain(|key| key == name)?;
+            layer.retain(&keep)?;
         }
-        let prefix = format!("{ENVIRONMENT_PREFIX}{}__", name.to_ascii_uppercase());
-        Self::merge(
-            path,
-            layers,
-            environment.filter(|(name, _)| name.starts_with(&prefix)),
-            rules,
-        )
+        let environment = environment.filter(|(name, _)| {
+            let table = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or_default();
+            let table = table.split("__").next().unwrap_or_default();
+            keep(&table.to_ascii_lowercase())
+        });
+        Self::merge(path, layers, environment, rules)
     }
 
     /// Uses `text` as the content of the file.
@@ -197,21 +171,15 @@ impl Layers {
 
     /// Whether any layer contains `key`.
     pub(super) fn contains_key(&self, key: &str) -> bool {
-        let path: Vec<_> = key.split('.').collect();
-        self.layers
-            .iter()
-            .any(|layer| layer.locate(&path).is_some())
+        self.layers.iter().any(|layer| layer.locate(key).is_some())
     }
 
     /// An error about the value of `key` (tables and key joined by dots), located in the layer
     /// that set it last.
     pub(super) fn invalid(&self, key: &str, problem: impl Into<String>) -> ConfigError {
-        let path: Vec<_> = key.split('.').collect();
-        let place = self
-            .layers
-            .iter()
-            .rev()
-            .find_map(|layer| layer.locate(&path).map(|at| layer.place(&at)))
+        let locate = |layer: &Layer| layer.locate(key).map(|at| layer.place(&at));
+        let place = self.layers.iter().rev().find_map(locate);
+        let place = place
             // An unsuitable default: the main file is where to override it.
             .unwrap_or_else(|| self.layers[0].name.clone());
         ConfigError::Invalid {
@@ -238,15 +206,8 @@ impl Layer {
 
     /// Drops tables. Line numbers are not meaningful afterwards.
     fn retain(&mut self, keep: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
-        let mut whole = match toml::from_str::<toml::Table>(&self.text) {
-            Ok(whole) => whole,
-            Err(error) => {
-                return Err(ConfigError::Syntax {
-                    place: self.place(&error.span().unwrap_or(0..0)),
-                    problem: error.message().replace('\n', "; "),
-                });
-            }
-        };
+        let whole = toml::from_str::<toml::Table>(&self.text);
+        let mut whole = whole.map_err(|error| self.not_toml(&error))?;
         whole.retain(|key, _| keep(key));
         self.text = whole.to_string();
         self.is_file = false;
@@ -282,10 +243,7 @@ impl Layer {
         };
         let span = error.span().unwrap_or(0..0);
         if DeTable::parse(&self.text).is_err() {
-            return Err(ConfigError::Syntax {
-                place: self.place(&span),
-                problem: error.message().replace('\n', "; "),
-            });
+            return Err(self.not_toml(&error));
         }
         Err(ConfigError::Invalid {
             place: self.place(&span),
@@ -294,20 +252,24 @@ impl Layer {
         })
     }
 
+    fn not_toml(&self, error: &toml::de::Error) -> ConfigError {
+        ConfigError::Syntax {
+            place: self.place(&error.span().unwrap_or(0..0)),
+            problem: error.message().replace('\n', "; "),
+        }
+    }
+
     /// Refuses times without a unit or outside their limits.
     fn check_times(&self) -> Result<(), ConfigError> {
-        match self
-            .invalid_times()
-            .into_iter()
-            .min_by_key(|invalid| invalid.at.start)
-        {
-            None => Ok(()),
-            Some(invalid) => Err(ConfigError::Invalid {
-                place: self.place(&invalid.at),
-                key: invalid.key.to_owned(),
-                problem: invalid.problem,
-            }),
-        }
+        let invalid = self.invalid_times().into_iter();
+        let Some(first) = invalid.min_by_key(|invalid| invalid.at.start) else {
+            return Ok(());
+        };
+        Err(ConfigError::Invalid {
+            place: self.place(&first.at),
+            key: first.key.to_owned(),
+            problem: first.problem,
+        })
     }
 
     /// Replaces each such time that version 0.1 accepted with the nearest allowed one.
@@ -337,12 +299,7 @@ impl Layer {
             return Vec::new();
         };
         let check = |limit: Limit| {
-            let mut table = whole.get_ref();
-            let (parents, last) = limit.key.rsplit_once('.')?;
-            for parent in parents.split('.') {
-                table = table.get(parent)?.get_ref().as_table()?;
-            }
-            let (key, value) = table.iter().find(|(key, _)| key.get_ref() == last)?;
+            let (key, value) = find(whole.get_ref(), limit.key)?;
             let (problem, nearest) = limit.check(value.get_ref())?;
             Some(InvalidTime {
                 key: limit.key,
@@ -391,18 +348,24 @@ impl Layer {
         }
     }
 
-    fn locate(&self, path: &[&str]) -> Option<Range<usize>> {
+    /// Where `key` (tables and key joined by dots) is set.
+    fn locate(&self, key: &str) -> Option<Range<usize>> {
         let table = DeTable::parse(&self.text).ok()?;
-        let mut table = table.get_ref();
-        let (last, parents) = path.split_last()?;
-        for parent in parents {
-            table = table.get(*parent)?.get_ref().as_table()?;
-        }
-        table
-            .iter()
-            .find(|(key, _)| key.get_ref() == last)
-            .map(|(key, _)| key.span())
+        find(table.get_ref(), key).map(|(key, _)| key.span())
     }
+}
+
+/// A key and its value by its dotted path.
+fn find<'a, 'b>(
+    mut table: &'a DeTable<'b>,
+    path: &str,
+) -> Option<(&'a Spanned<Cow<'b, str>>, &'a Spanned<DeValue<'b>>)> {
+    let mut keys = path.split('.');
+    let last = keys.next_back()?;
+    for key in keys {
+        table = table.get(key)?.get_ref().as_table()?;
+    }
+    table.iter().find(|(key, _)| key.get_ref() == last)
 }
 
 /// The first error in one layer. A missing key is none: another layer may have it.
@@ -420,6 +383,13 @@ fn first_error(text: &str) -> Option<toml::de::Error> {
     errors
         .filter(|error| !error.message().starts_with("missing field"))
         .min_by_key(|error| error.span().map_or(0, |span| span.start))
+}
+
+/// The configuration file and its drop-ins.
+fn files(path: &Path) -> Result<Vec<Layer>, ConfigError> {
+    let drop_ins = drop_ins(path)?;
+    let paths = std::iter::once(path).chain(drop_ins.iter().map(PathBuf::as_path));
+    paths.map(Layer::file).collect()
 }
 
 /// The drop-in files of a configuration, in the order of their names.
