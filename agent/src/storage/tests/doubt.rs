@@ -121,6 +121,16 @@ impl TestDoor {
         self.save();
     }
 
+    fn desire(&mut self, mode: Mode) {
+        let desired = DesiredDoor {
+            mode: DesiredMode::Mode(mode),
+            ..DesiredDoor::default()
+        };
+        let actions = self.door.handle_desired(&self.now, Ticket(0), &desired);
+        self.handle_actions(actions);
+        self.save();
+    }
+
     fn slots(&self) -> Vec<(u8, Want)> {
         let entries = self.door.authority().entries();
         entries
@@ -137,25 +147,14 @@ impl TestDoor {
         expected.extend((default == Want::Released).then_some((8, Want::Locked)));
         assert_eq!(self.slots(), expected, "{what}");
         assert!(array.in_doubt().is_some(), "{what}");
-        let mode = if lockdown {
-            Mode::Lockdown
-        } else {
-            Mode::Secure
-        };
-        assert_eq!(array.mode(), mode, "{what}");
+        let mode = lockdown.then_some(Mode::Lockdown);
+        assert_eq!(array.mode(), mode.unwrap_or(Mode::Secure), "{what}");
         assert_eq!(array.desired_mode(), None, "{what}");
-        let want = if latched {
-            Want::Released
-        } else {
-            Want::Locked
-        };
-        assert_eq!(array.want(), want, "{what}");
+        let want = latched.then_some(Want::Released);
+        assert_eq!(array.want(), want.unwrap_or(Want::Locked), "{what}");
         let is_doubt = |event: &EventKind| matches!(event, EventKind::StateInDoubt { .. });
-        assert!(
-            self.events.iter().any(is_doubt),
-            "{what}: {:?}",
-            self.events
-        );
+        let events = &self.events;
+        assert!(events.iter().any(is_doubt), "{what}: {events:?}");
     }
 
     /// Asserts that exit button and fire release still work.
@@ -194,15 +193,7 @@ impl Folder {
             });
             test_door.save();
         }
-        let desired = DesiredDoor {
-            mode: DesiredMode::Mode(Mode::Passage),
-            ..DesiredDoor::default()
-        };
-        let actions = test_door
-            .door
-            .handle_desired(&test_door.now, Ticket(0), &desired);
-        test_door.handle_actions(actions);
-        test_door.save();
+        test_door.desire(Mode::Passage);
         test_door.call("unlockDoor", r#"{"unlockTime":"1h"}"#);
         test_door.call("unlockDoor", r#"{"commandId":"u"}"#);
         test_door.call("setMode", r#"{"mode":"lockdown"}"#);
@@ -243,58 +234,92 @@ impl Folder {
         self.files.get_mut(name).unwrap().as_mut().unwrap()
     }
 
-    fn flip(&mut self, name: &str) {
+    fn flip(&mut self, name: &str) -> &mut Self {
         let bytes = self.bytes(name);
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
+        self
     }
 
-    fn replace(&mut self, name: &str, bytes: &[u8]) {
+    fn cut(&mut self, name: &str) -> &mut Self {
+        self.bytes(name).truncate(200);
+        self
+    }
+
+    fn replace(&mut self, name: &str, bytes: &[u8]) -> &mut Self {
         *self.bytes(name) = bytes.to_vec();
+        self
+    }
+
+    fn copy(&mut self, from: &str, to: &str) -> &mut Self {
+        let bytes = self.bytes(from).clone();
+        self.replace(to, &bytes)
+    }
+
+    fn remove(&mut self, name: &str) -> &mut Self {
+        self.files.remove(name);
+        self
+    }
+
+    /// Does the same to both state files.
+    fn both(&mut self, harm: for<'a> fn(&'a mut Self, &str) -> &'a mut Self) -> &mut Self {
+        for name in STATES {
+            harm(self, name);
+        }
+        self
     }
 
     /// Writes a valid file with changed content.
-    fn change(&mut self, name: &str, change: fn(&mut Value)) {
+    fn change(&mut self, name: &str, change: fn(&mut Value)) -> &mut Self {
         let bytes = self.bytes(name).clone();
         let body = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         let mut envelope: Value = serde_json::from_slice(&bytes[body..]).unwrap();
         change(&mut envelope);
         let generation = envelope["generation"].as_u64().unwrap();
         let bytes = encode(generation, &envelope["content"]).unwrap();
-        self.replace(name, &bytes);
+        self.replace(name, &bytes)
     }
 
     /// Writes a valid file whose door state this version cannot parse.
-    fn another_form(&mut self, name: &str) {
+    fn another_form(&mut self, name: &str) -> &mut Self {
         self.change(name, |envelope| {
             envelope["content"]["door"]["slots"] = "as another version has them".into();
-        });
+        })
+    }
+
+    fn unknown_slot(&mut self, name: &str) -> &mut Self {
+        self.change(name, |envelope| {
+            let slots = envelope["content"]["door"]["slots"].as_array_mut();
+            let slot = serde_json::json!({"slot": 4, "want": "released", "since": 1});
+            slots.unwrap().push(slot);
+        })
+    }
+
+    /// The ledger's line up to the generation of the state, and that generation.
+    fn ledger(&mut self) -> (String, u64) {
+        let text = String::from_utf8(self.bytes(LEDGER).clone()).unwrap();
+        let (log, state) = text.split_once(" state=").unwrap();
+        (
+            log.to_owned(),
+            state.split_once(' ').unwrap().0.parse().unwrap(),
+        )
     }
 
     /// Makes the ledger name a generation `by` higher than the newest file's.
-    fn ledger_ahead(&mut self, by: u64) {
-        let text = String::from_utf8(self.bytes(LEDGER).clone()).unwrap();
-        let (_, state) = text.split_once(" state=").unwrap();
-        let generation: u64 = state.split_once(' ').unwrap().0.parse().unwrap();
-        self.ledger_says(generation + by);
+    fn ledger_ahead(&mut self, by: u64) -> &mut Self {
+        let (_, generation) = self.ledger();
+        self.ledger_says(generation + by)
     }
 
-    fn ledger_says(&mut self, generation: u64) {
-        let text = String::from_utf8(self.bytes(LEDGER).clone()).unwrap();
-        let (log, _) = text.split_once(" state=").unwrap();
-        let line = format!("{log} state={generation} crc=");
+    fn ledger_says(&mut self, generation: u64) -> &mut Self {
+        let line = format!("{} state={generation} crc=", self.ledger().0);
         let crc = crc32fast::hash(line.as_bytes());
-        self.replace(LEDGER, format!("{line}{crc:08x}\n").as_bytes());
+        self.replace(LEDGER, format!("{line}{crc:08x}\n").as_bytes())
     }
 
-    fn ledger_of_0_1(&mut self) {
-        let text = String::from_utf8(self.bytes(LEDGER).clone()).unwrap();
-        let (log, _) = text.split_once(" state=").unwrap();
-        self.replace(LEDGER, format!("{log}\n").as_bytes());
-    }
-
-    fn remove(&mut self, name: &str) {
-        self.files.remove(name);
+    fn ledger_of_0_1(&mut self) -> &mut Self {
+        let (log, _) = self.ledger();
+        self.replace(LEDGER, format!("{log}\n").as_bytes())
     }
 }
 
@@ -313,168 +338,104 @@ enum StartUse {
     Nothing,
 }
 
-type Loss = (&'static str, fn(&mut Folder), StartUse);
+type Loss = (&'static str, fn(&mut Folder) -> &mut Folder, StartUse);
+
+use StartUse::{All, Latch, Newest, Nothing, Older};
 
 const LOSSES: [Loss; 29] = [
-    ("nothing", |_| {}, StartUse::All),
-    (
-        "ledger damaged",
-        |it| it.replace(LEDGER, b"\0\0\0"),
-        StartUse::All,
-    ),
-    ("ledger flipped", |it| it.flip(LEDGER), StartUse::All),
-    ("ledger missing", |it| it.remove(LEDGER), StartUse::All),
-    ("ledger of 0.1", Folder::ledger_of_0_1, StartUse::All),
-    ("newest flipped", |it| it.flip(it.newest), StartUse::Older),
-    (
-        "newest cut",
-        |it| it.bytes(it.newest).truncate(200),
-        StartUse::Older,
-    ),
-    (
-        "newest empty",
-        |it| it.replace(it.newest, b""),
-        StartUse::Older,
-    ),
-    ("newest missing", |it| it.remove(it.newest), StartUse::Older),
+    ("nothing", |it| it, All),
+    ("ledger damaged", |it| it.replace(LEDGER, b"\0\0\0"), All),
+    ("ledger flipped", |it| it.flip(LEDGER), All),
+    ("ledger missing", |it| it.remove(LEDGER), All),
+    ("ledger of 0.1", Folder::ledger_of_0_1, All),
+    ("newest flipped", |it| it.flip(it.newest), Older),
+    ("newest cut", |it| it.cut(it.newest), Older),
+    ("newest empty", |it| it.replace(it.newest, b""), Older),
+    ("newest missing", |it| it.remove(it.newest), Older),
     (
         "newest missing, ledger of 0.1",
-        |it| {
-            it.remove(it.newest);
-            it.ledger_of_0_1();
-        },
-        StartUse::Older,
+        |it| it.remove(it.newest).ledger_of_0_1(),
+        Older,
     ),
     (
         "newest flipped, ledger missing",
-        |it| {
-            it.flip(it.newest);
-            it.remove(LEDGER);
-        },
-        StartUse::Older,
+        |it| it.flip(it.newest).remove(LEDGER),
+        Older,
     ),
     (
         "newest a folder",
         |it| {
             it.files.insert(it.newest.to_owned(), None);
+            it
         },
-        StartUse::Older,
+        Older,
     ),
     (
         "newest of a later layout",
-        |it| it.bytes(it.newest)[17] = b'9',
-        StartUse::Older,
+        |it| {
+            it.bytes(it.newest)[17] = b'9';
+            it
+        },
+        Older,
     ),
     (
         "newest of another form",
         |it| it.another_form(it.newest),
-        StartUse::Older,
+        Older,
     ),
-    ("older flipped", |it| it.flip(it.older), StartUse::Newest),
-    (
-        "older torn on a full disk",
-        |it| it.bytes(it.older).truncate(200),
-        StartUse::Newest,
-    ),
-    ("older missing", |it| it.remove(it.older), StartUse::Newest),
-    (
-        "both older copies",
-        |it| it.ledger_ahead(2),
-        StartUse::Newest,
-    ),
+    ("older flipped", |it| it.flip(it.older), Newest),
+    ("older torn on a full disk", |it| it.cut(it.older), Newest),
+    ("older missing", |it| it.remove(it.older), Newest),
+    ("both older copies", |it| it.ledger_ahead(2), Newest),
     (
         "ledger beyond every generation",
         |it| it.ledger_says(u64::MAX),
-        StartUse::Newest,
+        Newest,
     ),
     (
         "newest beyond every generation",
-        |it| {
-            it.change(it.newest, |envelope| {
-                envelope["generation"] = u64::MAX.into();
-            });
-        },
-        StartUse::Older,
+        |it| it.change(it.newest, |file| file["generation"] = u64::MAX.into()),
+        Older,
     ),
     (
         "newest overwritten by the older, ledger of 0.1",
-        |it| {
-            let older = it.bytes(it.older).clone();
-            it.replace(it.newest, &older);
-            it.ledger_of_0_1();
-        },
-        StartUse::Older,
+        |it| it.copy(it.older, it.newest).ledger_of_0_1(),
+        Older,
     ),
     (
         "older overwritten by the newest",
-        |it| {
-            let newest = it.bytes(it.newest).clone();
-            it.replace(it.older, &newest);
-        },
-        StartUse::Newest,
+        |it| it.copy(it.newest, it.older),
+        Newest,
     ),
-    (
-        "both missing",
-        |it| {
-            it.remove(it.newest);
-            it.remove(it.older);
-        },
-        StartUse::Nothing,
-    ),
-    (
-        "both flipped",
-        |it| {
-            it.flip(it.newest);
-            it.flip(it.older);
-        },
-        StartUse::Nothing,
-    ),
+    ("both missing", |it| it.both(Folder::remove), Nothing),
+    ("both flipped", |it| it.both(Folder::flip), Nothing),
     (
         "both empty, ledger of 0.1",
-        |it| {
-            it.replace(it.newest, b"");
-            it.replace(it.older, b"");
-            it.ledger_of_0_1();
-        },
-        StartUse::Nothing,
+        |it| it.both(|it, name| it.replace(name, b"")).ledger_of_0_1(),
+        Nothing,
     ),
     (
         "both flipped, ledger missing",
-        |it| {
-            it.flip(it.newest);
-            it.flip(it.older);
-            it.remove(LEDGER);
-        },
-        StartUse::Nothing,
+        |it| it.both(Folder::flip).remove(LEDGER),
+        Nothing,
     ),
     (
         "both with a slot that is not known",
-        |it| {
-            for name in [it.newest, it.older] {
-                it.change(name, |envelope| {
-                    let slots = envelope["content"]["door"]["slots"].as_array_mut();
-                    let slot = serde_json::json!({"slot": 4, "want": "released", "since": 1});
-                    slots.unwrap().push(slot);
-                });
-            }
-        },
-        StartUse::Latch,
+        |it| it.both(Folder::unknown_slot),
+        Latch,
     ),
     (
         "both of another form",
-        |it| {
-            it.another_form(it.newest);
-            it.another_form(it.older);
-        },
-        StartUse::Nothing,
+        |it| it.both(Folder::another_form),
+        Nothing,
     ),
     (
         "newest of another form, older flipped",
         |it| {
-            it.another_form(it.newest);
-            it.flip(it.older);
+            let older = it.older;
+            it.another_form(it.newest).flip(older)
         },
-        StartUse::Nothing,
+        Nothing,
     ),
 ];
 
@@ -490,7 +451,7 @@ async fn lost_state_never_restores_a_release_except_the_fire_latch() {
                 harm(&mut folder);
                 let home = tempfile::tempdir().unwrap();
                 folder.write(home.path());
-                if takes == StartUse::All {
+                if takes == All {
                     let test_door = TestDoor::start(&shared, home.path(), default);
                     let mut slots = vec![1, 5, 7, 8, 9];
                     slots.retain(|slot| latched || *slot != 1);
@@ -499,8 +460,8 @@ async fn lost_state_never_restores_a_release_except_the_fire_latch() {
                     assert_eq!(test_door.door.authority().in_doubt(), None, "{what}");
                     continue;
                 }
-                let latched = latched && takes != StartUse::Nothing;
-                let lockdown = takes == StartUse::Newest;
+                let latched = latched && takes != Nothing;
+                let lockdown = takes == Newest;
                 // Killed before anything is saved, stopped before anything is saved, and stopped
                 // after everything is saved.
                 for saves in [None, Some(false), Some(true), Some(true)] {
@@ -571,23 +532,11 @@ async fn a_desired_mode_acts_in_doubt_and_does_not_end_it() {
     let shared = Storage::spawn().unwrap();
     let mut folder = Folder::of_a_killed_door(&shared, Want::Locked, false);
     folder.flip(folder.newest);
-    for (desired, mode) in [
-        (Mode::Lockdown, Mode::Lockdown),
-        (Mode::Normal, Mode::Normal),
-        (Mode::Secure, Mode::Secure),
-    ] {
+    for mode in [Mode::Lockdown, Mode::Normal, Mode::Secure] {
         let home = tempfile::tempdir().unwrap();
         folder.write(home.path());
         let mut test_door = TestDoor::start(&shared, home.path(), Want::Locked);
-        let desired = DesiredDoor {
-            mode: DesiredMode::Mode(desired),
-            ..DesiredDoor::default()
-        };
-        let actions = test_door
-            .door
-            .handle_desired(&test_door.now, Ticket(0), &desired);
-        test_door.handle_actions(actions);
-        test_door.save();
+        test_door.desire(mode);
         assert_eq!(test_door.door.authority().mode(), mode);
         assert!(test_door.door.authority().in_doubt().is_some(), "{mode}");
         // The mode that doubt imposed ends with it; one that was set since does not.
