@@ -17,7 +17,7 @@ Examples:
 pub(crate) fn help() -> String {
     let mut help = String::from("Actions:\n");
     for verb in VERBS {
-        let words = format!("{} {}", verb.name, verb.arguments);
+        let words = format!("{} {}", verb.name, verb.arguments());
         help.push_str(&format!("  {words:<32}  {}\n", verb.about));
     }
     help + "\nAn INPUT is a key of [board.inputs]: door, bond, rex and so on. The resulting state \

@@ -16,8 +16,6 @@ use super::{Hold, Miswired, PRESS, Sensor, SimCommand};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SimVerb {
     pub name: &'static str,
-    /// The arguments, as shown in the help.
-    pub arguments: &'static str,
     /// The description, as shown in the help.
     pub about: &'static str,
     syntax: Arguments,
@@ -33,147 +31,66 @@ enum Arguments {
     SensorOrAll,
 }
 
-const PRESSED: &str = "[on | off | for TIME]";
-
-const fn verb(
-    name: &'static str,
-    arguments: &'static str,
-    syntax: Arguments,
-    about: &'static str,
-) -> SimVerb {
-    SimVerb {
-        name,
-        arguments,
-        about,
-        syntax,
+impl SimVerb {
+    /// The arguments, as shown in the help.
+    #[must_use]
+    pub fn arguments(&self) -> &'static str {
+        match self.syntax {
+            Arguments::Nothing(_) => "",
+            Arguments::Hold(..) => "[on | off | for TIME]",
+            Arguments::Sensor(_) => "INPUT",
+            Arguments::TwoSensors => "INPUT INPUT",
+            Arguments::SensorOrAll => "INPUT | all",
+        }
     }
 }
 
+/// A row for each verb: name, arguments and description.
+macro_rules! verbs {
+    ($($name:literal $syntax:expr => $about:literal;)*) => {
+        [$(SimVerb { name: $name, syntax: $syntax, about: $about }),*]
+    };
+}
+
 pub static VERBS: [SimVerb; 20] = {
-    use Arguments::{Nothing, SensorOrAll, TwoSensors};
+    use Arguments::{Hold as Press, Nothing, Sensor as Fault, SensorOrAll, TwoSensors};
     use Sensor::{Bond, Fire, FireReset, Grant, Rex, Tamper};
-    const PRESS_IT: Hold = Hold::For(PRESS);
-    [
-        verb(
-            "open",
-            "",
-            Nothing(SimCommand::Open),
-            "open the door; refused while the bolt is thrown",
-        ),
-        verb(
-            "close",
-            "",
-            Nothing(SimCommand::Close),
-            "close the door; refused while the bolt is out",
-        ),
-        verb(
-            "force",
-            "",
-            Nothing(SimCommand::Force),
-            "open the door against the bolt",
-        ),
-        verb(
-            "handle",
-            "",
-            Nothing(SimCommand::Handle),
-            "turn the handle, which retracts the bolt, and open the door",
-        ),
-        verb(
-            "rex",
-            PRESSED,
-            Arguments::Hold(Rex, PRESS_IT),
-            "press the exit button (for 500ms)",
-        ),
-        verb(
-            "grant",
-            PRESSED,
-            Arguments::Hold(Grant, PRESS_IT),
-            "let a reader grant access (for 500ms)",
-        ),
-        verb(
-            "fire",
-            PRESSED,
-            Arguments::Hold(Fire, Hold::On),
-            "set off the fire release (until `off`)",
-        ),
-        verb(
-            "fire-reset",
-            PRESSED,
-            Arguments::Hold(FireReset, PRESS_IT),
-            "turn the key switch that ends a fire release (for 500ms)",
-        ),
-        verb(
-            "tamper",
-            PRESSED,
-            Arguments::Hold(Tamper, Hold::On),
-            "open the enclosure of the controller (until `off`)",
-        ),
-        verb("jam", "", Nothing(SimCommand::Jam), "block the bolt"),
-        verb("free", "", Nothing(SimCommand::Free), "unblock the bolt"),
-        verb(
-            "cut-sensor",
-            "INPUT",
-            Arguments::Sensor(Miswired::Cut),
-            "cut an input's wire: fire reads active, others idle",
-        ),
-        verb(
-            "cut-bond",
-            "",
-            Nothing(SimCommand::Miswire(Bond, Miswired::Cut)),
-            "the same as cut-sensor bond",
-        ),
-        verb(
-            "stick-sensor",
-            "INPUT",
-            Arguments::Sensor(Miswired::Stuck),
-            "freeze the reading of an input",
-        ),
-        verb(
-            "chatter-sensor",
-            "INPUT",
-            Arguments::Sensor(Miswired::Chatters),
-            "toggle an input 100 times a second",
-        ),
-        verb(
-            "invert-sensor",
-            "INPUT",
-            Arguments::Sensor(Miswired::Inverted),
-            "invert the reading of an input",
-        ),
-        verb(
-            "swap-sensors",
-            "INPUT INPUT",
-            TwoSensors,
-            "swap the wires of two inputs",
-        ),
-        verb(
-            "mend-sensor",
-            "INPUT | all",
-            SensorOrAll,
-            "repair the wire of an input, or of all",
-        ),
-        verb(
-            "cut-power",
-            "",
-            Nothing(SimCommand::CutPower),
-            "cut the power of the lock, whatever the outputs are",
-        ),
-        verb(
-            "restore-power",
-            "",
-            Nothing(SimCommand::RestorePower),
-            "restore the power of the lock",
-        ),
-    ]
+    const SHORT: Hold = Hold::For(PRESS);
+    verbs! {
+        "open" Nothing(SimCommand::Open) => "open the door; refused while the bolt is thrown";
+        "close" Nothing(SimCommand::Close) => "close the door; refused while the bolt is out";
+        "force" Nothing(SimCommand::Force) => "open the door against the bolt";
+        "handle" Nothing(SimCommand::Handle)
+            => "turn the handle, which retracts the bolt, and open the door";
+        "rex" Press(Rex, SHORT) => "press the exit button (for 500ms)";
+        "grant" Press(Grant, SHORT) => "let a reader grant access (for 500ms)";
+        "fire" Press(Fire, Hold::On) => "set off the fire release (until `off`)";
+        "fire-reset" Press(FireReset, SHORT)
+            => "turn the key switch that ends a fire release (for 500ms)";
+        "tamper" Press(Tamper, Hold::On) => "open the enclosure of the controller (until `off`)";
+        "jam" Nothing(SimCommand::Jam) => "block the bolt";
+        "free" Nothing(SimCommand::Free) => "unblock the bolt";
+        "cut-sensor" Fault(Miswired::Cut)
+            => "cut an input's wire: fire reads active, others idle";
+        "cut-bond" Nothing(SimCommand::Miswire(Bond, Miswired::Cut))
+            => "the same as cut-sensor bond";
+        "stick-sensor" Fault(Miswired::Stuck) => "freeze the reading of an input";
+        "chatter-sensor" Fault(Miswired::Chatters) => "toggle an input 100 times a second";
+        "invert-sensor" Fault(Miswired::Inverted) => "invert the reading of an input";
+        "swap-sensors" TwoSensors => "swap the wires of two inputs";
+        "mend-sensor" SensorOrAll => "repair the wire of an input, or of all";
+        "cut-power" Nothing(SimCommand::CutPower)
+            => "cut the power of the lock, whatever the outputs are";
+        "restore-power" Nothing(SimCommand::RestorePower) => "restore the power of the lock";
+    }
 };
 
 /// Does nothing; not in the list, because people have `status` for that.
-static SHOW: SimVerb = verb(
-    "show",
-    "",
-    Arguments::Nothing(SimCommand::Show),
-    "only print the state of the door",
-);
+static SHOW: SimVerb = SimVerb {
+    name: "show",
+    syntax: Arguments::Nothing(SimCommand::Show),
+    about: "only print the state of the door",
+};
 
 impl SimCommand {
     /// Parses the words of an action.
@@ -183,7 +100,7 @@ impl SimCommand {
     pub fn parse(words: &[&str]) -> Result<Self, SimSyntaxError> {
         let wrong = |index: usize, expected: String| SimSyntaxError {
             found: match words.get(index) {
-                Some(word) => format!("`{}`", shortened(word)),
+                Some(word) => format!("`{word:.40}`"),
                 None => "the end".to_owned(),
             },
             expected,
@@ -292,11 +209,6 @@ pub fn parse_time(text: &str) -> Option<Duration> {
     time(IntoDeserializer::<ValueError>::into_deserializer(text)).ok()
 }
 
-/// Shortens a word for an error.
-fn shortened(word: &str) -> String {
-    word.chars().take(40).collect()
-}
-
 fn find(word: &str) -> Option<&'static SimVerb> {
     VERBS.iter().chain([&SHOW]).find(|verb| verb.name == word)
 }
@@ -317,13 +229,12 @@ mod tests {
     #[test]
     fn every_verb_parses_back_from_its_text() {
         for verb in VERBS {
-            let samples: &[&str] = match verb.arguments {
-                "" => &[""],
-                PRESSED => &["", " on", " off", " for 2s"],
-                "INPUT" => &[" door", " bond", " fire_reset"],
-                "INPUT INPUT" => &[" rex grant"],
-                "INPUT | all" => &[" rex", " all"],
-                other => panic!("{other} has no sample"),
+            let samples: &[&str] = match verb.syntax {
+                Arguments::Nothing(_) => &[""],
+                Arguments::Hold(..) => &["", " on", " off", " for 2s"],
+                Arguments::Sensor(_) => &[" door", " bond", " fire_reset"],
+                Arguments::TwoSensors => &[" rex grant"],
+                Arguments::SensorOrAll => &[" rex", " all"],
             };
             for arguments in samples {
                 let text = format!("{}{arguments}", verb.name);
