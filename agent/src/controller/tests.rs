@@ -88,14 +88,21 @@ impl Running {
         (reply.status, reply.body.error)
     }
 
+    async fn is_secured(&self) {
+        self.until(|seen| seen.report.status.secured == Secured::Secured)
+            .await;
+    }
+
+    /// Waits for a state of the lock.
+    async fn reaches(&self, state: LockState) {
+        self.until(|seen| lock_state(seen) == state).await;
+    }
+
     async fn until(&self, what: impl FnMut(&Snapshot) -> bool) {
         let mut snapshot = self.controller.snapshot();
         let seen = timeout(TIMEOUT, snapshot.wait_for(what)).await;
-        assert!(
-            seen.is_ok_and(|seen| seen.is_ok()),
-            "{:?}",
-            self.controller.snapshot()
-        );
+        let is_seen = seen.is_ok_and(|seen| seen.is_ok());
+        assert!(is_seen, "{:?}", self.controller.snapshot());
     }
 
     fn act(&self, command: SimCommand) {
@@ -118,13 +125,9 @@ fn lock_state(snapshot: &Snapshot) -> LockState {
 async fn a_lock_is_proven_saved_and_restored_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let running = Running::start(directory.path());
-    running
-        .until(|seen| lock_state(seen) == LockState::Unlocked)
-        .await;
-    assert_eq!(
-        running.call("lockDoor", r#"{"commandId":"a"}"#).await,
-        (200, None)
-    );
+    running.reaches(LockState::Unlocked).await;
+    let answer = running.call("lockDoor", r#"{"commandId":"a"}"#).await;
+    assert_eq!(answer, (200, None));
     assert_eq!(running.sim.as_ref().unwrap().show().bolt, "thrown");
     let records = running.door.records_after(0, 100).await.unwrap();
     let commands = records
@@ -134,9 +137,7 @@ async fn a_lock_is_proven_saved_and_restored_after_a_restart() {
     running.stop().await;
 
     let running = Running::start(directory.path());
-    running
-        .until(|seen| seen.report.status.secured == Secured::Secured)
-        .await;
+    running.is_secured().await;
     let slots = running.controller.snapshot().borrow().slots.clone();
     let id = slots[0].command_id.as_ref();
     assert_eq!(id.map(|id| id.as_str()), Some("a"));
@@ -150,21 +151,13 @@ async fn a_closing_door_locks_and_a_request_to_exit_unlocks() {
     running.act(SimCommand::Open);
     assert_eq!(running.call("lockDoor", "{}").await, (202, None));
     running.act(SimCommand::Close);
-    running
-        .until(|seen| seen.report.status.secured == Secured::Secured)
-        .await;
+    running.is_secured().await;
     running.act(SimCommand::press(Sensor::Rex));
-    running
-        .until(|seen| lock_state(seen) == LockState::Unlocked)
-        .await;
-    running
-        .until(|seen| seen.report.status.secured == Secured::Secured)
-        .await;
+    running.reaches(LockState::Unlocked).await;
+    running.is_secured().await;
     running.act(SimCommand::Jam);
-    assert_eq!(
-        running.call("unlockDoor", "{}").await,
-        (500, Some(ReplyError::Jammed))
-    );
+    let jammed = (500, Some(ReplyError::Jammed));
+    assert_eq!(running.call("unlockDoor", "{}").await, jammed);
     running.stop().await;
 }
 
@@ -178,25 +171,19 @@ async fn an_invalid_call_is_answered_with_an_error() {
     let controller = running.controller.clone();
     running.stop().await;
     let reply = controller.invoke("getState", b"").await;
-    assert_eq!(
-        (reply.status, reply.body.error),
-        (500, Some(ReplyError::NoAnswer))
-    );
+    let no_answer = (500, Some(ReplyError::NoAnswer));
+    assert_eq!((reply.status, reply.body.error), no_answer);
 }
 
 #[tokio::test]
 async fn without_a_disk_a_lock_acts_and_an_unlock_does_not() {
     let directory = tempfile::tempdir().unwrap();
     let running = Running::start(directory.path());
-    running
-        .until(|seen| lock_state(seen) == LockState::Unlocked)
-        .await;
+    running.reaches(LockState::Unlocked).await;
     running.door.close().await;
     let not_stored = (500, Some(ReplyError::NotStored));
     assert_eq!(running.call("lockDoor", "{}").await, not_stored);
-    running
-        .until(|seen| lock_state(seen) == LockState::Locked)
-        .await;
+    running.reaches(LockState::Locked).await;
     assert_eq!(running.call("unlockDoor", "{}").await, not_stored);
     assert_eq!(running.sim.as_ref().unwrap().show().bolt, "thrown");
     running.stop().await;
@@ -215,7 +202,7 @@ async fn clock_steps_of_years_do_not_change_the_length_of_a_hold() {
             let (clock, test_clock) = Clock::for_test();
             let (board, default) = quick_board(other);
             let running = Running::with_clock(directory.path(), board, default, clock);
-            running.until(|seen| lock_state(seen) == other).await;
+            running.reaches(other).await;
             let end = Timestamp::now() + Duration::from_secs(2);
             let until = format!(r#"{{"until":"{end}"}}"#);
             let begin = Instant::now();
@@ -233,11 +220,8 @@ async fn clock_steps_of_years_do_not_change_the_length_of_a_hold() {
                 assert!(begin.elapsed() < TIMEOUT, "{method} {payload}");
             }
             let lasted = begin.elapsed();
-            let (least, most) = (Duration::from_millis(1900), Duration::from_secs(6));
-            assert!(
-                lasted > least && lasted < most,
-                "{method} {payload}: {lasted:?}"
-            );
+            let expected = Duration::from_millis(1900)..Duration::from_secs(6);
+            assert!(expected.contains(&lasted), "{method} {payload}: {lasted:?}");
             running.stop().await;
         }
     }
@@ -359,10 +343,8 @@ async fn the_strike_is_de_energised_at_the_start_at_the_end_and_on_a_panic() {
         let (board, wake) = board_log.open();
         let running = Running::with_board(directory.path(), board, Want::Released);
         // Bonded while released is wanted: it retracts at once.
-        assert_eq!(
-            board_log.drives()[..2],
-            [Outputs::DeEnergised, Outputs::Retract]
-        );
+        let expected = [Outputs::DeEnergised, Outputs::Retract];
+        assert_eq!(board_log.drives()[..2], expected);
         board_log.0.lock().unwrap().panic = panic;
         if panic {
             wake.poke();

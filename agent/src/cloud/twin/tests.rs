@@ -26,25 +26,25 @@ fn read(document: Value) -> Desired {
 }
 
 fn acknowledged(desired: &Desired) -> Value {
-    desired
-        .acknowledgements(&ApplyProblems::default())
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-        .collect::<Map<_, _>>()
-        .into()
+    acknowledged_with(desired, &ApplyProblems::default())
+}
+
+fn acknowledged_with(desired: &Desired, problems: &ApplyProblems) -> Value {
+    let each = desired.acknowledgements(problems).into_iter();
+    each.filter_map(|(key, value)| Some((key, value?)))
+        .collect()
+}
+
+fn applied(value: impl Into<Value>, version: u64) -> Value {
+    json!({"value": value.into(), "ac": 200, "av": version, "ad": "applied"})
 }
 
 #[test]
 fn values_are_kept_as_given_and_acknowledged_with_the_version() {
     let desired = read(json!({"building": 43, "floor": "3a", "other": true, "$version": 5}));
     assert_eq!(desired.location().building, Some(43.into()));
-    assert_eq!(
-        acknowledged(&desired),
-        json!({
-            "building": {"value": 43, "ac": 200, "av": 5, "ad": "applied"},
-            "floor": {"value": "3a", "ac": 200, "av": 5, "ad": "applied"}
-        })
-    );
+    let expected = json!({"building": applied(43, 5), "floor": applied("3a", 5)});
+    assert_eq!(acknowledged(&desired), expected);
 }
 
 #[test]
@@ -100,10 +100,8 @@ fn outdated_notifications_are_ignored_and_a_gap_re_reads_the_twin() {
 fn a_twin_of_a_recreated_device_counts_despite_its_lower_version() {
     let mut desired = read(json!({"floor": 3, "$version": 50}));
     desired.connected();
-    assert_eq!(
-        desired.handle_document(&map(json!({"floor": 4, "$version": 2}))),
-        TwinAction::Apply
-    );
+    let document = map(json!({"floor": 4, "$version": 2}));
+    assert_eq!(desired.handle_document(&document), TwinAction::Apply);
     assert_eq!(desired.location().floor, Some(4.into()));
 }
 
@@ -113,21 +111,15 @@ fn an_invalid_mode_keeps_the_previous_one() {
     assert_eq!(desired.door().mode, DesiredMode::Mode(Mode::Secure));
     assert_eq!(
         acknowledged(&desired),
-        json!({"mode": {"value": "secure", "ac": 200, "av": 2, "ad": "applied"}})
+        json!({"mode": applied("secure", 2)})
     );
     desired.handle_patch(3, &map(json!({"mode": "open"})));
     assert_eq!(desired.door().mode, DesiredMode::Unreadable);
-    let notified = acknowledged(&desired);
-    assert_eq!(
-        (&notified["mode"]["ac"], &notified["mode"]["value"]),
-        (&json!(400), &json!("secure"))
-    );
-    assert!(
-        notified["mode"]["ad"]
-            .as_str()
-            .unwrap()
-            .contains("one of normal, passage")
-    );
+    let notified = &acknowledged(&desired)["mode"];
+    assert_eq!(notified["ac"], 400);
+    assert_eq!(notified["value"], "secure");
+    let reason = notified["ad"].as_str().unwrap();
+    assert!(reason.contains("one of normal, passage"), "{reason}");
     desired.handle_patch(4, &map(json!({"mode": null})));
     assert_eq!(desired.door().mode, DesiredMode::Absent);
     assert_eq!(acknowledged(&desired), json!({}));
@@ -142,37 +134,22 @@ fn settings_are_validated_and_removed_one_by_one() {
     let seven = Overrides::from([(Setting::StrikeTime, second * 7)]);
     assert_eq!(desired.door().settings, seven);
     let notified = &acknowledged(&desired)["settings"];
-    assert_eq!(
-        notified["strikeTime"],
-        json!({"value": "7s", "ac": 200, "av": 2, "ad": "applied"})
-    );
+    assert_eq!(notified["strikeTime"], applied("7s", 2));
     for bad in ["settleTime", "strikeTme"] {
-        assert_eq!(
-            (&notified[bad]["ac"], notified[bad].get("value")),
-            (&json!(400), None)
-        );
+        assert_eq!(notified[bad]["ac"], 400);
+        assert_eq!(notified[bad].get("value"), None);
     }
     // A patch names only what has changed.
-    desired.handle_patch(
-        3,
-        &map(json!({"settings": {"settleTime": 1, "strikeTme": null}})),
-    );
+    let patch = json!({"settings": {"settleTime": 1, "strikeTme": null}});
+    desired.handle_patch(3, &map(patch));
     assert_eq!(desired.door().settings.len(), 2);
     let notified = &acknowledged(&desired)["settings"];
-    assert_eq!(
-        notified["settleTime"],
-        json!({"value": 1, "ac": 200, "av": 3, "ad": "applied"})
-    );
-    assert_eq!(
-        (&notified["strikeTime"]["av"], notified.get("strikeTme")),
-        (&json!(2), None)
-    );
+    let expected = json!({"strikeTime": applied("7s", 2), "settleTime": applied(1, 3)});
+    assert_eq!(*notified, expected);
     desired.handle_patch(4, &map(json!({"settings": {"strikeTime": true}})));
     assert_eq!(desired.door().settings[&Setting::StrikeTime], second * 7);
-    assert_eq!(
-        acknowledged(&desired)["settings"]["strikeTime"]["value"],
-        "7s"
-    );
+    let notified = &acknowledged(&desired)["settings"]["strikeTime"];
+    assert_eq!(notified["value"], "7s");
     // Not an object: the previous values stay.
     desired.handle_patch(5, &map(json!({"settings": 5})));
     assert_eq!(desired.door().settings.len(), 2);
@@ -204,19 +181,14 @@ fn a_setting_that_does_not_fit_the_door_is_refused_with_the_reason() {
         ..DesiredDoor::default()
     };
     let mut desired = Desired::new(SiteLocation::default(), saved.clone(), configured);
-    desired.handle_document(&map(
-        json!({"settings": {"strikeTime": "1m"}, "$version": 2}),
-    ));
+    let document = json!({"settings": {"strikeTime": "1m"}, "$version": 2});
+    desired.handle_document(&map(document));
     assert_eq!(desired.door().settings, saved.settings);
     let notified = &acknowledged(&desired)["settings"]["strikeTime"];
-    assert_eq!(
-        (&notified["ac"], &notified["value"]),
-        (&json!(400), &json!("6s"))
-    );
-    assert!(
-        notified["ad"].as_str().unwrap().contains("max_on"),
-        "{notified}"
-    );
+    assert_eq!(notified["ac"], 400);
+    assert_eq!(notified["value"], "6s");
+    let reason = notified["ad"].as_str().unwrap();
+    assert!(reason.contains("max_on"), "{reason}");
 }
 
 #[test]
@@ -226,17 +198,9 @@ fn a_failed_value_is_acknowledged_with_500_and_a_refused_one_with_400() {
         location: None,
         door: Some("not saved".to_owned()),
     };
-    let notified: Map<_, _> = desired
-        .acknowledgements(&problems)
-        .into_iter()
-        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-        .collect();
-    assert_eq!(
-        notified["mode"],
-        json!({"value": "passage", "ac": 500, "av": 2, "ad": "not saved"})
-    );
-    assert_eq!(
-        (&notified["floor"]["ac"], &notified["building"]["ac"]),
-        (&json!(200), &json!(400))
-    );
+    let notified = acknowledged_with(&desired, &problems);
+    let failed = json!({"value": "passage", "ac": 500, "av": 2, "ad": "not saved"});
+    assert_eq!(notified["mode"], failed);
+    assert_eq!(notified["floor"]["ac"], 200);
+    assert_eq!(notified["building"]["ac"], 400);
 }
