@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::contract::{Want, duration};
+use crate::sensing::INPUTS;
 pub use error::ConfigError;
 pub use overrides::{Overrides, Setting};
 pub use rest::Rest;
@@ -388,19 +389,10 @@ impl DoorConfig {
     /// The fitted inputs, by their keys in `[board.inputs]`.
     #[must_use]
     pub fn inputs(&self) -> Vec<&'static str> {
-        let fitted = self.fitted;
-        [
-            ("door", fitted.door),
-            ("bond", fitted.bond),
-            ("rex", fitted.rex),
-            ("grant", fitted.grant),
-            ("fire", fitted.fire),
-            ("fire_reset", fitted.fire_reset),
-            ("tamper", fitted.tamper),
-        ]
-        .into_iter()
-        .filter_map(|(name, fitted)| fitted.then_some(name))
-        .collect()
+        let inputs = INPUTS.into_iter().zip(self.fitted.all());
+        inputs
+            .filter_map(|(name, fitted)| fitted.then_some(name))
+            .collect()
     }
 
     /// How people get out, if configured.

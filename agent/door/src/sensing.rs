@@ -42,7 +42,7 @@ pub struct Inputs {
 }
 
 /// Keys of the inputs in `[board.inputs]`.
-const INPUTS: [&str; 7] = [
+pub(crate) const INPUTS: [&str; 7] = [
     "door",
     "bond",
     "rex",
@@ -72,7 +72,7 @@ impl Inputs {
 
 impl Fitted {
     /// In the order of [`INPUTS`].
-    fn all(&self) -> [bool; INPUTS.len()] {
+    pub(crate) fn all(&self) -> [bool; INPUTS.len()] {
         [
             self.door,
             self.bond,

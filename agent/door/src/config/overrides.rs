@@ -41,44 +41,44 @@ struct Row {
     field: fn(&mut DoorSettings) -> &mut Duration,
 }
 
+const fn row(
+    setting: Setting,
+    name: &'static str,
+    max_seconds: u64,
+    field: fn(&mut DoorSettings) -> &mut Duration,
+) -> Row {
+    let max = Duration::from_secs(max_seconds);
+    Row {
+        setting,
+        name,
+        max,
+        field,
+    }
+}
+
 /// In the order of [`Setting`].
 const TABLE: [Row; 6] = [
-    Row {
-        setting: Setting::StrikeTime,
-        name: "strikeTime",
-        max: Duration::from_secs(600),
-        field: |settings| &mut settings.strike_time,
-    },
-    Row {
-        setting: Setting::ExtendedStrikeTime,
-        name: "extendedStrikeTime",
-        max: Duration::from_secs(600),
-        field: |settings| &mut settings.extended_strike_time,
-    },
-    Row {
-        setting: Setting::SettleTime,
-        name: "settleTime",
-        max: Duration::from_secs(60),
-        field: |settings| &mut settings.settle_time,
-    },
-    Row {
-        setting: Setting::HeldOpenTime,
-        name: "heldOpenTime",
-        max: Duration::from_secs(86_400),
-        field: |settings| &mut settings.held_open_time,
-    },
-    Row {
-        setting: Setting::PreAlarmTime,
-        name: "preAlarmTime",
-        max: Duration::from_secs(3600),
-        field: |settings| &mut settings.pre_alarm_time,
-    },
-    Row {
-        setting: Setting::RelockDelay,
-        name: "relockDelay",
-        max: Duration::from_secs(60),
-        field: |settings| &mut settings.relock_delay,
-    },
+    row(Setting::StrikeTime, "strikeTime", 600, |door| {
+        &mut door.strike_time
+    }),
+    row(
+        Setting::ExtendedStrikeTime,
+        "extendedStrikeTime",
+        600,
+        |door| &mut door.extended_strike_time,
+    ),
+    row(Setting::SettleTime, "settleTime", 60, |door| {
+        &mut door.settle_time
+    }),
+    row(Setting::HeldOpenTime, "heldOpenTime", 86_400, |door| {
+        &mut door.held_open_time
+    }),
+    row(Setting::PreAlarmTime, "preAlarmTime", 3600, |door| {
+        &mut door.pre_alarm_time
+    }),
+    row(Setting::RelockDelay, "relockDelay", 60, |door| {
+        &mut door.relock_delay
+    }),
 ];
 
 impl Setting {

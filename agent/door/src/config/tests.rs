@@ -1,202 +1,98 @@
 use super::*;
 
-fn check(settings: DoorSettings, strike: StrikeConfig, fitted: Fitted) -> String {
-    match DoorConfig::new(settings, strike, fitted) {
-        Ok(_) => "fine".to_owned(),
-        Err(error) => error.to_string(),
-    }
-}
-
 #[test]
 fn what_cannot_work_is_refused_by_its_keys() {
+    let ten = Duration::from_secs(10);
+    let door = DoorSettings::default();
     let released = DoorSettings {
         relinquish_default: Want::Released,
-        ..DoorSettings::default()
+        ..door
+    };
+    let egress = |egress| DoorSettings {
+        egress: Some(egress),
+        ..door
+    };
+    let free = egress(Egress::FreeMechanical);
+    let by_hardware = egress(Egress::HardwareRelease);
+    let short = DoorSettings {
+        held_open_time: Duration::from_secs(15),
+        ..door
     };
     let motor = StrikeConfig::motor_lock();
-    let limited = |fail| StrikeConfig {
-        max_on: Some(Duration::from_secs(20)),
-        ..StrikeConfig::solenoid_bolt(fail)
+    let magnet = StrikeConfig::maglock();
+    let pulse = StrikeConfig::pulse_strike(ten);
+    let hold = StrikeConfig::hold_strike;
+    let bolt = StrikeConfig::solenoid_bolt;
+    let (safe, secure) = (FailMode::Safe, FailMode::Secure);
+    let fails = |fail, strike| StrikeConfig { fail, ..strike };
+    let limited = |seconds, strike| StrikeConfig {
+        max_on: Some(Duration::from_secs(seconds)),
+        ..strike
     };
-    let quiet = Fitted {
-        rex: false,
-        fire: false,
-        ..Fitted::ALL
+    let without_limit = StrikeConfig {
+        max_on: None,
+        ..pulse
+    };
+    let slow = StrikeConfig {
+        pulse: Some(Duration::from_secs(4)),
+        ..motor
     };
     let all = Fitted::ALL;
-    let door = DoorSettings::default();
+    let no_door = Fitted { door: false, ..all };
+    let no_rex = Fitted { rex: false, ..all };
+    let no_reset = Fitted {
+        fire_reset: false,
+        ..all
+    };
+    let quiet = Fitted {
+        fire: false,
+        ..no_rex
+    };
+    let energised = "keeps the coil energised";
     for (settings, strike, fitted, expected) in [
         (door, motor, all, "fine"),
         (released, motor, all, "fine"),
+        (door, bolt(safe), all, "fine"),
+        (door, limited(20, bolt(secure)), quiet, "fine"),
+        (released, limited(20, bolt(safe)), all, "fine"),
+        (door, motor, no_door, "position switch"),
+        (door, motor, no_reset, "fire_reset"),
+        (door, limited(20, bolt(secure)), all, "[board.inputs.rex]"),
         (
             door,
-            StrikeConfig::solenoid_bolt(FailMode::Safe),
-            all,
-            "fine",
-        ),
-        (door, limited(FailMode::Secure), quiet, "fine"),
-        (released, limited(FailMode::Safe), all, "fine"),
-        (
-            door,
-            motor,
-            Fitted { door: false, ..all },
-            "position switch",
-        ),
-        (
-            door,
-            motor,
-            Fitted {
-                fire_reset: false,
-                ..all
-            },
-            "fire_reset",
-        ),
-        (door, limited(FailMode::Secure), all, "[board.inputs.rex]"),
-        (
-            door,
-            limited(FailMode::Secure),
-            Fitted { rex: false, ..all },
+            limited(20, bolt(secure)),
+            no_rex,
             "[board.inputs.fire]",
         ),
+        (door, limited(20, bolt(safe)), all, energised),
+        (released, limited(20, bolt(secure)), quiet, energised),
+        (door, fails(Some(safe), motor), all, "fail does not apply"),
+        (door, fails(None, bolt(safe)), all, "fail is missing"),
+        (door, magnet, all, "fine"),
+        (free, magnet, all, "free-mechanical"),
+        (by_hardware, magnet, no_door, "fine"),
+        (released, magnet, all, "fine"),
         (
             door,
-            limited(FailMode::Safe),
-            all,
-            "keeps the coil energised",
-        ),
-        (
-            released,
-            limited(FailMode::Secure),
-            quiet,
-            "keeps the coil energised",
-        ),
-        (
-            door,
-            StrikeConfig {
-                fail: Some(FailMode::Safe),
-                ..motor
-            },
-            all,
-            "fail does not apply",
-        ),
-        (
-            door,
-            StrikeConfig {
-                fail: None,
-                ..limited(FailMode::Safe)
-            },
-            all,
-            "fail is missing",
-        ),
-        (door, StrikeConfig::maglock(), all, "fine"),
-        (
-            DoorSettings {
-                egress: Some(Egress::FreeMechanical),
-                ..door
-            },
-            StrikeConfig::maglock(),
-            all,
-            "free-mechanical",
-        ),
-        (
-            DoorSettings {
-                egress: Some(Egress::HardwareRelease),
-                ..door
-            },
-            StrikeConfig::maglock(),
-            Fitted { door: false, ..all },
-            "fine",
-        ),
-        (released, StrikeConfig::maglock(), all, "fine"),
-        (
-            door,
-            StrikeConfig {
-                fail: Some(FailMode::Secure),
-                ..StrikeConfig::maglock()
-            },
+            fails(Some(secure), magnet),
             all,
             "fail = \"secure\" does not apply",
         ),
-        (
-            door,
-            StrikeConfig {
-                max_on: Some(Duration::from_secs(20)),
-                ..StrikeConfig::maglock()
-            },
-            all,
-            "keeps the coil energised",
-        ),
-        (
-            door,
-            StrikeConfig::hold_strike(FailMode::Secure),
-            all,
-            "fine",
-        ),
-        (
-            door,
-            StrikeConfig {
-                fail: None,
-                ..StrikeConfig::hold_strike(FailMode::Safe)
-            },
-            all,
-            "fail is missing",
-        ),
-        (
-            door,
-            StrikeConfig::pulse_strike(Duration::from_secs(10)),
-            quiet,
-            "fine",
-        ),
-        (
-            door,
-            StrikeConfig::pulse_strike(Duration::from_secs(10)),
-            all,
-            "[board.inputs.rex]",
-        ),
-        (
-            released,
-            StrikeConfig::pulse_strike(Duration::from_secs(10)),
-            quiet,
-            "keeps the coil energised",
-        ),
-        (
-            door,
-            StrikeConfig {
-                max_on: None,
-                ..StrikeConfig::pulse_strike(Duration::from_secs(10))
-            },
-            quiet,
-            "max_on is missing",
-        ),
-        (
-            DoorSettings {
-                held_open_time: Duration::from_secs(15),
-                ..door
-            },
-            motor,
-            all,
-            "held_open_time",
-        ),
-        (
-            door,
-            StrikeConfig {
-                pulse: Some(Duration::from_secs(4)),
-                ..motor
-            },
-            all,
-            "bond_time",
-        ),
-        (
-            door,
-            StrikeConfig {
-                max_on: Some(Duration::from_secs(5)),
-                ..motor
-            },
-            all,
-            "max_on",
-        ),
+        (door, limited(20, magnet), all, energised),
+        (door, hold(secure), all, "fine"),
+        (door, fails(None, hold(safe)), all, "fail is missing"),
+        (door, pulse, quiet, "fine"),
+        (door, pulse, all, "[board.inputs.rex]"),
+        (released, pulse, quiet, energised),
+        (door, without_limit, quiet, "max_on is missing"),
+        (short, motor, all, "held_open_time"),
+        (door, slow, all, "bond_time"),
+        (door, limited(5, motor), all, "max_on"),
     ] {
-        let found = check(settings, strike, fitted);
+        let found = match DoorConfig::new(settings, strike, fitted) {
+            Ok(_) => "fine".to_owned(),
+            Err(error) => error.to_string(),
+        };
         assert!(
             found.contains(expected),
             "{found:?} should say {expected:?}"
@@ -289,17 +185,8 @@ fn a_configuration_shows_inputs_egress_and_bond_time() {
         egress: Some(Egress::FreeMechanical),
         ..without_egress
     };
-    let all = [
-        "door",
-        "bond",
-        "rex",
-        "grant",
-        "fire",
-        "fire_reset",
-        "tamper",
-    ];
     let config = DoorConfig::new(settings, strike, Fitted::ALL).unwrap();
-    assert_eq!(config.inputs(), all);
+    assert_eq!(config.inputs(), INPUTS);
     assert_eq!(config.egress(), Some(Egress::FreeMechanical));
     assert_eq!(config.bond_time(), seven);
     let door_alone = Fitted {

@@ -62,7 +62,7 @@ words! {
 }
 
 /// JSON body of a [`MethodReply`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplyBody {
     /// A sentence for a person.
@@ -133,14 +133,19 @@ impl MethodReply {
         Self::failed(500, ReplyError::NoAnswer, response, None)
     }
 
+    fn new(status: u16, body: ReplyBody) -> Self {
+        let body = Box::new(body);
+        Self { status, body }
+    }
+
     pub(crate) fn accepted(method: &str, reached: bool, status: LockStatus) -> Self {
-        Self {
-            status: if reached { 200 } else { 202 },
-            body: Box::new(ReplyBody {
+        Self::new(
+            if reached { 200 } else { 202 },
+            ReplyBody {
                 status: Some(status),
                 ..ReplyBody::new(format!("{method} called successfully"))
-            }),
-        }
+            },
+        )
     }
 
     /// Adds the mode to the reply.
@@ -151,9 +156,9 @@ impl MethodReply {
     }
 
     pub(crate) fn state(method: &str, report: DoorReport, array: &AuthorityArray) -> Self {
-        Self {
-            status: 200,
-            body: Box::new(ReplyBody {
+        Self::new(
+            200,
+            ReplyBody {
                 status: Some(report.status),
                 mode: Some(report.mode),
                 displaced_mode: array.displaced_mode(),
@@ -161,8 +166,8 @@ impl MethodReply {
                 slots: Some(array.slots()),
                 relinquish_default: Some(array.relinquish_default()),
                 ..ReplyBody::new(format!("{method} called successfully"))
-            }),
-        }
+            },
+        )
     }
 
     /// 200 if all checks passed, else 500 with the first failure.
@@ -183,15 +188,15 @@ impl MethodReply {
             None => "selfTest called successfully".to_owned(),
             Some(_) => format!("selfTest failed: {part}; see checks"),
         };
-        Self {
-            status: if error.is_none() { 200 } else { 500 },
-            body: Box::new(ReplyBody {
+        Self::new(
+            if error.is_none() { 200 } else { 500 },
+            ReplyBody {
                 error,
                 status: Some(status),
                 checks: Some(checks),
                 ..ReplyBody::new(response)
-            }),
-        }
+            },
+        )
     }
 
     pub(crate) fn failed(
@@ -200,35 +205,35 @@ impl MethodReply {
         response: String,
         door: Option<LockStatus>,
     ) -> Self {
-        Self {
+        Self::new(
             status,
-            body: Box::new(ReplyBody {
+            ReplyBody {
                 error: Some(error),
                 status: door,
                 ..ReplyBody::new(response)
-            }),
-        }
+            },
+        )
     }
 
     pub(super) fn identity(method: &str, identity: Identity) -> Self {
-        Self {
-            status: 200,
-            body: Box::new(ReplyBody {
+        Self::new(
+            200,
+            ReplyBody {
                 identity: Some(identity),
                 ..ReplyBody::new(format!("{method} called successfully"))
-            }),
-        }
+            },
+        )
     }
 
     /// A reply about the machine, without the state of the door.
     pub(super) fn of_machine(status: u16, error: Option<ReplyError>, response: String) -> Self {
-        Self {
+        Self::new(
             status,
-            body: Box::new(ReplyBody {
+            ReplyBody {
                 error,
                 ..ReplyBody::new(response)
-            }),
-        }
+            },
+        )
     }
 
     pub(super) fn unknown_method(method: &str) -> Self {
@@ -252,16 +257,16 @@ impl MethodReply {
         let field = field.map(shown);
         let place = field.as_deref().unwrap_or("payload");
         let response = format!("{method}: {place} is {value}, expected {expected}");
-        Self {
-            status: 400,
-            body: Box::new(ReplyBody {
+        Self::new(
+            400,
+            ReplyBody {
                 error: Some(ReplyError::BadPayload),
                 field,
                 value: Some(value),
                 expected: Some(expected.to_owned()),
                 ..ReplyBody::new(response)
-            }),
-        }
+            },
+        )
     }
 }
 
@@ -269,20 +274,7 @@ impl ReplyBody {
     fn new(response: String) -> Self {
         Self {
             response,
-            error: None,
-            field: None,
-            value: None,
-            expected: None,
-            repeated: false,
-            first: None,
-            status: None,
-            mode: None,
-            displaced_mode: None,
-            alarms: None,
-            slots: None,
-            relinquish_default: None,
-            checks: None,
-            identity: None,
+            ..Self::default()
         }
     }
 }

@@ -119,16 +119,16 @@ mod tests {
     use crate::time::at;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const DUTY: Duty = Duty {
+        max_on: Duration::from_secs(10),
+        cool_down: Duration::from_secs(30),
+        reserve: Duration::from_secs(2),
+        min_remaining: Duration::from_secs(4),
+    };
 
     #[test]
     fn it_heats_while_on_and_cools_in_proportion_while_off() {
-        let duty = Duty {
-            max_on: SECOND * 10,
-            cool_down: SECOND * 30,
-            reserve: SECOND * 2,
-            min_remaining: SECOND * 4,
-        };
-        let mut coil = Coil::new(Some(duty), BootTime::default());
+        let mut coil = Coil::new(Some(DUTY), BootTime::default());
         assert_eq!(coil.remaining(), SECOND * 5);
         coil.set(true);
         coil.account(at(4));
@@ -160,24 +160,18 @@ mod tests {
 
     #[test]
     fn changed_limits_apply_to_the_present_heat() {
-        let duty = Duty {
-            max_on: SECOND * 10,
-            cool_down: SECOND * 30,
-            reserve: SECOND * 2,
-            min_remaining: SECOND * 4,
-        };
-        let mut coil = Coil::new(Some(duty), BootTime::default());
+        let mut coil = Coil::new(Some(DUTY), BootTime::default());
         let longer = Duty {
             max_on: SECOND * 20,
             reserve: SECOND * 3,
-            ..duty
+            ..DUTY
         };
         coil.set_duty(Some(longer));
         assert_eq!(coil.remaining(), SECOND * 15);
         assert_eq!(coil.reserve(), SECOND * 3);
         let shorter = Duty {
             max_on: SECOND * 4,
-            ..duty
+            ..DUTY
         };
         coil.set_duty(Some(shorter));
         assert_eq!(coil.remaining(), Duration::ZERO);
