@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use super::rig::{Rig, Step, motor};
+use super::rig::Step::{Close, Fire, Grant, Nothing, Open, Restart, Rex, Tamper};
+use super::rig::{LOCK, Step, UNLOCK, mode, motor, unlock};
 use crate::Want::{Locked, Released};
 use crate::contract::Alarm;
-use crate::contract::Alarm::{ForcedOpen, HeldOpen, SensorFault, Tamper};
+use crate::contract::Alarm::{ForcedOpen, HeldOpen, SensorFault};
 
-const REX: [(u64, Step); 2] = [(5000, Step::Rex(true)), (5200, Step::Rex(false))];
+const REX: [(u64, Step); 2] = [(5000, Rex(true)), (5200, Rex(false))];
 
 /// Runs steps at a door; returns the events of alarms raised and cleared, and of pre-alarms.
 fn alarm_events(default: crate::Want, steps: &[(u64, Step)]) -> Vec<String> {
-    Rig::run(motor(default), steps)
+    motor(default)
+        .run(steps)
         .events
         .into_iter()
         .filter(|event| event.contains("larm") || event.contains("InputFault"))
@@ -32,11 +34,7 @@ fn warned() -> String {
 
 #[test]
 fn a_door_that_opens_with_nothing_releasing_it_is_forced_until_it_closes() {
-    let steps = [
-        (5000, Step::Open),
-        (5900, Step::Close),
-        (20_000, Step::Nothing),
-    ];
+    let steps = [(5000, Open), (5900, Close), (20_000, Nothing)];
     let forced = [raised(ForcedOpen), cleared(ForcedOpen)];
     assert_eq!(alarm_events(Locked, &steps), forced);
 }
@@ -44,22 +42,22 @@ fn a_door_that_opens_with_nothing_releasing_it_is_forced_until_it_closes() {
 #[test]
 fn a_door_that_opens_while_it_is_released_is_not_forced() {
     for release in [
-        Step::Rex(true),
-        Step::Grant(true),
-        Step::Fire(true),
-        Step::Call("unlockDoor", r#"{"unlockTime":"10s"}"#),
-        Step::Call("unlockDoor", "{}"),
-        Step::Call("setMode", r#"{"mode":"passage"}"#),
+        Rex(true),
+        Grant(true),
+        Fire(true),
+        unlock(r#"{"unlockTime":"10s"}"#),
+        UNLOCK,
+        mode(r#"{"mode":"passage"}"#),
     ] {
         let steps = [
             (5000, release),
-            (6000, Step::Open),
-            (7000, Step::Close),
-            (8000, Step::Nothing),
+            (6000, Open),
+            (7000, Close),
+            (8000, Nothing),
         ];
         assert_eq!(alarm_events(Locked, &steps), [""; 0], "{release:?}");
     }
-    let steps = [(5000, Step::Open), (6000, Step::Close)];
+    let steps = [(5000, Open), (6000, Close)];
     assert_eq!(alarm_events(Released, &steps), [""; 0]);
 }
 
@@ -68,7 +66,7 @@ fn opening_in_the_last_moment_of_a_release_is_not_forced() {
     // The strike time of 5 s counts from 5.2 s, the grace of 2 s from its end.
     for (opened, expected) in [(11_500, vec![]), (12_500, vec![raised(ForcedOpen)])] {
         let mut steps = REX.to_vec();
-        steps.extend([(opened, Step::Open), (opened + 1, Step::Nothing)]);
+        steps.extend([(opened, Open), (opened + 1, Nothing)]);
         assert_eq!(alarm_events(Locked, &steps), expected, "opened at {opened}");
     }
 }
@@ -76,31 +74,30 @@ fn opening_in_the_last_moment_of_a_release_is_not_forced() {
 #[test]
 fn a_door_that_is_found_open_is_not_forced() {
     let steps = [
-        (0, Step::Open),
-        (1000, Step::Close),
-        (5000, Step::Open),
-        (6000, Step::Restart),
-        (7000, Step::Nothing),
+        (0, Open),
+        (1000, Close),
+        (5000, Open),
+        (6000, Restart),
+        (7000, Nothing),
     ];
-    let rig = Rig::run(motor(Locked), &steps);
+    let rig = motor(Locked).run(&steps);
     let forced = raised(ForcedOpen);
-    let count = rig.events.iter().filter(|event| **event == forced).count();
-    assert_eq!(count, 1, "{:?}", rig.events);
+    assert_eq!(rig.events_with(&forced).len(), 1, "{:?}", rig.events);
     assert!(!rig.has_alarm(ForcedOpen), "{:?}", rig.door);
 }
 
 #[test]
 fn an_open_door_gives_a_pre_alarm_and_is_then_held_until_it_closes() {
     let mut steps = REX.to_vec();
-    steps.extend([(6000, Step::Open), (49_000, Step::Nothing)]);
+    steps.extend([(6000, Open), (49_000, Nothing)]);
     assert_eq!(alarm_events(Locked, &steps), [""; 0]);
-    steps.push((52_000, Step::Nothing));
+    steps.push((52_000, Nothing));
     assert_eq!(alarm_events(Locked, &steps), [warned()]);
-    steps.push((67_000, Step::Nothing));
+    steps.push((67_000, Nothing));
     assert_eq!(alarm_events(Locked, &steps), [warned(), raised(HeldOpen)]);
     // An unlock does not clear it: the door did stand open.
-    steps.push((70_000, Step::Call("unlockDoor", "{}")));
-    steps.push((75_000, Step::Close));
+    steps.push((70_000, UNLOCK));
+    steps.push((75_000, Close));
     let held = [warned(), raised(HeldOpen), cleared(HeldOpen)];
     assert_eq!(alarm_events(Locked, &steps), held);
 }
@@ -108,14 +105,14 @@ fn an_open_door_gives_a_pre_alarm_and_is_then_held_until_it_closes() {
 #[test]
 fn open_time_counts_from_the_end_of_a_release_that_allows_it() {
     let steps = [
-        (5000, Step::Call("unlockDoor", "{}")),
-        (6000, Step::Open),
-        (200_000, Step::Call("lockDoor", "{}")),
-        (240_000, Step::Nothing),
+        (5000, UNLOCK),
+        (6000, Open),
+        (200_000, LOCK),
+        (240_000, Nothing),
     ];
     assert_eq!(alarm_events(Locked, &steps), [""; 0]);
     let mut steps = steps.to_vec();
-    steps.push((261_000, Step::Nothing));
+    steps.push((261_000, Nothing));
     assert_eq!(alarm_events(Locked, &steps), [warned(), raised(HeldOpen)]);
 }
 
@@ -125,43 +122,35 @@ fn the_times_of_an_open_door_follow_its_settings() {
     config.settings.held_open_time = Duration::from_secs(10);
     config.settings.pre_alarm_time = Duration::from_secs(3);
     let mut steps = REX.to_vec();
-    steps.extend([(6000, Step::Open), (13_500, Step::Nothing)]);
-    assert!(Rig::run(config, &steps).events.contains(&warned()));
-    assert!(!Rig::run(config, &steps).has_alarm(HeldOpen));
-    steps.push((16_500, Step::Nothing));
-    assert!(Rig::run(config, &steps).has_alarm(HeldOpen));
+    steps.extend([(6000, Open), (13_500, Nothing)]);
+    assert!(config.run(&steps).events.contains(&warned()));
+    assert!(!config.run(&steps).has_alarm(HeldOpen));
+    steps.push((16_500, Nothing));
+    assert!(config.run(&steps).has_alarm(HeldOpen));
 }
 
 #[test]
 fn an_open_enclosure_is_an_alarm_for_as_long_as_it_is_open() {
-    let steps = [
-        (5000, Step::Tamper(true)),
-        (6000, Step::Tamper(false)),
-        (7000, Step::Nothing),
-    ];
+    let steps = [(5000, Tamper(true)), (6000, Tamper(false)), (7000, Nothing)];
     assert_eq!(
         alarm_events(Locked, &steps),
-        [raised(Tamper), cleared(Tamper)]
+        [raised(Alarm::Tamper), cleared(Alarm::Tamper)]
     );
 }
 
 #[test]
 fn a_stuck_button_releases_and_is_a_fault() {
-    let steps = [(5000, Step::Rex(true)), (304_000, Step::Nothing)];
+    let steps = [(5000, Rex(true)), (304_000, Nothing)];
     assert_eq!(alarm_events(Locked, &steps), [""; 0]);
-    let steps = [(5000, Step::Rex(true)), (306_000, Step::Nothing)];
+    let steps = [(5000, Rex(true)), (306_000, Nothing)];
     let stuck = r#"InputFault { input: "rex", fault: Stuck, changes: 0, ended: false }"#.to_owned();
     assert_eq!(
         alarm_events(Locked, &steps),
         [raised(SensorFault), stuck.clone()]
     );
-    let rig = Rig::run(motor(Locked), &steps);
+    let rig = motor(Locked).run(&steps);
     assert_eq!(rig.door.authority().want(), Released);
-    let steps = [
-        (5000, Step::Rex(true)),
-        (306_000, Step::Rex(false)),
-        (307_000, Step::Nothing),
-    ];
+    let steps = [(5000, Rex(true)), (306_000, Rex(false)), (307_000, Nothing)];
     let ended = r#"InputFault { input: "rex", fault: Stuck, changes: 1, ended: true }"#.to_owned();
     let over = [raised(SensorFault), stuck, cleared(SensorFault), ended];
     assert_eq!(alarm_events(Locked, &steps), over);
@@ -170,7 +159,7 @@ fn a_stuck_button_releases_and_is_a_fault() {
 #[test]
 fn a_chattering_contact_is_a_fault_until_it_is_stable() {
     let mut steps: Vec<_> = (0..24)
-        .map(|n| (5000 + n * 100, Step::Grant(n % 2 == 0)))
+        .map(|n| (5000 + n * 100, Grant(n % 2 == 0)))
         .collect();
     let chatter = |changes, ended| {
         format!(
@@ -179,29 +168,27 @@ fn a_chattering_contact_is_a_fault_until_it_is_stable() {
     };
     let mut faults = vec![raised(SensorFault), chatter(0, false)];
     assert_eq!(alarm_events(Locked, &steps), faults);
-    steps.push((16_000, Step::Nothing));
+    steps.push((16_000, Nothing));
     assert_eq!(alarm_events(Locked, &steps), faults);
-    steps.push((18_000, Step::Nothing));
+    steps.push((18_000, Nothing));
     faults.extend([cleared(SensorFault), chatter(4, true)]);
     assert_eq!(alarm_events(Locked, &steps), faults);
 }
 
 #[test]
 fn fast_presses_by_a_person_are_not_chatter() {
-    let steps: Vec<_> = (0..16)
-        .map(|n| (5000 + n * 300, Step::Rex(n % 2 == 0)))
-        .collect();
+    let steps: Vec<_> = (0..16).map(|n| (5000 + n * 300, Rex(n % 2 == 0))).collect();
     assert_eq!(alarm_events(Locked, &steps), [""; 0]);
 }
 
 #[test]
 fn maintenance_suppresses_alarms_of_an_open_door_too() {
     let steps = [
-        (3000, Step::Call("setMode", r#"{"mode":"maintenance"}"#)),
-        (6000, Step::Open),
-        (7000, Step::Nothing),
+        (3000, mode(r#"{"mode":"maintenance"}"#)),
+        (6000, Open),
+        (7000, Nothing),
     ];
-    let rig = Rig::run(motor(Locked), &steps);
+    let rig = motor(Locked).run(&steps);
     let suppressed = "AlarmSuppressed { alarm: ForcedOpen }".to_owned();
     assert!(rig.events.contains(&suppressed), "{:?}", rig.events);
     assert!(rig.door.report().alarms.is_empty());

@@ -1,8 +1,7 @@
 //! Steps of the wall clock, by years, do not change running times.
 
-use std::time::Duration;
-
-use super::rig::{Rig, Step, motor};
+use super::rig::Step::{Call, Clock, Nothing, Reboot, SlowDisk};
+use super::rig::{Rig, Step, lock, motor, unlock};
 use crate::Want::{Locked, Released};
 
 const START: &str = "2026-11-23T22:00:00Z";
@@ -16,15 +15,15 @@ const STEPS: [&str; 4] = [
 
 /// A scenario: the clock is set, `begin` happens at 5 s, and the clock is stepped every 20 s.
 fn scenario(default: crate::Want, begin: Step) -> Rig {
-    let mut scenario = vec![(4000, Step::Clock(START)), (5000, begin)];
+    let mut scenario = vec![(4000, Clock(START)), (5000, begin)];
     for (step, at) in STEPS.into_iter().zip([25_000, 45_000, 65_000, 85_000]) {
-        scenario.push((at, Step::Clock(step)));
+        scenario.push((at, Clock(step)));
     }
-    Rig::run(motor(default), &scenario)
+    motor(default).run(&scenario)
 }
 
 fn run_to(rig: &mut Rig, ms: u64) -> String {
-    rig.run_until(Duration::from_secs(100) + Duration::from_millis(ms));
+    rig.run_to(ms);
     rig.status()
 }
 
@@ -36,7 +35,7 @@ fn steps_of_the_clock_do_not_change_the_length_of_a_hold_or_grant() {
         r#"{"until":"2026-11-23T22:02:01Z"}"#,
         r#"{"lockTime":"2m","until":"2026-11-23T22:02:01Z"}"#,
     ] {
-        let mut rig = scenario(Released, Step::Call("lockDoor", payload));
+        let mut rig = scenario(Released, lock(payload));
         assert_eq!(run_to(&mut rig, 124_900), "Locked Secured", "{payload}");
         assert_eq!(run_to(&mut rig, 129_000), "Unlocked Unsecured", "{payload}");
     }
@@ -44,7 +43,7 @@ fn steps_of_the_clock_do_not_change_the_length_of_a_hold_or_grant() {
         r#"{"unlockTime":"2m"}"#,
         r#"{"until":"2026-11-23T22:02:01Z"}"#,
     ] {
-        let mut rig = scenario(Locked, Step::Call("unlockDoor", payload));
+        let mut rig = scenario(Locked, unlock(payload));
         assert_eq!(run_to(&mut rig, 124_900), "Unlocked Unsecured", "{payload}");
         assert_eq!(run_to(&mut rig, 129_000), "Locked Secured", "{payload}");
     }
@@ -56,16 +55,13 @@ fn the_reported_end_follows_the_clock() {
         let until = rig.door.report().status.locked_until;
         until.map(|until| until.to_string())
     };
-    let hold = || Step::Call("lockDoor", r#"{"lockTime":"2m"}"#);
-    let mut rig = Rig::run(
-        motor(Released),
-        &[(4000, Step::Clock(START)), (5000, hold())],
-    );
+    let hold = || lock(r#"{"lockTime":"2m"}"#);
+    let mut rig = motor(Released).run(&[(4000, Clock(START)), (5000, hold())]);
     assert_eq!(until(&rig).as_deref(), Some("2026-11-23T22:02:01Z"));
-    rig.act(&Step::Clock("2036-01-01T00:00:00Z"));
+    rig.act(&Clock("2036-01-01T00:00:00Z"));
     assert_eq!(until(&rig).as_deref(), Some("2036-01-01T00:02:00Z"));
     // Less than a step: the reported end stays.
-    rig.act(&Step::Clock("2036-01-01T00:00:01Z"));
+    rig.act(&Clock("2036-01-01T00:00:01Z"));
     assert_eq!(until(&rig).as_deref(), Some("2036-01-01T00:02:00Z"));
 }
 
@@ -75,17 +71,14 @@ fn a_hold_accepted_under_a_wrong_clock_keeps_its_length_over_a_reboot() {
         r#"{"lockTime":"3m"}"#,
         r#"{"until":"2036-01-01T00:03:00Z"}"#,
     ] {
-        let mut rig = Rig::run(
-            motor(Released),
-            &[
-                (4000, Step::Clock("2036-01-01T00:00:00Z")),
-                (5000, Step::Call("lockDoor", payload)),
-                (70_000, Step::Reboot),
-                // The time is correct again, nine years earlier.
-                (10_000, Step::Clock(START)),
-                (100_000, Step::Nothing),
-            ],
-        );
+        let mut rig = motor(Released).run(&[
+            (4000, Clock("2036-01-01T00:00:00Z")),
+            (5000, lock(payload)),
+            (70_000, Reboot),
+            // The time is correct again, nine years earlier.
+            (10_000, Clock(START)),
+            (100_000, Nothing),
+        ]);
         assert_eq!(rig.status(), "Locked Secured", "{payload}");
         assert_eq!(run_to(&mut rig, 125_000), "Unlocked Unsecured", "{payload}");
     }
@@ -93,19 +86,16 @@ fn a_hold_accepted_under_a_wrong_clock_keeps_its_length_over_a_reboot() {
 
 #[test]
 fn an_unlock_waiting_for_the_disk_is_valid_by_the_clock_at_acceptance() {
-    let unlock = r#"{"notAfter":"2026-11-23T22:00:03Z","unlockTime":"1m"}"#;
+    let payload = r#"{"notAfter":"2026-11-23T22:00:03Z","unlockTime":"1m"}"#;
     let scenario = |step, stored| {
-        Rig::run(
-            motor(Locked),
-            &[
-                (4000, Step::Clock(START)),
-                (4500, Step::SlowDisk(true)),
-                (5000, Step::Call("unlockDoor", unlock)),
-                (5500, Step::Clock(step)),
-                (stored, Step::SlowDisk(false)),
-                (stored + 4000, Step::Nothing),
-            ],
-        )
+        motor(Locked).run(&[
+            (4000, Clock(START)),
+            (4500, SlowDisk(true)),
+            (5000, unlock(payload)),
+            (5500, Clock(step)),
+            (stored, SlowDisk(false)),
+            (stored + 4000, Nothing),
+        ])
     };
     for step in STEPS {
         let rig = scenario(step, 6500);
@@ -126,10 +116,7 @@ fn without_a_trusted_clock_locks_act_and_unlocks_with_an_end_on_the_clock_do_not
         ("unlockDoor", r#"{"until":"2026-11-23T22:00:00Z"}"#, 410),
         ("unlockDoor", r#"{"unlockTime":"1m"}"#, 200),
     ] {
-        let rig = Rig::run(
-            motor(Locked),
-            &[(5000, Step::Call(method, payload)), (9000, Step::Nothing)],
-        );
+        let rig = motor(Locked).run(&[(5000, Call(method, payload)), (9000, Nothing)]);
         assert_eq!(rig.answers[0].1.status, status, "{method} {payload}");
     }
 }

@@ -1,19 +1,16 @@
 //! Rules of the desired properties: a mode acts once, settings at once, and both survive.
 
-use super::rig::{Rig, Step, motor};
+use super::rig::Step::{Desire, DiskFails, Nothing, Reboot, Restart, Rex, SlowDisk};
+use super::rig::{Step, mode, motor};
 use crate::Want::{Locked, Released};
 use crate::contract::Mode;
 use crate::desired::DesiredMode;
 
 fn desire(mode: Mode) -> Step {
-    Step::Desire(DesiredMode::Mode(mode), None)
+    Desire(DesiredMode::Mode(mode), None)
 }
 
-const NONE: Step = Step::Desire(DesiredMode::Absent, None);
-
-fn set(text: &'static str) -> Step {
-    Step::Call("setMode", text)
-}
+const NONE: Step = Desire(DesiredMode::Absent, None);
 
 fn mode_after(steps: &[Step]) -> Mode {
     let steps: Vec<_> = steps
@@ -21,7 +18,7 @@ fn mode_after(steps: &[Step]) -> Mode {
         .zip(1..)
         .map(|(step, second)| (5000 + second * 1000, *step))
         .collect();
-    let rig = Rig::run(motor(Locked), &steps);
+    let rig = motor(Locked).run(&steps);
     let failed = rig.answers.iter().find(|(_, reply)| !reply.is_success());
     assert_eq!(failed, None);
     rig.door.report().mode
@@ -29,7 +26,7 @@ fn mode_after(steps: &[Step]) -> Mode {
 
 #[test]
 fn a_desired_mode_acts_only_if_it_differs_from_the_one_last_applied() {
-    let normal = || set(r#"{"mode":"normal"}"#);
+    let normal = || mode(r#"{"mode":"normal"}"#);
     for (steps, mode) in [
         (vec![desire(Mode::Passage)], Mode::Passage),
         // Read again after a reconnect: a mode set since stays.
@@ -42,7 +39,7 @@ fn a_desired_mode_acts_only_if_it_differs_from_the_one_last_applied() {
             vec![
                 desire(Mode::Passage),
                 normal(),
-                Step::Restart,
+                Restart,
                 desire(Mode::Passage),
             ],
             Mode::Normal,
@@ -57,7 +54,7 @@ fn a_desired_mode_acts_only_if_it_differs_from_the_one_last_applied() {
             vec![
                 desire(Mode::Passage),
                 normal(),
-                Step::Desire(DesiredMode::Unreadable, None),
+                Desire(DesiredMode::Unreadable, None),
                 desire(Mode::Passage),
             ],
             Mode::Normal,
@@ -75,7 +72,7 @@ fn a_desired_mode_acts_only_if_it_differs_from_the_one_last_applied() {
 
 #[test]
 fn the_last_desired_mode_wins_while_an_earlier_one_still_waits_for_the_disk() {
-    let (slow, fast) = (Step::SlowDisk(true), Step::SlowDisk(false));
+    let (slow, fast) = (SlowDisk(true), SlowDisk(false));
     let lockdown = || desire(Mode::Lockdown);
     for (steps, mode) in [
         (vec![lockdown(), slow, NONE, fast], Mode::Normal),
@@ -104,12 +101,12 @@ fn the_last_desired_mode_wins_while_an_earlier_one_still_waits_for_the_disk() {
 
 #[test]
 fn withdrawing_a_desired_lockdown_restores_the_displaced_mode() {
-    let secure = || set(r#"{"mode":"secure"}"#);
+    let secure = || mode(r#"{"mode":"secure"}"#);
     for (steps, mode) in [
         (vec![secure(), desire(Mode::Lockdown)], Mode::Lockdown),
         (vec![secure(), desire(Mode::Lockdown), NONE], Mode::Secure),
         (
-            vec![secure(), desire(Mode::Lockdown), Step::Reboot, NONE],
+            vec![secure(), desire(Mode::Lockdown), Reboot, NONE],
             Mode::Secure,
         ),
         // The lockdown had already ended.
@@ -117,15 +114,15 @@ fn withdrawing_a_desired_lockdown_restores_the_displaced_mode() {
             vec![
                 secure(),
                 desire(Mode::Lockdown),
-                set(r#"{"mode":"passage"}"#),
+                mode(r#"{"mode":"passage"}"#),
                 NONE,
             ],
             Mode::Passage,
         ),
         // A lockdown that was not desired stays.
-        (vec![set(r#"{"mode":"lockdown"}"#), NONE], Mode::Lockdown),
+        (vec![mode(r#"{"mode":"lockdown"}"#), NONE], Mode::Lockdown),
     ] {
-        let times: Vec<u64> = if steps.iter().any(|step| matches!(step, Step::Reboot)) {
+        let times: Vec<u64> = if steps.iter().any(|step| matches!(step, Reboot)) {
             vec![6000, 7000, 8000, 1000]
         } else {
             (6..)
@@ -134,14 +131,14 @@ fn withdrawing_a_desired_lockdown_restores_the_displaced_mode() {
                 .collect()
         };
         let scenario: Vec<_> = times.into_iter().zip(steps.iter().copied()).collect();
-        let rig = Rig::run(motor(Locked), &scenario);
+        let rig = motor(Locked).run(&scenario);
         assert_eq!(rig.door.report().mode, mode, "{steps:?}");
     }
 }
 
 #[test]
 fn withdrawing_a_lockdown_restores_a_mode_set_over_the_desired_one() {
-    let secure = || set(r#"{"mode":"secure"}"#);
+    let secure = || mode(r#"{"mode":"secure"}"#);
     let (passage, lockdown) = (|| desire(Mode::Passage), || desire(Mode::Lockdown));
     for (steps, mode) in [
         (vec![passage(), lockdown(), passage()], Mode::Passage),
@@ -150,7 +147,7 @@ fn withdrawing_a_lockdown_restores_a_mode_set_over_the_desired_one() {
             Mode::Secure,
         ),
         (
-            vec![passage(), secure(), lockdown(), Step::Restart, passage()],
+            vec![passage(), secure(), lockdown(), Restart, passage()],
             Mode::Secure,
         ),
         // The lockdown had already ended: a mode set since stays.
@@ -174,17 +171,14 @@ fn withdrawing_a_lockdown_restores_a_mode_set_over_the_desired_one() {
 
 #[test]
 fn a_desired_mode_waiting_for_the_disk_under_a_lockdown_counts_as_applied() {
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (5000, Step::SlowDisk(true)),
-            (5000, desire(Mode::Passage)),
-            (5100, set(r#"{"mode":"lockdown"}"#)),
-            (5200, Step::SlowDisk(false)),
-            (6000, desire(Mode::Passage)),
-            (7000, Step::Nothing),
-        ],
-    );
+    let rig = motor(Locked).run(&[
+        (5000, SlowDisk(true)),
+        (5000, desire(Mode::Passage)),
+        (5100, mode(r#"{"mode":"lockdown"}"#)),
+        (5200, SlowDisk(false)),
+        (6000, desire(Mode::Passage)),
+        (7000, Nothing),
+    ]);
     let array = rig.door.authority();
     assert_eq!(array.mode(), Mode::Lockdown);
     assert_eq!(array.displaced_mode(), Some(Mode::Passage));
@@ -192,18 +186,15 @@ fn a_desired_mode_waiting_for_the_disk_under_a_lockdown_counts_as_applied() {
 
 #[test]
 fn a_desired_release_is_on_disk_before_it_acts_and_one_that_cannot_be_saved_acts_later() {
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (5000, Step::SlowDisk(true)),
-            (5000, desire(Mode::Passage)),
-            (6000, Step::DiskFails),
-            (7000, Step::SlowDisk(true)),
-            (7000, desire(Mode::Passage)),
-            (8000, Step::SlowDisk(false)),
-            (11_000, Step::Nothing),
-        ],
-    );
+    let rig = motor(Locked).run(&[
+        (5000, SlowDisk(true)),
+        (5000, desire(Mode::Passage)),
+        (6000, DiskFails),
+        (7000, SlowDisk(true)),
+        (7000, desire(Mode::Passage)),
+        (8000, SlowDisk(false)),
+        (11_000, Nothing),
+    ]);
     assert_eq!(
         rig.answer_lines,
         [
@@ -211,8 +202,8 @@ fn a_desired_release_is_on_disk_before_it_acts_and_one_that_cannot_be_saved_acts
             "8000 #2 200 Unlocking Unsecured"
         ]
     );
-    assert_eq!(rig.drives[2..], ["8000 Retract", "10000 DeEnergised"]);
-    let is_recorded = rig.events.iter().any(|event| event.contains("desired"));
+    assert_eq!(rig.drives_from(2), "8000 Retract, 10000 DeEnergised");
+    let is_recorded = !rig.events_with("desired").is_empty();
     assert!(
         !is_recorded,
         "recorded as the change of mode: {:?}",
@@ -222,44 +213,41 @@ fn a_desired_release_is_on_disk_before_it_acts_and_one_that_cannot_be_saved_acts
 
 #[test]
 fn settings_act_at_once_survive_a_reboot_and_return_to_the_configured_value() {
-    let strike_time = |seconds| Step::Desire(DesiredMode::Absent, seconds);
+    let strike_time = |seconds| Desire(DesiredMode::Absent, seconds);
     let throws = |steps: &[(u64, Step)]| {
-        let mut rig = Rig::run(motor(Locked), steps);
-        rig.run_until(rig.now.boottime + std::time::Duration::from_secs(30));
+        let mut rig = motor(Locked).run(steps);
+        rig.run_for(30_000);
         rig.drives
             .iter()
             .rfind(|line| line.ends_with("Throw"))
             .cloned()
             .unwrap()
     };
-    let press = [(10_000, Step::Rex(true)), (11_000, Step::Rex(false))];
-    let then = |first: &[(u64, Step)]| throws(&[first, &press].concat());
-    assert_eq!(then(&[]), "16000 Throw");
-    assert_eq!(then(&[(5000, strike_time(Some(9)))]), "20000 Throw");
+    let press = [(10_000, Rex(true)), (11_000, Rex(false))];
+    let after = |first: &[(u64, Step)]| throws(&[first, &press].concat());
+    assert_eq!(after(&[]), "16000 Throw");
+    assert_eq!(after(&[(5000, strike_time(Some(9)))]), "20000 Throw");
     assert_eq!(
-        then(&[(5000, strike_time(Some(9))), (6000, strike_time(None))]),
+        after(&[(5000, strike_time(Some(9))), (6000, strike_time(None))]),
         "16000 Throw"
     );
     assert_eq!(
-        then(&[(5000, strike_time(Some(9))), (6000, Step::Reboot)]),
+        after(&[(5000, strike_time(Some(9))), (6000, Reboot)]),
         "20000 Throw"
     );
 }
 
 #[test]
 fn desired_settings_are_answered_when_they_are_on_disk() {
-    let strike_time = || Step::Desire(DesiredMode::Absent, Some(9));
-    let rig = Rig::run(
-        motor(Released),
-        &[
-            (5000, Step::SlowDisk(true)),
-            (5000, strike_time()),
-            (6000, Step::SlowDisk(false)),
-            // Nothing has changed: nothing is written.
-            (7000, Step::SlowDisk(true)),
-            (7000, strike_time()),
-        ],
-    );
+    let strike_time = || Desire(DesiredMode::Absent, Some(9));
+    let rig = motor(Released).run(&[
+        (5000, SlowDisk(true)),
+        (5000, strike_time()),
+        (6000, SlowDisk(false)),
+        // Nothing has changed: nothing is written.
+        (7000, SlowDisk(true)),
+        (7000, strike_time()),
+    ]);
     assert_eq!(
         rig.answer_lines,
         [

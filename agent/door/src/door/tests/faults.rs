@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::rig::{AT_REST, NO_BOND, bolt, config, magnet, motor, strike};
 use crate::Want::{self, Locked, Released};
-use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
+use crate::config::{DoorConfig, FailMode, StrikeConfig};
 use crate::contract::{Alarm, Command, DoorState, InputFault, LockState, Proof, Secured};
-use crate::door::tests::rig::{bolt, config, magnet, motor, strike};
 use crate::door::{Action, Door, Ticket};
 use crate::event::EventKind;
-use crate::sensing::{Inputs, Reading};
+use crate::sensing::{INPUTS, Inputs, Reading};
 use crate::strike::Outputs;
 use crate::time::{BootId, BootTime, ClockQuality, Now, at};
 
@@ -23,26 +23,6 @@ struct Bench {
     outputs: Outputs,
     events: Vec<(BootTime, EventKind)>,
 }
-
-const IDLE: Inputs = Inputs {
-    closed: Some(true),
-    bonded: Some(false),
-    rex: Some(false),
-    grant: Some(false),
-    fire: Some(false),
-    fire_reset: Some(false),
-    tamper: Some(false),
-};
-
-const INPUTS: [&str; 7] = [
-    "door",
-    "bond",
-    "rex",
-    "grant",
-    "fire",
-    "fire_reset",
-    "tamper",
-];
 
 fn reading<'a>(inputs: &'a mut Inputs, input: &str) -> &'a mut Reading {
     match input {
@@ -68,7 +48,7 @@ impl Bench {
         let mut bench = Self {
             door,
             now,
-            inputs: IDLE,
+            inputs: AT_REST,
             outputs: Outputs::DeEnergised,
             events: Vec::new(),
         };
@@ -571,17 +551,13 @@ fn below_the_chatter_limit_alarm_events_are_bounded_and_end_with_the_present_sta
 }
 
 fn any_door() -> impl Strategy<Value = DoorConfig> {
-    let without_bond = Fitted {
-        bond: false,
-        ..Fitted::ALL
-    };
     prop_oneof![
         Just(motor(Locked)),
         Just(bolt(FailMode::Safe)),
         Just(bolt(FailMode::Secure)),
         Just(strike(FailMode::Safe)),
         Just(magnet()),
-        Just(config(Locked, StrikeConfig::motor_lock(), without_bond)),
+        Just(config(Locked, StrikeConfig::motor_lock(), NO_BOND)),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! The fire release is latched until its key switch is turned at the door after the release ended.
 
+use super::rig::Step::{Fire, FireReset, Nothing, Reboot, Restart};
 use super::rig::{Rig, Step, motor};
 use crate::Slot;
 use crate::Want::Locked;
@@ -7,10 +8,10 @@ use crate::time::at;
 
 #[test]
 fn a_reset_counts_only_after_it_was_seen_idle_since_the_latch() {
-    const FIRE: Step = Step::Fire(true);
-    const OVER: Step = Step::Fire(false);
-    const KEY: Step = Step::FireReset(true);
-    const IDLE: Step = Step::FireReset(false);
+    const FIRE: Step = Fire(true);
+    const OVER: Step = Fire(false);
+    const KEY: Step = FireReset(true);
+    const IDLE: Step = FireReset(false);
     let cases: [(&[Step], bool); 17] = [
         (&[FIRE, OVER], true),
         (&[FIRE, OVER, KEY], false),
@@ -31,66 +32,56 @@ fn a_reset_counts_only_after_it_was_seen_idle_since_the_latch() {
         // One reset, one latch.
         (&[FIRE, OVER, KEY, FIRE, OVER], true),
         // Over a restart: the latch is restored, earlier readings are unknown.
-        (&[FIRE, OVER, Step::Restart, KEY], false),
-        (&[KEY, FIRE, OVER, Step::Restart], true),
-        (&[KEY, FIRE, OVER, Step::Reboot, IDLE, KEY], false),
+        (&[FIRE, OVER, Restart, KEY], false),
+        (&[KEY, FIRE, OVER, Restart], true),
+        (&[KEY, FIRE, OVER, Reboot, IDLE, KEY], false),
     ];
     for (scenario, latched) in cases {
         let mut rig = Rig::new(motor(Locked));
         for step in scenario {
-            let start = if matches!(step, Step::Reboot) { 100 } else { 0 };
+            let start = if matches!(step, Reboot) { 100 } else { 0 };
             rig.act(step);
             let end = rig.now.boottime.max(at(start));
             rig.run_until(end + std::time::Duration::from_secs(10));
         }
         let slot = rig.door.authority().get(Slot::FireRelease);
         assert_eq!(slot.is_some(), latched, "{scenario:?}: {:?}", rig.log);
-        let resets = rig
-            .events
-            .iter()
-            .filter(|event| *event == "FireReset")
-            .count();
+        let resets = rig.events_with("FireReset").len();
         assert!(latched || resets > 0, "{scenario:?}: {:?}", rig.events);
     }
 }
 
 #[test]
 fn a_start_with_the_key_turned_keeps_the_latch_that_it_restores() {
-    for start in [Step::Restart, Step::Reboot] {
-        let mut rig = Rig::run(
-            motor(Locked),
-            &[(5000, Step::Fire(true)), (9000, Step::Fire(false))],
-        );
+    for start in [Restart, Reboot] {
+        let mut rig = motor(Locked).run(&[(5000, Fire(true)), (9000, Fire(false))]);
         rig.inputs.fire_reset = Some(true);
         rig.act(&start);
-        rig.run_until(rig.now.boottime + std::time::Duration::from_secs(10));
+        rig.run_for(10_000);
         let slot = rig.door.authority().get(Slot::FireRelease);
         assert!(slot.is_some(), "{start:?}: {:?}", rig.log);
-        rig.act(&Step::FireReset(false));
-        rig.act(&Step::FireReset(true));
+        rig.act(&FireReset(false));
+        rig.act(&FireReset(true));
         assert!(rig.door.authority().get(Slot::FireRelease).is_none());
     }
 }
 
 #[test]
 fn nothing_is_reset_while_the_fire_release_cannot_be_read() {
-    let mut rig = Rig::run(
-        motor(Locked),
-        &[(5000, Step::Fire(true)), (9000, Step::Nothing)],
-    );
+    let mut rig = motor(Locked).run(&[(5000, Fire(true)), (9000, Nothing)]);
     rig.inputs.fire = None;
-    rig.act(&Step::FireReset(true));
+    rig.act(&FireReset(true));
     assert!(rig.door.authority().get(Slot::FireRelease).is_some());
     // Nor by a key that was turned meanwhile and left turned.
-    rig.act(&Step::Fire(false));
+    rig.act(&Fire(false));
     assert!(rig.door.authority().get(Slot::FireRelease).is_some());
-    rig.act(&Step::FireReset(false));
+    rig.act(&FireReset(false));
     rig.inputs.fire = None;
-    rig.act(&Step::FireReset(true));
-    rig.act(&Step::Fire(false));
+    rig.act(&FireReset(true));
+    rig.act(&Fire(false));
     assert!(rig.door.authority().get(Slot::FireRelease).is_some());
-    rig.act(&Step::FireReset(false));
-    rig.act(&Step::FireReset(true));
+    rig.act(&FireReset(false));
+    rig.act(&FireReset(true));
     assert!(rig.door.authority().get(Slot::FireRelease).is_none());
 }
 
@@ -100,8 +91,8 @@ fn a_change_of_the_latch_is_saved_at_once_and_again_after_a_second() {
         let saves = rig.log.iter().filter(|line| line.ends_with(" persist"));
         saves.cloned().collect()
     };
-    let fire = [(5000, Step::Fire(true)), (9000, Step::Fire(false))];
-    let reset = [(11_000, Step::FireReset(true)), (20_000, Step::Nothing)];
+    let fire = [(5000, Fire(true)), (9000, Fire(false))];
+    let reset = [(11_000, FireReset(true)), (20_000, Nothing)];
     let latched = ["5000 persist", "6000 persist"];
     let both = [
         "5000 persist",
@@ -110,12 +101,12 @@ fn a_change_of_the_latch_is_saved_at_once_and_again_after_a_second() {
         "12000 persist",
     ];
     for (steps, expected) in [
-        (vec![fire[0], (5999, Step::Nothing)], &latched[..1]),
-        (vec![fire[0], (6000, Step::Nothing)], &latched[..]),
+        (vec![fire[0], (5999, Nothing)], &latched[..1]),
+        (vec![fire[0], (6000, Nothing)], &latched[..]),
         (fire.to_vec(), &latched),
         ([fire, reset].concat(), &both),
     ] {
-        let rig = Rig::run(motor(Locked), &steps);
+        let rig = motor(Locked).run(&steps);
         assert_eq!(saves(&rig), expected, "{steps:?}");
     }
 }

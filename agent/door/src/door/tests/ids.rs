@@ -2,18 +2,19 @@
 
 use serde_json::json;
 
-use super::rig::{Rig, Step, motor};
+use super::rig::Step::{Call, Clock, DiskFails, Handle, Jam, Nothing, Reboot, Restart, SlowDisk};
+use super::rig::{Rig, lock, motor, unlock};
 use crate::Want::{Locked, Released};
-use crate::contract::{Command, MethodReply, ReplyError};
+use crate::contract::{Command, ReplyError};
 use crate::door::{Action, Door, Ticket};
 use crate::saved::SavedDoor;
 
 const START: &str = "2026-11-23T22:00:00Z";
 
-type Call = (&'static str, &'static str);
+type MethodCall = (&'static str, &'static str);
 
 /// A command, another one with the same id, and whether that is a duplicate of the first.
-const ROWS: [(Call, Call, bool); 16] = [
+const ROWS: [(MethodCall, MethodCall, bool); 16] = [
     (("lockDoor", "{}"), ("lockDoor", "{}"), true),
     // Other spellings; and members that a repetition may change.
     (
@@ -88,28 +89,21 @@ fn named(payload: &str) -> &'static str {
     payload.replace(",}", "}").leak()
 }
 
-fn last(rig: &Rig) -> &MethodReply {
-    &rig.answers.last().unwrap().1
-}
-
 #[test]
 fn an_id_belongs_to_one_method_and_payload_while_pending_and_over_restarts() {
     for ((method, payload), (again, other), same) in ROWS {
-        for between in [Step::Nothing, Step::Restart, Step::Reboot] {
+        for between in [Nothing, Restart, Reboot] {
             let what = format!("{method} {payload}, {again} {other}, {between:?}");
-            let mut rig = Rig::run(
-                motor(Locked),
-                &[
-                    (1000, Step::Clock(START)),
-                    (5000, Step::Call(method, named(payload))),
-                    (15_000, between),
-                ],
-            );
-            rig.act(&Step::Clock("2026-11-23T22:00:20Z"));
+            let mut rig = motor(Locked).run(&[
+                (1000, Clock(START)),
+                (5000, Call(method, named(payload))),
+                (15_000, between),
+            ]);
+            rig.act(&Clock("2026-11-23T22:00:20Z"));
             let before = rig.slots();
-            rig.act(&Step::Call(again, named(other)));
-            rig.run_until(rig.now.boottime + std::time::Duration::from_secs(5));
-            let answer = last(&rig);
+            rig.act(&Call(again, named(other)));
+            rig.run_for(5000);
+            let answer = rig.last_reply();
             let first = answer.body.first.map(|first| first.to_string());
             assert_eq!(first.as_deref(), Some("2026-11-23T22:00:04Z"), "{what}");
             assert_eq!(before, rig.slots(), "{what}");
@@ -128,26 +122,23 @@ fn an_id_belongs_to_one_method_and_payload_while_pending_and_over_restarts() {
                 assert!(answer.body.response.contains(part), "{what}: {answer:?}");
             }
             // Refused: the id still belongs to the first command.
-            rig.act(&Step::Call(method, named(payload)));
-            rig.run_until(rig.now.boottime + std::time::Duration::from_secs(5));
-            assert!(last(&rig).body.repeated, "{what}");
+            rig.act(&Call(method, named(payload)));
+            rig.run_for(5000);
+            assert!(rig.last_reply().body.repeated, "{what}");
         }
     }
 }
 
 #[test]
 fn another_command_with_the_id_of_one_that_waits_for_the_disk_is_refused() {
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (5000, Step::SlowDisk(true)),
-            (5000, Step::Call("unlockDoor", r#"{"commandId":"A"}"#)),
-            (5100, Step::Call("lockDoor", r#"{"commandId":"A"}"#)),
-            (5200, Step::Call("unlockDoor", r#"{"commandId":"A"}"#)),
-            (6000, Step::SlowDisk(false)),
-            (9000, Step::Nothing),
-        ],
-    );
+    let rig = motor(Locked).run(&[
+        (5000, SlowDisk(true)),
+        (5000, unlock(r#"{"commandId":"A"}"#)),
+        (5100, lock(r#"{"commandId":"A"}"#)),
+        (5200, unlock(r#"{"commandId":"A"}"#)),
+        (6000, SlowDisk(false)),
+        (9000, Nothing),
+    ]);
     let answers: Vec<_> = rig
         .answers
         .iter()
@@ -158,42 +149,34 @@ fn another_command_with_the_id_of_one_that_waits_for_the_disk_is_refused() {
 
 #[test]
 fn an_id_whose_command_failed_is_free_again() {
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (5000, Step::SlowDisk(true)),
-            (5000, Step::Call("unlockDoor", r#"{"commandId":"A"}"#)),
-            (6000, Step::DiskFails),
-            (7000, Step::Call("lockDoor", r#"{"commandId":"A"}"#)),
-            (9000, Step::Nothing),
-        ],
-    );
+    let rig = motor(Locked).run(&[
+        (5000, SlowDisk(true)),
+        (5000, unlock(r#"{"commandId":"A"}"#)),
+        (6000, DiskFails),
+        (7000, lock(r#"{"commandId":"A"}"#)),
+        (9000, Nothing),
+    ]);
     let answers: Vec<_> = rig.answers.iter().map(|(_, reply)| reply.status).collect();
     assert_eq!(answers, [500, 200]);
 }
 
 #[test]
 fn an_id_whose_command_failed_is_free_over_a_restart_too() {
-    let lock = Step::Call("lockDoor", r#"{"commandId":"A"}"#);
-    let jam = Step::Jam(true);
+    let lock = lock(r#"{"commandId":"A"}"#);
+    let jam = Jam(true);
     for steps in [
         vec![(4000, jam), (5000, lock)],
         // A duplicate finds that the state has failed since.
-        vec![
-            (5000, lock),
-            (9000, jam),
-            (9000, Step::Handle),
-            (13_000, lock),
-        ],
+        vec![(5000, lock), (9000, jam), (9000, Handle), (13_000, lock)],
     ] {
-        let mut rig = Rig::run(motor(Released), &steps);
-        rig.run_until(std::time::Duration::from_secs(114));
-        assert_eq!(last(&rig).body.error, Some(ReplyError::Jammed));
-        rig.act(&Step::Restart);
-        rig.act(&Step::Jam(false));
+        let mut rig = motor(Released).run(&steps);
+        rig.run_to(14_000);
+        assert_eq!(rig.last_reply().body.error, Some(ReplyError::Jammed));
+        rig.act(&Restart);
+        rig.act(&Jam(false));
         rig.act(&lock);
-        rig.run_until(std::time::Duration::from_secs(120));
-        let reply = last(&rig);
+        rig.run_to(20_000);
+        let reply = rig.last_reply();
         assert_eq!(
             (reply.status, reply.body.repeated),
             (200, false),
@@ -210,17 +193,14 @@ fn a_duplicate_after_its_end_is_no_error_and_one_with_an_end_too_far_away_is() {
         ("2026-11-23T22:00:30Z", 200, true),
         ("2026-11-01T00:00:00Z", 400, false),
     ] {
-        let rig = Rig::run(
-            motor(Locked),
-            &[
-                (1000, Step::Clock(START)),
-                (5000, Step::Call("lockDoor", payload)),
-                (9000, Step::Clock(clock)),
-                (9000, Step::Call("lockDoor", payload)),
-                (9500, Step::Nothing),
-            ],
-        );
-        let reply = last(&rig);
+        let rig = motor(Locked).run(&[
+            (1000, Clock(START)),
+            (5000, lock(payload)),
+            (9000, Clock(clock)),
+            (9000, lock(payload)),
+            (9500, Nothing),
+        ]);
+        let reply = rig.last_reply();
         assert_eq!(
             (reply.status, reply.body.repeated),
             (status, repeated),

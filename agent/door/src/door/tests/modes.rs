@@ -1,18 +1,11 @@
 //! Rules of the modes: which releases are allowed, what returns, what is hidden.
 
-use super::rig::{Rig, Step, motor};
+use super::rig::Step::{Clock, Fire, Grant, Jam, Nothing, Reboot, Rex, SlowDisk};
+use super::rig::{LOCK, LOCKDOWN, Rig, UNLOCK, lock, mode, motor, relinquish, unlock};
 use crate::Want::{Locked, Released};
 use crate::contract::{Alarm, Mode};
 
 const START: &str = "2026-11-23T22:00:00Z";
-
-fn mode(text: &'static str) -> Step {
-    Step::Call("setMode", text)
-}
-
-fn lockdown() -> Step {
-    mode(r#"{"mode":"lockdown"}"#)
-}
 
 #[test]
 fn lockdown_and_secure_refuse_unlocks_by_name_and_accept_locks() {
@@ -20,21 +13,14 @@ fn lockdown_and_secure_refuse_unlocks_by_name_and_accept_locks() {
         (r#"{"mode":"lockdown"}"#, Mode::Lockdown, Some(5)),
         (r#"{"mode":"secure"}"#, Mode::Secure, None),
     ] {
-        let rig = Rig::run(
-            motor(Locked),
-            &[
-                (5000, mode(set)),
-                (6000, Step::Call("unlockDoor", "{}")),
-                (
-                    6000,
-                    Step::Call("unlockDoor", r#"{"unlockTime":"10s","commandId":"u"}"#),
-                ),
-                (6000, Step::Call("lockDoor", "{}")),
-                (6000, Step::Call("relinquish", "{}")),
-            ],
-        );
-        let statuses: Vec<_> = rig.answers.iter().map(|(_, reply)| reply.status).collect();
-        assert_eq!(statuses, [200, 409, 409, 200, 200], "{set}");
+        let rig = motor(Locked).run(&[
+            (5000, mode(set)),
+            (6000, UNLOCK),
+            (6000, unlock(r#"{"unlockTime":"10s","commandId":"u"}"#)),
+            (6000, LOCK),
+            (6000, relinquish("{}")),
+        ]);
+        assert_eq!(rig.statuses(), [200, 409, 409, 200, 200], "{set}");
         let body = &rig.answers[1].1.body;
         assert_eq!(body.mode, Some(refuses));
         let holder = body.status.as_ref().unwrap().held_by;
@@ -46,17 +32,14 @@ fn lockdown_and_secure_refuse_unlocks_by_name_and_accept_locks() {
 
 #[test]
 fn a_refused_unlock_may_be_sent_again_once_the_lockdown_is_over() {
-    let unlock = || Step::Call("unlockDoor", r#"{"commandId":"u"}"#);
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (5000, lockdown()),
-            (6000, unlock()),
-            (7000, Step::Call("relinquish", r#"{"slot":5}"#)),
-            (8000, unlock()),
-            (12_000, Step::Nothing),
-        ],
-    );
+    let again = unlock(r#"{"commandId":"u"}"#);
+    let rig = motor(Locked).run(&[
+        (5000, LOCKDOWN),
+        (6000, again),
+        (7000, relinquish(r#"{"slot":5}"#)),
+        (8000, again),
+        (12_000, Nothing),
+    ]);
     assert_eq!(
         rig.answer_lines,
         [
@@ -70,20 +53,13 @@ fn a_refused_unlock_may_be_sent_again_once_the_lockdown_is_over() {
 
 #[test]
 fn in_a_lockdown_the_inputs_at_the_door_still_release() {
-    for (press, slot) in [
-        (Step::Rex(true), 2),
-        (Step::Grant(true), 3),
-        (Step::Fire(true), 1),
-    ] {
-        let rig = Rig::run(
-            motor(Locked),
-            &[
-                (5000, lockdown()),
-                (6000, press),
-                (9000, lockdown()),
-                (9000, Step::Nothing),
-            ],
-        );
+    for (press, slot) in [(Rex(true), 2), (Grant(true), 3), (Fire(true), 1)] {
+        let rig = motor(Locked).run(&[
+            (5000, LOCKDOWN),
+            (6000, press),
+            (9000, LOCKDOWN),
+            (9000, Nothing),
+        ]);
         assert_eq!(rig.drives[2], "6000 Retract");
         assert_eq!(
             rig.answer_lines[1],
@@ -94,17 +70,14 @@ fn in_a_lockdown_the_inputs_at_the_door_still_release() {
 
 #[test]
 fn passage_releases_below_operators_and_returns_after_a_lockdown() {
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (5000, mode(r#"{"mode":"passage","commandId":"p"}"#)),
-            (10_000, Step::Call("lockDoor", r#"{"lockTime":"5s"}"#)),
-            (20_000, lockdown()),
-            (25_000, Step::Call("relinquish", r#"{"slot":5}"#)),
-            (30_000, Step::Call("relinquish", r#"{"slot":9}"#)),
-            (35_000, Step::Nothing),
-        ],
-    );
+    let rig = motor(Locked).run(&[
+        (5000, mode(r#"{"mode":"passage","commandId":"p"}"#)),
+        (10_000, lock(r#"{"lockTime":"5s"}"#)),
+        (20_000, LOCKDOWN),
+        (25_000, relinquish(r#"{"slot":5}"#)),
+        (30_000, relinquish(r#"{"slot":9}"#)),
+        (35_000, Nothing),
+    ]);
     let drives: Vec<_> = rig.drives[2..].iter().step_by(2).collect();
     assert_eq!(
         drives,
@@ -121,13 +94,8 @@ fn passage_releases_below_operators_and_returns_after_a_lockdown() {
     assert_eq!(reply.body.mode, Some(Mode::Lockdown));
     assert_eq!(reply.body.displaced_mode, Some(Mode::Passage));
     assert_eq!(rig.door.report().mode, Mode::Normal);
-    let modes: Vec<_> = rig
-        .events
-        .iter()
-        .filter(|event| event.starts_with("Mode"))
-        .collect();
     assert_eq!(
-        modes,
+        rig.events_with("Mode {"),
         [
             "Mode { mode: Passage }",
             "Mode { mode: Lockdown }",
@@ -146,34 +114,26 @@ fn relinquish_empties_only_the_named_slot() {
         (r#"{"slot":8}"#, vec![5, 7, 9]),
         (r#"{"slot":9}"#, vec![5, 7, 8]),
     ] {
-        let rig = Rig::run(
-            motor(Locked),
-            &[
-                (5000, mode(r#"{"mode":"passage"}"#)),
-                (6000, Step::Call("lockDoor", "{}")),
-                (7000, Step::Call("unlockDoor", r#"{"unlockTime":"1h"}"#)),
-                (9000, lockdown()),
-                (12_000, Step::Call("relinquish", payload)),
-            ],
-        );
-        let entries = rig.door.authority().entries();
-        let slots: Vec<_> = entries.map(|(slot, _)| slot.number()).collect();
-        assert_eq!(slots, left, "{payload}");
+        let rig = motor(Locked).run(&[
+            (5000, mode(r#"{"mode":"passage"}"#)),
+            (6000, LOCK),
+            (7000, unlock(r#"{"unlockTime":"1h"}"#)),
+            (9000, LOCKDOWN),
+            (12_000, relinquish(payload)),
+        ]);
+        assert_eq!(rig.occupied(), left, "{payload}");
     }
 }
 
 #[test]
 fn secure_ends_unlocks_and_a_lockdown_only_overrides_them() {
     let status_after = |set| {
-        let mut rig = Rig::run(
-            motor(Locked),
-            &[
-                (5000, Step::Call("unlockDoor", "{}")),
-                (8000, mode(set)),
-                (10_000, mode(r#"{"mode":"normal"}"#)),
-            ],
-        );
-        rig.run_until(std::time::Duration::from_secs(114));
+        let mut rig = motor(Locked).run(&[
+            (5000, UNLOCK),
+            (8000, mode(set)),
+            (10_000, mode(r#"{"mode":"normal"}"#)),
+        ]);
+        rig.run_to(14_000);
         rig.status()
     };
     assert_eq!(status_after(r#"{"mode":"secure"}"#), "Locked Secured");
@@ -182,26 +142,18 @@ fn secure_ends_unlocks_and_a_lockdown_only_overrides_them() {
 
 #[test]
 fn a_lockdown_acts_before_the_disk_and_its_end_after_it() {
-    let rig = Rig::run(
-        motor(Released),
-        &[
-            (5000, Step::SlowDisk(true)),
-            (5000, lockdown()),
-            (7000, Step::SlowDisk(false)),
-            (8000, Step::SlowDisk(true)),
-            (8000, mode(r#"{"mode":"normal"}"#)),
-            (9000, Step::SlowDisk(false)),
-            (12_000, Step::Nothing),
-        ],
-    );
+    let rig = motor(Released).run(&[
+        (5000, SlowDisk(true)),
+        (5000, LOCKDOWN),
+        (7000, SlowDisk(false)),
+        (8000, SlowDisk(true)),
+        (8000, mode(r#"{"mode":"normal"}"#)),
+        (9000, SlowDisk(false)),
+        (12_000, Nothing),
+    ]);
     assert_eq!(
-        rig.drives[2..],
-        [
-            "5000 Throw",
-            "5600 DeEnergised",
-            "9000 Retract",
-            "11000 DeEnergised"
-        ]
+        rig.drives_from(2),
+        "5000 Throw, 5600 DeEnergised, 9000 Retract, 11000 DeEnergised"
     );
     assert_eq!(
         rig.answer_lines,
@@ -214,17 +166,14 @@ fn a_lockdown_acts_before_the_disk_and_its_end_after_it() {
 
 #[test]
 fn a_lockdown_overrides_a_command_waiting_for_the_disk_without_losing_it() {
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (5000, Step::SlowDisk(true)),
-            (5000, mode(r#"{"mode":"passage"}"#)),
-            (5100, Step::Call("unlockDoor", "{}")),
-            (5200, lockdown()),
-            (6000, Step::SlowDisk(false)),
-            (7000, Step::Nothing),
-        ],
-    );
+    let rig = motor(Locked).run(&[
+        (5000, SlowDisk(true)),
+        (5000, mode(r#"{"mode":"passage"}"#)),
+        (5100, UNLOCK),
+        (5200, LOCKDOWN),
+        (6000, SlowDisk(false)),
+        (7000, Nothing),
+    ]);
     assert_eq!(
         rig.answer_lines,
         [
@@ -236,26 +185,21 @@ fn a_lockdown_overrides_a_command_waiting_for_the_disk_without_losing_it() {
     assert_eq!(rig.drives.len(), 2, "{:?}", rig.drives);
     let array = rig.door.authority();
     assert_eq!(array.displaced_mode(), Some(Mode::Passage));
-    let slots: Vec<_> = array.entries().map(|(slot, _)| slot.number()).collect();
-    assert_eq!(slots, [5, 8, 9]);
+    assert_eq!(rig.occupied(), [5, 8, 9]);
 }
 
 #[test]
 fn a_mode_and_the_mode_it_displaced_survive_a_reboot() {
-    let rig = Rig::run(
-        motor(Released),
-        &[
-            (5000, mode(r#"{"mode":"secure"}"#)),
-            (6000, lockdown()),
-            (20_000, Step::Reboot),
-            (5000, Step::Call("unlockDoor", "{}")),
-            (6000, Step::Call("relinquish", r#"{"slot":5}"#)),
-            (10_000, Step::Call("unlockDoor", "{}")),
-            (11_000, Step::Nothing),
-        ],
-    );
-    let statuses: Vec<_> = rig.answers.iter().map(|(_, reply)| reply.status).collect();
-    assert_eq!(statuses[2..], [409, 200, 409]);
+    let rig = motor(Released).run(&[
+        (5000, mode(r#"{"mode":"secure"}"#)),
+        (6000, LOCKDOWN),
+        (20_000, Reboot),
+        (5000, UNLOCK),
+        (6000, relinquish(r#"{"slot":5}"#)),
+        (10_000, UNLOCK),
+        (11_000, Nothing),
+    ]);
+    assert_eq!(rig.statuses()[2..], [409, 200, 409]);
     assert_eq!(rig.door.report().mode, Mode::Secure);
 }
 
@@ -271,10 +215,7 @@ fn without_a_trusted_clock_only_modes_that_lock_are_accepted() {
     for (name, status) in expect {
         let payload = format!(r#"{{"mode":"{name}","notAfter":"2026-11-23T22:05:00Z"}}"#);
         let payload: &'static str = payload.leak();
-        let rig = Rig::run(
-            motor(Locked),
-            &[(5000, mode(payload)), (6000, Step::Nothing)],
-        );
+        let rig = motor(Locked).run(&[(5000, mode(payload)), (6000, Nothing)]);
         assert_eq!(rig.answers[0].1.status, status, "{name}");
     }
 }
@@ -282,50 +223,38 @@ fn without_a_trusted_clock_only_modes_that_lock_are_accepted() {
 #[test]
 fn an_expired_or_duplicate_mode_does_not_act() {
     let secure = || mode(r#"{"mode":"secure","commandId":"s","notAfter":"2026-11-23T22:05:00Z"}"#);
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (4000, Step::Clock(START)),
-            (
-                5000,
-                mode(r#"{"mode":"lockdown","notAfter":"2026-11-23T21:59:00Z"}"#),
-            ),
-            (6000, secure()),
-            (7000, mode(r#"{"mode":"normal"}"#)),
-            (8000, secure()),
-            (8000, Step::Clock("2026-11-23T23:00:00Z")),
-            (9000, secure()),
-        ],
-    );
-    let statuses: Vec<_> = rig.answers.iter().map(|(_, reply)| reply.status).collect();
-    assert_eq!(statuses, [410, 200, 200, 200, 200]);
+    let rig = motor(Locked).run(&[
+        (4000, Clock(START)),
+        (
+            5000,
+            mode(r#"{"mode":"lockdown","notAfter":"2026-11-23T21:59:00Z"}"#),
+        ),
+        (6000, secure()),
+        (7000, mode(r#"{"mode":"normal"}"#)),
+        (8000, secure()),
+        (8000, Clock("2026-11-23T23:00:00Z")),
+        (9000, secure()),
+    ]);
+    assert_eq!(rig.statuses(), [410, 200, 200, 200, 200]);
     assert_eq!(rig.door.report().mode, Mode::Normal);
 }
 
 #[test]
 fn maintenance_hides_alarms_records_them_as_suppressed_and_shows_them_after_it() {
-    let mut rig = Rig::run(
-        motor(Released),
-        &[
-            (5000, Step::Jam(true)),
-            (6000, Step::Call("lockDoor", "{}")),
-            (11_000, mode(r#"{"mode":"maintenance"}"#)),
-            (12_000, Step::Nothing),
-        ],
-    );
+    let mut rig = motor(Released).run(&[
+        (5000, Jam(true)),
+        (6000, LOCK),
+        (11_000, mode(r#"{"mode":"maintenance"}"#)),
+        (12_000, Nothing),
+    ]);
     assert!(rig.door.report().alarms.is_empty());
     assert_eq!(rig.status(), "Jammed Unsecured");
     let answer = rig.answers.last().unwrap();
     assert_eq!(answer.1.status, 200, "it asks nothing of the strike");
     rig.act(&mode(r#"{"mode":"normal"}"#));
     assert!(rig.has_alarm(Alarm::Jammed));
-    let alarms = rig
-        .events
-        .iter()
-        .filter(|event| event.starts_with("Alarm"))
-        .collect::<Vec<_>>();
     assert_eq!(
-        alarms,
+        rig.events_with("Alarm"),
         [
             "AlarmRaised { alarm: Jammed }",
             "AlarmSuppressed { alarm: Jammed }",

@@ -1,20 +1,21 @@
 //! A release for one passage (exit button, reader, pulse) ends early once somebody has passed.
 
-use super::rig::{Rig, Step, magnet};
+use super::rig::Step::{Close, Grant, Nothing, Open, Restart, Rex};
+use super::rig::{Step, UNLOCK, magnet, unlock};
 use crate::Slot;
 use crate::config::Relock;
 use crate::contract::Alarm;
 use crate::strike::Outputs;
 
-const PULSE: Step = Step::Call("unlockDoor", r#"{"pulse":"strike"}"#);
+const PULSE: Step = unlock(r#"{"pulse":"strike"}"#);
 
 /// When a maglock is energised again, in milliseconds.
 fn locks_at(relock: Relock, steps: &[(u64, Step)]) -> u64 {
     let mut config = magnet();
     config.settings.relock = relock;
     let mut steps = steps.to_vec();
-    steps.push((60_000, Step::Nothing));
-    let rig = Rig::run(config, &steps);
+    steps.push((60_000, Nothing));
+    let rig = config.run(&steps);
     assert_eq!(rig.outputs, Outputs::Energised, "{:?}", rig.log);
     assert!(!rig.has_alarm(Alarm::ForcedOpen));
     let locked = rig.drives.iter().rev();
@@ -39,11 +40,11 @@ fn a_passage_ends_the_release_after_the_relock_delay() {
         // Nobody has passed.
         (50_000, 51_000, 7000, 12_000, 12_000),
     ] {
-        for button in [Step::Rex, Step::Grant] {
+        for button in [Rex, Grant] {
             let mut steps = vec![
                 (5000, button(true)),
-                (opened, Step::Open),
-                (closed, Step::Close),
+                (opened, Open),
+                (closed, Close),
                 (ends, button(false)),
             ];
             if opened > 40_000 {
@@ -61,11 +62,11 @@ fn a_passage_ends_the_release_after_the_relock_delay() {
 
 #[test]
 fn a_new_contact_is_a_new_passage() {
-    for button in [Step::Rex, Step::Grant] {
+    for button in [Rex, Grant] {
         let steps = [
             (5000, button(true)),
-            (5500, Step::Open),
-            (6000, Step::Close),
+            (5500, Open),
+            (6000, Close),
             (7000, button(false)),
             (7200, button(true)),
             (7300, button(false)),
@@ -77,15 +78,15 @@ fn a_new_contact_is_a_new_passage() {
 
 #[test]
 fn only_a_pulse_is_a_grant_for_one_passage() {
-    let extended = Step::Call("unlockDoor", r#"{"pulse":"extended"}"#);
-    let time = Step::Call("unlockDoor", r#"{"unlockTime":"10s"}"#);
+    let extended = unlock(r#"{"pulse":"extended"}"#);
+    let time = unlock(r#"{"unlockTime":"10s"}"#);
     // (what releases, on open, on close, after its time); opened at 6 s, closed at 7 s.
     for (release, on_open, on_close, after_time) in [
         (PULSE, 6500, 7500, 10_000),
         (extended, 6500, 7500, 20_000),
         (time, 15_000, 15_000, 15_000),
     ] {
-        let steps = [(5000, release), (6000, Step::Open), (7000, Step::Close)];
+        let steps = [(5000, release), (6000, Open), (7000, Close)];
         assert_eq!(locks_at(Relock::OnOpen, &steps), on_open, "{release:?}");
         assert_eq!(locks_at(Relock::OnClose, &steps), on_close, "{release:?}");
         assert_eq!(
@@ -96,7 +97,7 @@ fn only_a_pulse_is_a_grant_for_one_passage() {
         // A restart before or after the passage makes no difference.
         for restart in [5500, 6100] {
             let mut steps = steps.to_vec();
-            steps.push((restart, Step::Restart));
+            steps.push((restart, Restart));
             steps.sort_by_key(|(at, _)| *at);
             let end = locks_at(Relock::OnOpen, &steps);
             assert_eq!(end, on_open, "{release:?}, restarted at {restart}");
@@ -109,23 +110,18 @@ fn a_passage_ends_only_releases_for_one_passage() {
     // A pulse over a hold: the lower slot decides again.
     let mut config = magnet();
     config.settings.relock = Relock::OnOpen;
-    let steps = [
-        (5000, Step::Call("unlockDoor", "{}")),
-        (5500, PULSE),
-        (6000, Step::Open),
-        (7000, Step::Nothing),
-    ];
-    let rig = Rig::run(config, &steps);
+    let steps = [(5000, UNLOCK), (5500, PULSE), (6000, Open), (7000, Nothing)];
+    let rig = config.run(&steps);
     assert_eq!(rig.outputs, Outputs::DeEnergised, "{:?}", rig.log);
     assert!(rig.door.authority().get(Slot::OperatorGrant).is_none());
     // The button is still pressed while another person passes by pulse.
     let steps = [
-        (5000, Step::Rex(true)),
+        (5000, Rex(true)),
         (5500, PULSE),
-        (6000, Step::Open),
-        (9000, Step::Nothing),
+        (6000, Open),
+        (9000, Nothing),
     ];
-    let rig = Rig::run(config, &steps);
+    let rig = config.run(&steps);
     assert_eq!(rig.outputs, Outputs::DeEnergised, "{:?}", rig.log);
 }
 
@@ -134,11 +130,11 @@ fn the_open_time_counts_during_a_pulse() {
     let mut config = magnet();
     config.settings.extended_strike_time = std::time::Duration::from_secs(100);
     for (release, held) in [
-        (Step::Call("unlockDoor", r#"{"pulse":"extended"}"#), true),
-        (Step::Call("unlockDoor", r#"{"unlockTime":"100s"}"#), false),
+        (unlock(r#"{"pulse":"extended"}"#), true),
+        (unlock(r#"{"unlockTime":"100s"}"#), false),
     ] {
-        let steps = [(5000, release), (6000, Step::Open), (70_000, Step::Nothing)];
-        let rig = Rig::run(config, &steps);
+        let steps = [(5000, release), (6000, Open), (70_000, Nothing)];
+        let rig = config.run(&steps);
         assert_eq!(rig.has_alarm(Alarm::HeldOpen), held, "{release:?}");
     }
 }

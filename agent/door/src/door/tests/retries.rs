@@ -3,56 +3,37 @@
 
 use std::time::Duration;
 
-use super::rig::{Rig, Step, bolt, config, motor};
+use super::rig::Step::{Call, Close, Desire, Fire, Grant, Handle, Jam, Nothing, Open, Rex};
+use super::rig::{
+    LOCK, LOCKDOWN, NO_BOND, NO_EGRESS, Step, UNLOCK, bolt, config, limited, lock, mode, motor,
+    then, unlock,
+};
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
 use crate::contract::{Alarm, CheckResult, LockState, Mode};
 use crate::desired::DesiredMode;
 
-/// When a drive of this kind started.
-fn starts(rig: &Rig, drive: &str) -> Vec<u64> {
-    rig.drives
-        .iter()
-        .filter_map(|line| line.strip_suffix(drive)?.trim().parse().ok())
-        .collect()
+fn limited_strike() -> DoorConfig {
+    let strike = StrikeConfig::pulse_strike(Duration::from_secs(20));
+    config(Locked, limited(strike, 20, 40), NO_EGRESS)
 }
 
-fn then(steps: &[(u64, Step)], more: &[(u64, Step)]) -> Vec<(u64, Step)> {
-    [steps, more].concat()
-}
-
-fn limited(strike: StrikeConfig, max_on: u64, cool_down: u64) -> StrikeConfig {
-    StrikeConfig {
-        max_on: Some(Duration::from_secs(max_on)),
-        cool_down: Some(Duration::from_secs(cool_down)),
-        ..strike
-    }
-}
-
-/// Without exit button and fire release, which must not depend on a coil of limited duty.
-fn limited_strike(max_on: u64, cool_down: u64) -> DoorConfig {
-    let fitted = Fitted {
-        rex: false,
-        fire: false,
-        ..Fitted::ALL
-    };
-    let strike = StrikeConfig::pulse_strike(Duration::from_secs(max_on));
-    config(Locked, limited(strike, max_on, cool_down), fitted)
+/// It may run three times in a row.
+fn limited_motor(fitted: Fitted) -> DoorConfig {
+    config(Locked, limited(StrikeConfig::motor_lock(), 6, 600), fitted)
 }
 
 #[test]
 fn a_jammed_motor_is_retried_for_as_long_as_the_same_is_wanted() {
-    let mode = |payload| Step::Call("setMode", payload);
-    let unlock = |payload| Step::Call("unlockDoor", payload);
     // (default, what asks, which drive, when it starts): a bond time of 3 s, then 2 s at the door,
     // or 5 s, 15 s, 30 s and a minute.
     let at_the_door = [5000, 10_000, 15_000, 20_000];
     let others = [5000, 13_000, 31_000, 64_000, 127_000, 190_000];
     for (default, asks, drive, expected) in [
-        (Locked, Step::Fire(true), "Retract", &at_the_door[..]),
-        (Locked, Step::Rex(true), "Retract", &at_the_door),
-        (Locked, Step::Grant(true), "Retract", &at_the_door),
-        (Locked, unlock("{}"), "Retract", &others),
+        (Locked, Fire(true), "Retract", &at_the_door[..]),
+        (Locked, Rex(true), "Retract", &at_the_door),
+        (Locked, Grant(true), "Retract", &at_the_door),
+        (Locked, UNLOCK, "Retract", &others),
         (
             Locked,
             unlock(r#"{"unlockTime":"10m"}"#),
@@ -60,27 +41,28 @@ fn a_jammed_motor_is_retried_for_as_long_as_the_same_is_wanted() {
             &others,
         ),
         (Locked, mode(r#"{"mode":"passage"}"#), "Retract", &others),
-        (Released, Step::Call("lockDoor", "{}"), "Throw", &others),
-        (Released, mode(r#"{"mode":"lockdown"}"#), "Throw", &others),
+        (Released, LOCK, "Throw", &others),
+        (Released, LOCKDOWN, "Throw", &others),
     ] {
-        let jam = [(4000, Step::Jam(true)), (5000, asks)];
-        let rig = Rig::run(motor(default), &then(&jam, &[(200_000, Step::Nothing)]));
-        let all = starts(&rig, drive);
+        let jam = [(4000, Jam(true)), (5000, asks)];
+        let rig = motor(default).run(&then(&jam, &[(200_000, Nothing)]));
+        let all = rig.starts(drive);
         let tried = &all[all
             .len()
             .min(usize::from(drive == "Throw" && default == Locked))..];
         assert!(tried.starts_with(expected), "{asks:?}: {:?}", rig.drives);
         assert!(rig.has_alarm(Alarm::Jammed), "{asks:?}");
         assert_eq!(rig.door.report().status.lock_state, LockState::Jammed);
-        let jams = rig.events.iter().filter(|event| event.contains("Jammed"));
-        assert_eq!(jams.count(), 2, "one state, one alarm: {:?}", rig.events);
+        assert_eq!(
+            rig.events_with("Jammed").len(),
+            2,
+            "one state, one alarm: {:?}",
+            rig.events
+        );
 
         // Free again: no request is needed.
-        let freed = then(
-            &jam,
-            &[(200_000, Step::Jam(false)), (262_000, Step::Nothing)],
-        );
-        let rig = Rig::run(motor(default), &freed);
+        let freed = then(&jam, &[(200_000, Jam(false)), (262_000, Nothing)]);
+        let rig = motor(default).run(&freed);
         assert!(!rig.has_alarm(Alarm::Jammed), "{asks:?}: {:?}", rig.drives);
         assert_eq!(rig.bolt.is_zero(), drive == "Retract", "{asks:?}");
     }
@@ -88,87 +70,70 @@ fn a_jammed_motor_is_retried_for_as_long_as_the_same_is_wanted() {
 
 #[test]
 fn a_request_does_not_wait_for_the_next_attempt() {
-    let jam = [
-        (4000, Step::Jam(true)),
-        (5000, Step::Call("unlockDoor", "{}")),
-    ];
+    let jam = [(4000, Jam(true)), (5000, UNLOCK)];
     for (at, asks, tried) in [
         // Within the shortest pause, of 2 s after the failure at 8 s.
-        (9000, Step::Fire(true), 9000),
-        (9000, Step::Rex(true), 9000),
-        (9000, Step::Grant(true), 9000),
-        (100_000, Step::Fire(true), 100_000),
-        (100_000, Step::Rex(true), 100_000),
-        (100_000, Step::Grant(true), 100_000),
-        (100_000, Step::Call("unlockDoor", "{}"), 100_000),
-        (100_000, Step::Call("getState", ""), 127_000),
+        (9000, Fire(true), 9000),
+        (9000, Rex(true), 9000),
+        (9000, Grant(true), 9000),
+        (100_000, Fire(true), 100_000),
+        (100_000, Rex(true), 100_000),
+        (100_000, Grant(true), 100_000),
+        (100_000, UNLOCK, 100_000),
+        (100_000, Call("getState", ""), 127_000),
     ] {
-        let steps = then(&jam, &[(at, asks), (128_000, Step::Nothing)]);
-        let rig = Rig::run(motor(Locked), &steps);
-        assert!(starts(&rig, "Retract").contains(&tried), "{asks:?}");
+        let steps = then(&jam, &[(at, asks), (128_000, Nothing)]);
+        let rig = motor(Locked).run(&steps);
+        assert!(rig.starts("Retract").contains(&tried), "{asks:?}");
     }
     // Wanting the opposite starts a new series.
     let steps = then(
         &jam,
-        &[
-            (100_000, Step::Call("lockDoor", "{}")),
-            (101_000, Step::Call("unlockDoor", "{}")),
-            (110_000, Step::Nothing),
-        ],
+        &[(100_000, LOCK), (101_000, UNLOCK), (110_000, Nothing)],
     );
-    let rig = Rig::run(motor(Locked), &steps);
-    let tried = starts(&rig, "Retract");
+    let rig = motor(Locked).run(&steps);
+    let tried = rig.starts("Retract");
     assert!(tried.ends_with(&[101_000, 109_000]), "{:?}", rig.drives);
 }
 
 #[test]
 fn a_mode_that_only_changes_permissions_retries_nothing() {
-    let mode = |payload| Step::Call("setMode", payload);
-    let desire = |mode| Step::Desire(DesiredMode::Mode(mode), None);
+    let desire = |mode| Desire(DesiredMode::Mode(mode), None);
     for (change, throws) in [
         (mode(r#"{"mode":"normal"}"#), 1),
         (mode(r#"{"mode":"maintenance"}"#), 1),
         (desire(Mode::Normal), 1),
-        (mode(r#"{"mode":"lockdown"}"#), 2),
+        (LOCKDOWN, 2),
         (desire(Mode::Lockdown), 2),
     ] {
         let steps = [
-            (4000, Step::Jam(true)),
-            (5000, Step::Call("lockDoor", "{}")),
+            (4000, Jam(true)),
+            (5000, LOCK),
             (9000, change),
-            (12_000, Step::Nothing),
+            (12_000, Nothing),
         ];
-        let rig = Rig::run(motor(Released), &steps);
-        assert_eq!(starts(&rig, "Throw").len(), throws, "{:?}", rig.log);
+        let rig = motor(Released).run(&steps);
+        assert_eq!(rig.starts("Throw").len(), throws, "{:?}", rig.log);
     }
 }
 
 #[test]
 fn a_jammed_motor_keeps_one_run_in_reserve_for_inputs_at_the_door() {
-    let config = config(
-        Locked,
-        limited(StrikeConfig::motor_lock(), 6, 600),
-        Fitted::ALL,
-    );
     let steps = [
-        (600_000, Step::Jam(true)),
-        (600_000, Step::Call("unlockDoor", "{}")),
-        (900_000, Step::Rex(true)),
-        (900_100, Step::Nothing),
+        (600_000, Jam(true)),
+        (600_000, UNLOCK),
+        (900_000, Rex(true)),
+        (900_100, Nothing),
     ];
-    let rig = Rig::run(config, &steps);
-    assert!(starts(&rig, "Retract").len() > 1, "{:?}", rig.drives);
-    assert!(
-        starts(&rig, "Retract").contains(&900_000),
-        "{:?}",
-        rig.drives
-    );
+    let rig = limited_motor(Fitted::ALL).run(&steps);
+    assert!(rig.starts("Retract").len() > 1, "{:?}", rig.drives);
+    assert!(rig.starts("Retract").contains(&900_000), "{:?}", rig.drives);
 }
 
 #[test]
 fn a_coil_at_its_limit_is_retried_for_as_long_as_the_same_is_wanted() {
-    let lock = Step::Call("lockDoor", r#"{"lockTime":"1h"}"#);
-    let passage = Step::Call("setMode", r#"{"mode":"passage"}"#);
+    let lock = lock(r#"{"lockTime":"1h"}"#);
+    let passage = mode(r#"{"mode":"passage"}"#);
     let safe_bolt = limited(StrikeConfig::solenoid_bolt(FailMode::Safe), 20, 40);
     for (door, asks, pauses) in [
         (
@@ -176,12 +141,12 @@ fn a_coil_at_its_limit_is_retried_for_as_long_as_the_same_is_wanted() {
             lock,
             [6, 15, 30, 60],
         ),
-        (limited_strike(20, 40), passage, [6, 15, 30, 60]),
-        (limited_strike(20, 40), Step::Grant(true), [6, 6, 6, 6]),
+        (limited_strike(), passage, [6, 15, 30, 60]),
+        (limited_strike(), Grant(true), [6, 6, 6, 6]),
     ] {
-        let rig = Rig::run(door, &[(100_000, asks), (390_000, Step::Nothing)]);
-        let off = starts(&rig, "DeEnergised");
-        let on = starts(&rig, "Energised");
+        let rig = door.run(&[(100_000, asks), (390_000, Nothing)]);
+        let off = rig.starts("DeEnergised");
+        let on = rig.starts("Energised");
         let seen: Vec<_> = on[1..].iter().zip(&off).map(|(on, off)| on - off).collect();
         for (seen, pause) in seen.iter().zip(pauses) {
             assert_eq!((seen + 500) / 1000, pause, "{asks:?}: {:?}", rig.drives);
@@ -201,65 +166,54 @@ fn a_coil_at_its_limit_is_retried_for_as_long_as_the_same_is_wanted() {
 
 #[test]
 fn a_request_while_the_coil_rests_does_not_delay_the_next_attempt() {
-    let unlock = Step::Call("unlockDoor", "{}");
     let attempts = |asks_again: &[(u64, Step)]| {
-        let steps = then(&[(100_000, unlock)], asks_again);
-        let end = [(200_000, Step::Nothing)];
-        let rig = Rig::run(limited_strike(20, 40), &then(&steps, &end));
-        starts(&rig, "Energised")
+        let steps = then(&[(100_000, UNLOCK)], asks_again);
+        let end = [(200_000, Nothing)];
+        let rig = limited_strike().run(&then(&steps, &end));
+        rig.starts("Energised")
     };
     let expected = attempts(&[]);
     assert!(expected.len() > 2, "{expected:?}");
     // The coil reaches its limit at 115 s and is energised again at 121 s.
-    assert_eq!(attempts(&[(117_000, unlock)]), expected);
+    assert_eq!(attempts(&[(117_000, UNLOCK)]), expected);
 }
 
 #[test]
 fn a_door_that_was_opened_ends_the_pause_of_a_bolt_at_its_limit() {
     let bolt = limited(StrikeConfig::solenoid_bolt(FailMode::Safe), 20, 40);
     let door = config(Released, bolt, Fitted::ALL);
-    let lock = (100_000, Step::Call("lockDoor", r#"{"lockTime":"1h"}"#));
-    let rig = Rig::run(door, &[lock, (390_000, Step::Nothing)]);
+    let lock = (100_000, lock(r#"{"lockTime":"1h"}"#));
+    let rig = door.run(&[lock, (390_000, Nothing)]);
     // The fourth pause is one of 60 s.
-    let pause = starts(&rig, "DeEnergised")[3];
+    let pause = rig.starts("DeEnergised")[3];
     let close = pause + 25_000;
     let steps = [
         lock,
-        (pause + 20_000, Step::Open),
-        (close, Step::Close),
-        (close + 1000, Step::Nothing),
+        (pause + 20_000, Open),
+        (close, Close),
+        (close + 1000, Nothing),
     ];
-    let rig = Rig::run(door, &steps);
-    let thrown = starts(&rig, "Energised");
+    let rig = door.run(&steps);
+    let thrown = rig.starts("Energised");
     assert_eq!(thrown.last(), Some(&(close + 250)), "{:?}", rig.drives);
 }
 
 #[test]
 fn a_strike_that_locks_without_power_locks_while_its_coil_rests() {
-    let steps = [
-        (60_000, Step::Call("unlockDoor", "{}")),
-        (75_200, Step::Nothing),
-    ];
-    let rig = Rig::run(limited_strike(20, 40), &steps);
+    let steps = [(60_000, UNLOCK), (75_200, Nothing)];
+    let rig = limited_strike().run(&steps);
     assert!(rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
-    let lock = [
-        (75_200, Step::Call("lockDoor", "{}")),
-        (75_300, Step::Nothing),
-    ];
-    let rig = Rig::run(limited_strike(20, 40), &then(&steps, &lock));
+    let lock = [(75_200, LOCK), (75_300, Nothing)];
+    let rig = limited_strike().run(&then(&steps, &lock));
     assert!(!rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
     assert_eq!(rig.status(), "Locking Unsecured");
 }
 
 #[test]
 fn a_jam_alone_is_no_fault_of_coil_or_motor() {
-    for door in [motor(Locked), limited_strike(20, 40)] {
-        let steps = [
-            (59_000, Step::Jam(true)),
-            (60_000, Step::Call("unlockDoor", "{}")),
-            (64_000, Step::Nothing),
-        ];
-        let rig = Rig::run(door, &steps);
+    for door in [motor(Locked), limited_strike()] {
+        let steps = [(59_000, Jam(true)), (60_000, UNLOCK), (64_000, Nothing)];
+        let rig = door.run(&steps);
         assert!(rig.has_alarm(Alarm::Jammed), "{:?}", rig.log);
         assert!(!rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
     }
@@ -267,61 +221,42 @@ fn a_jam_alone_is_no_fault_of_coil_or_motor() {
 
 #[test]
 fn a_jam_lasts_until_a_movement_is_proven() {
-    let lock = Step::Call("lockDoor", "{}");
-    let unlock = Step::Call("unlockDoor", "{}");
     type Case<'a> = (crate::Want, &'a [(u64, Step)], &'a str, bool);
-    let stuck_out = [(4000, Step::Jam(true)), (5000, unlock), (9000, lock)];
-    let stuck_back = [(4000, Step::Jam(true)), (5000, lock), (9000, unlock)];
+    let stuck_out = [(4000, Jam(true)), (5000, UNLOCK), (9000, LOCK)];
+    let stuck_back = [(4000, Jam(true)), (5000, LOCK), (9000, UNLOCK)];
     let cases: [Case<'_>; 8] = [
         // The bolt is found where it is wanted, without a movement.
         (Locked, &[], "Jammed Unsecured", true),
+        (Locked, &[(20_000, Jam(false))], "Jammed Unsecured", true),
         (
             Locked,
-            &[(20_000, Step::Jam(false))],
-            "Jammed Unsecured",
-            true,
-        ),
-        (
-            Locked,
-            &[(20_000, lock), (21_000, Step::Nothing)],
+            &[(20_000, LOCK), (21_000, Nothing)],
             "Jammed Unsecured",
             true,
         ),
         (Released, &[], "Unlocked Unsecured", true),
         (
             Released,
-            &[(20_000, Step::Jam(false)), (21_000, unlock)],
+            &[(20_000, Jam(false)), (21_000, UNLOCK)],
             "Unlocked Unsecured",
             true,
         ),
         // A movement in either direction.
         (
             Locked,
-            &[
-                (20_000, Step::Jam(false)),
-                (20_000, unlock),
-                (23_000, Step::Nothing),
-            ],
+            &[(20_000, Jam(false)), (20_000, UNLOCK), (23_000, Nothing)],
             "Unlocked Unsecured",
             false,
         ),
         (
             Locked,
-            &[
-                (20_000, Step::Jam(false)),
-                (20_000, Step::Handle),
-                (23_000, Step::Nothing),
-            ],
+            &[(20_000, Jam(false)), (20_000, Handle), (23_000, Nothing)],
             "Locked Secured",
             false,
         ),
         (
             Released,
-            &[
-                (20_000, Step::Jam(false)),
-                (20_000, lock),
-                (23_000, Step::Nothing),
-            ],
+            &[(20_000, Jam(false)), (20_000, LOCK), (23_000, Nothing)],
             "Locked Secured",
             false,
         ),
@@ -332,75 +267,58 @@ fn a_jam_lasts_until_a_movement_is_proven() {
         } else {
             stuck_back
         };
-        let rig = Rig::run(
-            motor(default),
-            &then(&stuck, &then(more, &[(24_000, Step::Nothing)])),
-        );
+        let rig = motor(default).run(&then(&stuck, &then(more, &[(24_000, Nothing)])));
         assert_eq!(rig.status(), status, "{default} {more:?}: {:?}", rig.log);
         assert_eq!(rig.has_alarm(Alarm::Jammed), stands, "{default} {more:?}");
     }
     // A lock of a bolt that could not be retracted is not a success; an unlock of one that could
     // not be thrown is.
-    let rig = Rig::run(motor(Locked), &stuck_out);
+    let rig = motor(Locked).run(&stuck_out);
     assert_eq!(
         rig.answer_lines[1..],
         ["9000 #2 500 Jammed Jammed Unsecured"]
     );
-    let rig = Rig::run(
-        motor(Released),
-        &then(&stuck_back, &[(13_000, Step::Nothing)]),
-    );
+    let rig = motor(Released).run(&then(&stuck_back, &[(13_000, Nothing)]));
     assert_eq!(rig.answer_lines[1..], ["11000 #2 200 Unlocked Unsecured"]);
 }
 
 /// Three uses leave less of its six seconds than a throw needs.
-fn tired(pauses: u64) -> Vec<(u64, Step)> {
+fn tired() -> Vec<(u64, Step)> {
     (0..3_u64)
         .flat_map(|n| {
-            let at = 600_000 + n * pauses;
-            [(at, Step::Rex(true)), (at + 100, Step::Rex(false))]
+            let at = 600_000 + n * 8000;
+            [(at, Rex(true)), (at + 100, Rex(false))]
         })
         .collect()
 }
 
 #[test]
 fn waiting_for_rest_is_a_fault_with_limit_and_time_left_and_waiting_for_the_door_is_not() {
-    let bond = Fitted::ALL;
-    let no_bond = Fitted {
-        bond: false,
-        ..Fitted::ALL
-    };
-    let motor = limited(StrikeConfig::motor_lock(), 6, 600);
-    let tired = tired(8000);
-    let lock = (650_000, Step::Call("lockDoor", "{}"));
+    let tired = tired();
     let rests = "the motor may run for 6s, then rests for 10m; it must rest for another ";
     // (inputs, steps, whether it must rest)
     type Case = (Fitted, Vec<(u64, Step)>, bool);
     let cases: [Case; 6] = [
-        (bond, tired.clone(), true),
-        (no_bond, tired.clone(), true),
+        (Fitted::ALL, tired.clone(), true),
+        (NO_BOND, tired.clone(), true),
         // The door is open, and then settles: no fault yet.
-        (bond, then(&tired, &[(640_000, Step::Open)]), false),
+        (Fitted::ALL, then(&tired, &[(640_000, Open)]), false),
         (
-            bond,
-            then(&tired, &[(640_000, Step::Open), (649_900, Step::Close)]),
+            Fitted::ALL,
+            then(&tired, &[(640_000, Open), (649_900, Close)]),
             false,
         ),
         (
-            bond,
-            then(&tired, &[(640_000, Step::Open), (649_000, Step::Close)]),
+            Fitted::ALL,
+            then(&tired, &[(640_000, Open), (649_000, Close)]),
             true,
         ),
         // An operator has released it meanwhile.
-        (
-            bond,
-            then(&tired, &[(640_000, Step::Call("unlockDoor", "{}"))]),
-            false,
-        ),
+        (Fitted::ALL, then(&tired, &[(640_000, UNLOCK)]), false),
     ];
     for (fitted, steps, must_rest) in cases {
-        let door = config(Locked, motor, fitted);
-        let rig = Rig::run(door, &then(&steps, &[(650_000, Step::Nothing)]));
+        let door = limited_motor(fitted);
+        let rig = door.run(&then(&steps, &[(650_000, Nothing)]));
         assert_eq!(
             rig.has_alarm(Alarm::LockFault),
             must_rest,
@@ -408,17 +326,11 @@ fn waiting_for_rest_is_a_fault_with_limit_and_time_left_and_waiting_for_the_door
             rig.log
         );
         assert_ne!(format!("{:?}", rig.door.report().status.secured), "Secured");
-        let rig = Rig::run(
-            door,
-            &then(
-                &steps,
-                &[
-                    (650_000, Step::Call("selfTest", "")),
-                    (650_001, Step::Nothing),
-                ],
-            ),
-        );
-        let (_, reply) = rig.answers.last().unwrap();
+        let rig = door.run(&then(
+            &steps,
+            &[(650_000, Call("selfTest", "")), (650_001, Nothing)],
+        ));
+        let reply = rig.last_reply();
         let strike = &reply.body.checks.as_ref().unwrap().strike;
         assert_eq!(
             strike.result == CheckResult::Failed,
@@ -427,8 +339,8 @@ fn waiting_for_rest_is_a_fault_with_limit_and_time_left_and_waiting_for_the_door
         );
         assert_eq!(strike.detail.contains(rests), must_rest, "{strike:?}");
         if must_rest {
-            let rig = Rig::run(door, &then(&steps, &[lock, (655_000, Step::Nothing)]));
-            let (_, reply) = rig.answers.last().unwrap();
+            let rig = door.run(&then(&steps, &[(650_000, LOCK), (655_000, Nothing)]));
+            let reply = rig.last_reply();
             assert_eq!(reply.status, 202, "{:?}", rig.log);
             let response = &reply.body.response;
             assert!(response.contains(rests), "{response}");
@@ -448,16 +360,12 @@ fn waiting_for_rest_is_a_fault_with_limit_and_time_left_and_waiting_for_the_door
 
 #[test]
 fn locking_a_bolt_that_is_already_out_needs_no_rest() {
-    let door = config(
-        Locked,
-        limited(StrikeConfig::motor_lock(), 6, 600),
-        Fitted::ALL,
-    );
-    let stuck = [(600_000, Step::Jam(true)), (600_000, Step::Rex(true))];
-    let rig = Rig::run(door, &then(&stuck, &[(620_000, Step::Nothing)]));
+    let door = limited_motor(Fitted::ALL);
+    let stuck = [(600_000, Jam(true)), (600_000, Rex(true))];
+    let rig = door.run(&then(&stuck, &[(620_000, Nothing)]));
     assert!(rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
-    let over = [(620_000, Step::Rex(false)), (626_000, Step::Nothing)];
-    let rig = Rig::run(door, &then(&stuck, &over));
+    let over = [(620_000, Rex(false)), (626_000, Nothing)];
+    let rig = door.run(&then(&stuck, &over));
     assert!(!rig.has_alarm(Alarm::LockFault), "{:?}", rig.log);
     assert_eq!(rig.status(), "Jammed Unsecured");
 }
@@ -465,25 +373,19 @@ fn locking_a_bolt_that_is_already_out_needs_no_rest() {
 #[test]
 fn a_stuck_spring_bolt_needs_no_further_attempt() {
     for (door, asks) in [
-        (bolt(FailMode::Secure), Step::Fire(true)),
-        (bolt(FailMode::Safe), Step::Fire(true)),
+        (bolt(FailMode::Secure), Fire(true)),
+        (bolt(FailMode::Safe), Fire(true)),
     ] {
         let steps = [
-            (3000, Step::Call("lockDoor", "{}")),
-            (6000, Step::Jam(true)),
+            (3000, LOCK),
+            (6000, Jam(true)),
             (7000, asks),
-            (60_000, Step::Nothing),
+            (60_000, Nothing),
         ];
-        let rig = Rig::run(door, &steps);
+        let rig = door.run(&steps);
         assert!(rig.has_alarm(Alarm::Jammed), "{:?}", rig.log);
         let drives = rig.drives.len();
-        let rig = Rig::run(
-            door,
-            &then(
-                &steps,
-                &[(60_000, Step::Jam(false)), (61_000, Step::Nothing)],
-            ),
-        );
+        let rig = door.run(&then(&steps, &[(60_000, Jam(false)), (61_000, Nothing)]));
         assert!(!rig.has_alarm(Alarm::Jammed), "{:?}", rig.log);
         assert_eq!(rig.drives.len(), drives);
     }
@@ -491,34 +393,30 @@ fn a_stuck_spring_bolt_needs_no_further_attempt() {
 
 #[test]
 fn a_release_that_must_rest_is_no_fault_once_locked_is_wanted() {
-    let door = config(
-        Locked,
-        limited(StrikeConfig::motor_lock(), 6, 600),
-        Fitted::ALL,
-    );
+    let door = limited_motor(Fitted::ALL);
     // Three runs against a bolt that is stuck out use up the motor's six seconds.
-    let stuck = [(600_000, Step::Jam(true)), (600_000, Step::Rex(true))];
-    let idle = (620_000, Step::Rex(false));
-    let end = (630_000, Step::Nothing);
+    let stuck = [(600_000, Jam(true)), (600_000, Rex(true))];
+    let idle = (620_000, Rex(false));
+    let end = (630_000, Nothing);
     // The second press finds the motor at its limit.
     let pressed_again = [
-        (616_000, Step::Rex(false)),
-        (616_100, Step::Rex(true)),
-        (619_000, Step::Handle),
-        (619_500, Step::Open),
+        (616_000, Rex(false)),
+        (616_100, Rex(true)),
+        (619_000, Handle),
+        (619_500, Open),
     ];
     for (more, must_rest) in [
         // Released is still wanted.
         (vec![end], true),
-        (vec![(619_000, Step::Open), end], true),
+        (vec![(619_000, Open), end], true),
         // Locked is wanted: only a throw into a closed door has to wait for the motor.
         (vec![idle, end], false),
-        (vec![(619_000, Step::Open), idle, end], false),
-        (vec![(619_000, Step::Handle), idle, end], true),
+        (vec![(619_000, Open), idle, end], false),
+        (vec![(619_000, Handle), idle, end], true),
         (pressed_again.to_vec(), true),
         ([&pressed_again[..], &[idle, end]].concat(), false),
     ] {
-        let rig = Rig::run(door, &then(&stuck, &more));
+        let rig = door.run(&then(&stuck, &more));
         assert_eq!(
             rig.has_alarm(Alarm::LockFault),
             must_rest,

@@ -83,6 +83,64 @@ pub(super) struct Rig {
     pub(super) record: Record,
 }
 
+/// The readings of a closed door with its bolt retracted.
+pub(super) const AT_REST: Inputs = Inputs {
+    closed: Some(true),
+    bonded: Some(false),
+    rex: Some(false),
+    grant: Some(false),
+    fire: Some(false),
+    fire_reset: Some(false),
+    tamper: Some(false),
+};
+
+/// All inputs except the lock monitor.
+pub(super) const NO_BOND: Fitted = Fitted {
+    bond: false,
+    ..Fitted::ALL
+};
+
+/// Without exit button and fire release, which must not depend on a coil of limited duty.
+pub(super) const NO_EGRESS: Fitted = Fitted {
+    rex: false,
+    fire: false,
+    ..Fitted::ALL
+};
+
+pub(super) const LOCK: Step = lock("{}");
+pub(super) const UNLOCK: Step = unlock("{}");
+pub(super) const LOCKDOWN: Step = mode(r#"{"mode":"lockdown"}"#);
+
+pub(super) const fn lock(payload: &'static str) -> Step {
+    Step::Call("lockDoor", payload)
+}
+
+pub(super) const fn unlock(payload: &'static str) -> Step {
+    Step::Call("unlockDoor", payload)
+}
+
+pub(super) const fn relinquish(payload: &'static str) -> Step {
+    Step::Call("relinquish", payload)
+}
+
+pub(super) const fn mode(payload: &'static str) -> Step {
+    Step::Call("setMode", payload)
+}
+
+/// Steps followed by more steps.
+pub(super) fn then(steps: &[(u64, Step)], more: &[(u64, Step)]) -> Vec<(u64, Step)> {
+    [steps, more].concat()
+}
+
+/// Coil or motor may be energised for `max_on` seconds before it rests for `cool_down` seconds.
+pub(super) fn limited(strike: StrikeConfig, max_on: u64, cool_down: u64) -> StrikeConfig {
+    StrikeConfig {
+        max_on: Some(Duration::from_secs(max_on)),
+        cool_down: Some(Duration::from_secs(cool_down)),
+        ..strike
+    }
+}
+
 pub(super) fn motor(default: crate::Want) -> DoorConfig {
     config(default, StrikeConfig::motor_lock(), Fitted::ALL)
 }
@@ -115,6 +173,18 @@ pub(super) fn config(default: crate::Want, strike: StrikeConfig, fitted: Fitted)
     DoorConfig::new(settings, strike, fitted).unwrap()
 }
 
+impl DoorConfig {
+    /// Runs a scenario at such a door: each step happens at its time in milliseconds.
+    pub(super) fn run(self, steps: &[(u64, Step)]) -> Rig {
+        let mut rig = Rig::new(self);
+        for (ms, step) in steps {
+            rig.run_to(*ms);
+            rig.act(step);
+        }
+        rig
+    }
+}
+
 impl Rig {
     /// A closed door with its bolt retracted, on a machine up for 100 s without a trusted clock.
     /// Times of steps count from there.
@@ -142,15 +212,7 @@ impl Rig {
             thrown_into_open: 0,
             heat: Duration::ZERO,
             hottest: Duration::ZERO,
-            inputs: Inputs {
-                closed: Some(true),
-                bonded: Some(false),
-                rex: Some(false),
-                grant: Some(false),
-                fire: Some(false),
-                fire_reset: Some(false),
-                tamper: Some(false),
-            },
+            inputs: AT_REST,
             unplugged: false,
             jammed: false,
             bolt: Duration::ZERO,
@@ -170,16 +232,6 @@ impl Rig {
             record,
         };
         rig.read();
-        rig
-    }
-
-    /// Runs a scenario: each step happens at its time in milliseconds.
-    pub(super) fn run(config: DoorConfig, steps: &[(u64, Step)]) -> Self {
-        let mut rig = Self::new(config);
-        for (ms, step) in steps {
-            rig.run_until(Duration::from_secs(100) + Duration::from_millis(*ms));
-            rig.act(step);
-        }
         rig
     }
 
@@ -295,6 +347,16 @@ impl Rig {
                 return;
             }
         }
+    }
+
+    /// Lets time pass up to this many milliseconds after the scenario began.
+    pub(super) fn run_to(&mut self, ms: u64) {
+        self.run_until(at(100) + Duration::from_millis(ms));
+    }
+
+    /// Lets this many milliseconds pass.
+    pub(super) fn run_for(&mut self, ms: u64) {
+        self.run_until(self.now.boottime + Duration::from_millis(ms));
     }
 
     fn pass(&mut self, to: BootTime) {
@@ -452,6 +514,45 @@ impl Rig {
     /// Milliseconds since the scenario began.
     fn time(&self) -> u128 {
         self.now.boottime.since(at(100)).as_millis()
+    }
+
+    /// All drives from the given one on.
+    pub(super) fn drives_from(&self, first: usize) -> String {
+        self.drives[first..].join(", ")
+    }
+
+    /// When a drive of this kind started.
+    pub(super) fn starts(&self, drive: &str) -> Vec<u64> {
+        let times = self
+            .drives
+            .iter()
+            .map(|line| line.strip_suffix(drive)?.trim().parse().ok());
+        times.flatten().collect()
+    }
+
+    pub(super) fn statuses(&self) -> Vec<u16> {
+        let replies = self.answers.iter();
+        replies.map(|(_, reply)| reply.status).collect()
+    }
+
+    pub(super) fn last_reply(&self) -> &MethodReply {
+        &self.answers.last().expect("a reply").1
+    }
+
+    pub(super) fn has_event(&self, event: &str) -> bool {
+        self.events.iter().any(|recorded| recorded == event)
+    }
+
+    /// The recorded events that contain a text.
+    pub(super) fn events_with(&self, text: &str) -> Vec<&str> {
+        let events = self.events.iter().map(String::as_str);
+        events.filter(|event| event.contains(text)).collect()
+    }
+
+    /// Numbers of the occupied slots.
+    pub(super) fn occupied(&self) -> Vec<u8> {
+        let entries = self.door.authority().entries();
+        entries.map(|(slot, _)| slot.number()).collect()
     }
 
     pub(super) fn status(&self) -> String {

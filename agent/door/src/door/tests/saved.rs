@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::rig::{Rig, Step, config, motor};
+use super::rig::Step::Nothing;
+use super::rig::{LOCK, Rig, config, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, Fitted, Setting, StrikeConfig};
 use crate::contract::{Alarm, Mode, Raised};
@@ -260,7 +261,7 @@ fn a_mode_secure_that_an_operator_had_set_outlasts_the_doubt() {
         let (door, _) = Door::new(motor(Locked), Some(&state), &rig.now);
         assert_eq!(door.authority().mode(), Mode::Secure, "{mode}");
         rig.door = door;
-        rig.act(&Step::Call("lockDoor", "{}"));
+        rig.act(&LOCK);
         assert_eq!(rig.door.authority().mode(), after, "{mode}");
         assert_eq!(rig.door.authority().in_doubt(), None, "{mode}");
     }
@@ -361,8 +362,8 @@ fn a_bolt_follows_the_settle_time_that_was_desired() {
         let mut rig = Rig::new(motor(Locked));
         let state = saved(&json!([]), &settings);
         rig.door = Door::new(motor(Locked), Some(&state), &rig.now).0;
-        rig.act(&Step::Nothing);
-        rig.run_until(rig.now.boottime + Duration::from_secs(5));
+        rig.act(&Nothing);
+        rig.run_for(5000);
         assert_eq!(rig.drives[0], drive, "{settings}");
     }
 }

@@ -1,23 +1,22 @@
 //! Rules of `selfTest`: it reports, and nothing moves.
 
-use std::time::Duration;
-
-use super::rig::{Rig, Step, bolt, config, magnet, motor};
+use super::rig::Step::{Call, Clock, DiskFails, Jam, SlowDisk, Unplug};
+use super::rig::{LOCK, Rig, Step, bolt, config, limited, magnet, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
 use crate::contract::{CheckResult, MethodReply, ReplyError};
 
 fn run(config: DoorConfig, steps: &[(u64, Step)]) -> (MethodReply, Rig) {
-    let mut rig = Rig::run(config, steps);
+    let mut rig = config.run(steps);
     let drives = rig.drives.len();
-    rig.run_until(rig.now.boottime + Duration::from_secs(6));
+    rig.run_for(6000);
     assert_eq!(rig.drives.len(), drives, "it moves nothing");
     assert_eq!(rig.door.unanswered(), 0);
-    (rig.answers.last().unwrap().1.clone(), rig)
+    (rig.last_reply().clone(), rig)
 }
 
 fn test() -> Step {
-    Step::Call("selfTest", "")
+    Call("selfTest", "")
 }
 
 /// Results of inputs, strike, storage and clock.
@@ -52,7 +51,7 @@ fn a_healthy_door_passes_and_the_details_show_the_readings() {
         rig.log
     );
 
-    let clock = Step::Clock("2026-11-23T22:00:00Z");
+    let clock = Clock("2026-11-23T22:00:00Z");
     let (reply, _) = run(motor(Locked), &[(4000, clock), (5000, test())]);
     assert_eq!(results(&reply), [Passed; 4]);
 }
@@ -63,11 +62,11 @@ fn a_failed_check_is_named_in_the_error() {
 
     type Case<'a> = (&'a [(u64, Step)], usize, &'a str);
     let cases: [Case<'_>; 4] = [
-        (&[(5000, Step::Unplug), (6000, test())], 0, "SensorFault"),
+        (&[(5000, Unplug), (6000, test())], 0, "SensorFault"),
         (
             &[
-                (3000, Step::Jam(true)),
-                (4000, Step::Call("lockDoor", "{}")),
+                (3000, Jam(true)),
+                (4000, LOCK),
                 // Between two attempts.
                 (20_000, test()),
             ],
@@ -75,20 +74,12 @@ fn a_failed_check_is_named_in_the_error() {
             "Jammed",
         ),
         (
-            &[
-                (5000, Step::SlowDisk(true)),
-                (5000, test()),
-                (6000, Step::DiskFails),
-            ],
+            &[(5000, SlowDisk(true)), (5000, test()), (6000, DiskFails)],
             2,
             "NotStored",
         ),
         // No result from the disk.
-        (
-            &[(5000, Step::SlowDisk(true)), (5000, test())],
-            2,
-            "NotStored",
-        ),
+        (&[(5000, SlowDisk(true)), (5000, test())], 2, "NotStored"),
     ];
     for (steps, part, error) in cases {
         let (reply, rig) = run(motor(Released), steps);
@@ -109,21 +100,16 @@ fn a_failed_check_is_named_in_the_error() {
 
 #[test]
 fn too_many_tests_at_once_answer_the_oldest_first() {
-    let mut steps = vec![(5000, Step::SlowDisk(true))];
+    let mut steps = vec![(5000, SlowDisk(true))];
     steps.extend((0..9).map(|_| (5000, test())));
-    let rig = Rig::run(motor(Locked), &steps);
+    let rig = motor(Locked).run(&steps);
     assert_eq!(rig.answer_lines, ["5000 #1 500 NotStored Locked Secured"]);
     assert_eq!(rig.door.unanswered(), 8);
 }
 
 #[test]
 fn the_strike_detail_says_how_long_coil_or_motor_may_still_be_on() {
-    let limited = StrikeConfig {
-        max_on: Some(Duration::from_secs(20)),
-        cool_down: Some(Duration::from_secs(40)),
-        ..StrikeConfig::solenoid_bolt(FailMode::Safe)
-    };
-    let lock = Step::Call("lockDoor", "{}");
+    let limited = limited(StrikeConfig::solenoid_bolt(FailMode::Safe), 20, 40);
     for (door, steps, detail) in [
         (
             magnet(),
@@ -147,7 +133,7 @@ fn the_strike_detail_says_how_long_coil_or_motor_may_still_be_on() {
         ),
         (
             config(Released, limited, Fitted::ALL),
-            vec![(3000, lock)],
+            vec![(3000, LOCK)],
             "locked, energised; coil or motor may be on for 9.5 s",
         ),
     ] {
@@ -160,13 +146,9 @@ fn the_strike_detail_says_how_long_coil_or_motor_may_still_be_on() {
 
 #[test]
 fn a_coil_that_must_rest_fails_as_lock_fault() {
-    let limited = StrikeConfig {
-        max_on: Some(Duration::from_secs(20)),
-        cool_down: Some(Duration::from_secs(40)),
-        ..StrikeConfig::solenoid_bolt(FailMode::Safe)
-    };
-    let steps = [(1000, Step::Call("lockDoor", "{}")), (12_000, test())];
-    let rig = Rig::run(config(Released, limited, Fitted::ALL), &steps);
-    let (_, reply) = rig.answers.last().unwrap();
+    let limited = limited(StrikeConfig::solenoid_bolt(FailMode::Safe), 20, 40);
+    let steps = [(1000, LOCK), (12_000, test())];
+    let rig = config(Released, limited, Fitted::ALL).run(&steps);
+    let reply = rig.last_reply();
     assert_eq!(reply.body.error, Some(ReplyError::LockFault));
 }

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use super::rig::{Rig, Step, bolt, config, motor};
+use super::rig::Step::{Close, Handle, Jam, Nothing, Open, Restart, Rex, Unplug};
+use super::rig::{LOCK, NO_BOND, Rig, UNLOCK, bolt, config, limited, lock, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{FailMode, Fitted, StrikeConfig};
 use crate::contract::Alarm;
 
 #[test]
 fn a_motor_lock_is_driven_to_its_default_at_start_and_the_bond_switch_ends_the_throw() {
-    let rig = Rig::run(motor(Locked), &[(5000, Step::Nothing)]);
-    assert_eq!(rig.drives, ["250 Throw", "850 DeEnergised"]);
+    let rig = motor(Locked).run(&[(5000, Nothing)]);
+    assert_eq!(rig.drives_from(0), "250 Throw, 850 DeEnergised");
     assert_eq!(rig.status(), "Locked Secured");
-    let rig = Rig::run(motor(Released), &[(5000, Step::Nothing)]);
-    assert_eq!(rig.drives, ["0 Retract", "2000 DeEnergised"]);
+    let rig = motor(Released).run(&[(5000, Nothing)]);
+    assert_eq!(rig.drives_from(0), "0 Retract, 2000 DeEnergised");
     assert_eq!(rig.status(), "Unlocked Unsecured");
 }
 
@@ -31,25 +32,17 @@ fn nothing_is_known_before_the_inputs_are_read() {
 
 #[test]
 fn a_bolt_waits_for_the_door_to_be_closed_and_settled() {
-    let rig = Rig::run(
-        motor(Released),
-        &[
-            (3000, Step::Open),
-            (4000, Step::Call("lockDoor", "{}")),
-            (9000, Step::Close),
-            (9100, Step::Open),
-            (9200, Step::Close),
-            (12_000, Step::Nothing),
-        ],
-    );
+    let rig = motor(Released).run(&[
+        (3000, Open),
+        (4000, LOCK),
+        (9000, Close),
+        (9100, Open),
+        (9200, Close),
+        (12_000, Nothing),
+    ]);
     assert_eq!(
-        rig.drives,
-        [
-            "0 Retract",
-            "2000 DeEnergised",
-            "9450 Throw",
-            "10050 DeEnergised"
-        ]
+        rig.drives_from(0),
+        "0 Retract, 2000 DeEnergised, 9450 Throw, 10050 DeEnergised"
     );
     assert_eq!(rig.answer_lines, ["4000 #1 202 Unlocked Unsecured"]);
     assert_eq!(rig.status(), "Locked Secured");
@@ -57,160 +50,97 @@ fn a_bolt_waits_for_the_door_to_be_closed_and_settled() {
 
 #[test]
 fn a_bolt_on_its_way_is_withdrawn_when_the_door_opens_and_thrown_again_when_it_closes() {
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (500, Step::Open),
-            (4000, Step::Close),
-            (6000, Step::Nothing),
-        ],
-    );
+    let rig = motor(Locked).run(&[(500, Open), (4000, Close), (6000, Nothing)]);
     assert_eq!(
-        rig.drives,
-        [
-            "250 Throw",
-            "500 Retract",
-            "2500 DeEnergised",
-            "4250 Throw",
-            "4850 DeEnergised"
-        ]
+        rig.drives_from(0),
+        "250 Throw, 500 Retract, 2500 DeEnergised, 4250 Throw, 4850 DeEnergised"
     );
 }
 
 #[test]
 fn a_door_switch_alone_never_retracts_a_thrown_bolt() {
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (3000, Step::Open),
-            (3900, Step::Nothing),
-            (4000, Step::Nothing),
-        ],
-    );
-    assert_eq!(rig.drives, ["250 Throw", "850 DeEnergised"]);
+    let rig = motor(Locked).run(&[(3000, Open), (3900, Nothing), (4000, Nothing)]);
+    assert_eq!(rig.drives_from(0), "250 Throw, 850 DeEnergised");
     assert_eq!(rig.status(), "Locked Unsecured");
     assert!(rig.has_alarm(Alarm::SensorFault), "a bolt in an open door");
 }
 
 #[test]
 fn a_bolt_retracted_by_the_handle_is_thrown_again_after_the_door_has_closed() {
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (3000, Step::Handle),
-            (3100, Step::Open),
-            (6000, Step::Close),
-            (8000, Step::Nothing),
-        ],
-    );
-    assert_eq!(rig.drives[2..], ["6250 Throw", "6850 DeEnergised"]);
-    assert!(
-        rig.events.contains(&"Unlocked by Local".to_owned()),
-        "{:?}",
-        rig.events
-    );
+    let rig = motor(Locked).run(&[(3000, Handle), (3100, Open), (6000, Close), (8000, Nothing)]);
+    assert_eq!(rig.drives_from(2), "6250 Throw, 6850 DeEnergised");
+    assert!(rig.has_event("Unlocked by Local"), "{:?}", rig.events);
     assert_eq!(rig.status(), "Locked Secured");
 }
 
 #[test]
 fn a_bolt_not_bonded_within_the_bond_time_is_jammed_until_the_next_proven_move() {
-    let mut rig = Rig::run(
-        motor(Released),
-        &[
-            (5000, Step::Jam(true)),
-            (5000, Step::Call("lockDoor", r#"{"commandId":"a"}"#)),
-            (12_000, Step::Nothing),
-        ],
-    );
-    assert_eq!(rig.drives[2..], ["5000 Throw", "7000 DeEnergised"]);
+    let mut rig = motor(Released).run(&[
+        (5000, Jam(true)),
+        (5000, lock(r#"{"commandId":"a"}"#)),
+        (12_000, Nothing),
+    ]);
+    assert_eq!(rig.drives_from(2), "5000 Throw, 7000 DeEnergised");
     assert_eq!(rig.answer_lines, ["8000 #1 500 Jammed Jammed Unsecured"]);
     assert!(rig.has_alarm(Alarm::Jammed));
-    rig.act(&Step::Jam(false));
-    rig.act(&Step::Call("lockDoor", r#"{"commandId":"a"}"#));
-    rig.run_until(Duration::from_secs(130));
-    assert_eq!(rig.drives[4..], ["12000 Throw", "12600 DeEnergised"]);
+    rig.act(&Jam(false));
+    rig.act(&lock(r#"{"commandId":"a"}"#));
+    rig.run_to(30_000);
+    assert_eq!(rig.drives_from(4), "12000 Throw, 12600 DeEnergised");
     assert_eq!(rig.answer_lines[1..], ["12600 #2 200 Locked Secured"]);
     assert!(!rig.has_alarm(Alarm::Jammed));
 }
 
 #[test]
 fn a_bolt_that_stays_out_is_jammed_and_tried_again_at_the_next_request_to_exit() {
-    let rig = Rig::run(
-        motor(Locked),
-        &[
-            (2000, Step::Jam(true)),
-            (2000, Step::Rex(true)),
-            (2100, Step::Rex(false)),
-            (6000, Step::Jam(false)),
-            (6000, Step::Rex(true)),
-            (6100, Step::Rex(false)),
-            (9000, Step::Nothing),
-        ],
-    );
+    let rig = motor(Locked).run(&[
+        (2000, Jam(true)),
+        (2000, Rex(true)),
+        (2100, Rex(false)),
+        (6000, Jam(false)),
+        (6000, Rex(true)),
+        (6100, Rex(false)),
+        (9000, Nothing),
+    ]);
     assert_eq!(
-        rig.drives[2..],
-        [
-            "2000 Retract",
-            "4000 DeEnergised",
-            "6000 Retract",
-            "8000 DeEnergised"
-        ]
+        rig.drives_from(2),
+        "2000 Retract, 4000 DeEnergised, 6000 Retract, 8000 DeEnergised"
     );
-    assert!(
-        rig.events
-            .contains(&"AlarmRaised { alarm: Jammed }".to_owned())
-    );
+    assert!(rig.has_event("AlarmRaised { alarm: Jammed }"));
     assert!(!rig.has_alarm(Alarm::Jammed));
 }
 
 #[test]
 fn a_fail_safe_bolt_is_energised_while_locked_and_let_go_at_once() {
-    let rig = Rig::run(
-        bolt(FailMode::Safe),
-        &[
-            (1000, Step::Call("lockDoor", "{}")),
-            (3000, Step::Rex(true)),
-            (3100, Step::Rex(false)),
-            (9000, Step::Nothing),
-        ],
-    );
+    let rig = bolt(FailMode::Safe).run(&[
+        (1000, LOCK),
+        (3000, Rex(true)),
+        (3100, Rex(false)),
+        (9000, Nothing),
+    ]);
     assert_eq!(
-        rig.drives,
-        ["1000 Energised", "3000 DeEnergised", "8100 Energised"]
+        rig.drives_from(0),
+        "1000 Energised, 3000 DeEnergised, 8100 Energised"
     );
     assert_eq!(rig.answer_lines, ["1600 #1 200 Locked Secured"]);
 }
 
 #[test]
 fn a_fail_secure_bolt_is_energised_while_released_and_waits_for_the_door_too() {
-    let rig = Rig::run(
-        bolt(FailMode::Secure),
-        &[
-            (2000, Step::Open),
-            (3000, Step::Call("lockDoor", "{}")),
-            (7000, Step::Close),
-            (9000, Step::Nothing),
-        ],
-    );
-    assert_eq!(rig.drives, ["0 Energised", "7250 DeEnergised"]);
+    let rig =
+        bolt(FailMode::Secure).run(&[(2000, Open), (3000, LOCK), (7000, Close), (9000, Nothing)]);
+    assert_eq!(rig.drives_from(0), "0 Energised, 7250 DeEnergised");
     assert_eq!(rig.status(), "Locked Secured");
 }
 
 #[test]
 fn a_coil_of_limited_duty_is_let_go_at_its_limit_and_rests() {
-    let strike = StrikeConfig {
-        max_on: Some(Duration::from_secs(20)),
-        cool_down: Some(Duration::from_secs(40)),
-        ..StrikeConfig::solenoid_bolt(FailMode::Safe)
-    };
-    let rig = Rig::run(
-        config(Released, strike, Fitted::ALL),
-        &[
-            (1000, Step::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
-            (30_000, Step::Call("lockDoor", r#"{"lockTime":"10m"}"#)),
-            (90_000, Step::Nothing),
-        ],
-    );
+    let strike = limited(StrikeConfig::solenoid_bolt(FailMode::Safe), 20, 40);
+    let rig = config(Released, strike, Fitted::ALL).run(&[
+        (1000, lock(r#"{"lockTime":"10m"}"#)),
+        (30_000, lock(r#"{"lockTime":"10m"}"#)),
+        (90_000, Nothing),
+    ]);
     // At start half of the limit is assumed as heat; later the coil has cooled.
     assert_eq!(rig.drives[..2], ["1000 Energised", "11500 DeEnergised"]);
     assert_eq!(rig.drives[2..4], ["17500 Energised", "20500 DeEnergised"]);
@@ -228,10 +158,10 @@ fn a_motor_that_has_run_too_much_rests_before_a_throw_but_never_before_a_release
     let steps: Vec<_> = (0..8_u64)
         .flat_map(|n| {
             let at = 2000 + n * 8000;
-            [(at, Step::Rex(true)), (at + 100, Step::Rex(false))]
+            [(at, Rex(true)), (at + 100, Rex(false))]
         })
         .collect();
-    let rig = Rig::run(config(Locked, strike, Fitted::ALL), &steps);
+    let rig = config(Locked, strike, Fitted::ALL).run(&steps);
     let retracts: Vec<_> = rig
         .drives
         .iter()
@@ -253,28 +183,16 @@ fn a_motor_that_has_run_too_much_rests_before_a_throw_but_never_before_a_release
 
 #[test]
 fn without_a_bond_switch_the_commanded_state_counts_after_the_bond_time() {
-    let fitted = Fitted {
-        bond: false,
-        ..Fitted::ALL
-    };
-    let rig = Rig::run(
-        config(Locked, StrikeConfig::motor_lock(), fitted),
-        &[
-            (3000, Step::Nothing),
-            (4000, Step::Open),
-            (5000, Step::Close),
-            (9000, Step::Nothing),
-        ],
-    );
+    let rig = config(Locked, StrikeConfig::motor_lock(), NO_BOND).run(&[
+        (3000, Nothing),
+        (4000, Open),
+        (5000, Close),
+        (9000, Nothing),
+    ]);
     // A door that was opened shows that the bolt was not thrown.
     assert_eq!(
-        rig.drives,
-        [
-            "250 Throw",
-            "2250 DeEnergised",
-            "5250 Throw",
-            "7250 DeEnergised"
-        ]
+        rig.drives_from(0),
+        "250 Throw, 2250 DeEnergised, 5250 Throw, 7250 DeEnergised"
     );
     assert_eq!(
         rig.events[..3],
@@ -286,14 +204,7 @@ fn without_a_bond_switch_the_commanded_state_counts_after_the_bond_time() {
 
 #[test]
 fn an_unreadable_door_switch_is_a_fault_and_no_bolt_is_thrown() {
-    let rig = Rig::run(
-        motor(Released),
-        &[
-            (3000, Step::Unplug),
-            (4000, Step::Call("lockDoor", "{}")),
-            (9000, Step::Nothing),
-        ],
-    );
+    let rig = motor(Released).run(&[(3000, Unplug), (4000, LOCK), (9000, Nothing)]);
     assert_eq!(rig.drives.len(), 2, "{:?}", rig.drives);
     assert_eq!(
         rig.answer_lines,
@@ -304,7 +215,6 @@ fn an_unreadable_door_switch_is_a_fault_and_no_bolt_is_thrown() {
 
 #[test]
 fn a_bolt_found_out_in_an_open_door_at_start_is_a_sensor_fault_and_is_not_driven() {
-    let lock = Step::Call("lockDoor", "{}");
     // (door, drives before the restart at 4 s, drives after it); the door closes at 6 s.
     for (door, before, after) in [
         (
@@ -324,15 +234,12 @@ fn a_bolt_found_out_in_an_open_door_at_start_is_a_sensor_fault_and_is_not_driven
         ),
     ] {
         // The bolt is stuck out and the door is opened nevertheless.
-        let mut rig = Rig::run(
-            door,
-            &[
-                (1000, lock),
-                (3000, Step::Jam(true)),
-                (3500, Step::Open),
-                (4000, Step::Restart),
-            ],
-        );
+        let mut rig = door.run(&[
+            (1000, LOCK),
+            (3000, Jam(true)),
+            (3500, Open),
+            (4000, Restart),
+        ]);
         for (ms, is_fault, status) in [
             (4999, false, "Locked Unsecured"),
             (5000, true, "Locked Unsecured"),
@@ -343,9 +250,9 @@ fn a_bolt_found_out_in_an_open_door_at_start_is_a_sensor_fault_and_is_not_driven
             assert_eq!(rig.status(), status, "{:?}", rig.log);
             assert_eq!(rig.drives, before);
         }
-        rig.run_until(Duration::from_secs(106));
-        rig.act(&Step::Close);
-        rig.run_until(Duration::from_secs(110));
+        rig.run_to(6000);
+        rig.act(&Close);
+        rig.run_to(10_000);
         assert!(!rig.has_alarm(Alarm::SensorFault), "{:?}", rig.log);
         assert_eq!(rig.status(), "Locked Secured");
         assert_eq!(rig.drives[before.len()..], *after);
@@ -359,45 +266,30 @@ fn a_release_during_a_throw_does_not_wait_for_its_end() {
         (bolt(FailMode::Safe), "5200 DeEnergised"),
         (bolt(FailMode::Secure), "5200 Energised"),
     ] {
-        let steps = [
-            (5000, Step::Call("lockDoor", "{}")),
-            (5200, Step::Rex(true)),
-        ];
-        let rig = Rig::run(door, &steps);
+        let steps = [(5000, LOCK), (5200, Rex(true))];
+        let rig = door.run(&steps);
         assert_eq!(rig.drives.last().unwrap(), drive, "{:?}", rig.log);
     }
 }
 
 #[test]
 fn without_a_bond_switch_a_release_counts_after_the_bond_time() {
-    let fitted = Fitted {
-        bond: false,
-        ..Fitted::ALL
-    };
-    let door = config(Locked, StrikeConfig::maglock(), fitted);
+    let door = config(Locked, StrikeConfig::maglock(), NO_BOND);
     for (ms, status) in [
         (9900, "Unlocking Unsecured"),
         (10_000, "Unlocked Unsecured"),
     ] {
-        let steps = [(7000, Step::Call("unlockDoor", "{}")), (ms, Step::Nothing)];
-        let rig = Rig::run(door, &steps);
+        let steps = [(7000, UNLOCK), (ms, Nothing)];
+        let rig = door.run(&steps);
         assert_eq!(rig.status(), status, "{ms}");
     }
 }
 
 #[test]
 fn a_magnet_without_a_bond_switch_stays_locked_while_its_door_opens_and_closes() {
-    let fitted = Fitted {
-        bond: false,
-        ..Fitted::ALL
-    };
-    let door = config(Locked, StrikeConfig::maglock(), fitted);
-    let steps = [
-        (10_000, Step::Open),
-        (12_000, Step::Close),
-        (20_000, Step::Nothing),
-    ];
-    let rig = Rig::run(door, &steps);
+    let door = config(Locked, StrikeConfig::maglock(), NO_BOND);
+    let steps = [(10_000, Open), (12_000, Close), (20_000, Nothing)];
+    let rig = door.run(&steps);
     let changes = rig.events.iter().filter(|event| event.contains(" by "));
     let expected = ["Locking by Schedule", "Locked by Schedule"];
     assert!(changes.eq(&expected), "{:?}", rig.events);
