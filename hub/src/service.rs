@@ -21,7 +21,7 @@ use iothub_protocol::id::PolicyName;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use audit::{Attempt, AuditService};
+pub(crate) use audit::AuditService;
 pub(crate) use device::DeviceService;
 pub(crate) use device::{BulkRequest, DeviceUpdate, bulk_message};
 pub use error::ServiceError;

@@ -38,7 +38,7 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use audit::{AuditAttempt, read_audit};
+pub(crate) use audit::read_audit;
 pub(crate) use damage::log_skipped;
 pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use device_bulk::BulkTransaction;
@@ -374,38 +374,26 @@ impl Store {
     }
 
     /// Runs a read of a few rows that are found by an index.
-    async fn read<T, E>(
+    async fn read<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
-    {
+    ) -> Result<T, E> {
         self.readers.lookups.read(read).await
     }
 
     /// Runs a read that may scan any number of rows. It never delays those of [`Self::read`].
-    async fn scan<T, E>(
+    async fn scan<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         scan: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
-    {
+    ) -> Result<T, E> {
         self.readers.scans.read(scan).await
     }
 
-    async fn write<T, E>(
+    async fn write<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         rows: usize,
         operation: impl FnOnce(&mut Write<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
-    {
+    ) -> Result<T, E> {
         self.writer.write(rows, operation).await
     }
 }

@@ -21,7 +21,8 @@ use super::gate::Gate;
 use super::request::{MAX_BODY, RawBody, without_bom};
 use super::websocket::Peer;
 use super::{HttpError, PageRequest, Parameters, page_response};
-use crate::service::{Attempt, BulkRequest, Services};
+use crate::service::{BulkRequest, Services};
+use crate::types::AuditAttempt;
 
 /// The longest stored reason, in bytes of UTF-8.
 const MAX_REASON: usize = 256;
@@ -61,7 +62,7 @@ pub(super) async fn record(
         (Ok(()), "device.bulk") => peek(request, MAX_BULK_BODY, bulk_detail).await,
         (Ok(()), _) => (None, Ok(request)),
     };
-    let attempt = Attempt {
+    let attempt = AuditAttempt {
         policy: caller.policy().clone(),
         peer: peer.to_string(),
         operation: operation.name,

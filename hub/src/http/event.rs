@@ -187,15 +187,15 @@ impl Reader {
             let lost = Event::default().event("lost").id(to.to_string());
             self.ready.push_back(lost.data(data));
         }
-        for document in batch.events {
-            match serde_json::to_string(&document) {
+        for record in batch.events {
+            match serde_json::to_string(&record) {
                 Ok(data) => {
-                    let event = Event::default().event(document.kind);
-                    let event = event.id(document.id.to_string());
+                    let event = Event::default().event(record.kind.as_str());
+                    let event = event.id(record.id.to_string());
                     self.ready.push_back(event.data(data));
                 }
                 Err(error) => {
-                    tracing::error!(%error, id = document.id, "cannot serialise an event");
+                    tracing::error!(%error, id = record.id, "cannot serialise an event");
                 }
             }
         }

@@ -1,12 +1,12 @@
 //! The audit log: who changed or commanded what.
 
 use iothub_protocol::audit::{AuditEntry, AuditFilter};
-use iothub_protocol::id::PolicyName;
 use jiff::Timestamp;
 
 use super::{ListPage, ServiceError};
 use crate::config::AuditLimits;
-use crate::store::{AuditAttempt, RowPosition, Store};
+use crate::store::{RowPosition, Store};
+use crate::types::AuditAttempt;
 
 /// Characters of a target or a detail that are kept; longer texts are cut. Enough for any id and
 /// for most conditions.
@@ -18,23 +18,6 @@ pub(crate) struct AuditService {
     limits: AuditLimits,
 }
 
-/// A call that is about to run.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    /// The policy whose token the call carries.
-    pub(crate) policy: PolicyName,
-    /// The caller's address.
-    pub(crate) peer: String,
-    /// The operation's stable name.
-    pub(crate) operation: &'static str,
-    /// The device or job.
-    pub(crate) target: String,
-    /// The method, or the job's type and condition.
-    pub(crate) detail: Option<String>,
-    /// The reason that the caller gave.
-    pub(crate) reason: Option<String>,
-}
-
 impl AuditService {
     pub(super) fn new(store: Store, limits: AuditLimits) -> Self {
         Self { store, limits }
@@ -42,18 +25,15 @@ impl AuditService {
 
     /// Records an attempt and returns its id once it is on disk, so that a call runs only after it
     /// is recorded.
-    pub(crate) async fn begin(&self, attempt: Attempt) -> Result<i64, ServiceError> {
+    pub(crate) async fn begin(&self, mut attempt: AuditAttempt) -> Result<i64, ServiceError> {
         let cut = |text: String| text.chars().take(MAX_TEXT_CHARS).collect();
-        let attempt = AuditAttempt {
-            at: Timestamp::now(),
-            policy: attempt.policy,
-            peer: attempt.peer,
-            operation: attempt.operation,
-            target: cut(attempt.target),
-            detail: attempt.detail.map(cut),
-            reason: attempt.reason.map(cut),
-        };
-        Ok(self.store.audit_begin(attempt, self.limits).await?)
+        attempt.target = cut(attempt.target);
+        attempt.detail = attempt.detail.map(cut);
+        attempt.reason = attempt.reason.map(cut);
+        let begun = self
+            .store
+            .audit_begin(attempt, Timestamp::now(), self.limits);
+        Ok(begun.await?)
     }
 
     pub(crate) async fn expire(&self) -> Result<(), ServiceError> {

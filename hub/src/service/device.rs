@@ -7,7 +7,6 @@ use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::identity::DeviceIdentity;
 use iothub_protocol::sas::SharedAccessKey;
-use iothub_protocol::twin::ConnectionState;
 use jiff::Timestamp;
 
 use base64::Engine as _;
@@ -20,7 +19,7 @@ pub(super) use document::{status, stored_time};
 use super::{IfMatch, ServiceError};
 use crate::identity::{AuthenticationKind, DeviceAuthentication};
 use crate::session::{DisconnectReason, Registry};
-use crate::store::{DeviceRecord, DeviceStatistics, NEVER, Store, StoredAuthentication, time_text};
+use crate::store::{DeviceRecord, DeviceStatistics, Store, StoredAuthentication, time_text};
 
 /// A generated key is as long as the HMAC-SHA256 signature that it makes.
 const KEY_BYTES: usize = 32;
@@ -133,16 +132,10 @@ fn new_record(
     now: Timestamp,
 ) -> Result<DeviceRecord, ServiceError> {
     Ok(DeviceRecord {
-        device_id: device.clone(),
-        generation_id: generation_id(now),
-        etag: new_etag(),
         enabled: update.enabled()?.unwrap_or(true),
         status_reason: update.status_reason()?,
-        status_updated: NEVER.to_owned(),
         authentication: update.authentication(None)?,
-        connection_state: ConnectionState::Disconnected,
-        connection_state_updated: NEVER.to_owned(),
-        last_activity: NEVER.to_owned(),
+        ..DeviceRecord::new(device.clone(), generation_id(now), new_etag())
     })
 }
 

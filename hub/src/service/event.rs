@@ -11,7 +11,8 @@ use iothub_protocol::time;
 use iothub_protocol::topic::PropertyBag;
 use iothub_protocol::twin::{self, Object, Section, SectionKind};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -52,39 +53,9 @@ pub(crate) struct EventBatch {
     /// The first and last id of the events that were deleted before the reader got them.
     pub(crate) lost: Option<(i64, i64)>,
     /// In order.
-    pub(crate) events: Vec<EventDocument>,
+    pub(crate) events: Vec<EventRecord>,
     /// Whether these are the newest events so far.
     pub(crate) at_end: bool,
-}
-
-/// An event as readers see it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct EventDocument {
-    /// Increases from event to event.
-    pub(crate) id: i64,
-    /// `telemetry`, `connection`, `twin`, `device` or `job`.
-    pub(crate) kind: &'static str,
-    /// When the hub stored it, in UTC.
-    time: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    device_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    job_id: Option<String>,
-    /// The device has sent a message with this id before.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    repeated: bool,
-    /// The hub's properties, under Azure's names. The sender sets only those that begin with `$.`
-    /// in the topic of a message.
-    system_properties: Object,
-    /// A message's own properties.
-    properties: Object,
-    /// The payload, if it is JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<Box<RawValue>>,
-    /// The payload in base64, if it is not JSON.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body_base64: Option<String>,
 }
 
 impl EventService {
@@ -154,7 +125,7 @@ impl EventStream {
         self.seen = page.seen;
         Ok(EventBatch {
             lost,
-            events: page.events.into_iter().map(EventDocument::from).collect(),
+            events: page.events,
             at_end: page.seen >= page.newest,
         })
     }
@@ -167,26 +138,30 @@ impl EventStream {
     }
 }
 
-impl From<EventRecord> for EventDocument {
-    fn from(record: EventRecord) -> Self {
-        let (system_properties, properties) = properties(&record);
-        let (body, body_base64) = body(&record);
-        let (device_id, job_id) = match record.kind {
-            EventKind::Job => (None, Some(record.subject)),
-            _ => (Some(record.subject), None),
+/// The document that readers get.
+impl Serialize for EventRecord {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (system, own) = properties(self);
+        let mut document = serializer.serialize_map(None)?;
+        document.serialize_entry("id", &self.id)?;
+        document.serialize_entry("kind", self.kind.as_str())?;
+        document.serialize_entry("time", &time::format(self.at))?;
+        let subject = match self.kind {
+            EventKind::Job => "jobId",
+            _ => "deviceId",
         };
-        Self {
-            id: record.id,
-            kind: record.kind.as_str(),
-            time: time::format(record.at),
-            device_id,
-            job_id,
-            repeated: record.repeated,
-            system_properties,
-            properties,
-            body,
-            body_base64,
+        document.serialize_entry(subject, &self.subject)?;
+        if self.repeated {
+            document.serialize_entry("repeated", &true)?;
         }
+        document.serialize_entry("systemProperties", &system)?;
+        document.serialize_entry("properties", &own)?;
+        match body(self) {
+            Some(Ok(json)) => document.serialize_entry("body", &json)?,
+            Some(Err(base64)) => document.serialize_entry("bodyBase64", &base64)?,
+            None => {}
+        }
+        document.end()
     }
 }
 
@@ -272,22 +247,20 @@ fn system_name(name: &str) -> Option<&'static str> {
     })
 }
 
-/// The payload of an event, as JSON or in base64.
-fn body(record: &EventRecord) -> (Option<Box<RawValue>>, Option<String>) {
+/// The payload of an event: JSON, or in base64 if it is not JSON.
+fn body(record: &EventRecord) -> Option<Result<Box<RawValue>, String>> {
     let stored = record.body.as_deref().unwrap_or_default();
     let document = match (record.kind, record.operation.as_deref()) {
         (EventKind::Telemetry, _) => {
-            return match single_line(stored) {
-                Some(json) => (Some(json), None),
-                None => (None, Some(BASE64_STANDARD.encode(stored))),
-            };
+            let json = single_line(stored);
+            return Some(json.ok_or_else(|| BASE64_STANDARD.encode(stored)));
         }
         (EventKind::Connection, _) => connection(record.id, stored),
         (EventKind::Twin, Some(UPDATED)) => with_metadata(stored, record.at),
         (EventKind::Device, _) => with_etag(stored),
-        (EventKind::Twin | EventKind::Job, _) => return (single_line(stored), None),
+        (EventKind::Twin | EventKind::Job, _) => return single_line(stored).map(Ok),
     };
-    (serde_json::value::to_raw_value(&document).ok(), None)
+    serde_json::value::to_raw_value(&document).ok().map(Ok)
 }
 
 /// Puts JSON on one line: a line break outside of strings is white space, and strings contain none.

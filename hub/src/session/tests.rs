@@ -10,19 +10,16 @@ use iothub_protocol::topic::{Subscription, TopicFilter};
 use super::*;
 use crate::identity::Proof;
 
-/// Records the messages sent and the reason for closing.
+/// Records the topics of the messages sent and the reason for closing.
 #[derive(Default)]
 struct Recorder {
-    sent: Mutex<Vec<(String, Bytes)>>,
+    sent: Mutex<Vec<String>>,
     closed: Mutex<Option<DisconnectReason>>,
 }
 
 impl Link for Recorder {
-    fn publish(&self, topic: &Downlink<'_>, payload: &[u8]) {
-        self.sent
-            .lock()
-            .unwrap()
-            .push((topic.topic(), Bytes::copy_from_slice(payload)));
+    fn publish(&self, topic: &Downlink<'_>, _payload: &[u8]) {
+        self.sent.lock().unwrap().push(topic.topic());
     }
 
     fn close(&self, reason: DisconnectReason) {
@@ -32,12 +29,7 @@ impl Link for Recorder {
 
 impl Recorder {
     fn topics(&self) -> Vec<String> {
-        self.sent
-            .lock()
-            .unwrap()
-            .iter()
-            .map(|(topic, _)| topic.clone())
-            .collect()
+        self.sent.lock().unwrap().clone()
     }
 
     fn closed(&self) -> Option<DisconnectReason> {
@@ -144,6 +136,19 @@ impl Fixture {
     }
 }
 
+fn not_online(seconds: u64) -> CallOutcome {
+    CallOutcome::NotOnline {
+        waited: Duration::from_secs(seconds),
+    }
+}
+
+fn answered(status: i32, payload: &'static [u8]) -> CallOutcome {
+    CallOutcome::Answered {
+        status,
+        payload: Bytes::from_static(payload),
+    }
+}
+
 fn device() -> DeviceId {
     "lobby".parse().unwrap()
 }
@@ -221,10 +226,7 @@ fn a_call_is_sent_at_once_and_the_first_answer_ends_it() {
     entry.answered("2", 200, b"not asked");
     entry.answered("1", 200, b"{\"ok\":true}");
     entry.answered("1", 500, b"late");
-    let expected = CallOutcome::Answered {
-        status: 200,
-        payload: Bytes::from_static(b"{\"ok\":true}"),
-    };
+    let expected = answered(200, b"{\"ok\":true}");
     assert_eq!(fixture.outcomes.take(), [(7, expected)]);
 }
 
@@ -234,10 +236,8 @@ fn a_device_without_a_subscription_to_methods_is_not_online_for_them() {
     fixture.call(1, 0);
     let (link, _entry) = fixture.connect(&[Subscription::DesiredPatches]);
     fixture.call(2, 0);
-    let offline = || CallOutcome::NotOnline {
-        waited: Duration::ZERO,
-    };
-    assert_eq!(fixture.outcomes.take(), [(1, offline()), (2, offline())]);
+    let expected = [(1, not_online(0)), (2, not_online(0))];
+    assert_eq!(fixture.outcomes.take(), expected);
     assert!(link.topics().is_empty());
 }
 
@@ -246,25 +246,13 @@ fn a_device_without_a_subscription_to_methods_is_not_online_for_them() {
 #[test]
 fn a_wait_ends_when_its_device_is_online_for_methods() {
     const OTHER: [Subscription; 1] = [Subscription::DesiredPatches];
-    let not_online = |seconds| {
-        Some(CallOutcome::NotOnline {
-            waited: Duration::from_secs(seconds),
-        })
-    };
-    type Row<'a> = (
-        &'a [Subscription],
-        &'a [Subscription],
-        u64,
-        Option<CallOutcome>,
-    );
-    let rows: [Row<'_>; 5] = [
-        (&METHODS, &METHODS, 20, None),
+    for (before, after, connect_s, ended) in [
+        (&METHODS[..], &METHODS, 20, None),
         (&[], &METHODS, 20, None),
         (&OTHER, &METHODS, 20, None),
-        (&OTHER, &OTHER, 20, not_online(20)),
-        (&[], &METHODS, 0, not_online(0)),
-    ];
-    for (before, after, connect_s, ended) in rows {
+        (&OTHER, &OTHER, 20, Some(not_online(20))),
+        (&[], &METHODS, 0, Some(not_online(0))),
+    ] {
         let fixture = Fixture::new();
         let (link, entry) = fixture.connect(before);
         let call = fixture.new_call(connect_s);
@@ -291,28 +279,11 @@ fn a_call_waits_for_its_device_until_its_connect_timeout() {
     fixture.call(1, 5);
     fixture.call(2, 20);
     fixture.sweep_after(6);
-    assert_eq!(
-        fixture.outcomes.take(),
-        [(
-            1,
-            CallOutcome::NotOnline {
-                waited: Duration::from_secs(5)
-            }
-        )]
-    );
+    assert_eq!(fixture.outcomes.take(), [(1, not_online(5))]);
     let (link, entry) = fixture.connect(&METHODS);
     assert_eq!(link.topics(), ["$iothub/methods/POST/lock/?$rid=1"]);
     entry.answered("1", 200, b"");
-    assert_eq!(
-        fixture.outcomes.take(),
-        [(
-            2,
-            CallOutcome::Answered {
-                status: 200,
-                payload: Bytes::new()
-            }
-        )]
-    );
+    assert_eq!(fixture.outcomes.take(), [(2, answered(200, b""))]);
     fixture.sweep_after(60);
     assert_eq!(fixture.outcomes.take(), []);
 }
@@ -323,10 +294,8 @@ fn a_call_ends_when_its_device_does_not_answer_or_disconnects() {
     let (_, entry) = fixture.connect(&METHODS);
     fixture.call(1, 0);
     fixture.sweep_after(31);
-    assert_eq!(
-        fixture.outcomes.take(),
-        [(1, CallOutcome::ResponseTimedOut)]
-    );
+    let timed_out = (1, CallOutcome::ResponseTimedOut);
+    assert_eq!(fixture.outcomes.take(), [timed_out]);
     fixture.call(2, 0);
     assert!(fixture.registry.remove(&entry));
     assert_eq!(fixture.outcomes.take(), [(2, CallOutcome::Disconnected)]);
@@ -382,14 +351,8 @@ fn a_call_whose_caller_is_gone_is_withdrawn() {
     let fixture = Fixture::new();
     let caller = Arc::new(HungUp(Outcomes::default()));
     let call = || {
-        let call = Call {
-            device: device(),
-            method: "lock".parse().unwrap(),
-            payload: Bytes::from_static(b"{}"),
-            connect_timeout: Duration::from_secs(300),
-            response_timeout: Duration::from_secs(30),
-        };
-        fixture.registry.call(call, Arc::clone(&caller) as _, 1);
+        let caller = Arc::clone(&caller);
+        fixture.registry.call(fixture.new_call(300), caller, 1);
     };
     call();
     fixture.sweep_after(0);
@@ -419,50 +382,35 @@ fn a_replaced_connection_does_not_receive_the_waiting_calls() {
 }
 
 #[test]
-fn the_calls_in_flight_are_limited() {
-    let fixture = Fixture::new();
-    let (link, _entry) = fixture.connect(&METHODS);
-    for token in 0..=u32::try_from(MAX_IN_FLIGHT).unwrap() {
-        fixture.call(token, 0);
+fn the_calls_in_flight_and_those_that_wait_for_a_device_are_limited() {
+    for (connects, limit) in [(true, MAX_IN_FLIGHT), (false, MAX_WAITING_PER_DEVICE)] {
+        let fixture = Fixture::new();
+        let connection = connects.then(|| fixture.connect(&METHODS));
+        for token in 0..=u32::try_from(limit).unwrap() {
+            fixture.call(token, if connects { 0 } else { 60 });
+        }
+        let sent = connection.map_or(limit, |(link, _)| link.topics().len());
+        assert_eq!(sent, limit);
+        let refused = (64, CallOutcome::TooManyInFlight);
+        assert_eq!(fixture.outcomes.take(), [refused]);
     }
-    assert_eq!(link.topics().len(), MAX_IN_FLIGHT);
-    assert_eq!(
-        fixture.outcomes.take(),
-        [(64, CallOutcome::TooManyInFlight)]
-    );
-}
-
-#[test]
-fn the_calls_that_wait_for_a_device_are_limited() {
-    let fixture = Fixture::new();
-    for token in 0..=u32::try_from(MAX_WAITING_PER_DEVICE).unwrap() {
-        fixture.call(token, 60);
-    }
-    assert_eq!(
-        fixture.outcomes.take(),
-        [(64, CallOutcome::TooManyInFlight)]
-    );
 }
 
 #[test]
 fn an_idle_timeout_and_an_expired_token_end_a_connection() {
     let fixture = Fixture::new();
+    let after = |milliseconds| fixture.start + Duration::from_millis(milliseconds);
+    let sweep = |milliseconds| fixture.registry.sweep(after(milliseconds));
     let (link, entry) = fixture.connect(&[]);
-    entry.received(fixture.start + Duration::from_millis(60_900));
-    fixture
-        .registry
-        .sweep(fixture.start + Duration::from_millis(150_800));
+    entry.received(after(60_900));
+    sweep(150_800);
     assert_eq!(link.closed(), None);
-    fixture
-        .registry
-        .sweep(fixture.start + Duration::from_secs(152));
+    sweep(152_000);
     assert_eq!(link.closed(), Some(DisconnectReason::KeepAlive));
 
     let (link, entry) = fixture.connect(&[]);
-    entry.received(fixture.start + Duration::from_secs(3599));
-    fixture
-        .registry
-        .sweep(fixture.start + Duration::from_secs(3600));
+    entry.received(after(3_599_000));
+    sweep(3_600_000);
     assert_eq!(link.closed(), Some(DisconnectReason::TokenExpired));
 }
 
@@ -488,13 +436,5 @@ fn shutdown_ends_connections_and_waiting_calls() {
     let (link, _entry) = fixture.connect(&[]);
     fixture.registry.disconnect_all(DisconnectReason::Shutdown);
     assert_eq!(link.closed(), Some(DisconnectReason::Shutdown));
-    assert_eq!(
-        fixture.outcomes.take(),
-        [(
-            1,
-            CallOutcome::NotOnline {
-                waited: Duration::from_secs(60)
-            }
-        )]
-    );
+    assert_eq!(fixture.outcomes.take(), [(1, not_online(60))]);
 }

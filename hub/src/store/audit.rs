@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use iothub_protocol::audit::{AuditEntry, AuditFilter};
-use iothub_protocol::id::PolicyName;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{Store, StoreError, damage, schema, signed};
 use crate::config::AuditLimits;
+use crate::types::AuditAttempt;
 
 /// Maximum number of old rows that one new row evicts: lowered limits are reached in small steps,
 /// without a long pause of the writer.
@@ -16,31 +16,13 @@ const MAX_EVICTED_ROWS: usize = 16;
 
 const SECONDS_OF_A_DAY: i64 = 24 * 60 * 60;
 
-/// A call before it is executed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct AuditAttempt {
-    /// When it arrived.
-    pub(crate) at: Timestamp,
-    /// The policy of its token.
-    pub(crate) policy: PolicyName,
-    /// The client's address.
-    pub(crate) peer: String,
-    /// The stable name of the operation.
-    pub(crate) operation: &'static str,
-    /// The device or job.
-    pub(crate) target: String,
-    /// The method, or the job's type and condition.
-    pub(crate) detail: Option<String>,
-    /// The caller's reason.
-    pub(crate) reason: Option<String>,
-}
-
 impl Store {
     /// Records a call before it is executed, and evicts old rows beyond `limits`. Returns the row's
     /// id after the commit.
     pub(crate) async fn audit_begin(
         &self,
         attempt: AuditAttempt,
+        at: Timestamp,
         limits: AuditLimits,
     ) -> Result<i64, StoreError> {
         self.write(1, move |write| {
@@ -51,7 +33,7 @@ impl Store {
                                  reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 )?
                 .execute(params![
-                    attempt.at.as_microsecond(),
+                    at.as_microsecond(),
                     attempt.policy.as_ref(),
                     attempt.peer,
                     attempt.operation,
@@ -63,7 +45,7 @@ impl Store {
             evict(
                 connection,
                 id.saturating_sub(signed(limits.max_rows)),
-                oldest(limits, attempt.at),
+                oldest(limits, at),
             )?;
             Ok(id)
         })
@@ -226,15 +208,26 @@ mod tests {
     use super::*;
 
     const DAY: SignedDuration = SignedDuration::from_hours(24);
+    const LIMITS: AuditLimits = AuditLimits {
+        max_days: 10,
+        max_rows: 100,
+    };
+
+    fn attempt(operation: &'static str, target: &str, detail: Option<&str>) -> AuditAttempt {
+        AuditAttempt {
+            policy: "owner".parse().unwrap(),
+            peer: "127.0.0.1:1".into(),
+            operation,
+            target: target.into(),
+            detail: detail.map(str::to_owned),
+            reason: None,
+        }
+    }
 
     #[tokio::test]
     async fn a_target_filter_matches_bulk_calls() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
-        let limits = AuditLimits {
-            max_days: 10,
-            max_rows: 100,
-        };
         for (operation, target, detail) in [
             ("device.create", "east", None),
             (
@@ -244,16 +237,9 @@ mod tests {
             ),
             ("method.invoke", "north", Some("lockDoor for: east")),
         ] {
-            let attempt = AuditAttempt {
-                at: Timestamp::now(),
-                policy: "owner".parse().unwrap(),
-                peer: "127.0.0.1:1".into(),
-                operation,
-                target: target.into(),
-                detail: detail.map(str::to_owned),
-                reason: None,
-            };
-            store.audit_begin(attempt, limits).await.unwrap();
+            let attempt = attempt(operation, target, detail);
+            let begun = store.audit_begin(attempt, Timestamp::now(), LIMITS);
+            begun.await.unwrap();
         }
         for (target, expected) in [
             ("east", &["device.bulk", "device.create"][..]),
@@ -276,23 +262,12 @@ mod tests {
     async fn evicts_old_rows_and_completes_a_row_only_once() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
-        let limits = AuditLimits {
-            max_days: 10,
-            max_rows: 100,
-        };
         let now = Timestamp::now();
         let mut ids = Vec::new();
         for days in [30, 20, 5] {
-            let attempt = AuditAttempt {
-                at: now - DAY * days,
-                policy: "owner".parse().unwrap(),
-                peer: "127.0.0.1:1".into(),
-                operation: "twin.update",
-                target: "door".into(),
-                detail: None,
-                reason: None,
-            };
-            ids.push(store.audit_begin(attempt, limits).await.unwrap());
+            let attempt = attempt("twin.update", "door", None);
+            let begun = store.audit_begin(attempt, now - DAY * days, LIMITS);
+            ids.push(begun.await.unwrap());
         }
         let left = store.audit_list(AuditFilter::default(), None, 10).await;
         let left: Vec<i64> = left.unwrap().iter().map(|row| row.id).collect();
@@ -306,12 +281,12 @@ mod tests {
         assert_eq!(rows.unwrap()[0].status, Some(200));
 
         // Rows also expire while no new ones arrive.
-        store.audit_expire(limits).await.unwrap();
+        store.audit_expire(LIMITS).await.unwrap();
         let list = || store.audit_list(AuditFilter::default(), None, 10);
         assert_eq!(list().await.unwrap().len(), 1);
         let max_days = 4;
         store
-            .audit_expire(AuditLimits { max_days, ..limits })
+            .audit_expire(AuditLimits { max_days, ..LIMITS })
             .await
             .unwrap();
         assert!(list().await.unwrap().is_empty());

@@ -37,6 +37,28 @@ pub(crate) struct DeviceRecord {
     pub(crate) last_activity: String,
 }
 
+impl DeviceRecord {
+    /// An identity that can authenticate nowhere, and has never connected.
+    pub(crate) fn new(device_id: DeviceId, generation_id: String, etag: String) -> Self {
+        Self {
+            device_id,
+            generation_id,
+            etag,
+            enabled: true,
+            status_reason: None,
+            status_updated: NEVER.to_owned(),
+            authentication: StoredAuthentication {
+                kind: "none".to_owned(),
+                keys: None,
+                thumbprints: Thumbprints::default(),
+            },
+            connection_state: ConnectionState::Disconnected,
+            connection_state_updated: NEVER.to_owned(),
+            last_activity: NEVER.to_owned(),
+        }
+    }
+}
+
 /// The number of identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceStatistics {
@@ -123,22 +145,9 @@ pub(super) fn get_to_delete(
     let etag = connection
         .prepare_cached("SELECT etag FROM device WHERE device_id = ?1")?
         .query_row([device.as_ref()], |row| row.get(0));
-    Ok(Some(DeviceRecord {
-        device_id: device.clone(),
-        generation_id: String::new(),
-        etag: etag.unwrap_or_default(),
-        enabled: false,
-        status_reason: None,
-        status_updated: NEVER.to_owned(),
-        authentication: StoredAuthentication {
-            kind: "none".to_owned(),
-            keys: None,
-            thumbprints: Thumbprints::default(),
-        },
-        connection_state: ConnectionState::Disconnected,
-        connection_state_updated: NEVER.to_owned(),
-        last_activity: NEVER.to_owned(),
-    }))
+    let etag = etag.unwrap_or_default();
+    let record = DeviceRecord::new(device.clone(), String::new(), etag);
+    Ok(Some(record))
 }
 
 const fn status(enabled: bool) -> &'static str {

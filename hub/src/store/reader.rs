@@ -95,14 +95,10 @@ impl Pool {
     ///
     /// Returns [`StoreError::Busy`] when the queue is full or the wait too long, and
     /// [`StoreError::Deadline`] when it ran too long.
-    pub(super) async fn read<T, E>(
+    pub(super) async fn read<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
-    {
+    ) -> Result<T, E> {
         let permit = self.acquire().await?;
         let shared = Arc::clone(&self.0);
         let cancel_on_drop = CancelOnDrop::default();

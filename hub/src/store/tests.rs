@@ -2,7 +2,6 @@
 
 use iothub_protocol::event::EventFilter;
 use iothub_protocol::id::{DeviceId, JobId};
-use iothub_protocol::identity::Thumbprints;
 use iothub_protocol::job::{JobStatus, JobType};
 use iothub_protocol::twin::{ConnectionState, SectionKind};
 use tempfile::TempDir;
@@ -22,48 +21,91 @@ struct TestStore {
 
 impl TestStore {
     fn open() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::open_in(tempfile::tempdir().unwrap())
+    }
+
+    fn open_in(folder: TempDir) -> Self {
         let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
         Self { store, folder }
     }
 
     /// Reopens the store, as after a kill of the process.
     async fn reopened(self) -> Self {
-        let Self { store, folder } = self;
-        store.close().await;
-        let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
-        Self { store, folder }
+        self.store.close().await;
+        Self::open_in(self.folder)
     }
 
     async fn add(&self, id: &str) -> DeviceId {
         let device: DeviceId = id.parse().unwrap();
-        let record = DeviceRecord {
-            device_id: device.clone(),
-            generation_id: "1".into(),
-            etag: "MQ==".into(),
-            enabled: true,
-            status_reason: None,
-            status_updated: NEVER.into(),
-            authentication: StoredAuthentication {
-                kind: "none".into(),
-                keys: None,
-                thumbprints: Thumbprints::default(),
-            },
-            connection_state: ConnectionState::Disconnected,
-            connection_state_updated: NEVER.into(),
-            last_activity: NEVER.into(),
-        };
+        let record = DeviceRecord::new(device.clone(), "1".into(), "MQ==".into());
         assert!(self.store.device_insert(record).await.unwrap());
         device
     }
 
+    /// Adds `d0`, `d1`, ..
+    async fn add_devices(&self, count: usize) {
+        for number in 0..count {
+            self.add(&format!("d{number}")).await;
+        }
+    }
+
+    /// Connects a device; returns the stored subscriptions of its session.
+    async fn connect(
+        &self,
+        device: &DeviceId,
+        etag: &str,
+        epoch: u64,
+        clean: bool,
+    ) -> Option<Option<Vec<StoredSubscription>>> {
+        let epoch = ConnectionEpoch(epoch);
+        let connecting = self
+            .store
+            .session_connect(device, etag.into(), epoch, clean, now());
+        connecting.await.unwrap()
+    }
+
+    async fn disconnect(&self, device: &DeviceId, epoch: u64) {
+        let epoch = ConnectionEpoch(epoch);
+        let ending = self
+            .store
+            .session_disconnect(device, epoch, "lost".into(), now());
+        ending.await.unwrap();
+    }
+
+    /// Stores the end of one device's call.
+    async fn end(&self, job: i64, ordinal: u32, claimed: bool, result: DeviceResult) {
+        let outcome = DeviceOutcome {
+            ordinal,
+            claimed,
+            result,
+        };
+        let ending = self.store.device_job_end(job, Arc::new([outcome]), now());
+        ending.await.unwrap();
+    }
+
+    async fn complete(&self, job: i64) {
+        let completing = self.store.job_complete(job, CODE, CODE, now());
+        completing.await.unwrap();
+    }
+
+    async fn cancel(&self, mode: CancelMode) -> JobCancel {
+        let id: JobId = "job".parse().unwrap();
+        self.store.job_cancel(&id, mode, now()).await.unwrap()
+    }
+
+    /// The first records of jobs.
+    async fn rows(&self) -> Vec<DeviceJobRecord> {
+        let page = self.store.query_device_jobs(None, RowPosition::START, 10);
+        page.await.unwrap().rows
+    }
+
+    async fn counts(&self, job: &str) -> JobCounts {
+        self.job(job).await.counts
+    }
+
     async fn state(&self, device: &DeviceId) -> ConnectionState {
-        self.store
-            .device_get(device)
-            .await
-            .unwrap()
-            .unwrap()
-            .connection_state
+        let device = self.store.device_get(device).await.unwrap();
+        device.unwrap().connection_state
     }
 
     async fn job(&self, id: &str) -> JobRecord {
@@ -94,16 +136,8 @@ impl TestStore {
 
     /// Starts a job on all devices.
     async fn start_job(&self, id: &str) -> i64 {
-        let job = NewJob {
-            job_id: id.parse().unwrap(),
-            kind: JobType::ScheduleDeviceMethod,
-            action: "{}".into(),
-            query_condition: "*".into(),
-            created: now(),
-            start: now(),
-            max_execution: Duration::from_secs(60),
-        };
-        assert_eq!(self.store.job_insert(job).await.unwrap(), JobInsert::Done);
+        let inserted = self.store.job_insert(new_job(id)).await.unwrap();
+        assert_eq!(inserted, JobInsert::Done);
         let row = self.job(id).await.row;
         self.store
             .job_start(row, None, now())
@@ -112,6 +146,34 @@ impl TestStore {
             .unwrap();
         row
     }
+}
+
+fn new_job(id: &str) -> NewJob {
+    NewJob {
+        job_id: id.parse().unwrap(),
+        kind: JobType::ScheduleDeviceMethod,
+        action: "{}".into(),
+        query_condition: "*".into(),
+        created: now(),
+        start: now(),
+        max_execution: Duration::from_secs(60),
+    }
+}
+
+fn failed(code: &'static str) -> DeviceResult {
+    DeviceResult::Failed {
+        code,
+        description: "reason".into(),
+    }
+}
+
+fn ordinals(targets: &[JobTarget]) -> Vec<u32> {
+    targets.iter().map(|target| target.ordinal).collect()
+}
+
+fn names(targets: &[JobTarget]) -> Vec<&str> {
+    let names = targets.iter().map(|target| target.device.as_str());
+    names.collect()
 }
 
 fn now() -> Timestamp {
@@ -171,50 +233,20 @@ async fn keeps_the_newest_events_within_the_limits() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_taken_over_connection_is_ignored() {
-    let test = TestStore::open();
-    let device = test.add("d").await;
-    let connect = |epoch, clean| {
-        test.store
-            .session_connect(&device, "MQ==".into(), ConnectionEpoch(epoch), clean, now())
-    };
-    connect(1, false).await.unwrap();
-    connect(2, false).await.unwrap();
-    test.store
-        .session_disconnect(&device, ConnectionEpoch(1), "lost".into(), now())
-        .await
-        .unwrap();
-    assert_eq!(test.state(&device).await, ConnectionState::Connected);
-    test.store
-        .session_disconnect(&device, ConnectionEpoch(2), "lost".into(), now())
-        .await
-        .unwrap();
-    assert_eq!(test.state(&device).await, ConnectionState::Disconnected);
-}
-
-#[tokio::test]
 async fn rejects_a_connection_with_an_outdated_identity_or_before_a_later_one() {
     let test = TestStore::open();
     let device = test.add("d").await;
-    let connect = |etag: &str, epoch| {
-        let connecting = test.store.session_connect(
-            &device,
-            etag.to_owned(),
-            ConnectionEpoch(epoch),
-            true,
-            now(),
-        );
-        async { connecting.await.unwrap().is_some() }
-    };
-    assert!(!connect("changed", 1).await);
+    assert!(test.connect(&device, "changed", 1, true).await.is_none());
     assert_eq!(test.state(&device).await, ConnectionState::Disconnected);
-    assert!(connect("MQ==", 3).await);
-    assert!(!connect("MQ==", 2).await);
-    test.store
-        .session_disconnect(&device, ConnectionEpoch(2), "lost".into(), now())
-        .await
-        .unwrap();
+    assert!(test.connect(&device, "MQ==", 3, true).await.is_some());
+    assert!(test.connect(&device, "MQ==", 2, true).await.is_none());
+    // The ends of a rejected connection and of one that was taken over are ignored.
+    test.disconnect(&device, 2).await;
+    assert!(test.connect(&device, "MQ==", 4, true).await.is_some());
+    test.disconnect(&device, 3).await;
     assert_eq!(test.state(&device).await, ConnectionState::Connected);
+    test.disconnect(&device, 4).await;
+    assert_eq!(test.state(&device).await, ConnectionState::Disconnected);
 }
 
 #[tokio::test]
@@ -225,39 +257,24 @@ async fn a_persistent_session_keeps_its_subscriptions_and_a_clean_one_deletes_th
         filter: "$iothub/methods/POST/#".into(),
         qos: 1,
     }];
-    let connect = |epoch, clean| {
-        test.store
-            .session_connect(&device, "MQ==".into(), ConnectionEpoch(epoch), clean, now())
+    let subscribe = async |epoch| {
+        let epoch = ConnectionEpoch(epoch);
+        let storing = test
+            .store
+            .session_subscriptions(&device, epoch, subscriptions.clone());
+        storing.await.unwrap();
     };
-    let subscribe = |epoch| {
-        test.store
-            .session_subscriptions(&device, ConnectionEpoch(epoch), subscriptions.clone())
-    };
-    assert_eq!(
-        connect(1, false).await.unwrap(),
-        Some(None),
-        "no session exists yet"
-    );
-    subscribe(1).await.unwrap();
-    assert_eq!(
-        connect(2, false).await.unwrap(),
-        Some(Some(subscriptions.clone()))
-    );
-    assert_eq!(connect(3, true).await.unwrap(), Some(None));
-    subscribe(3).await.unwrap();
-    assert_eq!(
-        connect(4, false).await.unwrap(),
-        Some(None),
-        "a clean session does not store its subscriptions"
-    );
+    // No session exists yet.
+    assert_eq!(test.connect(&device, "MQ==", 1, false).await, Some(None));
+    subscribe(1).await;
+    let kept = Some(Some(subscriptions.clone()));
+    assert_eq!(test.connect(&device, "MQ==", 2, false).await, kept);
+    assert_eq!(test.connect(&device, "MQ==", 3, true).await, Some(None));
+    // A clean session does not store its subscriptions.
+    subscribe(3).await;
+    assert_eq!(test.connect(&device, "MQ==", 4, false).await, Some(None));
     let nobody: DeviceId = "nobody".parse().unwrap();
-    assert_eq!(
-        test.store
-            .session_connect(&nobody, "MQ==".into(), ConnectionEpoch(5), false, now())
-            .await
-            .unwrap(),
-        None
-    );
+    assert_eq!(test.connect(&nobody, "MQ==", 5, false).await, None);
 }
 
 #[tokio::test]
@@ -300,60 +317,24 @@ async fn writes_only_the_modified_parts_of_a_twin() {
 #[tokio::test]
 async fn a_jobs_counts_match_its_rows() {
     let test = TestStore::open();
-    for number in 0..5 {
-        test.add(&format!("d{number}")).await;
-    }
+    test.add_devices(5).await;
     let row = test.start_job("job").await;
-    assert_eq!(test.job("job").await.counts, counts(5, 0, 0, 0));
+    assert_eq!(test.counts("job").await, counts(5, 0, 0, 0));
     let claimed = test.claim(row, 0, 3).await;
-    assert_eq!(
-        claimed
-            .targets
-            .iter()
-            .map(|target| target.device.as_str())
-            .collect::<Vec<_>>(),
-        ["d0", "d1", "d2"]
-    );
-    assert_eq!(test.job("job").await.counts, counts(2, 3, 0, 0));
-    let outcome = |ordinal, result| DeviceOutcome {
-        ordinal,
-        claimed: true,
-        result,
-    };
-    let outcomes = vec![
-        outcome(
-            0,
-            DeviceResult::Answered {
-                status: 200,
-                payload: Some("{}".into()),
-            },
-        ),
-        outcome(
-            1,
-            DeviceResult::Failed {
-                code: "Code",
-                description: "reason".into(),
-            },
-        ),
-    ];
-    test.store
-        .device_job_end(row, outcomes.clone().into(), now())
-        .await
-        .unwrap();
-    test.store
-        .device_job_end(row, outcomes.into(), now())
-        .await
-        .unwrap();
-    assert_eq!(
-        test.job("job").await.counts,
-        counts(2, 1, 1, 1),
-        "an outcome counts once"
-    );
+    assert_eq!(names(&claimed.targets), ["d0", "d1", "d2"]);
+    assert_eq!(test.counts("job").await, counts(2, 3, 0, 0));
+    // An outcome counts once.
+    for _ in 0..2 {
+        let answered = DeviceResult::Answered {
+            status: 200,
+            payload: Some("{}".into()),
+        };
+        test.end(row, 0, true, answered).await;
+        test.end(row, 1, true, failed("Code")).await;
+        assert_eq!(test.counts("job").await, counts(2, 1, 1, 1));
+    }
     assert_eq!(test.claim(row, 3, 3).await.targets.len(), 2);
-    test.store
-        .job_complete(row, CODE, CODE, now())
-        .await
-        .unwrap();
+    test.complete(row).await;
     let job = test.job("job").await;
     assert_eq!(
         (job.status, job.counts),
@@ -364,33 +345,18 @@ async fn a_jobs_counts_match_its_rows() {
 #[tokio::test]
 async fn an_offline_device_stays_pending_and_its_outcome_counts_once() {
     let test = TestStore::open();
-    for number in 0..3 {
-        test.add(&format!("d{number}")).await;
-    }
+    test.add_devices(3).await;
     let row = test.start_job("job").await;
     let claimed = test
         .claim_online(row, 0, 3, |device| device.as_str() == "d1")
         .await;
-    let ordinals =
-        |targets: &[JobTarget]| -> Vec<_> { targets.iter().map(|target| target.ordinal).collect() };
     assert_eq!(ordinals(&claimed.targets), [1]);
     assert_eq!(ordinals(&claimed.offline), [0, 2]);
     assert_eq!(claimed.next, Some(3));
-    assert_eq!(test.job("job").await.counts, counts(2, 1, 0, 0));
-    let outcomes: Arc<[_]> = vec![DeviceOutcome {
-        ordinal: 0,
-        claimed: false,
-        result: DeviceResult::Failed {
-            code: "DeviceNotOnline",
-            description: "reason".into(),
-        },
-    }]
-    .into();
+    assert_eq!(test.counts("job").await, counts(2, 1, 0, 0));
     for _ in 0..2 {
-        let outcomes = Arc::clone(&outcomes);
-        let end = test.store.device_job_end(row, outcomes, now());
-        end.await.unwrap();
-        assert_eq!(test.job("job").await.counts, counts(1, 1, 0, 1));
+        test.end(row, 0, false, failed("DeviceNotOnline")).await;
+        assert_eq!(test.counts("job").await, counts(1, 1, 0, 1));
     }
     // Claim them again by ordinal: one has ended, one is running, one has connected.
     let claim = ClaimRequest {
@@ -402,65 +368,36 @@ async fn an_offline_device_stays_pending_and_its_outcome_counts_once() {
     let claimed = claimed.await.unwrap();
     assert_eq!(ordinals(&claimed.targets), [2]);
     assert_eq!(claimed.next, Some(3), "it does not look for others");
-    assert_eq!(test.job("job").await.counts, counts(0, 2, 0, 1));
+    assert_eq!(test.counts("job").await, counts(0, 2, 0, 1));
 }
 
 #[tokio::test]
 async fn after_a_kill_running_devices_fail_and_others_stay_pending() {
     let test = TestStore::open();
-    for number in 0..3 {
-        test.add(&format!("d{number}")).await;
-    }
+    test.add_devices(3).await;
     let row = test.start_job("job").await;
     test.claim(row, 0, 2).await;
     let test = test.reopened().await;
     assert_eq!(test.store.device_job_recover(CODE, now()).await.unwrap(), 2);
-    assert_eq!(test.job("job").await.counts, counts(1, 0, 0, 2));
+    assert_eq!(test.counts("job").await, counts(1, 0, 0, 2));
     let left = test.claim(row, 0, 10).await;
-    assert_eq!(
-        left.targets
-            .iter()
-            .map(|target| target.ordinal)
-            .collect::<Vec<_>>(),
-        [2]
-    );
+    assert_eq!(ordinals(&left.targets), [2]);
 }
 
 #[tokio::test]
 async fn a_cancelled_job_neither_starts_nor_fails() {
     let test = TestStore::open();
-    let job = NewJob {
-        job_id: "job".parse().unwrap(),
-        kind: JobType::ScheduleDeviceMethod,
-        action: "{}".into(),
-        query_condition: "*".into(),
-        created: now(),
-        start: now(),
-        max_execution: Duration::from_secs(60),
-    };
+    let job = new_job("job");
     test.store.job_insert(job.clone()).await.unwrap();
     assert_eq!(test.store.job_insert(job).await.unwrap(), JobInsert::Exists);
     let row = test.job("job").await.row;
-    let id: JobId = "job".parse().unwrap();
-    assert!(matches!(
-        test.store
-            .job_cancel(&id, CancelMode::BeforeStart, now())
-            .await
-            .unwrap(),
-        JobCancel::Done(_)
-    ));
-    assert!(matches!(
-        test.store
-            .job_cancel(&id, CancelMode::BeforeStart, now())
-            .await
-            .unwrap(),
-        JobCancel::TooLate(JobStatus::Cancelled)
-    ));
+    let cancelled = test.cancel(CancelMode::BeforeStart).await;
+    assert!(matches!(cancelled, JobCancel::Done(_)));
+    let again = test.cancel(CancelMode::BeforeStart).await;
+    assert!(matches!(again, JobCancel::TooLate(JobStatus::Cancelled)));
     assert_eq!(test.store.job_start(row, None, now()).await.unwrap(), None);
-    test.store
-        .job_fail(row, "late".into(), now())
-        .await
-        .unwrap();
+    let failing = test.store.job_fail(row, "late".into(), now());
+    failing.await.unwrap();
     test.store.job_schedule(row).await.unwrap();
     assert_eq!(test.job("job").await.status, JobStatus::Cancelled);
     assert!(test.store.job_active().await.unwrap().is_empty());
@@ -469,54 +406,32 @@ async fn a_cancelled_job_neither_starts_nor_fails() {
 #[tokio::test]
 async fn stopping_a_job_cancels_its_unsent_devices() {
     let test = TestStore::open();
-    for number in 0..6 {
-        test.add(&format!("d{number}")).await;
-    }
+    test.add_devices(6).await;
     let row = test.start_job("job").await;
-    let id: JobId = "job".parse().unwrap();
     test.claim(row, 0, 4).await;
-    let end = |ordinal, result| {
-        let outcomes = vec![DeviceOutcome {
-            ordinal,
-            claimed: true,
-            result,
-        }];
-        test.store.device_job_end(row, outcomes.into(), now())
-    };
-    end(3, DeviceResult::NotSent).await.unwrap();
-    assert_eq!(
-        test.job("job").await.counts,
-        counts(3, 3, 0, 0),
-        "it is pending again"
-    );
-    test.store
-        .job_cancel(&id, CancelMode::Stop, now())
-        .await
-        .unwrap();
-    end(2, DeviceResult::NotSent).await.unwrap();
-    end(0, DeviceResult::Updated).await.unwrap();
+    test.end(row, 3, true, DeviceResult::NotSent).await;
+    // It is pending again.
+    assert_eq!(test.counts("job").await, counts(3, 3, 0, 0));
+    test.cancel(CancelMode::Stop).await;
+    test.end(row, 2, true, DeviceResult::NotSent).await;
+    test.end(row, 0, true, DeviceResult::Updated).await;
     let claimed = test.claim(row, 0, 9).await;
     assert!(claimed.targets.is_empty(), "{claimed:?}");
     let devices = JobCounts {
         devices: 6,
         ..counts(0, 1, 1, 0)
     };
-    assert_eq!(test.job("job").await.counts, devices);
+    assert_eq!(test.counts("job").await, devices);
     test.store.device_job_recover(CODE, now()).await.unwrap();
-    test.store
-        .job_complete(row, CODE, CODE, now())
-        .await
-        .unwrap();
+    test.complete(row).await;
     let job = test.job("job").await;
     let devices = JobCounts {
         devices: 6,
         ..counts(0, 0, 1, 1)
     };
     assert_eq!((job.status, job.counts), (JobStatus::Cancelled, devices));
-    assert!(matches!(
-        test.store.job_cancel(&id, CancelMode::Stop, now()).await,
-        Ok(JobCancel::TooLate(JobStatus::Cancelled))
-    ));
+    let again = test.cancel(CancelMode::Stop).await;
+    assert!(matches!(again, JobCancel::TooLate(JobStatus::Cancelled)));
 }
 
 #[tokio::test]
@@ -524,32 +439,16 @@ async fn expired_jobs_are_deleted_with_their_rows() {
     let test = TestStore::open();
     test.add("d").await;
     let row = test.start_job("old").await;
-    test.store
-        .job_complete(row, CODE, CODE, now())
-        .await
-        .unwrap();
+    test.complete(row).await;
     test.start_job("running").await;
     let later = now() + jiff::SignedDuration::from_hours(1);
     assert_eq!(test.store.job_expire(later).await.unwrap(), 1);
-    let jobs = test
-        .store
-        .job_list(JobFilter::default(), None, 10)
-        .await
-        .unwrap();
-    assert_eq!(
-        jobs.rows
-            .iter()
-            .map(|job| job.job_id.as_str())
-            .collect::<Vec<_>>(),
-        ["running"]
-    );
-    let rows = test
-        .store
-        .query_device_jobs(None, RowPosition::START, 10)
-        .await
-        .unwrap()
-        .rows;
-    assert_eq!(rows.len(), 1);
+    let jobs = test.store.job_list(JobFilter::default(), None, 10);
+    let [left] = &jobs.await.unwrap().rows[..] else {
+        panic!("one job is left")
+    };
+    assert_eq!(left.job_id.as_str(), "running");
+    assert_eq!(test.rows().await.len(), 1);
 }
 
 #[tokio::test]
@@ -571,13 +470,8 @@ async fn a_recreated_device_is_not_part_of_an_earlier_job() {
 
     let claim = test.claim(methods, 0, 9).await;
     assert_eq!(claim.next, Some(3));
-    let called: Vec<_> = claim
-        .targets
-        .iter()
-        .map(|target| target.device.as_str())
-        .collect();
-    assert_eq!(called, ["stays"]);
-    assert_eq!(test.job("methods").await.counts, counts(0, 1, 0, 2));
+    assert_eq!(names(&claim.targets), ["stays"]);
+    assert_eq!(test.counts("methods").await, counts(0, 1, 0, 2));
 
     let refuse = |_: &mut TwinRecord| Err(("Refused", "by the test".to_owned()));
     let updated = test
@@ -585,17 +479,9 @@ async fn a_recreated_device_is_not_part_of_an_earlier_job() {
         .device_job_update_twins(twins, 0, 9, now(), refuse)
         .await;
     assert_eq!(updated.unwrap(), Some(3));
-    assert_eq!(test.job("twins").await.counts, counts(0, 0, 0, 3));
-    let rows = test
-        .store
-        .query_device_jobs(None, RowPosition::START, 10)
-        .await;
-    let mut errors: Vec<_> = rows
-        .unwrap()
-        .rows
-        .into_iter()
-        .filter_map(|row| Some((row.device_id.to_string(), row.error?.0)))
-        .collect();
+    assert_eq!(test.counts("twins").await, counts(0, 0, 0, 3));
+    let error = |row: DeviceJobRecord| Some((row.device_id.to_string(), row.error?.0));
+    let mut errors: Vec<_> = test.rows().await.into_iter().filter_map(error).collect();
     errors.sort();
     let expected = [
         ("again", "DeviceNotFound"),
@@ -613,9 +499,7 @@ async fn a_recreated_device_is_not_part_of_an_earlier_job() {
 #[tokio::test]
 async fn an_abandoned_job_records_what_was_sent() {
     let test = TestStore::open();
-    for number in 0..3 {
-        test.add(&format!("d{number}")).await;
-    }
+    test.add_devices(3).await;
     let row = test.start_job("job").await;
     test.claim(row, 0, 2).await;
     let (not_started, unknown) = (("NotBegun", "a"), ("Unknown", "b"));
@@ -629,15 +513,7 @@ async fn an_abandoned_job_records_what_was_sent() {
         (JobStatus::Failed, counts(0, 0, 0, 3))
     );
     assert_eq!(job.failure_reason.unwrap(), "the disk");
-    let rows = test
-        .store
-        .query_device_jobs(None, RowPosition::START, 10)
-        .await;
-    let codes: Vec<_> = rows
-        .unwrap()
-        .rows
-        .into_iter()
-        .map(|row| row.error.unwrap().0)
-        .collect();
+    let code = |row: DeviceJobRecord| row.error.unwrap().0;
+    let codes: Vec<_> = test.rows().await.into_iter().map(code).collect();
     assert_eq!(codes, ["Unknown", "Unknown", "NotBegun"]);
 }

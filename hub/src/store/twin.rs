@@ -141,47 +141,43 @@ fn store(
             .prepare_cached("UPDATE twin SET tags = jsonb(?2) WHERE id = ?1")?
             .execute(params![id, text(&record.tags)?])?;
     }
-    if modified.reported {
-        let section = &record.reported;
+    let sections = [
+        (
+            modified.reported,
+            &record.reported,
+            "UPDATE twin SET reported = jsonb(?2), reported_metadata = jsonb(?3), \
+             reported_version = ?4 WHERE id = ?1",
+        ),
+        (
+            modified.desired.is_some(),
+            &record.desired,
+            "UPDATE twin SET desired = jsonb(?2), desired_metadata = jsonb(?3), \
+             desired_version = ?4 WHERE id = ?1",
+        ),
+    ];
+    for (_, section, sql) in sections.into_iter().filter(|(modified, ..)| *modified) {
+        let (values, metadata) = (text(&section.values)?, text(&section.metadata)?);
+        let version = signed(section.version);
         connection
-            .prepare_cached(
-                "UPDATE twin SET reported = jsonb(?2), reported_metadata = jsonb(?3), \
-                             reported_version = ?4 WHERE id = ?1",
-            )?
-            .execute(params![
-                id,
-                text(&section.values)?,
-                text(&section.metadata)?,
-                signed(section.version)
-            ])?;
-    }
-    if modified.desired.is_some() {
-        let section = &record.desired;
-        connection
-            .prepare_cached(
-                "UPDATE twin SET desired = jsonb(?2), desired_metadata = jsonb(?3), \
-                             desired_version = ?4 WHERE id = ?1",
-            )?
-            .execute(params![
-                id,
-                text(&section.values)?,
-                text(&section.metadata)?,
-                signed(section.version)
-            ])?;
+            .prepare_cached(sql)?
+            .execute(params![id, values, metadata, version])?;
     }
     connection
         .prepare_cached("UPDATE twin SET version = ?2, etag = ?3 WHERE id = ?1")?
         .execute([id, signed(record.version), signed(record.etag)])?;
     if modified.tags || modified.reported || modified.desired.is_some() {
-        let event_record = &modified.event;
-        let what = (EventKind::Twin, event_record.operation);
+        let TwinEvent {
+            operation,
+            at,
+            body,
+        } = &modified.event;
         let device = &record.device.device_id;
         event::append(
             connection,
-            what,
+            (EventKind::Twin, operation),
             device,
-            event_record.at,
-            Some(&event_record.body),
+            *at,
+            Some(body),
         )?;
     }
     if let Some(body) = modified.desired {

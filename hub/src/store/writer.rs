@@ -192,15 +192,11 @@ impl Writer {
 
     /// Runs `operation` in the next transaction and returns its result after the commit. `rows` is
     /// an estimate of the rows that it writes.
-    pub(super) async fn write<T, E>(
+    pub(super) async fn write<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         rows: usize,
         operation: impl FnOnce(&mut Write<'_>) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
-    {
+    ) -> Result<T, E> {
         let (answer, answered) = oneshot::channel();
         let operation = Box::new(move |write: TransactionResult<'_, '_>| -> Reply {
             let result = match write {

@@ -1,16 +1,13 @@
 //! Jobs over devices whose links are in this process, with a store that can fail and a wall clock
 //! that can be set.
 
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::DeviceId;
-use iothub_protocol::identity::Thumbprints;
 use iothub_protocol::topic::TopicFilter;
-use iothub_protocol::twin::ConnectionState;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -20,7 +17,7 @@ use super::*;
 use crate::identity::Proof;
 use crate::metrics::Metrics;
 use crate::session::{DisconnectReason, Entry, Link, Registry};
-use crate::store::{DeviceJobRecord, DeviceRecord, StoredAuthentication};
+use crate::store::{DeviceJobRecord, DeviceRecord};
 
 /// In the large test; half of them are online.
 const DEVICES: usize = 1000;
@@ -64,6 +61,15 @@ struct Fleet {
 }
 
 impl Fleet {
+    /// A fleet whose devices have received the calls of its job.
+    async fn called(devices: usize, change: impl FnOnce(&mut Value)) -> (Self, Vec<Device>, JobId) {
+        let fleet = within(Self::start(devices)).await;
+        let online = connect_all(&fleet, devices);
+        let id = within(fleet.lock(change)).await;
+        all_are_sent(&online).await;
+        (fleet, online, id)
+    }
+
     async fn start(devices: usize) -> Self {
         let fleet = Self::start_in(tempfile::tempdir().unwrap()).await;
         let mut tasks = tokio::task::JoinSet::new();
@@ -148,10 +154,6 @@ impl Fleet {
         Self::start_in(self.folder).await
     }
 
-    fn database(&self) -> PathBuf {
-        self.folder.path().join("hub.db")
-    }
-
     /// Creates a method job for all devices.
     async fn lock(&self, change: impl FnOnce(&mut Value)) -> JobId {
         let id: JobId = "lock".parse().unwrap();
@@ -215,6 +217,45 @@ impl Fleet {
         (link, entry)
     }
 
+    async fn ended(&self, id: &JobId) -> JobRecord {
+        within(self.job(id, |job| job.status.is_over())).await
+    }
+
+    /// The status of a job that failed, and its reason.
+    async fn failure(&self, id: &JobId) -> (JobRecord, String) {
+        let job = self.ended(id).await;
+        assert_eq!(job.status, JobStatus::Failed);
+        let reason = job.failure_reason.clone().unwrap();
+        (job, reason)
+    }
+
+    /// Makes SQLite refuse these changes of the records of jobs.
+    fn refuse(&self, changes: &str) {
+        let database = rusqlite::Connection::open(self.folder.path().join("hub.db")).unwrap();
+        let trigger = format!(
+            "CREATE TRIGGER refuse BEFORE {changes} BEGIN SELECT RAISE(ABORT, 'by the test'); END"
+        );
+        database.execute_batch(&trigger).unwrap();
+    }
+
+    /// Stores a job with this method, without any check, and wakes the runner.
+    async fn store_job(&self, method: Value) -> JobId {
+        let id: JobId = "old".parse().unwrap();
+        let now = Timestamp::now();
+        let job = NewJob {
+            job_id: id.clone(),
+            kind: JobType::ScheduleDeviceMethod,
+            action: method.to_string(),
+            query_condition: "*".into(),
+            created: now,
+            start: now,
+            max_execution: Duration::from_secs(600),
+        };
+        within(self.store.job_insert(job)).await.unwrap();
+        self.service.nudge.notify_one();
+        id
+    }
+
     /// The job, once `check` holds.
     async fn job(&self, id: &JobId, check: impl Fn(&JobRecord) -> bool) -> JobRecord {
         let deadline = Instant::now() + DEADLINE;
@@ -247,22 +288,7 @@ fn device(number: usize) -> DeviceId {
 }
 
 fn record(device: &DeviceId) -> DeviceRecord {
-    DeviceRecord {
-        device_id: device.clone(),
-        generation_id: "1".into(),
-        etag: "MQ==".into(),
-        enabled: true,
-        status_reason: None,
-        status_updated: "0001-01-01T00:00:00Z".into(),
-        authentication: StoredAuthentication {
-            kind: "none".into(),
-            keys: None,
-            thumbprints: Thumbprints::default(),
-        },
-        connection_state: ConnectionState::Disconnected,
-        connection_state_updated: "0001-01-01T00:00:00Z".into(),
-        last_activity: "0001-01-01T00:00:00Z".into(),
-    }
+    DeviceRecord::new(device.clone(), "1".into(), "MQ==".into())
 }
 
 type Device = (Arc<Recorder>, Arc<Entry>);
@@ -296,7 +322,7 @@ async fn a_stopped_job_of_1000_devices_stores_the_answers_of_the_devices_it_call
     for (_, entry) in &online {
         entry.answered("1", 200, b"{}");
     }
-    let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
+    let ended = fleet.ended(&id).await;
     assert_eq!(ended.status, JobStatus::Cancelled);
     let counts = JobCounts {
         devices: 2 * half,
@@ -314,10 +340,7 @@ async fn a_stopped_job_of_1000_devices_stores_the_answers_of_the_devices_it_call
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stores_answers_that_a_full_disk_rejected_once_there_is_room() {
-    let fleet = within(Fleet::start(20)).await;
-    let online = connect_all(&fleet, 20);
-    let id = within(fleet.lock(|_| {})).await;
-    all_are_sent(&online).await;
+    let (fleet, online, id) = Fleet::called(20, |_| {}).await;
 
     fleet.full.store(true, Ordering::Relaxed);
     for (_, entry) in &online[..10] {
@@ -332,7 +355,7 @@ async fn stores_answers_that_a_full_disk_rejected_once_there_is_room() {
     assert_eq!((job.status, job.counts.running), (JobStatus::Running, 20));
 
     fleet.full.store(false, Ordering::Relaxed);
-    let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
+    let ended = fleet.ended(&id).await;
     assert_eq!(ended.status, JobStatus::Completed);
     assert_eq!(ended.counts.succeeded, 20, "{:?}", ended.counts);
     let rows = within(fleet.rows()).await;
@@ -353,21 +376,16 @@ async fn stores_answers_that_a_full_disk_rejected_once_there_is_room() {
 async fn a_job_whose_answers_are_always_rejected_fails_with_the_reason_and_names_the_sent_calls() {
     let fleet = within(Fleet::start(10)).await;
     let online = connect_all(&fleet, 10);
-    let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON device_job WHEN NEW.status = 'completed' \
-        BEGIN SELECT RAISE(ABORT, 'refused by the test'); END";
-    let database = rusqlite::Connection::open(fleet.database()).unwrap();
-    database.execute_batch(refuse).unwrap();
+    fleet.refuse("UPDATE ON device_job WHEN NEW.status = 'completed'");
     let id = within(fleet.lock(|_| {})).await;
     all_are_sent(&online).await;
     for (_, entry) in &online {
         entry.answered("1", 200, b"{}");
     }
-    let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
-    assert_eq!(ended.status, JobStatus::Failed);
-    let reason = ended.failure_reason.unwrap();
+    let (ended, reason) = fleet.failure(&id).await;
     assert!(
         reason.starts_with("The job's progress cannot be stored: ")
-            && reason.contains("refused by the test"),
+            && reason.contains("by the test"),
         "{reason}"
     );
     assert_eq!(ended.counts.failed, 10);
@@ -382,36 +400,18 @@ async fn a_job_whose_answers_are_always_rejected_fails_with_the_reason_and_names
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_can_never_start_fails_with_the_reason() {
     let fleet = within(Fleet::start(1)).await;
-    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON device_job \
-        BEGIN SELECT RAISE(ABORT, 'refused by the test'); END";
-    let database = rusqlite::Connection::open(fleet.database()).unwrap();
-    database.execute_batch(refuse).unwrap();
+    fleet.refuse("INSERT ON device_job");
     let id = within(fleet.lock(|_| {})).await;
-    let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
-    assert_eq!(ended.status, JobStatus::Failed);
-    let reason = ended.failure_reason.unwrap();
-    assert!(reason.contains("refused by the test"), "{reason}");
+    let (_, reason) = fleet.failure(&id).await;
+    assert!(reason.contains("by the test"), "{reason}");
     fleet.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_with_an_unreadable_stored_method_fails_with_the_reason() {
     let fleet = within(Fleet::start(1)).await;
-    let id: JobId = "old".parse().unwrap();
-    let now = Timestamp::now();
-    let job = NewJob {
-        job_id: id.clone(),
-        kind: JobType::ScheduleDeviceMethod,
-        action: "{}".into(),
-        query_condition: "*".into(),
-        created: now,
-        start: now,
-        max_execution: Duration::from_secs(600),
-    };
-    within(fleet.store.job_insert(job)).await.unwrap();
-    fleet.service.nudge.notify_one();
-    let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
-    let reason = ended.failure_reason.unwrap();
+    let id = fleet.store_job(json!({})).await;
+    let (ended, reason) = fleet.failure(&id).await;
     assert!(
         reason.contains("cannot read the job's stored method"),
         "{reason}"
@@ -425,27 +425,15 @@ async fn a_job_with_an_unreadable_stored_method_fails_with_the_reason() {
 async fn a_stored_job_runs_with_any_pair_of_timeouts() {
     let fleet = within(Fleet::start(1)).await;
     let online = connect_all(&fleet, 1);
-    let id: JobId = "old".parse().unwrap();
-    let now = Timestamp::now();
-    let job = NewJob {
-        job_id: id.clone(),
-        kind: JobType::ScheduleDeviceMethod,
-        action: json!({
-            "methodName": "lockDoor",
-            "responseTimeoutInSeconds": 30,
-            "connectTimeoutInSeconds": 120,
-        })
-        .to_string(),
-        query_condition: "*".into(),
-        created: now,
-        start: now,
-        max_execution: Duration::from_secs(600),
-    };
-    within(fleet.store.job_insert(job)).await.unwrap();
-    fleet.service.nudge.notify_one();
+    let method = json!({
+        "methodName": "lockDoor",
+        "responseTimeoutInSeconds": 30,
+        "connectTimeoutInSeconds": 120,
+    });
+    let id = fleet.store_job(method).await;
     all_are_sent(&online).await;
     online[0].1.answered("1", 200, b"{}");
-    let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
+    let ended = fleet.ended(&id).await;
     assert_eq!(ended.counts.succeeded, 1, "{ended:?}");
     let response = fleet.service.get(&id).await.unwrap();
     let method = response.cloud_to_device_method.unwrap();
@@ -455,29 +443,23 @@ async fn a_stored_job_runs_with_any_pair_of_timeouts() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn setting_the_clock_forward_ends_no_job() {
-    let fleet = within(Fleet::start(2)).await;
-    let online = connect_all(&fleet, 2);
-    let id = within(fleet.lock(|_| {})).await;
-    all_are_sent(&online).await;
+    let (fleet, online, id) = Fleet::called(2, |_| {}).await;
     fleet.clock_offset_s.store(86_400, Ordering::Relaxed);
     online[0].1.answered("1", 200, b"{}");
     let job = within(fleet.job(&id, |job| job.counts.succeeded == 1)).await;
     assert_eq!((job.status, job.counts.running), (JobStatus::Running, 1));
     online[1].1.answered("1", 200, b"{}");
-    let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
+    let ended = fleet.ended(&id).await;
     assert_eq!(ended.counts.succeeded, 2, "{:?}", ended.counts);
     fleet.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn setting_the_clock_back_extends_no_job() {
-    let fleet = within(Fleet::start(1)).await;
-    let online = connect_all(&fleet, 1);
     let short = |job: &mut Value| job["maxExecutionTimeInSeconds"] = json!(5);
-    let id = within(fleet.lock(short)).await;
-    all_are_sent(&online).await;
+    let (fleet, _online, id) = Fleet::called(1, short).await;
     fleet.clock_offset_s.store(-86_400, Ordering::Relaxed);
-    let ended = within(fleet.job(&id, |job| job.status.is_over())).await;
+    let ended = fleet.ended(&id).await;
     assert_eq!(ended.counts.failed, 1);
     let row = within(fleet.rows()).await.remove(0);
     assert_eq!(row.error.unwrap().0, "RequestTimedOut");
@@ -500,10 +482,7 @@ async fn a_job_starts_by_the_wall_clock_even_after_it_was_set() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopping_hub_does_not_wait_for_a_failing_store() {
-    let fleet = within(Fleet::start(1)).await;
-    let online = connect_all(&fleet, 1);
-    within(fleet.lock(|_| {})).await;
-    all_are_sent(&online).await;
+    let (fleet, online, _) = Fleet::called(1, |_| {}).await;
     fleet.full.store(true, Ordering::Relaxed);
     online[0].1.answered("1", 200, b"{}");
     fleet.end().await;
@@ -698,93 +677,55 @@ async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
     let gone = [Disconnects, DiskRejects, DiskHasRoom, Row("pending")];
     let called = [Connects, Receives, Row("running")];
     let answered = [Answers, Row("completed")];
-    let rows: &[(Vec<Event>, &[End], &'static str, usize)] = &[
+    let both: &[End] = &[Kill, Stop];
+    let leaves = [Connects, WillLeave, Job, IsPendingAgain];
+    let rows: [(&[&[Event]], &[End], &'static str, usize); 14] = [
         // It waits for its door.
-        (waits.to_vec(), &[Kill, Stop], LOCKED, 1),
+        (&[&waits], both, LOCKED, 1),
         // The door is connected, but the disk accepts no writes.
-        ([&waits[..], &refused].concat(), &[Kill, Stop], LOCKED, 1),
+        (&[&waits, &refused], both, LOCKED, 1),
         // The door connects, and disconnects before its call is sent.
+        (&[&waits, &refused, &gone], both, LOCKED, 1),
+        (&[&waits, &[ConnectsAndLeaves]], both, LOCKED, 1),
         (
-            [&waits[..], &refused, &gone].concat(),
-            &[Kill, Stop],
-            LOCKED,
-            1,
-        ),
-        (
-            [&waits[..], &[ConnectsAndLeaves]].concat(),
-            &[Kill, Stop],
-            LOCKED,
-            1,
-        ),
-        (
-            [&waits[..], &[ConnectsAndLeaves], &called, &answered].concat(),
+            &[&waits, &[ConnectsAndLeaves], &called, &answered],
             &[Kill],
             LOCKED,
             1,
         ),
         // The door was connected when the job began, and disconnects before its call is sent.
-        (
-            [
-                &[Connects, WillLeave, Job, IsPendingAgain],
-                &called[..],
-                &answered,
-            ]
-            .concat(),
-            &[Kill],
-            LOCKED,
-            1,
-        ),
+        (&[&leaves, &called, &answered], &[Kill], LOCKED, 1),
         // The call was sent, at once or after a wait.
         (
-            vec![Connects, Job, Receives, Row("running")],
-            &[Kill, Stop],
+            &[&[Connects, Job, Receives, Row("running")]],
+            both,
             UNKNOWN,
             1,
         ),
-        ([&waits[..], &called].concat(), &[Kill, Stop], UNKNOWN, 1),
+        (&[&waits, &called], both, UNKNOWN, 1),
         // The answer has arrived, and may be on disk.
+        (&[&waits, &called, &answered], both, LOCKED, 1),
+        (&[&waits, &called, &[Answers]], &[Stop], LOCKED, 1),
         (
-            [&waits[..], &called, &answered].concat(),
-            &[Kill, Stop],
-            LOCKED,
-            1,
-        ),
-        (
-            [&waits[..], &called, &[Answers]].concat(),
-            &[Stop],
-            LOCKED,
-            1,
-        ),
-        (
-            [&waits[..], &called, &[DiskFills, Answers, DiskRejects]].concat(),
+            &[&waits, &called, &[DiskFills, Answers, DiskRejects]],
             &[Kill],
             UNKNOWN,
             1,
         ),
         // The call must never be sent.
+        (&[&waits, &[JobIsStopped]], both, "canceled", 0),
+        (&[&waits, &[IsDeleted]], both, "DeviceNotFound", 0),
         (
-            [&waits[..], &[JobIsStopped]].concat(),
-            &[Kill, Stop],
-            "canceled",
-            0,
-        ),
-        (
-            [&waits[..], &[IsDeleted]].concat(),
-            &[Kill, Stop],
-            "DeviceNotFound",
-            0,
-        ),
-        (
-            vec![ImpatientJob, Row("failed")],
-            &[Kill, Stop],
+            &[&[ImpatientJob, Row("failed")]],
+            both,
             "DeviceNotOnline",
             0,
         ),
     ];
     let mut cases = tokio::task::JoinSet::new();
     for (events, ends, expected, calls) in rows {
-        for end in *ends {
-            cases.spawn(life(events.clone(), *end, expected, *calls));
+        for end in ends {
+            cases.spawn(life(events.concat(), *end, expected, calls));
         }
     }
     while let Some(case) = cases.join_next().await {
@@ -813,7 +754,7 @@ async fn life(events: Vec<Event>, end: End, expected: &'static str, calls: usize
         door.happens(Event::Answers).await;
     }
     let id = "lock".parse().unwrap();
-    let job = within(door.fleet.job(&id, |job| job.status.is_over())).await;
+    let job = door.fleet.ended(&id).await;
     let row = door.row().await;
     let code = row.error.as_ref().map_or(&row.status, |(code, _)| code);
     assert_eq!(code, expected, "{case}: {row:?}");

@@ -98,64 +98,47 @@ async fn rejects_a_database_that_lost_a_transaction_and_changes_nothing() {
     let log = whole.0[LOG].clone().unwrap();
     let frames = (log.len() - HEAD) / FRAME;
     assert!(frames >= 3, "three transactions: {frames} frames");
-    let mut cases = vec![
-        ("the log is deleted".to_owned(), whole.without(LOG)),
-        ("the log is empty".to_owned(), whole.with(LOG, Vec::clear)),
-        (
-            "the database is deleted".to_owned(),
-            whole.without(DATABASE),
-        ),
-        (
-            "the database is empty".to_owned(),
-            whole.with(DATABASE, Vec::clear),
-        ),
-        (
-            "database and log are deleted".to_owned(),
-            whole.without(DATABASE).without(LOG),
-        ),
-        (
-            "only a damaged number is left".to_owned(),
-            Image([None, None, Some(b"group 1\n".to_vec())]),
-        ),
-        (
-            "the log is that of an earlier start".to_owned(),
-            whole.with(LOG, |bytes| {
-                bytes.clone_from(earlier.0[LOG].as_ref().unwrap());
-            }),
-        ),
-        (
-            "database and log are older copies".to_owned(),
-            Image([
-                first.0[DATABASE].clone(),
-                first.0[LOG].clone(),
-                whole.0[GROUP].clone(),
-            ]),
-        ),
-    ];
+    let [old, log_of_old, _] = first.0;
+    let earlier = earlier.0[LOG].clone();
+    let number = whole.0[GROUP].clone();
+    let bad_number = Some(b"group 1\n".to_vec());
+    let mut cases = Vec::new();
+    let mut case = |name: &str, image: Image| cases.push((name.to_owned(), image));
+    case("the log is deleted", whole.without(LOG));
+    case("the log is empty", whole.with(LOG, Vec::clear));
+    case("the database is deleted", whole.without(DATABASE));
+    case("the database is empty", whole.with(DATABASE, Vec::clear));
+    case("both are deleted", whole.without(DATABASE).without(LOG));
+    case(
+        "only a damaged number is left",
+        Image([None, None, bad_number]),
+    );
+    let swapped = Image([whole.0[DATABASE].clone(), earlier, number.clone()]);
+    case("the log is that of an earlier start", swapped);
+    case("both are older copies", Image([old, log_of_old, number]));
     for byte in 0..HEAD {
-        cases.push((
-            format!("byte {byte} of the log's head"),
+        case(
+            &format!("byte {byte} of the log's head"),
             whole.flipped(LOG, byte),
-        ));
+        );
     }
     for frame in 0..frames {
         let start = HEAD + frame * FRAME;
-        cases.push((
-            format!("page {frame} of the log"),
-            whole.flipped(LOG, start + 24 + 1000),
-        ));
-        cases.push((
-            format!("head of page {frame} of the log"),
-            whole.flipped(LOG, start + 8),
-        ));
-        cases.push((
-            format!("the log is cut before page {frame}"),
-            whole.with(LOG, |bytes| bytes.truncate(start)),
-        ));
-        cases.push((
-            format!("the log is cut within page {frame}"),
-            whole.with(LOG, |bytes| bytes.truncate(start + 100)),
-        ));
+        let cut = |length| whole.with(LOG, |bytes| bytes.truncate(length));
+        let flipped = |byte| whole.flipped(LOG, byte);
+        case(
+            &format!("page {frame} of the log"),
+            flipped(start + 24 + 1000),
+        );
+        case(
+            &format!("head of page {frame} of the log"),
+            flipped(start + 8),
+        );
+        case(&format!("the log is cut before page {frame}"), cut(start));
+        case(
+            &format!("the log is cut within page {frame}"),
+            cut(start + 100),
+        );
     }
     for (case, image) in cases {
         let folder = image.lay_out();
@@ -199,41 +182,33 @@ async fn rejects_a_database_that_lost_a_transaction_and_changes_nothing() {
 async fn accepts_a_database_without_loss() {
     let (folder, store, whole, first, _) = images().await;
     let all = ["earlier", "one", "three", "two"];
-    let mut cases = vec![
-        ("killed".to_owned(), whole.clone()),
-        (
-            "killed between a commit and its number in the file".to_owned(),
-            Image([
-                whole.0[DATABASE].clone(),
-                whole.0[LOG].clone(),
-                first.0[GROUP].clone(),
-            ]),
-        ),
-        ("without the file".to_owned(), whole.without(GROUP)),
-        (
-            "with an empty file".to_owned(),
-            whole.with(GROUP, Vec::clear),
-        ),
-        (
-            "with a file of other content".to_owned(),
-            whole.with(GROUP, |bytes| bytes.fill(b'x')),
-        ),
-        (
-            "with a torn tail".to_owned(),
-            whole.with(LOG, |bytes| bytes.extend([7; 100])),
-        ),
-        (
-            "with a torn page".to_owned(),
-            whole.with(LOG, |bytes| bytes.extend([0; FRAME])),
-        ),
-    ];
-    for byte in 0..whole.0[GROUP].as_ref().unwrap().len() {
-        cases.push((
-            format!("byte {byte} of the file"),
+    let [database, log_now, number_now] = whole.0.clone();
+    let before = first.0[GROUP].clone();
+    let mut cases = Vec::new();
+    let mut case = |name: &str, image: Image| cases.push((name.to_owned(), image));
+    case("killed", whole.clone());
+    case(
+        "killed between a commit and its number",
+        Image([database, log_now, before]),
+    );
+    case("without the file", whole.without(GROUP));
+    case("with an empty file", whole.with(GROUP, Vec::clear));
+    let other = whole.with(GROUP, |bytes| bytes.fill(b'x'));
+    case("with a file of other content", other);
+    case(
+        "with a torn tail",
+        whole.with(LOG, |bytes| bytes.extend([7; 100])),
+    );
+    case(
+        "with a torn page",
+        whole.with(LOG, |bytes| bytes.extend([0; FRAME])),
+    );
+    for byte in 0..number_now.unwrap().len() {
+        case(
+            &format!("byte {byte} of the file"),
             whole.flipped(GROUP, byte),
-        ));
+        );
     }
-
     // A transaction larger than the cache is in the log before its commit.
     let other = Connection::open(folder.path().join("hub.db")).unwrap();
     other
@@ -245,23 +220,23 @@ async fn accepts_a_database_without_loss() {
     }
     let within = Image::of(folder.path());
     assert!(within.0[LOG].as_ref().unwrap().len() > whole.0[LOG].as_ref().unwrap().len());
-    cases.push(("killed in a transaction".to_owned(), within.clone()));
+    case("killed in a transaction", within.clone());
     other.execute_batch("ROLLBACK; VACUUM").unwrap();
     drop(other);
-    cases.push(("compacted".to_owned(), Image::of(folder.path())));
+    case("compacted", Image::of(folder.path()));
 
     let again = within.lay_out();
     let second = open(again.path());
-    cases.push(("killed twice".to_owned(), Image::of(again.path())));
+    case("killed twice", Image::of(again.path()));
     second.close().await;
-    cases.push(("killed and stopped".to_owned(), Image::of(again.path())));
+    case("killed and stopped", Image::of(again.path()));
 
     store.close().await;
     let stopped = Image::of(folder.path());
     let left = stopped.0[LOG].as_ref().map_or(0, Vec::len);
     assert_eq!(left, 0, "a clean stop leaves nothing in the log");
-    cases.push(("stopped".to_owned(), stopped.clone()));
-    cases.push(("stopped, without a log".to_owned(), stopped.without(LOG)));
+    case("stopped", stopped.clone());
+    case("stopped, without a log", stopped.without(LOG));
 
     for (case, image) in cases {
         let folder = image.lay_out();

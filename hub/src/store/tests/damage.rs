@@ -54,11 +54,6 @@ fn damage(folder: &TempDir, sql: &str) {
     connection.execute_batch(sql).unwrap();
 }
 
-fn reopen(folder: TempDir) -> TestStore {
-    let store = Store::open(&folder.path().join("hub.db"), Box::new(|_| {}), ()).unwrap();
-    TestStore { store, folder }
-}
-
 async fn closed(test: TestStore) -> TempDir {
     test.store.close().await;
     test.folder
@@ -131,13 +126,9 @@ async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
     // Jobs: on all devices, and with a condition that reads the damaged document.
     for (job, condition) in [("all", "*"), ("some", "tags.wing != 'y'")] {
         let new = NewJob {
-            job_id: job.parse().unwrap(),
             kind: JobType::ScheduleUpdateTwin,
-            action: "{}".into(),
             query_condition: condition.into(),
-            created: now(),
-            start: now(),
-            max_execution: Duration::from_secs(60),
+            ..new_job(job)
         };
         store.job_insert(new).await.unwrap();
         let row = test.job(job).await.row;
@@ -221,7 +212,7 @@ async fn every_read_and_batch_skips_a_damaged_device_which_can_be_removed() {
         );
         let named = damaged(&folder.path().join("hub.db")).unwrap();
         assert_eq!(named.len(), 1, "{case}: {named:?}");
-        let test = reopen(folder);
+        let test = TestStore::open_in(folder);
         all_but_bad(&case, &test, table == "device").await;
         if column != "device_id" {
             is_mended_by_removal(&case, &test).await;
@@ -252,7 +243,7 @@ async fn a_flipped_bit_in_a_twin_does_not_affect_other_twins() {
             let mut bytes = whole.clone();
             bytes[byte] ^= 1 << bit;
             fs::write(folder.path().join("hub.db"), bytes).unwrap();
-            let test = reopen(folder);
+            let test = TestStore::open_in(folder);
             all_but_bad(&format!("bit {bit} of byte {byte}"), &test, false).await;
             test.store.close().await;
         }
@@ -297,7 +288,7 @@ async fn a_damaged_page_of_twins_does_not_affect_other_pages() {
         let mut bytes = whole.clone();
         bytes[page * PAGE + byte] = value;
         fs::write(folder.path().join("hub.db"), bytes).unwrap();
-        let test = reopen(folder);
+        let test = TestStore::open_in(folder);
         let store = &test.store;
         store.session_reset(now()).await.unwrap();
         for size in [7, 100] {
@@ -370,7 +361,7 @@ async fn a_damaged_page_of_identities_does_not_lock_out_other_devices() {
     assert!(leaves.len() >= 3, "{leaves:?}");
     bytes[leaves[1] * PAGE] = 0;
     fs::write(folder.path().join("hub.db"), bytes).unwrap();
-    let test = reopen(folder);
+    let test = TestStore::open_in(folder);
     test.store.session_reset(now()).await.unwrap();
     // Devices of the lost page connect at the same time; they do not abort other transactions.
     let tries = devices.iter().map(|device| connect(&test.store, device));
@@ -388,65 +379,41 @@ async fn lists_of_jobs_events_calls_and_policies_skip_a_damaged_row() {
         max_days: 100,
         max_rows: 100,
     };
-    for (case, sql) in [
-        (
-            "a job's name",
-            "UPDATE job SET job_id = CAST(x'ff' AS TEXT) WHERE id = 2",
-        ),
-        (
-            "a job's type",
-            "UPDATE job SET type = 'nonsense' WHERE id = 2",
-        ),
-        (
-            "a job's status",
-            "UPDATE job SET status = 'nonsense' WHERE id = 2",
-        ),
-        (
-            "a job's start",
-            "UPDATE job SET start = 'soon' WHERE id = 2",
-        ),
-        (
-            "a job's count",
-            "UPDATE job SET failed_count = -1 WHERE id = 2",
-        ),
-        (
-            "an event's time",
-            "UPDATE event SET at = 9223372036854775807 WHERE id = 2",
-        ),
-        (
-            "an event's kind",
-            "UPDATE event SET kind = 'nonsense' WHERE id = 2",
-        ),
-        (
-            "an event's subject",
-            "UPDATE event SET subject = CAST(x'ff' AS TEXT) WHERE id = 2",
-        ),
-        (
-            "a call's time",
-            "DROP TRIGGER audit_is_completed_once; UPDATE audit SET at = 9223372036854775807 WHERE \
-             id = 2",
-        ),
-        (
-            "a call's policy",
-            "DROP TRIGGER audit_is_completed_once; UPDATE audit SET policy = CAST(x'ff' AS TEXT) \
-             WHERE id = 2",
-        ),
+    const INVALID: &str = "CAST(x'ff' AS TEXT)";
+    const LATE: &str = "9223372036854775807";
+    for (case, table, column, value, row) in [
+        ("a job's name", "job", "job_id", INVALID, "id = 2"),
+        ("a job's type", "job", "type", "'nonsense'", "id = 2"),
+        ("a job's status", "job", "status", "'nonsense'", "id = 2"),
+        ("a job's start", "job", "start", "'soon'", "id = 2"),
+        ("a job's count", "job", "failed_count", "-1", "id = 2"),
+        ("an event's time", "event", "at", LATE, "id = 2"),
+        ("an event's kind", "event", "kind", "'nonsense'", "id = 2"),
+        ("an event's subject", "event", "subject", INVALID, "id = 2"),
+        ("a call's time", "audit", "at", LATE, "id = 2"),
+        ("a call's policy", "audit", "policy", INVALID, "id = 2"),
         (
             "a policy's key",
-            "UPDATE policy SET primary_key = x'' WHERE name = 'second'",
+            "policy",
+            "primary_key",
+            "x''",
+            "name = 'second'",
         ),
         (
             "a policy's name",
-            "UPDATE policy SET name = 'a b' WHERE name = 'second'",
+            "policy",
+            "name",
+            "'a b'",
+            "name = 'second'",
         ),
         (
             "a device's record",
-            "UPDATE device_job SET device_id = CAST(x'ff' AS TEXT) WHERE job = 2",
+            "device_job",
+            "device_id",
+            INVALID,
+            "job = 2",
         ),
-        (
-            "a session",
-            "UPDATE device SET subscriptions = '[' WHERE id = 2",
-        ),
+        ("a session", "device", "subscriptions", "'['", "id = 2"),
     ] {
         let test = three().await;
         let policies = ["first", "second"].map(|name| crate::identity::Policy {
@@ -460,8 +427,7 @@ async fn lists_of_jobs_events_calls_and_policies_skip_a_damaged_row() {
         test.store.policy_list(policies.into()).await.unwrap();
         for name in ["one", "two", "three"] {
             test.start_job(name).await;
-            let attempt = AuditAttempt {
-                at: now(),
+            let attempt = crate::types::AuditAttempt {
                 policy: "first".parse().unwrap(),
                 peer: "127.0.0.1:1".into(),
                 operation: "device.create",
@@ -469,11 +435,18 @@ async fn lists_of_jobs_events_calls_and_policies_skip_a_damaged_row() {
                 detail: None,
                 reason: None,
             };
-            test.store.audit_begin(attempt, limits).await.unwrap();
+            test.store
+                .audit_begin(attempt, now(), limits)
+                .await
+                .unwrap();
         }
         let folder = closed(test).await;
-        damage(&folder, sql);
-        let test = reopen(folder);
+        let sql = format!(
+            "DROP TRIGGER audit_is_completed_once; \
+             UPDATE {table} SET {column} = {value} WHERE {row}"
+        );
+        damage(&folder, &sql);
+        let test = TestStore::open_in(folder);
         let store = &test.store;
         let damaged = |what: &str| usize::from(case.contains(what));
 

@@ -71,10 +71,7 @@ proptest! {
         size in 1..5u32,
     ) {
         let connection = database();
-        for (number, (tags, desired, reported)) in twins.iter().enumerate() {
-            let reason = (number % 2 == 0).then_some("a");
-            add(&connection, &format!("d{number}"), reason, tags, desired, reported);
-        }
+        add_all(&connection, &twins);
         let documents = documents(&connection);
         prop_assert_eq!(documents.len(), twins.len());
         for text in &statements {
@@ -107,23 +104,9 @@ fn groups_of_long_texts_and_all_types_are_distinguished() {
     ];
     for (number, value) in values.iter().enumerate() {
         let tags = json!({ "x": value, "y": number % 2 });
-        add(
-            &connection,
-            &format!("d{number:02}"),
-            None,
-            &tags,
-            &json!({}),
-            &json!({}),
-        );
+        add_tags(&connection, &format!("d{number:02}"), &tags);
     }
-    add(
-        &connection,
-        "none",
-        None,
-        &json!({}),
-        &json!({}),
-        &json!({}),
-    );
+    add_tags(&connection, "none", &json!({}));
     let documents = documents(&connection);
     for text in [
         "SELECT tags.x, COUNT() AS n, MIN(deviceId) AS first FROM devices GROUP BY tags.x",
@@ -152,7 +135,7 @@ fn pages_of_groups_are_stable_while_devices_are_added_and_removed() {
     let connection = database();
     let put = |id: &str, floor: i64| {
         let tags = json!({ "f": floor });
-        add(&connection, id, None, &tags, &json!({}), &json!({}));
+        add_tags(&connection, id, &tags);
     };
     for (id, floor) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
         put(id, floor);
@@ -186,7 +169,7 @@ fn a_page_ends_at_its_size_limit() {
     let connection = database();
     let tags = json!({ "x": "y".repeat(PAGE_BYTES / 3) });
     for id in ["a", "b", "c", "d", "e"] {
-        add(&connection, id, None, &tags, &json!({}), &json!({}));
+        add_tags(&connection, id, &tags);
     }
     let query = parse("SELECT tags.x FROM devices").unwrap();
     let first = twins(&connection, None, RowPosition::START, 100).unwrap();
@@ -199,14 +182,7 @@ fn a_page_ends_at_its_size_limit() {
 #[test]
 fn sqlite_accepts_the_longest_statements() {
     let connection = database();
-    add(
-        &connection,
-        "d",
-        None,
-        &json!({ "a": 1 }),
-        &json!({}),
-        &json!({}),
-    );
+    add_tags(&connection, "d", &json!({ "a": 1 }));
     let documents = documents(&connection);
     let sums: Vec<String> = (0..400).map(|n| format!("SUM(tags.a)AS c{n}")).collect();
     let counts: Vec<String> = (0..500).map(|n| format!("COUNT()AS c{n}")).collect();
