@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use door_hub::config::HubConfig;
 use door_hub::{Hub, RunningHub};
+use iothub_protocol::sas;
 use tempfile::TempDir;
 
-use crate::{DEADLINE, Operator, Process};
+use crate::{DEADLINE, Operator, Process, in_an_hour};
 
 /// A hub in this process on free ports, and its operator.
 pub struct TestHub {
@@ -60,6 +61,13 @@ impl TestHub {
         let Self { hub, folder, .. } = self;
         drop(hub);
         Self::start_in(folder).await
+    }
+
+    /// A token that one of the hub's policies signs.
+    pub fn policy_token(&self, policy: &str, audience: &str) -> String {
+        let policy = self.hub.policy(policy).unwrap();
+        let key = &policy.keys.primary;
+        sas::sign(audience, key, in_an_hour(), Some(&policy.name))
     }
 
     pub async fn stop(self) -> StoppedHub {

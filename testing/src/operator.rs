@@ -27,9 +27,42 @@ pub struct Operator {
 
 /// A response of the API.
 pub struct Answer {
+    url: String,
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Value,
+}
+
+impl Answer {
+    /// The body, if the status is 200.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{}: {}", self.url, self.body);
+        self.body
+    }
+
+    /// Asserts a failure whose message contains all these texts.
+    #[track_caller]
+    pub fn refused(&self, status: u16, code: &str, parts: &[&str]) {
+        let message = self.body["Message"].as_str().unwrap_or_default();
+        assert_eq!(self.status, status, "{}: {}", self.url, self.body);
+        let found = &self.headers["iothub-errorcode"];
+        assert_eq!(found, code, "{}: {message}", self.url);
+        // Those of methods hold a document instead.
+        let is_named = message.starts_with(&format!("ErrorCode:{code};"));
+        assert!(is_named || message.starts_with('{'), "{message}");
+        for part in parts {
+            let is_there = message.contains(part);
+            assert!(is_there, "{}: {part:?} is missing: {message}", self.url);
+        }
+    }
+}
+
+/// A text member of each item of a list.
+#[track_caller]
+pub fn texts(list: &Value, member: &str) -> Vec<String> {
+    let text = |item: &Value| item[member].as_str().unwrap().to_owned();
+    list.as_array().unwrap().iter().map(text).collect()
 }
 
 impl Operator {
@@ -104,6 +137,12 @@ impl Operator {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    /// Updates an identity, whatever its etag is.
+    pub async fn update_device(&self, id: &str, body: Value) -> Answer {
+        let request = self.request(Method::PUT, &format!("/devices/{id}"));
+        answer(request.header("If-Match", "*").json(&body)).await
+    }
+
     /// Creates a device and returns its key.
     pub async fn add_device(&self, id: &str) -> SharedAccessKey {
         self.add_device_at(id, id).await
@@ -116,9 +155,9 @@ impl Operator {
                 &format!("/devices/{path}?api-version=2021-04-12"),
                 json!({ "deviceId": id }),
             )
-            .await;
-        assert_eq!(made.status, 200, "{}", made.body);
-        let key = made.body["authentication"]["symmetricKey"]["primaryKey"]
+            .await
+            .ok();
+        let key = made["authentication"]["symmetricKey"]["primaryKey"]
             .as_str()
             .unwrap();
         SharedAccessKey::from_base64(key).unwrap()
@@ -128,11 +167,8 @@ impl Operator {
     pub async fn add_devices(&self, desired: &[Value]) {
         for (number, desired) in desired.iter().enumerate() {
             self.add_device(&format!("d{number}")).await;
-            let twin = json!({ "properties": { "desired": desired } });
-            assert_eq!(
-                self.patch(&format!("/twins/d{number}"), twin).await.status,
-                200
-            );
+            self.set_desired(&format!("d{number}"), desired.clone())
+                .await;
         }
     }
 
@@ -145,9 +181,7 @@ impl Operator {
         let found = self
             .query(&format!("SELECT * FROM devices WHERE {condition}"))
             .await;
-        assert_eq!(found.status, 200, "{condition}: {}", found.body);
-        let id = |twin: &Value| twin["deviceId"].as_str().unwrap().to_owned();
-        found.body.as_array().unwrap().iter().map(id).collect()
+        texts(&found.ok(), "deviceId")
     }
 
     /// Waits until the job has one of these statuses.
@@ -175,9 +209,15 @@ impl Operator {
     /// Connects a device that answers every method with `status` and the payload of the call;
     /// returns when it is subscribed.
     pub async fn connect(&self, id: &str, key: &SharedAccessKey, status: u16) -> Device {
-        let mut device = Device::dial(self, id, key);
-        device.subscribe("$iothub/methods/POST/#").await;
+        let device = self.subscriber(id, key, "$iothub/methods/POST/#").await;
         device.answer_methods(status)
+    }
+
+    /// Connects a device with one subscription.
+    pub async fn subscriber(&self, id: &str, key: &SharedAccessKey, filter: &str) -> Device {
+        let mut device = Device::dial(self, id, key);
+        device.subscribe(filter).await;
+        device
     }
 
     /// Creates a device and returns its connection string.
@@ -239,14 +279,13 @@ impl Operator {
     pub async fn set_desired(&self, device: &str, desired: Value) {
         let body = json!({ "properties": { "desired": desired } });
         let answer = self.patch(&format!("/twins/{device}"), body).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.ok();
     }
 
     /// The reported properties without `$metadata`.
     pub async fn reported(&self, device: &str) -> Value {
-        let answer = self.get(&format!("/twins/{device}")).await;
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        let mut reported = answer.body["properties"]["reported"].clone();
+        let twin = self.get(&format!("/twins/{device}")).await.ok();
+        let mut reported = twin["properties"]["reported"].clone();
         reported.as_object_mut().unwrap().remove("$metadata");
         reported
     }
@@ -274,6 +313,7 @@ impl Operator {
 
 pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
     let response = request.send().await.unwrap();
+    let url = response.url().to_string();
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.unwrap();
     let body = if text.is_empty() {
@@ -282,6 +322,7 @@ pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
         serde_json::from_str(&text).unwrap_or(Value::String(text))
     };
     Answer {
+        url,
         status,
         headers,
         body,

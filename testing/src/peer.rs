@@ -58,6 +58,19 @@ impl Peer {
         }
     }
 
+    /// Connects a new device with a clean session.
+    pub async fn of_new(hub: &TestHub, id: &str) -> Self {
+        let key = hub.add_device(id).await;
+        Self::connect(hub, id, &key, true).await.0
+    }
+
+    /// Asserts that the hub answers a ping, and sends nothing before it.
+    pub async fn ping(&mut self) {
+        self.send(&Packet::PingReq).await;
+        let next = self.next().await;
+        assert!(matches!(next, Some(Packet::PingResp)), "{next:?}");
+    }
+
     /// Sends CONNECT; returns the return code and the session-present flag, or `None` if the hub
     /// closes the connection without CONNACK.
     pub async fn log_in(

@@ -1,7 +1,6 @@
 //! The audit record: who changed or commanded what.
 
-use doorfleet_testing::{Device, TestHub, answer, in_an_hour};
-use iothub_protocol::sas;
+use doorfleet_testing::{TestHub, answer};
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, IF_MATCH};
 use serde_json::{Value, json};
@@ -93,13 +92,7 @@ async fn changes_and_commands_are_recorded_even_if_they_fail() {
 async fn a_rejected_policy_is_recorded_and_cannot_read_the_record() {
     let hub = TestHub::start().await;
     hub.add_device("door").await;
-    let service = hub.hub.policy("service").unwrap();
-    let token = sas::sign(
-        "localhost",
-        &service.keys.primary,
-        in_an_hour(),
-        Some(&service.name),
-    );
+    let token = hub.policy_token("service", "localhost");
     let delete = hub
         .anonymous(Method::DELETE, "/devices/door")
         .header(AUTHORIZATION, &token);
@@ -163,8 +156,7 @@ async fn the_record_is_read_newest_first_in_pages_and_by_filters() {
 async fn a_command_is_stored_before_it_is_sent_and_its_result_before_the_response() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
-    let mut device = Device::dial(&hub, "door", &key);
-    device.subscribe("$iothub/methods/POST/#").await;
+    let mut device = hub.subscriber("door", &key, "$iothub/methods/POST/#").await;
     let body = json!({ "methodName": "lockDoor", "payload": null });
     let call = hub.request(Method::POST, "/twins/door/methods");
     let call = tokio::spawn(answer(call.json(&body)));

@@ -2,6 +2,7 @@
 
 use doorfleet_testing::{Peer, TestHub};
 use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::Packet;
 use serde_json::{Value, json};
 
 const REPORTED: &str = "$iothub/twin/PATCH/properties/reported/";
@@ -34,8 +35,9 @@ async fn a_device_gets_only_the_properties_of_its_twin() {
     let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
     // Clients send a space, nothing, or something else.
     for body in [" ", "", "{}", "ignored"] {
-        peer.publish("$iothub/twin/GET/?$rid=4-a", QoS::AtMostOnce, body)
+        peer.publish("$iothub/twin/GET/?$rid=4-a", QoS::AtLeastOnce, body)
             .await;
+        assert!(matches!(peer.next().await, Some(Packet::PubAck(ack)) if ack.pkid == 77));
         let (topic, twin) = peer.next_publish().await;
         assert_eq!(topic, "$iothub/twin/res/200/?$rid=4-a");
         assert_eq!(
@@ -48,8 +50,7 @@ async fn a_device_gets_only_the_properties_of_its_twin() {
 #[tokio::test]
 async fn a_report_is_merged_and_answered_with_its_version() {
     let hub = TestHub::start().await;
-    let key = hub.add_device("lobby").await;
-    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    let mut peer = Peer::of_new(&hub, "lobby").await;
     for (body, version, reported) in [
         (
             r#"{"a":{"b":1,"c":[1,"two"]},"d":1.5}"#,
@@ -81,8 +82,7 @@ async fn a_report_is_merged_and_answered_with_its_version() {
 #[tokio::test]
 async fn an_invalid_report_is_answered_with_an_error_and_changes_nothing() {
     let hub = TestHub::start().await;
-    let key = hub.add_device("lobby").await;
-    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    let mut peer = Peer::of_new(&hub, "lobby").await;
     let deep = format!("{}1{}", "{\"a\":".repeat(12), "}".repeat(12));
     let large = format!(
         "{{\"a\":{{{}}}}}",
@@ -97,6 +97,9 @@ async fn an_invalid_report_is_answered_with_an_error_and_changes_nothing() {
         ("", r#"{"$metadata":{}}"#, "400", 400_004),
         ("", r#"{"a.b":1}"#, "400", 400_004),
         ("", &deep, "400", 400_004),
+        ("", r#"{"n":4503599627370496}"#, "400", 400_004),
+        ("", "not json", "400", 400_004),
+        ("", "[]", "400", 400_004),
         ("", "null", "400", 400_004),
         ("", "", "400", 400_004),
         ("", &large, "400", 400_004),
@@ -165,13 +168,8 @@ async fn a_notification_holds_the_members_of_the_patch() {
 #[tokio::test]
 async fn a_device_without_a_subscription_is_not_notified() {
     let hub = TestHub::start().await;
-    let key = hub.add_device("lobby").await;
-    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
-    hub.patch(
-        "/twins/lobby",
-        json!({ "properties": { "desired": { "a": 1 } } }),
-    )
-    .await;
+    let mut peer = Peer::of_new(&hub, "lobby").await;
+    hub.set_desired("lobby", json!({ "a": 1 })).await;
     // The next message is the response to its own request.
     let (status, _) = report(&mut peer, "", r#"{"b":1}"#).await;
     assert_eq!(status, "204&$version=2");

@@ -1,6 +1,6 @@
 //! Jobs with devices that answer.
 
-use doorfleet_testing::{Device, TestHub, answer, eventually};
+use doorfleet_testing::{TestHub, answer, eventually, texts};
 use iothub_protocol::sas::SharedAccessKey;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
@@ -30,11 +30,7 @@ fn in_ms(milliseconds: i64) -> String {
 
 async fn door(hub: &TestHub, id: &str, floor: u32) -> SharedAccessKey {
     let key = hub.add_device(id).await;
-    hub.patch(
-        &format!("/twins/{id}"),
-        json!({ "properties": { "desired": { "floor": floor } } }),
-    )
-    .await;
+    hub.set_desired(id, json!({ "floor": floor })).await;
     key
 }
 
@@ -140,8 +136,7 @@ async fn a_door_created_again_under_its_id_does_not_get_the_call_for_its_predece
     let deleted = hub.send(Method::DELETE, "/devices/door", None).await;
     assert_eq!(deleted.status, 204);
     let key = hub.add_device("door").await;
-    let mut again = Device::dial(&hub, "door", &key);
-    again.subscribe("$iothub/methods/POST/#").await;
+    let mut again = hub.subscriber("door", &key, "$iothub/methods/POST/#").await;
 
     let job = hub.job("patient", &["completed", "failed"]).await;
     assert_eq!(job["deviceJobStatistics"]["failedCount"], 1, "{job}");
@@ -218,22 +213,10 @@ async fn a_job_can_be_cancelled_before_it_starts_but_not_after() {
     hub.put("/jobs/v2/now", waiting).await;
     hub.job("now", &["running"]).await;
     let late = cancel("now").await;
-    assert_eq!(late.status, 405);
-    assert_eq!(
-        late.headers["iothub-errorcode"],
-        "OperationNotAllowedInCurrentState"
-    );
-    assert!(
-        late.body["Message"]
-            .as_str()
-            .unwrap()
-            .contains("Job cannot be cancelled in 'Running' status."),
-        "{}",
-        late.body
-    );
+    let reason = "Job cannot be cancelled in 'Running' status.";
+    late.refused(405, "OperationNotAllowedInCurrentState", &[reason]);
     let unknown = cancel("nothing").await;
-    assert_eq!(unknown.status, 404);
-    assert_eq!(unknown.headers["iothub-errorcode"], "JobNotFound");
+    unknown.refused(404, "JobNotFound", &[]);
 }
 
 #[tokio::test]
@@ -254,47 +237,21 @@ async fn a_job_with_an_invalid_condition_is_accepted_and_fails_with_the_position
 #[tokio::test]
 async fn an_invalid_job_document_is_rejected_at_once() {
     let hub = TestHub::start().await;
-    let refused = |change: fn(&mut Value)| {
-        let mut job = lock("*", 3_600_000);
-        change(&mut job);
-        let hub = &hub;
-        async move {
-            let answer = hub.put("/jobs/v2/wrong", job).await;
-            (
-                answer.status.as_u16(),
-                answer.body["Message"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned(),
-            )
-        }
-    };
-    for (change, status, fragment) in [
-        (
-            (|job: &mut Value| job["type"] = json!("scheduleTwinUpdate")) as fn(&mut Value),
-            400,
-            "scheduleTwinUpdate",
-        ),
-        (
-            |job| job["cloudToDeviceMethod"]["responseTimeoutInSeconds"] = json!(4),
-            400,
-            "responseTimeoutInSeconds",
-        ),
-        (
-            |job| job["cloudToDeviceMethod"] = Value::Null,
-            400,
-            "cloudToDeviceMethod",
-        ),
-        (|job| job["startTime"] = json!("tomorrow"), 400, "tomorrow"),
-        (
-            |job| job["queryCondition"] = Value::Null,
-            400,
-            "queryCondition",
-        ),
-        (|job| job["jobId"] = json!("another"), 400, "another"),
+    let method = "cloudToDeviceMethod";
+    let timeout = json!({ "methodName": "lockDoor", "responseTimeoutInSeconds": 4 });
+    for (member, value, fragment) in [
+        ("type", json!("scheduleTwinUpdate"), "scheduleTwinUpdate"),
+        (method, timeout, "responseTimeoutInSeconds"),
+        (method, Value::Null, "cloudToDeviceMethod"),
+        ("startTime", json!("tomorrow"), "tomorrow"),
+        ("queryCondition", Value::Null, "queryCondition"),
+        ("jobId", json!("another"), "another"),
     ] {
-        let (found, message) = refused(change).await;
-        assert_eq!(found, status, "{message}");
+        let mut job = lock("*", 3_600_000);
+        job[member] = value;
+        let refused = hub.put("/jobs/v2/wrong", job).await;
+        assert_eq!(refused.status, 400, "{member}: {}", refused.body);
+        let message = refused.body["Message"].as_str().unwrap();
         assert!(message.contains(fragment), "{message}");
     }
     assert_eq!(hub.get("/jobs/v2/wrong").await.status, 404);
@@ -304,24 +261,13 @@ async fn an_invalid_job_document_is_rejected_at_once() {
 async fn a_job_id_is_used_once_and_lists_are_filtered_in_any_case_and_paged() {
     let hub = TestHub::start().await;
     for id in ["one", "two", "three"] {
-        assert_eq!(
-            hub.put(&format!("/jobs/v2/{id}"), lock("*", 3_600_000))
-                .await
-                .status,
-            200
-        );
+        let job = lock("*", 3_600_000);
+        hub.put(&format!("/jobs/v2/{id}"), job).await.ok();
     }
     let again = hub.put("/jobs/v2/one", lock("*", 0)).await;
-    assert_eq!(again.status, 409);
-    assert_eq!(again.headers["iothub-errorcode"], "JobAlreadyExists");
+    again.refused(409, "JobAlreadyExists", &[]);
 
-    let ids = |body: &Value| -> Vec<String> {
-        body.as_array()
-            .unwrap()
-            .iter()
-            .map(|job| job["jobId"].as_str().unwrap().to_owned())
-            .collect()
-    };
+    let ids = |body: &Value| texts(body, "jobId");
     let filter = "/jobs/v2/query?jobType=ScheduleDeviceMethod&api-version=2021-04-12";
     let listed = hub.get(filter).await;
     assert_eq!(listed.headers["x-ms-item-type"], "JobResponse");

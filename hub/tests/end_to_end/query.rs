@@ -1,10 +1,15 @@
 //! Queries over twins, and their pages.
 
-use doorfleet_testing::{TestHub, answer};
+use doorfleet_testing::{TestHub, texts};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::query_rows::raw;
+use crate::query_rows::{page, pages, raw};
+
+fn ids(pages: Vec<Vec<Value>>) -> Vec<Vec<String>> {
+    let pages = pages.into_iter();
+    pages.map(|page| texts(&page.into(), "deviceId")).collect()
+}
 
 #[tokio::test]
 async fn a_condition_selects_exactly_the_matching_devices() {
@@ -57,48 +62,23 @@ async fn every_page_names_its_item_type_and_the_last_one_has_no_continuation() {
     assert!(!whole.headers.contains_key("x-ms-continuation"));
 }
 
-async fn page(
-    hub: &TestHub,
-    query: &str,
-    continuation: Option<&str>,
-) -> (Vec<String>, Option<String>) {
-    let mut request = hub
-        .request(Method::POST, "/devices/query")
-        .header("x-ms-max-item-count", "2");
-    if let Some(continuation) = continuation {
-        request = request.header("x-ms-continuation", continuation);
-    }
-    let page = answer(request.json(&json!({ "query": query }))).await;
-    assert_eq!(page.status, 200, "{}", page.body);
-    let id = |twin: &Value| twin["deviceId"].as_str().unwrap().to_owned();
-    let continuation = page
-        .headers
-        .get("x-ms-continuation")
-        .map(|text| text.to_str().unwrap().to_owned());
-    (
-        page.body.as_array().unwrap().iter().map(id).collect(),
-        continuation,
-    )
-}
-
 #[tokio::test]
 async fn pages_stay_consistent_while_devices_are_added_and_removed() {
-    let hub = TestHub::start().await;
+    let hub = &TestHub::start().await;
     for id in ["a", "b", "c", "d", "e"] {
         hub.add_device(id).await;
     }
     let query = "SELECT * FROM devices WHERE status = 'enabled'";
-    let (first, next) = page(&hub, query, None).await;
-    assert_eq!(first, ["a", "b"]);
-    for gone in ["a", "c"] {
-        answer(hub.request(Method::DELETE, &format!("/devices/{gone}"))).await;
-    }
-    hub.add_device("new").await;
-    let (second, next) = page(&hub, query, next.as_deref()).await;
-    assert_eq!(second, ["d", "e"]);
-    let (third, next) = page(&hub, query, next.as_deref()).await;
-    assert_eq!(third, ["new"]);
-    assert_eq!(next, None);
+    let found = pages(hub, query, "Twin", |page| async move {
+        if page == 1 {
+            for gone in ["/devices/a", "/devices/c"] {
+                hub.send(Method::DELETE, gone, None).await;
+            }
+            hub.add_device("new").await;
+        }
+    })
+    .await;
+    assert_eq!(ids(found), [vec!["a", "b"], vec!["d", "e"], vec!["new"]]);
 }
 
 #[tokio::test]
@@ -107,33 +87,17 @@ async fn a_continuation_belongs_to_its_query() {
     for id in ["a", "b", "c"] {
         hub.add_device(id).await;
     }
-    let (_, next) = page(&hub, "SELECT * FROM devices", None).await;
+    let (_, next) = page(&hub, "SELECT * FROM devices", "").await;
     for (query, continuation) in [
-        ("SELECT * FROM devices WHERE deviceId = 'c'", next.unwrap()),
-        ("SELECT * FROM devices", "??".into()),
+        (
+            "SELECT * FROM devices WHERE deviceId = 'c'",
+            next.unwrap().as_str(),
+        ),
+        ("SELECT * FROM devices", "??"),
     ] {
-        let request = hub
-            .request(Method::POST, "/devices/query")
-            .header("x-ms-continuation", continuation);
-        let refused = answer(request.json(&json!({ "query": query }))).await;
+        let (refused, _) = page(&hub, query, continuation).await;
         assert_eq!(refused.status, 400, "{}", refused.body);
     }
-}
-
-#[tokio::test]
-async fn a_syntax_error_in_a_query_names_its_position() {
-    let hub = TestHub::start().await;
-    let refused = hub.query("SELECT * FROM devices WHERE tags.floor ==").await;
-    assert_eq!(refused.status, 400);
-    let message = refused.body["Message"].as_str().unwrap();
-    assert!(
-        message.starts_with("ErrorCode:ArgumentInvalid;"),
-        "{message}"
-    );
-    assert!(message.contains("line 1, column 41"), "{message}");
-    let missing = hub.post("/devices/query", json!({})).await;
-    assert_eq!(missing.status, 400);
-    assert_eq!(missing.headers["iothub-errorcode"], "ArgumentNull");
 }
 
 #[tokio::test]
@@ -142,12 +106,8 @@ async fn top_limits_all_pages_together() {
     for id in ["a", "b", "c", "d", "e"] {
         hub.add_device(id).await;
     }
-    let query = "SELECT TOP 3 * FROM devices";
-    let (first, next) = page(&hub, query, None).await;
-    assert_eq!(first, ["a", "b"]);
-    let (second, next) = page(&hub, query, next.as_deref()).await;
-    assert_eq!(second, ["c"]);
-    assert_eq!(next, None);
+    let found = pages(&hub, "SELECT TOP 3 * FROM devices", "Twin", |_| async {}).await;
+    assert_eq!(ids(found), [vec!["a", "b"], vec!["c"]]);
 }
 
 #[tokio::test]
@@ -157,11 +117,12 @@ async fn a_continuation_is_valid_after_a_restart() {
         hub.add_device(id).await;
     }
     let query = "SELECT * FROM devices";
-    let (first, next) = page(&hub, query, None).await;
-    assert_eq!(first, ["a", "b"]);
+    let (first, next) = page(&hub, query, "").await;
+    assert_eq!(texts(&first.body, "deviceId"), ["a", "b"]);
     let hub = hub.restart_after_kill().await;
-    let (second, next) = page(&hub, query, next.as_deref()).await;
-    assert_eq!((second, next), (vec!["c".to_owned()], None));
+    let (second, next) = page(&hub, query, &next.unwrap()).await;
+    assert_eq!(texts(&second.body, "deviceId"), ["c"]);
+    assert_eq!(next, None);
 }
 
 #[tokio::test]
@@ -176,7 +137,7 @@ async fn a_query_sees_every_acknowledged_write() {
         let count = raw(&hub, "SELECT MAX(tags.floor) AS f FROM devices").await;
         assert_eq!(count, json!([{ "f": floor }]));
     }
-    answer(hub.request(Method::DELETE, "/devices/a")).await;
+    hub.send(Method::DELETE, "/devices/a", None).await;
     let count = raw(&hub, "SELECT COUNT() AS n FROM devices").await;
     assert_eq!(count, json!([{ "n": 0 }]));
 }
@@ -270,14 +231,17 @@ async fn every_rejected_query_names_the_position_and_the_reason() {
             "line 1, column 16",
             "duplicate name `a`",
         ),
+        (
+            "SELECT * FROM devices WHERE tags.floor ==",
+            "line 1, column 41",
+            "expected",
+        ),
         (&long, "line 1, column 8193", "expected at most 8192"),
         (&deep, "line 1, column 61", "too deep"),
     ] {
         let refused = hub.query(query).await;
-        assert_eq!(refused.status, 400, "{query}");
-        assert_eq!(refused.headers["iothub-errorcode"], "ArgumentInvalid");
-        let message = refused.body["Message"].as_str().unwrap();
-        assert!(message.contains(place), "{query}: {message}");
-        assert!(message.contains(reason), "{query}: {message}");
+        refused.refused(400, "ArgumentInvalid", &[place, reason]);
     }
+    let missing = hub.post("/devices/query", json!({})).await;
+    missing.refused(400, "ArgumentNull", &[]);
 }

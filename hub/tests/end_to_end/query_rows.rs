@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use doorfleet_testing::{TestHub, answer, eventually};
+use doorfleet_testing::{Answer, TestHub, answer, eventually};
 use iothub_protocol::query;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -89,30 +89,39 @@ async fn groups_are_counted_and_summed() {
     }
 }
 
-/// All pages of a query, two rows each; `between` runs after each page except the last.
-async fn pages<F: Future<Output = ()>>(
+/// A page of two rows after `continuation`, and its own continuation.
+pub(crate) async fn page(
     hub: &TestHub,
     query: &str,
+    continuation: &str,
+) -> (Answer, Option<String>) {
+    let request = hub
+        .request(Method::POST, "/devices/query")
+        .header("x-ms-max-item-count", "2")
+        .header("x-ms-continuation", continuation);
+    let page = answer(request.json(&json!({ "query": query }))).await;
+    let next = page.headers.get("x-ms-continuation");
+    let next = next.map(|text| text.to_str().unwrap().to_owned());
+    (page, next)
+}
+
+/// All pages of a query, two rows each; `between` runs after each page except the last.
+pub(crate) async fn pages<F: Future<Output = ()>>(
+    hub: &TestHub,
+    query: &str,
+    item_type: &str,
     between: impl Fn(usize) -> F,
 ) -> Vec<Vec<Value>> {
     let mut pages: Vec<Vec<Value>> = Vec::new();
-    let mut continuation: Option<String> = None;
+    let mut continuation = String::new();
     loop {
-        let mut request = hub
-            .request(Method::POST, "/devices/query")
-            .header("x-ms-max-item-count", "2");
-        if let Some(continuation) = &continuation {
-            request = request.header("x-ms-continuation", continuation);
-        }
-        let page = answer(request.json(&json!({ "query": query }))).await;
-        assert_eq!(page.status, 200, "{}", page.body);
-        assert_eq!(page.headers["x-ms-item-type"], "Raw");
-        pages.push(page.body.as_array().unwrap().clone());
-        let next = page.headers.get("x-ms-continuation");
-        continuation = next.map(|text| text.to_str().unwrap().to_owned());
-        if continuation.is_none() {
+        let (found, next) = page(hub, query, &continuation).await;
+        assert_eq!(found.headers["x-ms-item-type"], item_type);
+        pages.push(found.ok().as_array().unwrap().clone());
+        let Some(next) = next else {
             return pages;
-        }
+        };
+        continuation = next;
         between(pages.len()).await;
     }
 }
@@ -125,7 +134,7 @@ async fn pages_of_groups_stay_consistent_while_devices_are_added_and_removed() {
     let query = "SELECT properties.desired.floor, COUNT() AS n FROM devices \
                  GROUP BY properties.desired.floor";
     let hub = &hub;
-    let found = pages(hub, query, |page| async move {
+    let found = pages(hub, query, "Raw", |page| async move {
         // The groups of the first page disappear, a group appears before them, and the last one
         // grows.
         if page == 1 {
@@ -147,7 +156,7 @@ async fn pages_of_groups_stay_consistent_while_devices_are_added_and_removed() {
     ];
     assert_eq!(found, expected);
     let three = query.replace("SELECT", "SELECT TOP 3");
-    let found = pages(hub, &three, |_| async {}).await;
+    let found = pages(hub, &three, "Raw", |_| async {}).await;
     let floors: Vec<usize> = found.iter().map(Vec::len).collect();
     assert_eq!(floors, [2, 1]);
 }
@@ -158,7 +167,7 @@ async fn a_projection_is_paged() {
     for id in ["a", "b", "c"] {
         hub.add_device(id).await;
     }
-    let found = pages(&hub, "SELECT deviceId FROM devices", |_| async {}).await;
+    let found = pages(&hub, "SELECT deviceId FROM devices", "Raw", |_| async {}).await;
     let ids =
         |page: &[&str]| -> Vec<Value> { page.iter().map(|id| json!({ "deviceId": id })).collect() };
     assert_eq!(found, [ids(&["a", "b"]), ids(&["c"])]);

@@ -1,6 +1,6 @@
 //! State that survives a killed hub.
 
-use doorfleet_testing::{Device, TestHub, answer, eventually};
+use doorfleet_testing::{TestHub, answer, eventually};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -29,26 +29,10 @@ async fn identities_twins_and_keys_survive() {
 }
 
 #[tokio::test]
-async fn a_scheduled_job_runs_after_a_kill() {
-    let hub = TestHub::start().await;
-    let key = hub.add_device("door").await;
-    // The door may connect after the job's start.
-    let mut job = lock("*", 3000);
-    wait_for_doors(&mut job, 20);
-    hub.put("/jobs/v2/later", job).await;
-    let hub = hub.restart_after_kill().await;
-    let _device = hub.connect("door", &key, 200).await;
-    let job = hub.job("later", &["completed", "failed"]).await;
-    assert_eq!(job["status"], "completed");
-    assert_eq!(job["deviceJobStatistics"]["succeededCount"], 1);
-}
-
-#[tokio::test]
 async fn a_call_that_a_killed_hub_had_sent_ends_with_an_unknown_outcome() {
     let hub = TestHub::start().await;
     let key = hub.add_device("door").await;
-    let mut door = Device::dial(&hub, "door", &key);
-    door.subscribe("$iothub/methods/POST/#").await;
+    let mut door = hub.subscriber("door", &key, "$iothub/methods/POST/#").await;
     let mut job = lock("*", -1000);
     wait_for_doors(&mut job, 60);
     hub.put("/jobs/v2/sent", job).await;
@@ -112,6 +96,7 @@ async fn healthz_reports_a_failing_store_until_it_recovers() {
     let (status, well) = healthz().await;
     assert_eq!(status, 200, "{well}");
     assert_eq!(well["hubName"], "localhost");
+    assert_eq!(well["mqttPort"], hub.hub.mqtt_address().port());
     assert!(well.get("problem").is_none(), "{well}");
 
     // Another process locks the database for longer than a transaction waits.

@@ -43,6 +43,8 @@ async fn a_persistent_session_survives_a_restart_of_the_hub() {
     let (topic, body) = peer.next_publish().await;
     assert_eq!(topic, "$iothub/twin/PATCH/properties/desired/?$version=2");
     assert_eq!(body, json!({ "floor": 3, "$version": 2 }));
+    unsubscribe(&mut peer, DESIRED).await;
+    hub.patch("/twins/lobby", floor(4)).await;
     let (called, ()) = tokio::join!(
         hub.post(
             "/twins/lobby/methods",
@@ -71,11 +73,7 @@ async fn changes_and_calls_for_an_offline_device_are_not_queued() {
 
     let (mut peer, present) = Peer::connect(&hub, "lobby", &key, false).await;
     assert!(present);
-    peer.send(&Packet::PingReq).await;
-    assert!(
-        matches!(peer.next().await, Some(Packet::PingResp)),
-        "nothing was queued for it"
-    );
+    peer.ping().await;
     peer.publish("$iothub/twin/GET/?$rid=1", QoS::AtMostOnce, " ")
         .await;
     let (_, twin) = peer.next_publish().await;
@@ -101,8 +99,7 @@ async fn a_clean_session_deletes_the_earlier_persistent_one() {
 #[tokio::test]
 async fn subscriptions_are_granted_as_requested_and_qos_2_as_1() {
     let hub = TestHub::start().await;
-    let key = hub.add_device("lobby").await;
-    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    let mut peer = Peer::of_new(&hub, "lobby").await;
     let asked = [
         (METHODS, QoS::AtMostOnce),
         (DESIRED, QoS::AtLeastOnce),
@@ -142,11 +139,7 @@ async fn a_cloud_to_device_subscription_is_granted_although_the_queue_is_always_
         granted,
         Some(SubscribeReasonCode::Success(QoS::AtLeastOnce))
     );
-    peer.send(&Packet::PingReq).await;
-    assert!(
-        matches!(peer.next().await, Some(Packet::PingResp)),
-        "nothing is queued"
-    );
+    peer.ping().await;
     let identity = hub.get("/devices/lobby").await.body;
     assert_eq!(identity["cloudToDeviceMessageCount"], 0);
     // It is part of the session like any other.
@@ -158,8 +151,7 @@ async fn a_cloud_to_device_subscription_is_granted_although_the_queue_is_always_
 #[tokio::test]
 async fn requests_and_twins_are_sent_at_qos_0_at_any_granted_qos() {
     let hub = TestHub::start().await;
-    let key = hub.add_device("lobby").await;
-    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    let mut peer = Peer::of_new(&hub, "lobby").await;
     for filter in [METHODS, DESIRED, "$iothub/twin/res/#"] {
         peer.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
     }

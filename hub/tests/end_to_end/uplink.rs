@@ -19,8 +19,7 @@ fn message(topic: &str, packet_id: u16, retain: bool) -> Packet {
 #[tokio::test]
 async fn a_message_is_accepted_in_each_form_of_its_topic_and_retain_becomes_a_property() {
     let hub = TestHub::start().await;
-    let key = hub.add_device("lobby").await;
-    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    let mut peer = Peer::of_new(&hub, "lobby").await;
     let forms = [
         ("devices/lobby/messages/events", false, json!({})),
         (EVENTS, false, json!({})),
@@ -70,8 +69,7 @@ async fn a_message_is_accepted_in_each_form_of_its_topic_and_retain_becomes_a_pr
 async fn messages_in_flight_are_acknowledged_in_order_once_they_are_stored() {
     const MESSAGES: u16 = 100;
     let hub = TestHub::start().await;
-    let key = hub.add_device("lobby").await;
-    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    let mut peer = Peer::of_new(&hub, "lobby").await;
     for packet_id in 1..=MESSAGES {
         peer.send(&message(EVENTS, packet_id, false)).await;
     }
@@ -139,8 +137,7 @@ async fn a_will_is_stored_when_a_device_is_lost_but_not_after_disconnect() {
 async fn a_message_and_its_properties_have_at_most_256_kib_together() {
     const LONGEST: usize = 256 * 1024;
     let hub = TestHub::start().await;
-    let key = hub.add_device("lobby").await;
-    let (mut peer, _) = Peer::connect(&hub, "lobby", &key, true).await;
+    let mut peer = Peer::of_new(&hub, "lobby").await;
     let topic = format!("{EVENTS}level=high");
     let body = |length: usize| "x".repeat(length - "levelhigh".len());
     peer.publish(&topic, QoS::AtLeastOnce, &body(LONGEST)).await;
