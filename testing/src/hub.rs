@@ -14,7 +14,7 @@ use door_hub::{Hub, RunningHub};
 use iothub_protocol::sas;
 use tempfile::TempDir;
 
-use crate::{DEADLINE, Operator, Process, in_an_hour};
+use crate::{DEADLINE, Operator, Process, free_port, in_an_hour};
 
 /// A hub in this process on free ports, and its operator.
 pub struct TestHub {
@@ -42,6 +42,8 @@ impl TestHub {
     /// Starts a hub with other settings.
     pub async fn start_with(folder: TempDir, change: impl FnOnce(&mut HubConfig)) -> Self {
         let mut config = HubConfig::loopback(folder.path().to_owned());
+        config.mqtt_address.set_port(free_port());
+        config.https_address.set_port(free_port());
         change(&mut config);
         Self::of(Hub::start(config).await.unwrap(), folder)
     }
@@ -129,7 +131,7 @@ impl HubProcess {
     /// Starts `program` on free ports; `change` adds arguments or environment. Its log goes to
     /// `hub.log` in the data folder.
     pub fn start(program: &Path, data: &Path, change: impl FnOnce(&mut Command)) -> Self {
-        Self::start_on(program, data, (0, 0), change)
+        Self::start_on(program, data, (free_port(), free_port()), change)
     }
 
     /// Like [`Self::start`], on these ports for MQTT and HTTPS.
