@@ -9,6 +9,8 @@ mod debounce;
 #[cfg(target_os = "linux")]
 mod pin_claim;
 #[cfg(target_os = "linux")]
+mod pins;
+#[cfg(target_os = "linux")]
 mod raspberry_pi;
 pub mod simulated;
 
@@ -190,7 +192,7 @@ pub fn open(
         }
         #[cfg(target_os = "linux")]
         BoardKind::RaspberryPi => {
-            let board = raspberry_pi::RaspberryPi::open(config, door, &wake)?;
+            let board = raspberry_pi::open(config, door, &wake)?;
             Ok(OpenBoard {
                 board: Box::new(board),
                 wake,

@@ -3,111 +3,47 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use door_core::{Inputs, Outputs, Reading};
+use door_core::{Inputs, Outputs};
 use log::warn;
 use rppal::gpio::{Bias, Error, Gpio, InputPin, Level, OutputPin, Pin, Trigger};
 
-use super::config::{self, ActiveLevel, BoardConfig, InputPins, OutputPins, PinBias};
-use super::debounce::Debounce;
+use super::config::{self, ActiveLevel, BoardConfig, PinBias};
 use super::pin_claim::{AbandonedPin, DIRECTORY, LAST_RESORT, PinClaim};
-use super::{Board, BoardError, PinLevel, Wake, WiredBoard, earlier_of};
+use super::pins::{InputReader, OutputDriver, Pins};
+use super::{Board, BoardError, PinLevel, Wake, WiredBoard};
+
+/// The pins of a door.
+pub(super) type RaspberryPi = Pins<Output, Input>;
 
 #[derive(Debug)]
-pub(super) struct RaspberryPi {
-    outputs: OutputDrivers,
-    inputs: InputReaders,
-    claims: Vec<PinClaim>,
-}
-
-#[derive(Debug)]
-struct OutputDrivers {
-    throw: Option<Output>,
-    retract: Option<Output>,
-    coil: Option<Output>,
-}
-
-#[derive(Debug)]
-struct InputReaders {
-    door: Option<Input>,
-    bond: Option<Input>,
-    rex: Option<Input>,
-    grant: Option<Input>,
-    fire: Option<Input>,
-    fire_reset: Option<Input>,
-    tamper: Option<Input>,
-}
-
-#[derive(Debug)]
-struct Output {
+pub(super) struct Output {
     pin: OutputPin,
     active: ActiveLevel,
 }
 
 #[derive(Debug)]
-struct Input {
-    pin: InputPin,
-    active: ActiveLevel,
-    debounce: Debounce,
-}
+pub(super) struct Input(InputPin);
 
-impl RaspberryPi {
-    pub(super) fn open(config: &BoardConfig, door: &str, wake: &Wake) -> Result<Self, BoardError> {
-        let mut claims = claim_all(config, door)?;
-        let outputs = config.outputs.all().into_iter();
-        for output in outputs.filter_map(|(_, output)| output) {
-            let mut claims = claims.iter_mut();
-            if let Some(claim) = claims.find(|claim| claim.pin() == output.pin) {
-                claim.drives(output.active)?;
-            }
-        }
-        let gpio = Gpio::new().map_err(peripheral)?;
-        Ok(Self {
-            outputs: OutputDrivers::open(&gpio, &config.outputs)?,
-            inputs: InputReaders::open(&gpio, &config.inputs, wake)?,
-            claims,
-        })
-    }
-}
-
-impl Drop for RaspberryPi {
-    fn drop(&mut self) {
-        self.outputs.drive(Outputs::DeEnergised);
-        for claim in &mut self.claims {
-            // If this fails, the pin is de-energised once more later.
-            if let Err(error) = claim.forget() {
-                warn!("{error}");
-            }
+pub(super) fn open(
+    config: &BoardConfig,
+    door: &str,
+    wake: &Wake,
+) -> Result<RaspberryPi, BoardError> {
+    let mut claims = claim_all(config, door)?;
+    let outputs = config.outputs.all().into_iter();
+    for output in outputs.filter_map(|(_, output)| output) {
+        let mut claims = claims.iter_mut();
+        if let Some(claim) = claims.find(|claim| claim.pin() == output.pin) {
+            claim.drives(output.active)?;
         }
     }
-}
-
-impl Board for RaspberryPi {
-    fn read(&mut self) -> Inputs {
-        let now = Instant::now();
-        let read =
-            |input: &mut Option<Input>| -> Reading { input.as_mut().map(|input| input.read(now)) };
-        Inputs {
-            closed: read(&mut self.inputs.door),
-            bonded: read(&mut self.inputs.bond),
-            rex: read(&mut self.inputs.rex),
-            grant: read(&mut self.inputs.grant),
-            fire: read(&mut self.inputs.fire),
-            fire_reset: read(&mut self.inputs.fire_reset),
-            tamper: read(&mut self.inputs.tamper),
-        }
-    }
-
-    fn drive(&mut self, outputs: Outputs) {
-        self.outputs.drive(outputs);
-    }
-
-    fn next_change(&self) -> Option<Instant> {
-        let inputs = self.inputs.all().into_iter();
-        inputs
-            .filter_map(|(_, input)| input.as_ref())
-            .map(|input| input.debounce.due())
-            .fold(None, earlier_of)
-    }
+    let gpio = Gpio::new().map_err(peripheral)?;
+    Pins::open(
+        config,
+        claims,
+        |role, pin| Output::open(&gpio, role, pin),
+        |role, pin| Input::open(&gpio, role, pin, wake.clone()),
+    )
 }
 
 /// The pins of one door, and all others of the header for inspection: an installer may have used
@@ -120,7 +56,7 @@ pub(super) struct WholeHeader {
 
 impl WholeHeader {
     pub(super) fn open(config: &BoardConfig, door: &str) -> Result<Self, BoardError> {
-        let door = RaspberryPi::open(config, door, &Wake::default())?;
+        let door = open(config, door, &Wake::default())?;
         let gpio = Gpio::new().map_err(peripheral)?;
         let own: Vec<_> = pins_of(config).map(|(_, pin)| pin).collect();
         Ok(Self {
@@ -150,16 +86,6 @@ impl Board for WholeHeader {
 
 impl WiredBoard for WholeHeader {
     fn pins(&self) -> Vec<PinLevel> {
-        let own = self.door.inputs.all().into_iter();
-        let own = own.filter_map(|(role, input)| {
-            let input = input.as_ref()?;
-            Some(PinLevel {
-                role: Some(role),
-                bcm: Some(input.pin.pin()),
-                high: input.pin.is_high(),
-                active: input.is_active(),
-            })
-        });
         let others = self.others.iter().map(|pin| {
             let high = pin.read() == Level::High;
             PinLevel {
@@ -169,7 +95,7 @@ impl WiredBoard for WholeHeader {
                 active: high,
             }
         });
-        own.chain(others).collect()
+        self.door.pins().into_iter().chain(others).collect()
     }
 }
 
@@ -268,45 +194,6 @@ fn de_energise_abandoned_pin(abandoned: AbandonedPin) -> Result<(), BoardError> 
     abandoned.forget()
 }
 
-impl OutputDrivers {
-    fn open(gpio: &Gpio, pins: &OutputPins) -> Result<Self, BoardError> {
-        let open = |role, output: Option<config::OutputPin>| {
-            output
-                .map(|output| Output::open(gpio, role, output))
-                .transpose()
-        };
-        Ok(Self {
-            throw: open("throw", pins.throw)?,
-            retract: open("retract", pins.retract)?,
-            coil: open("coil", pins.coil)?,
-        })
-    }
-
-    /// Switches off before it switches on: a motor never gets both of its directions.
-    fn drive(&mut self, outputs: Outputs) {
-        let energised = match outputs {
-            Outputs::DeEnergised => None,
-            Outputs::Throw => Some(0),
-            Outputs::Retract => Some(1),
-            Outputs::Energised => Some(2),
-        };
-        let all = [&mut self.throw, &mut self.retract, &mut self.coil];
-        let mut chosen = None;
-        for (index, output) in all.into_iter().enumerate() {
-            if let Some(output) = output {
-                if energised == Some(index) {
-                    chosen = Some(output);
-                } else {
-                    output.set(false);
-                }
-            }
-        }
-        if let Some(output) = chosen {
-            output.set(true);
-        }
-    }
-}
-
 impl Output {
     fn open(
         gpio: &Gpio,
@@ -328,45 +215,14 @@ impl Output {
             active: config.active,
         })
     }
+}
 
-    fn set(&mut self, on: bool) {
-        match (on, self.active) {
+impl OutputDriver for Output {
+    fn set(&mut self, energised: bool) {
+        match (energised, self.active) {
             (true, ActiveLevel::High) | (false, ActiveLevel::Low) => self.pin.set_high(),
             (true, ActiveLevel::Low) | (false, ActiveLevel::High) => self.pin.set_low(),
         }
-    }
-}
-
-impl InputReaders {
-    fn open(gpio: &Gpio, pins: &InputPins, wake: &Wake) -> Result<Self, BoardError> {
-        let open = |role, input: Option<config::InputPin>| {
-            input
-                .map(|input| Input::open(gpio, role, input, wake.clone()))
-                .transpose()
-        };
-        Ok(Self {
-            door: open("door", pins.door)?,
-            bond: open("bond", pins.bond)?,
-            rex: open("rex", pins.rex)?,
-            grant: open("grant", pins.grant)?,
-            fire: open("fire", pins.fire)?,
-            fire_reset: open("fire_reset", pins.fire_reset)?,
-            tamper: open("tamper", pins.tamper)?,
-        })
-    }
-}
-
-impl InputReaders {
-    fn all(&self) -> [(&'static str, &Option<Input>); 7] {
-        [
-            ("door", &self.door),
-            ("bond", &self.bond),
-            ("rex", &self.rex),
-            ("grant", &self.grant),
-            ("fire", &self.fire),
-            ("fire_reset", &self.fire_reset),
-            ("tamper", &self.tamper),
-        ]
     }
 }
 
@@ -395,26 +251,13 @@ impl Input {
                 config.pin
             );
         }
-        let active = pin.is_high() == (config.active == ActiveLevel::High);
-        let debounce = match role {
-            "rex" | "fire" => Debounce::for_egress(config.debounce, active),
-            _ => Debounce::new(config.debounce, active),
-        };
-        Ok(Self {
-            pin,
-            active: config.active,
-            debounce,
-        })
+        Ok(Self(pin))
     }
+}
 
-    fn read(&mut self, now: Instant) -> bool {
-        let raw = self.is_active();
-        self.debounce.read(raw, now)
-    }
-
-    /// The level without debounce.
-    fn is_active(&self) -> bool {
-        self.pin.is_high() == (self.active == ActiveLevel::High)
+impl InputReader for Input {
+    fn is_high(&self) -> bool {
+        self.0.is_high()
     }
 }
 
