@@ -35,7 +35,7 @@ const EVENT_LOG_BYTES: u64 = 4 << 20;
 const STATE_HOME: &str = "/var/lib/door-agent";
 
 /// Allowed values of `board.kind`.
-const BOARD_KINDS: &str = r#""simulated" or "raspberry-pi""#;
+const BOARD_KINDS: &str = r#""simulated", "raspberry-pi" or "gpio""#;
 
 /// The complete configuration of an agent.
 #[derive(Debug, Clone)]

@@ -159,7 +159,7 @@ impl ControllerHandle {
 }
 
 impl Snapshot {
-    fn new(door: &Door, inputs: &Inputs, clock: ClockQuality) -> Self {
+    fn new(door: &Door, inputs: &Inputs, fitted: &[&str], clock: ClockQuality) -> Self {
         let array = door.authority();
         Self {
             report: door.report(),
@@ -169,7 +169,7 @@ impl Snapshot {
             relinquish_default: array.relinquish_default(),
             outputs: door.outputs(),
             rest: door.rest(),
-            inputs: levels(inputs),
+            inputs: levels(inputs, fitted),
             clock: clock.as_str(),
         }
     }

@@ -3,6 +3,8 @@
 //! A [`Board`] reads and drives when the controller calls it; an edge only pokes the [`Wake`]. The
 //! safe level is always *de-energised*.
 
+#[cfg(target_os = "linux")]
+mod character_device;
 pub mod config;
 #[cfg(target_os = "linux")]
 mod debounce;
@@ -15,6 +17,7 @@ mod raspberry_pi;
 pub mod simulated;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,15 +26,15 @@ use door_core::{Inputs, Outputs, Reading, StrikeConfig};
 use thiserror::Error;
 use tokio::sync::Notify;
 
-pub use config::{BoardConfig, BoardConfigError, BoardKind, ClockTrust};
+pub use config::{BoardConfig, BoardConfigError, BoardKind, ClockTrust, PinName};
 use simulated::{SimHandle, SimulatedBoard};
 
 /// Levels of the inputs as words, by the keys of their tables in `[board.inputs]`.
 pub type Levels = BTreeMap<&'static str, &'static str>;
 
-/// A reading as words; an input without a pin is "not fitted".
+/// A reading as words; an input without a pin is not among the keys `fitted`.
 #[must_use]
-pub fn levels(inputs: &Inputs) -> Levels {
+pub fn levels(inputs: &Inputs, fitted: &[&str]) -> Levels {
     let readings = [
         ("door", inputs.closed),
         ("bond", inputs.bonded),
@@ -48,6 +51,7 @@ pub fn levels(inputs: &Inputs) -> Levels {
             let word = match reading {
                 Some(true) => active,
                 Some(false) => idle,
+                None if fitted.contains(&key) => "unreadable",
                 None => "not fitted",
             };
             (key, word)
@@ -84,17 +88,43 @@ pub trait WiredBoard: Board {
     fn pins(&self) -> Vec<PinLevel>;
 }
 
-/// Level of a pin, without debounce.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Level of a pin, without the agent's debounce.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinLevel {
     /// The key of its table in `[board.inputs]`; `None` if it is not configured.
     pub role: Option<&'static str>,
-    /// The BCM number; `None` on a simulated board.
-    pub bcm: Option<u8>,
+    /// `None` on a simulated board.
+    pub pin: Option<PinName>,
+    /// Why it cannot be read; the levels mean nothing then.
+    pub fault: Option<String>,
     /// 3.3 V.
     pub high: bool,
     /// Whether the configuration counts this level as active.
     pub active: bool,
+}
+
+/// A pin of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PinId {
+    /// The BCM number on the header, by rppal.
+    Bcm(u8),
+    /// A line of a GPIO chip, by the kernel.
+    Line {
+        /// Name of its device: `gpiochip0`.
+        chip: String,
+        offset: u32,
+        /// Whether the chip has the header, where the offset is the BCM number.
+        is_header: bool,
+    },
+}
+
+impl fmt::Display for PinId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bcm(number) => write!(f, "BCM {number}"),
+            Self::Line { chip, offset, .. } => write!(f, "line {offset} of {chip}"),
+        }
+    }
 }
 
 /// Wakes the controller to read the inputs. Pokes before it wakes are merged.
@@ -134,35 +164,49 @@ impl std::fmt::Debug for OpenBoard {
 #[derive(Debug, Error)]
 pub enum BoardError {
     /// Not supported on this operating system.
-    #[error("[board] kind = \"raspberry-pi\" needs Linux")]
-    NotHere,
+    #[error("[board] kind = \"{0}\" needs Linux")]
+    NotHere(&'static str),
+    /// The configuration cannot be this board's.
+    #[error(transparent)]
+    Config(#[from] BoardConfigError),
     /// The GPIO peripheral cannot be reached.
     #[error("cannot reach the GPIO peripheral: {0}")]
     Peripheral(String),
+    /// The chip cannot be opened.
+    #[error("cannot open {chip}, [board] chip: {reason}")]
+    Chip { chip: String, reason: String },
+    /// The chip has no such line.
+    #[error("cannot use {name} as {role}: {chip} has {found}")]
+    NoSuchLine {
+        name: PinName,
+        /// The key of its table.
+        role: &'static str,
+        /// Name of its device.
+        chip: String,
+        /// What it has instead.
+        found: String,
+    },
     /// A pin cannot be used.
-    #[error("cannot use BCM {pin} as {role}: {reason}")]
+    #[error("cannot use {pin} as {role}: {reason}")]
     Pin {
-        /// The BCM number.
-        pin: u8,
+        pin: PinId,
         /// The key of its table.
         role: &'static str,
         reason: String,
     },
     /// Another process holds the pin.
-    #[error("cannot use BCM {pin} as {role}: held by {holder}")]
+    #[error("cannot use {pin} as {role}: held by {holder}")]
     PinHeld {
-        /// The BCM number.
-        pin: u8,
+        pin: PinId,
         /// The key of its table.
         role: &'static str,
-        /// The holder, from the pin's lock file.
+        /// From the pin's lock file, or the consumer that the kernel names.
         holder: String,
     },
     /// The lock file of a pin cannot be opened or written.
-    #[error("cannot claim BCM {pin} as {role} in {}", path.display())]
+    #[error("cannot claim {pin} as {role} in {}", path.display())]
     Claim {
-        /// The BCM number.
-        pin: u8,
+        pin: PinId,
         /// The key of its table.
         role: &'static str,
         path: PathBuf,
@@ -181,30 +225,21 @@ pub fn open(
     door: &str,
 ) -> Result<OpenBoard, BoardError> {
     let wake = Wake::default();
-    match config.kind {
+    let mut sim = None;
+    let board: Box<dyn Board> = match config.kind {
         BoardKind::Simulated => {
-            let (board, sim) = SimulatedBoard::new(config, strike, wake.clone());
-            Ok(OpenBoard {
-                board: Box::new(board),
-                wake,
-                sim: Some(sim),
-            })
+            let (board, handle) = SimulatedBoard::new(config, strike, wake.clone());
+            sim = Some(handle);
+            Box::new(board)
         }
         #[cfg(target_os = "linux")]
-        BoardKind::RaspberryPi => {
-            let board = raspberry_pi::open(config, door, &wake)?;
-            Ok(OpenBoard {
-                board: Box::new(board),
-                wake,
-                sim: None,
-            })
-        }
+        BoardKind::RaspberryPi => Box::new(raspberry_pi::open(config, door, &wake)?),
+        #[cfg(target_os = "linux")]
+        BoardKind::Gpio => Box::new(character_device::open(config, door, Some(&wake))?),
         #[cfg(not(target_os = "linux"))]
-        BoardKind::RaspberryPi => {
-            let _ = door;
-            Err(BoardError::NotHere)
-        }
-    }
+        BoardKind::RaspberryPi | BoardKind::Gpio => return Err(not_here(config, door)),
+    };
+    Ok(OpenBoard { board, wake, sim })
 }
 
 /// Claims the board as [`open`] does, to inspect its pins; with the control of a simulated one.
@@ -216,25 +251,22 @@ pub fn open_wired(
     strike: &StrikeConfig,
     door: &str,
 ) -> Result<(Box<dyn WiredBoard>, Option<SimHandle>), BoardError> {
-    match config.kind {
+    let board: Box<dyn WiredBoard> = match config.kind {
         BoardKind::Simulated => {
             let (board, sim) = SimulatedBoard::new(config, strike, Wake::default());
-            Ok((Box::new(board), Some(sim)))
+            return Ok((Box::new(board), Some(sim)));
         }
         #[cfg(target_os = "linux")]
-        BoardKind::RaspberryPi => {
-            let board = raspberry_pi::WholeHeader::open(config, door)?;
-            Ok((Box::new(board), None))
-        }
+        BoardKind::RaspberryPi => Box::new(raspberry_pi::WholeHeader::open(config, door)?),
+        #[cfg(target_os = "linux")]
+        BoardKind::Gpio => Box::new(character_device::open(config, door, None)?),
         #[cfg(not(target_os = "linux"))]
-        BoardKind::RaspberryPi => {
-            let _ = door;
-            Err(BoardError::NotHere)
-        }
-    }
+        BoardKind::RaspberryPi | BoardKind::Gpio => return Err(not_here(config, door)),
+    };
+    Ok((board, None))
 }
 
-/// Reads every pin of a board without setting any: one line each, such as "BCM 17 as throw".
+/// Looks at every pin of a board without setting any: one line each, such as "BCM 17 as throw".
 ///
 /// # Errors
 /// As [`open`].
@@ -243,12 +275,24 @@ pub fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, BoardError
         BoardKind::Simulated => Ok(Vec::new()),
         #[cfg(target_os = "linux")]
         BoardKind::RaspberryPi => raspberry_pi::probe(config, door),
+        #[cfg(target_os = "linux")]
+        BoardKind::Gpio => character_device::probe(config, door),
         #[cfg(not(target_os = "linux"))]
-        BoardKind::RaspberryPi => {
-            let _ = door;
-            Err(BoardError::NotHere)
-        }
+        BoardKind::RaspberryPi | BoardKind::Gpio => Err(not_here(config, door)),
     }
+}
+
+/// The module parameter with which the kernel of a Raspberry Pi keeps a line as it was after the
+/// program that drove it ended; `None` if it makes it an input.
+#[must_use]
+pub fn kept_after_exit(config: &BoardConfig) -> Option<&'static str> {
+    ["pinctrl_bcm2835", "pinctrl_rp1"]
+        .into_iter()
+        .find(|module| {
+            let file = format!("/sys/module/{module}/parameters/persist_gpio_outputs");
+            config.kind == BoardKind::Gpio
+                && std::fs::read_to_string(file).is_ok_and(|value| value.trim() == "Y")
+        })
 }
 
 /// De-energises the outputs of a board that no agent holds, except the pins `except`: for
@@ -256,30 +300,74 @@ pub fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, BoardError
 ///
 /// # Errors
 /// As [`open`]; also when an agent still holds the pins.
-pub fn de_energise(config: &BoardConfig, door: &str, except: &[u8]) -> Result<(), BoardError> {
+pub fn de_energise(config: &BoardConfig, door: &str, except: &[PinId]) -> Result<(), BoardError> {
     match config.kind {
         BoardKind::Simulated => Ok(()),
         #[cfg(target_os = "linux")]
         BoardKind::RaspberryPi => raspberry_pi::de_energise(config, door, except),
+        #[cfg(target_os = "linux")]
+        BoardKind::Gpio => character_device::de_energise(config, door, except),
         #[cfg(not(target_os = "linux"))]
-        BoardKind::RaspberryPi => {
-            let _ = (door, except);
-            Err(BoardError::NotHere)
+        BoardKind::RaspberryPi | BoardKind::Gpio => {
+            let _ = except;
+            Err(not_here(config, door))
         }
     }
 }
 
 /// De-energises the pins that killed agents of this machine drove and nobody holds now, whatever
-/// their configurations say. Returns the BCM numbers of the de-energised pins (none on a machine
-/// without a board), and the error of one that failed.
-pub fn de_energise_abandoned() -> (Vec<u8>, Result<(), BoardError>) {
+/// their configurations say. Returns the de-energised pins (none on a machine without a board),
+/// and the error of one that failed.
+pub fn de_energise_abandoned() -> (Vec<PinId>, Result<(), BoardError>) {
+    let mut pins = Vec::new();
+    let mut failed = Ok(());
     #[cfg(target_os = "linux")]
-    return raspberry_pi::de_energise_abandoned();
-    #[cfg(not(target_os = "linux"))]
-    (Vec::new(), Ok(()))
+    {
+        use pin_claim::{AbandonedPin, DIRECTORY};
+        // One at a time, so that another door can claim its pins.
+        for path in AbandonedPin::candidates(std::path::Path::new(DIRECTORY)) {
+            let Some(abandoned) = AbandonedPin::take(&path) else {
+                continue;
+            };
+            let pin = abandoned.pin.clone();
+            let done = match &pin {
+                PinId::Bcm(number) => raspberry_pi::release(*number, abandoned.active),
+                PinId::Line { chip, offset, .. } => {
+                    character_device::release(chip, *offset, abandoned.active)
+                }
+            };
+            match done.and_then(|()| abandoned.forget()) {
+                Ok(()) => pins.push(pin),
+                Err(error) => failed = Err(error),
+            }
+        }
+    }
+    (pins, failed)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn not_here(config: &BoardConfig, _door: &str) -> BoardError {
+    BoardError::NotHere(config.kind.name())
 }
 
 /// The earlier of two optional moments.
 pub(crate) fn earlier_of(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_that_cannot_be_read_is_not_one_that_is_not_fitted() {
+        let inputs = Inputs {
+            closed: Some(true),
+            ..Inputs::default()
+        };
+        let levels = levels(&inputs, &["door", "rex"]);
+        assert_eq!(levels["door"], "closed");
+        assert_eq!(levels["rex"], "unreadable");
+        assert_eq!(levels["tamper"], "not fitted");
+    }
 }

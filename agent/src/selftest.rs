@@ -144,8 +144,9 @@ impl SelfTest {
         self.rest().await?;
         for (index, pin) in self.board.0.pins().iter().enumerate() {
             match pin.role {
+                None => {}
                 // Tested with the strike.
-                None | Some("bond") => {}
+                Some("bond") if pin.fault.is_none() => {}
                 Some(role) => self.input(index, role).await?,
             }
         }
@@ -169,6 +170,9 @@ impl SelfTest {
         let (active, idle) = words(role);
         let word = |level: bool| if level { active } else { idle };
         let (rest, moved) = (word(test.rest), word(!test.rest));
+        if let Some(fault) = self.fault(index) {
+            return self.record(role, index, Finding::Wrong(fault));
+        }
         let finding = match self.watch(index, !test.rest, &test.act).await? {
             WatchOutcome::Seen(PinVerdict::Right) => {
                 self.check_return(index, &test, rest, moved).await?
@@ -224,9 +228,16 @@ impl SelfTest {
         self.board.0.pins().get(index).is_some_and(|pin| pin.active)
     }
 
-    /// The index of a wired input.
+    /// Why a pin cannot be read.
+    fn fault(&self, index: usize) -> Option<String> {
+        let pins = self.board.0.pins();
+        let fault = pins.get(index)?.fault.as_ref()?;
+        Some(format!("cannot be read: {fault}"))
+    }
+
+    /// The index of a wired input that can be read.
     fn index_of(&self, role: &str) -> Option<usize> {
-        let is_it = |pin: &PinLevel| pin.role == Some(role);
+        let is_it = |pin: &PinLevel| pin.role == Some(role) && pin.fault.is_none();
         self.board.0.pins().iter().position(is_it)
     }
 
@@ -234,8 +245,9 @@ impl SelfTest {
         if let Finding::Wrong(detail) = &finding {
             self.person.say(&format!("  WRONG {role}: {detail}"))?;
         }
-        let bcm = self.board.0.pins().get(index).and_then(|pin| pin.bcm);
-        let pin = bcm.map_or_else(|| "simulated".to_owned(), |bcm| format!("BCM {bcm}"));
+        let pins = self.board.0.pins();
+        let name = pins.get(index).and_then(|pin| pin.pin.as_ref());
+        let pin = name.map_or_else(|| "simulated".to_owned(), ToString::to_string);
         self.summary.add(role, &pin, finding);
         Ok(())
     }
@@ -244,7 +256,7 @@ impl SelfTest {
     fn inverted(&self, index: usize, right: &str, wrong: &str) -> String {
         let pins = self.board.0.pins();
         let fix = pins.get(index).and_then(|pin| {
-            pin.bcm?;
+            pin.pin.as_ref()?;
             let other = if pin.high == pin.active {
                 "low"
             } else {
@@ -272,10 +284,11 @@ impl SelfTest {
             [only] => match pins.get(*only) {
                 Some(PinLevel {
                     role: None,
-                    bcm: Some(bcm),
+                    pin: Some(pin),
                     ..
                 }) => {
-                    format!("move its wire, or set pin = {bcm} in [board.inputs.{role}]")
+                    let setting = pin.setting();
+                    format!("move its wire, or set {setting} in [board.inputs.{role}]")
                 }
                 _ => "the wires, or the pins in the configuration, are swapped".to_owned(),
             },
@@ -367,15 +380,18 @@ impl SelfTest {
 
 /// A pin by its number and role.
 fn name(pin: &PinLevel) -> String {
-    match (pin.bcm, pin.role) {
-        (Some(bcm), Some(role)) => format!("BCM {bcm} ({role})"),
-        (Some(bcm), None) => format!("BCM {bcm} (not in the configuration)"),
+    match (&pin.pin, pin.role) {
+        (Some(pin), Some(role)) => format!("{pin} ({role})"),
+        (Some(pin), None) => format!("{pin} (not in the configuration)"),
         (None, role) => role.unwrap_or("a pin").to_owned(),
     }
 }
 
 /// A pin with its raw level and the word for it.
 fn describe(pin: &PinLevel) -> String {
+    if let Some(fault) = &pin.fault {
+        return format!("{} cannot be read: {fault}", name(pin));
+    }
     let level = if pin.high { "high" } else { "low" };
     match pin.role {
         Some(role) => {
@@ -384,5 +400,69 @@ fn describe(pin: &PinLevel) -> String {
             format!("{} is {level}: {word}", name(pin))
         }
         None => format!("{} is {level}", name(pin)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, sink};
+    use std::time::Instant;
+
+    use door_core::Inputs;
+
+    use super::*;
+    use crate::gpio::{Board, PinName};
+    use crate::service::Signals;
+
+    /// A board whose door contact cannot be read.
+    struct Unreadable;
+
+    impl Board for Unreadable {
+        fn read(&mut self) -> Inputs {
+            Inputs::default()
+        }
+
+        fn drive(&mut self, outputs: Outputs) {
+            assert_eq!(outputs, Outputs::DeEnergised);
+        }
+
+        fn next_change(&self) -> Option<Instant> {
+            None
+        }
+    }
+
+    impl WiredBoard for Unreadable {
+        fn pins(&self) -> Vec<PinLevel> {
+            vec![PinLevel {
+                role: Some("door"),
+                pin: Some(PinName::Offset(22)),
+                fault: Some("input/output error".to_owned()),
+                high: false,
+                active: false,
+            }]
+        }
+    }
+
+    #[tokio::test]
+    async fn a_door_contact_that_cannot_be_read_is_wrong_and_the_strike_does_not_move() {
+        let input = Cursor::new("ok\n");
+        let signals = Signals::catch().unwrap();
+        let person = Person::new(input, Box::new(sink()), signals, true).unwrap();
+        let test = SelfTest::new(
+            (Box::new(Unreadable), None),
+            StrikeConfig::motor_lock(),
+            OutputPins::default(),
+            person,
+            Duration::from_secs(10),
+        );
+        let (summary, ended) = test.run().await;
+        ended.unwrap();
+        assert_eq!(
+            summary.to_string(),
+            "what       pin        result\n\
+             door       line 22    WRONG     cannot be read: input/output error\n\
+             strike     simulated  untested  whether the door is closed cannot be read\n\
+             fail mode             untested  the strike was not driven\n"
+        );
     }
 }

@@ -7,7 +7,10 @@
  * gpiochip on the same registers, with the label that programs look for. It
  * polls the levels (GPLEV0) every two milliseconds and raises an interrupt for
  * each change that is waited for; and it provides /dev/gpiomem.
- * Pins 0 to 31, which include the whole header.
+ * Pins 0 to 31, which include the whole header, named as on a Pi.
+ *
+ * A line that is freed becomes an input, as upstream's pinctrl-bcm2835 does.
+ * Lines whose bit is set in the parameter `unreadable` cannot be read.
  */
 #include <linux/gpio/driver.h>
 #include <linux/hrtimer.h>
@@ -36,6 +39,16 @@ static void __iomem *block;
 static struct hrtimer timer;
 static u32 levels, rising, falling, awaited;
 
+static unsigned int unreadable;
+module_param(unreadable, uint, 0644);
+
+static const char *const names[PINS] = {
+	"GPIO0", "GPIO1", "GPIO2", "GPIO3", "GPIO4", "GPIO5", "GPIO6", "GPIO7",
+	"GPIO8", "GPIO9", "GPIO10", "GPIO11", "GPIO12", "GPIO13", "GPIO14", "GPIO15",
+	"GPIO16", "GPIO17", "GPIO18", "GPIO19", "GPIO20", "GPIO21", "GPIO22", "GPIO23",
+	"GPIO24", "GPIO25", "GPIO26", "GPIO27", "GPIO28", "GPIO29", "GPIO30", "GPIO31",
+};
+
 static u32 function_of(unsigned int pin)
 {
 	return (readl(block + GPFSEL(pin)) >> GPFSEL_SHIFT(pin)) & 7;
@@ -50,6 +63,8 @@ static void set_function(unsigned int pin, u32 function)
 
 static int edges_get(struct gpio_chip *chip, unsigned int pin)
 {
+	if (unreadable & BIT(pin))
+		return -EIO;
 	return !!(readl(block + GPLEV0) & BIT(pin));
 }
 
@@ -62,6 +77,11 @@ static int edges_direction_input(struct gpio_chip *chip, unsigned int pin)
 {
 	set_function(pin, FUNCTION_INPUT);
 	return 0;
+}
+
+static void edges_free(struct gpio_chip *chip, unsigned int pin)
+{
+	set_function(pin, FUNCTION_INPUT);
 }
 
 static int edges_direction_output(struct gpio_chip *chip, unsigned int pin, int value)
@@ -117,6 +137,8 @@ static struct gpio_chip edges = {
 	.owner = THIS_MODULE,
 	.base = -1,
 	.ngpio = PINS,
+	.names = names,
+	.free = edges_free,
 	.get = edges_get,
 	.set = edges_set,
 	.direction_input = edges_direction_input,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # prepare.sh DEST - put the files of an emulated Raspberry Pi 3 into DEST: Debian 12's arm64 kernel
 # with its modules, a root file system like that of Raspberry Pi OS Lite (systemd, sshd, sudo,
-# systemd-timesyncd), and a kernel module that adds edge detection to QEMU's pins.
+# systemd-timesyncd, gpiod), and a kernel module that adds edge detection to QEMU's pins.
 #
 # Needs Debian 12 on amd64, root, apt. Takes five minutes the first time, mostly for the root file
 # system, whose programs run under qemu; a second call finds DEST complete and does nothing. The
@@ -101,7 +101,7 @@ echo "the root file system"
     tr -d '\n' </usr/lib/binfmt.d/qemu-aarch64.conf >/proc/sys/fs/binfmt_misc/register
 mmdebstrap --quiet --mode=root --variant=minbase --architectures=arm64 \
     --include=systemd,systemd-sysv,systemd-timesyncd,udev,dbus,kmod,iproute2,procps \
-    --include=openssh-server,sudo,ca-certificates \
+    --include=openssh-server,sudo,ca-certificates,gpiod \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     bookworm "$dest/root.tar"

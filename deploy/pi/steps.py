@@ -31,6 +31,7 @@ from surroundings import (
 
 DOOR = "lobby-east"
 UNIT = f"door-agent@{DOOR}.service"
+FILE = f"/etc/door-agent/{DOOR}.toml"
 EXPOSURE = 1.6
 COIL = Wires.COIL
 
@@ -75,7 +76,7 @@ class Run:
     def door_status(self):
         """The door's status from the Pi, not through the hub."""
         return json.loads(
-            self.pi.ssh(f"door-agent status --json --config /etc/door-agent/{DOOR}.toml")
+            self.pi.ssh(f"door-agent status --json --config {FILE}")
         )
 
     def status_or_none(self):
@@ -100,6 +101,14 @@ class Run:
     def connected(self, within=120):
         return self.site.until_reported(
             "the door's connection to the hub", DOOR, lambda reported: reported["connected"], within
+        )
+
+    def linked(self):
+        """The same, as the door sees it: the hub may not have noticed yet that it was away."""
+        until(
+            "the door's own connection",
+            lambda: (self.status_or_none() or {"link": {}})["link"].get("state") == "connected",
+            120,
         )
 
     def clock_is_set(self):
@@ -134,7 +143,13 @@ class Run:
 
     def until_level(self, high, within=10):
         what = f"BCM {COIL} {'energised' if high else 'de-energised'}"
-        until(what, lambda: self.pi.is_output(COIL) and self.pi.level(COIL) == high, within, 0.02)
+
+        def seen():
+            # A pin that nobody drives is an input, and pulled to the level that is off.
+            is_driven = self.pi.is_output(COIL) or not high
+            return is_driven and self.pi.level(COIL) == high
+
+        until(what, seen, within, 0.02)
 
     def let_out(self):
         """Presses the exit button until the door releases, soon; it locks again by itself."""
@@ -163,7 +178,7 @@ class Run:
     # The steps.
 
     def enrolment(self):
-        """Not one of the seven: the enrolment, by the guide's own command."""
+        """Not one of the eight: the enrolment, by the guide's own command."""
         self.site.found()
         self.site.open()
         self.site.doorctl(self.site.context())
@@ -347,6 +362,146 @@ class Run:
             " doorState open, alarmRaised forcedOpen, cleared when closed"
         )
 
+    def character_device(self):
+        """The same pins by the other board, [board] kind = "gpio"."""
+        self.site.doorctl(["relinquish", DOOR])
+        self.until_level(False)
+        self.pi.ssh(
+            f"cp -p {FILE} /root/raspberry-pi.toml && systemctl stop {UNIT} && sed -i"
+            """ -e 's/^kind = "raspberry-pi"/kind = "gpio"\\nchip = "pinctrl-bcm2835"/'"""
+            """ -e 's/^door = {/& debounce = "200ms",/'"""
+            f""" -e 's/pin = {COIL}/line = "GPIO{COIL}"/' -e 's/pin = /line = /' {FILE}"""
+        )
+        with Watch(self.pi, COIL) as watch:
+            self.line_held()
+            self.linked()
+            self.clock_is_trusted()
+            if any(watch.levels()):
+                raise Failed(f"BCM {COIL} was energised without a command: {watch.changes}")
+        secured = self.lock("30m")
+        pressed, interrupts = self.debounced()
+        self.let_out()
+        self.wires.fire(True)
+        self.until_level(False, 3)
+        self.wires.fire(False)
+        # The key counts once it was idle after the fire.
+        time.sleep(1)
+        self.wires.press(Wires.FIRE_RESET, 2)
+        self.until_level(True, 5)
+        self.line_unreadable()
+        hold, old = self.slots()[8], self.process()
+        with Watch(self.pi, COIL) as killed:
+            began = time.monotonic()
+            self.pi.ssh(f"kill -9 {old}")
+            until("another process of the agent", lambda: self.process() not in (old, "0"), 60)
+            self.until_level(True, 60)
+        if killed.levels() != [True, False, True] or killed.changes[1][1]:
+            raise Failed(
+                f"after kill -9 BCM {COIL} went {killed.changes}, expected that the kernel makes"
+                " it an input before it is driven low"
+            )
+        freed = killed.changes[1][0] - began
+        self.same_hold(hold)
+        self.unreadable(hold)
+        polled = self.pi.ssh(f"journalctl -b -u {UNIT} -o cat | grep polled", check=False)
+        if polled:
+            raise Failed(f"the kernel gives no edges or no debounce: {polled}")
+        self.linked()
+        return (
+            f"a line that gpiomon holds: named by check and log; lockDoor: {outcome(secured)};"
+            f" {pressed} presses by {interrupts} interrupts, 5 openings of 40 ms debounced; exit"
+            " button and fire release; a contact that cannot be read: unreadable, sensorFault;"
+            f" kill -9: the kernel freed BCM {COIL} within {freed:.1f} s, and then as by registers"
+        )
+
+    def line_held(self):
+        """A line that another program holds stops the agent, with the name of that program."""
+        # By the kernel's own name of the chip, which gpiomon requires: /init has renamed it.
+        self.pi.ssh(
+            "chip=$(ls /sys/bus/gpio/devices | tail -n 1)"
+            " && mknod /root/$chip c $(tr : ' ' </sys/bus/gpio/devices/$chip/dev)"
+            f" && systemd-run --quiet --unit=holder gpiomon /dev/../root/$chip {Wires.REX}"
+        )
+        held = f'cannot use line {Wires.REX} of gpiochip0 as rex: held by "gpiomon"'
+        check = f"door-agent check --config {FILE}"
+        until("WRONG from check", lambda: held in self.pi.ssh(check, check=False), 30)
+        self.pi.ssh(f"systemctl start --no-block {UNIT}")
+        log = f"journalctl -b -u {UNIT} -o cat"
+        until("the holder in the log", lambda: held in self.pi.ssh(log), 30)
+        self.pi.ssh(f"systemctl stop {UNIT} holder")
+        free = f'line {COIL} of gpiochip0 ("GPIO{COIL}") as coil, free'
+        checked = self.pi.ssh(check, check=False)
+        if free not in checked or "WRONG  pins" in checked:
+            raise Failed(f"check with free lines: {checked}")
+        self.pi.ssh(f"systemctl start {UNIT}")
+
+    def debounced(self):
+        """Presses and openings through the kernel; returns the presses and their interrupts."""
+        before, presses = self.interrupts(), 3
+        earlier = len(self.events("requestToExit"))
+        for _ in range(presses):
+            self.wires.press(Wires.REX, 0.5)
+            time.sleep(1.2)
+        until(
+            f"{presses} short presses of the exit button at the hub",
+            lambda: len(self.events("requestToExit")) == earlier + presses,
+            30,
+        )
+        interrupts = self.interrupts() - before
+        if interrupts < 2 * presses:
+            raise Failed(f"{interrupts} interrupts for {presses} presses")
+        self.until_level(True)
+        time.sleep(2.5)
+        openings = len(self.events("doorState"))
+        for _ in range(5):
+            # Shorter than the 200 ms of its debounce.
+            self.pi.drive(Wires.DOOR, True)
+            time.sleep(0.04)
+            self.pi.drive(Wires.DOOR, False)
+            time.sleep(0.4)
+        self.wires.door(True)
+        self.site.until_reported(
+            "the alarm forcedOpen",
+            DOOR,
+            lambda reported: "forcedOpen" in reported["door"]["alarms"]
+            and reported["door"]["doorState"] == "open",
+        )
+        until(
+            "the event of the opened door", lambda: len(self.events("doorState")) > openings, 30
+        )
+        if len(self.events("doorState")) != openings + 1:
+            became = self.events("doorState")[openings:]
+            raise Failed(f"chatter of the door became events: {became}")
+        self.wires.door(False)
+        self.site.until_reported(
+            "a door closed and secured",
+            DOOR,
+            lambda reported: not reported["door"]["alarms"]
+            and reported["door"]["secured"] == "secured",
+        )
+        return presses, interrupts
+
+    def line_unreadable(self):
+        """A contact that the chip cannot read is unknown and a fault, not open or closed."""
+        parameter = "/sys/module/pi_edges/parameters/unreadable"
+        self.pi.ssh(f"echo {1 << Wires.DOOR} >{parameter}")
+        self.site.until_reported(
+            "the alarm sensorFault",
+            DOOR,
+            lambda reported: "sensorFault" in reported["door"]["alarms"]
+            and reported["door"]["doorState"] == "unknown",
+        )
+        seen = self.door_status()["door"]["inputs"]["door"]
+        if seen != "unreadable":
+            raise Failed(f"an input that cannot be read is {seen} in the status")
+        self.pi.ssh(f"echo 0 >{parameter}")
+        self.site.until_reported(
+            "a door that can be read again",
+            DOOR,
+            lambda reported: not reported["door"]["alarms"]
+            and reported["door"]["secured"] == "secured",
+        )
+
     def interrupts(self):
         counts = [
             line.split()[1:5]
@@ -421,16 +576,15 @@ class Run:
 
     def unreadable(self, hold):
         """Killed with unreadable settings: no agent starts, and the pins are de-energised."""
-        file = f"/etc/door-agent/{DOOR}.toml"
         self.pi.ssh(
-            f"cp -p {file} /root/settings && echo '[board' >>{file} && kill -9 {self.process()}"
+            f"cp -p {FILE} /root/settings && echo '[board' >>{FILE} && kill -9 {self.process()}"
         )
         self.until_level(False, 60)
         # Longer than the two seconds after which systemd restarts it.
         time.sleep(5)
         if self.pi.level(COIL):
             raise Failed(f"BCM {COIL} is energised without an agent")
-        self.pi.ssh(f"mv /root/settings {file}")
+        self.pi.ssh(f"mv /root/settings {FILE}")
         self.until_level(True, 60)
         self.same_hold(hold)
 
@@ -459,6 +613,10 @@ class Run:
         self.connected()
         self.clock_is_trusted()
         after_hold = self.nothing_missing()
+        # From here on by registers again.
+        self.pi.ssh(f"mv /root/raspberry-pi.toml {FILE}; door-agent restart --force {DOOR}")
+        self.until_level(True, 60)
+        self.linked()
 
         # During a burst of events; the Pi comes back two hours later with a wrong clock.
         self.site.doorctl(["relinquish", DOOR])
@@ -503,8 +661,9 @@ class Run:
         if self.door_status()["door"]["clock"] == "unsynchronized":
             raise Failed("the clock is set but not trusted")
         return (
-            f"cut at the answer of a lock: slot 8 locked{until_text(kept)}, none of {after_hold}"
-            " events missing; cut in a burst, back 2 h later without a clock: slot 8 locked, exit"
+            "cut at the answer of a lock, by the character device: slot 8 locked"
+            f"{until_text(kept)}, none of {after_hold} events missing; cut in a burst, back 2 h"
+            " later without a clock: slot 8 locked, exit"
             f" button works ({len(watch.levels())} levels), its token refused; time came after"
             f" {asked} questions, the clock was set {was_set - came:.0f} s later, and it connected"
             f" within {took:.0f} s, none of {after_burst} events missing"
@@ -616,8 +775,9 @@ def main():
         ("3", run.edges),
         ("4", run.cut_off),
         ("5", run.killed),
-        ("6", run.power_cuts),
-        ("7", run.upgrades),
+        ("6", run.character_device),
+        ("7", run.power_cuts),
+        ("8", run.upgrades),
     ]
     began = time.monotonic()
     threading.excepthook = lambda problem: None

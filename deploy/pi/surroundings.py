@@ -241,7 +241,8 @@ class Time:
 class Wires:
     """A maglock and the contacts of its door, on the pins of `lobby-east.toml`.
 
-    All close to ground, except the fire release, a loop that opens.
+    All close to ground, except the fire release, a loop that opens. 10 kΩ pull the driver of the
+    magnet to ground.
     """
 
     COIL, DOOR, BOND, REX, FIRE, FIRE_RESET = 17, 22, 23, 24, 5, 6
@@ -270,6 +271,8 @@ class Wires:
         while True:
             time.sleep(0.02)
             try:
+                if not self.machine.is_output(self.COIL):
+                    self.machine.drive(self.COIL, False)
                 with self._lock:
                     bonded = self.machine.level(self.COIL) and self.holds and not self.is_open
                     if bonded != self.bonded or not self.machine.pins:

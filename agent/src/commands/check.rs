@@ -181,13 +181,18 @@ fn check_pins(report: &mut CheckReport, board: &BoardConfig, path: &Path, runnin
             "none: the board is simulated and locks no real door",
         );
     }
-    for (role, output) in board.outputs.all() {
-        if let Some((output, hazard)) = output.and_then(|it| Some((it, it.hazard_at_boot()?))) {
-            report.note(
-                "pins",
-                format_args!("BCM {} as {role}: {hazard}", output.pin),
-            );
-        }
+    for (role, output, hazard) in board.hazards_at_boot() {
+        report.note("pins", format_args!("{} as {role}: {hazard}", output.pin));
+    }
+    if let Some(module) = gpio::kept_after_exit(board) {
+        report.note(
+            "pins",
+            format_args!(
+                "this kernel leaves a line as it was when the agent is killed, until `door-agent \
+                 de-energise` runs ({module}.persist_gpio_outputs is Y): set \
+                 dtparam=strict_gpiod in config.txt"
+            ),
+        );
     }
     if running {
         return report.note("pins", "in use by the running agent");

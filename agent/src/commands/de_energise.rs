@@ -24,7 +24,7 @@ pub(crate) fn de_energise(config: &Path) -> anyhow::Result<ExitCode> {
     };
     for pin in &abandoned {
         super::print_done(format_args!(
-            "BCM {pin}, driven by a killed agent, is de-energised"
+            "{pin}, driven by a killed agent, is de-energised"
         ));
     }
     let failed = failed.context("cannot de-energise the pins of a killed agent");

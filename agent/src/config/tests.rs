@@ -164,7 +164,7 @@ const FILES: [(&str, &str); 10] = [
     ),
     (
         "[strike]\nkind = \"motor-lock\"",
-        "door.toml: board.kind: missing, expected \"simulated\" or \"raspberry-pi\"",
+        "door.toml: board.kind: missing, expected \"simulated\", \"raspberry-pi\" or \"gpio\"",
     ),
     ("[hub", "door.toml:3: not TOML: "),
 ];

@@ -35,6 +35,8 @@ pub(super) struct Task {
     board: SafeBoard,
     /// The last reading.
     inputs: Inputs,
+    /// Keys of the inputs that are fitted.
+    fitted: Vec<&'static str>,
     wake: Wake,
     clock: Clock,
     storage: DoorStorage,
@@ -80,14 +82,16 @@ impl Task {
         let mut board = SafeBoard(parts.board.board);
         board.0.drive(Outputs::DeEnergised);
         let now = clock.now();
+        let fitted = parts.door.inputs();
         let (door, actions) = Door::new(parts.door, parts.restored.as_ref(), &now);
         let inputs = Inputs::default();
-        let snapshot = watch::Sender::new(Snapshot::new(&door, &inputs, now.quality));
+        let snapshot = watch::Sender::new(Snapshot::new(&door, &inputs, &fitted, now.quality));
         let receiver = snapshot.subscribe();
         let mut task = Self {
             door,
             board,
             inputs,
+            fitted,
             wake: parts.board.wake,
             clock,
             storage: parts.storage,
@@ -252,7 +256,7 @@ impl Task {
     fn publish(&mut self) {
         self.storage.set_doubt(self.door.authority().in_doubt());
         let quality = self.clock.now().quality;
-        let snapshot = Snapshot::new(&self.door, &self.inputs, quality);
+        let snapshot = Snapshot::new(&self.door, &self.inputs, &self.fitted, quality);
         self.snapshot.send_if_modified(|published| {
             let new = *published != snapshot;
             if new {

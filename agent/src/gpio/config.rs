@@ -1,26 +1,39 @@
 //! The table `[board]`: kind of board and use of its pins.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use door_core::config::{Fitted, StrikeConfig, StrikeKind, time};
-use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
+use serde::{Deserialize, de};
 use thiserror::Error;
 
 /// The pins of the header, by BCM number.
 pub(super) const HEADER: RangeInclusive<u8> = 0..=27;
 
+/// Labels of the chips with the header of a Raspberry Pi, where the offset of a line is its BCM
+/// number: Pi 1 to 3, Pi 4, Pi 5.
+pub(super) const HEADER_CHIPS: [&str; 3] = ["pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"];
+
+/// Longest name of a line and longest label of a chip: `GPIO_MAX_NAME_SIZE` of `linux/gpio.h`,
+/// less its final zero.
+const MAX_NAME_BYTES: usize = 31;
+
 /// The table `[board]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BoardConfig {
-    /// `simulated` or `raspberry-pi`.
+    /// `simulated`, `raspberry-pi` or `gpio`.
     pub kind: BoardKind,
-    /// Raspberry Pi: the output pins.
+    /// GPIO character device: the chip that has the lines.
+    #[serde(default)]
+    pub chip: Option<Chip>,
+    /// The output pins; a simulated door has none.
     #[serde(default)]
     pub outputs: OutputPins,
-    /// Raspberry Pi: the input pins. An input without a pin is not fitted.
+    /// The input pins. An input without a pin is not fitted.
     #[serde(default)]
     pub inputs: InputPins,
     /// Simulated: travel time of the bolt from one end to the other.
@@ -38,8 +51,52 @@ pub struct BoardConfig {
 pub enum BoardKind {
     /// A door in memory, with every input fitted.
     Simulated,
-    /// The header of a Raspberry Pi.
+    /// The header of a Raspberry Pi, through its registers.
     RaspberryPi,
+    /// The lines of a GPIO chip, through its character device.
+    Gpio,
+}
+
+/// A GPIO chip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chip {
+    /// `gpiochip0`, the name of its device in `/dev`; it may change from boot to boot.
+    Name(String),
+    /// What its driver calls it, such as `pinctrl-bcm2711`.
+    Label(String),
+}
+
+/// A pin as the configuration names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PinName {
+    /// `pin = 17`: the BCM number on the header.
+    Bcm(u8),
+    /// `line = 17`: the offset on the chip.
+    Offset(u32),
+    /// `line = "GPIO17"`: the name of a line of the chip.
+    Line(String),
+}
+
+impl fmt::Display for PinName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bcm(number) => write!(f, "BCM {number}"),
+            Self::Offset(offset) => write!(f, "line {offset}"),
+            Self::Line(name) => write!(f, "line {name:?}"),
+        }
+    }
+}
+
+impl PinName {
+    /// The pin as the configuration sets it.
+    #[must_use]
+    pub fn setting(&self) -> String {
+        match self {
+            Self::Bcm(number) => format!("pin = {number}"),
+            Self::Offset(offset) => format!("line = {offset}"),
+            Self::Line(name) => format!("line = {name:?}"),
+        }
+    }
 }
 
 /// When the wall clock is trusted.
@@ -75,33 +132,163 @@ pub enum PinBias {
 }
 
 /// `[board.outputs.<x>]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "OutputTable")]
 pub struct OutputPin {
-    /// BCM number.
-    pub pin: u8,
+    pub pin: PinName,
     /// The level that energises.
     pub active: ActiveLevel,
 }
 
 /// `[board.inputs.<x>]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "InputTable")]
 pub struct InputPin {
-    /// BCM number.
-    pub pin: u8,
+    pub pin: PinName,
     /// The level at which it is active.
     pub active: ActiveLevel,
-    /// `pull-up`, `pull-down` or `off`.
     pub bias: PinBias,
-    /// How long a level must hold to count. `rex` and `fire` also count as active when they have
-    /// not settled to idle for four times as long.
-    #[serde(default = "default_debounce", deserialize_with = "time")]
+    /// How long a level must hold to count.
     pub debounce: Duration,
 }
 
+/// The keys of `[board.outputs.<x>]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutputTable {
+    /// Raspberry Pi: BCM number.
+    pin: Option<u8>,
+    /// GPIO character device: offset or name.
+    line: Option<Line>,
+    active: ActiveLevel,
+}
+
+/// The keys of `[board.inputs.<x>]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InputTable {
+    /// Raspberry Pi: BCM number.
+    pin: Option<u8>,
+    /// GPIO character device: offset or name.
+    line: Option<Line>,
+    /// The level at which it is active.
+    active: ActiveLevel,
+    /// `pull-up`, `pull-down` or `off`.
+    bias: PinBias,
+    /// How long a level must hold to count. `rex` and `fire` also count as active when they have
+    /// not settled to idle for four times as long.
+    #[serde(default = "default_debounce", deserialize_with = "time")]
+    debounce: Duration,
+}
+
+/// `line = 17` or `line = "GPIO17"`.
+struct Line(PinName);
+
+impl TryFrom<OutputTable> for OutputPin {
+    type Error = &'static str;
+
+    fn try_from(table: OutputTable) -> Result<Self, Self::Error> {
+        Ok(Self {
+            pin: pin_name(table.pin, table.line)?,
+            active: table.active,
+        })
+    }
+}
+
+impl TryFrom<InputTable> for InputPin {
+    type Error = &'static str;
+
+    fn try_from(table: InputTable) -> Result<Self, Self::Error> {
+        Ok(Self {
+            pin: pin_name(table.pin, table.line)?,
+            active: table.active,
+            bias: table.bias,
+            debounce: table.debounce,
+        })
+    }
+}
+
+fn pin_name(pin: Option<u8>, line: Option<Line>) -> Result<PinName, &'static str> {
+    match (pin, line) {
+        (Some(number), None) => Ok(PinName::Bcm(number)),
+        (None, Some(Line(name))) => Ok(name),
+        // Worded as serde's own: one layer of a configuration may leave it to another.
+        (None, None) => Err("missing field `pin`, or `line` with [board] kind = \"gpio\""),
+        (Some(_), Some(_)) => Err(
+            "both `pin` and `line` are set, expected `line` with [board] kind = \"gpio\", and \
+             `pin` with kind = \"raspberry-pi\"",
+        ),
+    }
+}
+
+struct LineVisitor;
+
+impl Visitor<'_> for LineVisitor {
+    type Value = Line;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(r#"the offset of a line such as 17, or its name such as "GPIO17""#)
+    }
+
+    fn visit_i64<E: de::Error>(self, offset: i64) -> Result<Line, E> {
+        u32::try_from(offset)
+            .map(|offset| Line(PinName::Offset(offset)))
+            .map_err(|_| E::invalid_value(Unexpected::Signed(offset), &self))
+    }
+
+    fn visit_u64<E: de::Error>(self, offset: u64) -> Result<Line, E> {
+        self.visit_i64(i64::try_from(offset).unwrap_or(i64::MAX))
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Line, E> {
+        if is_kernel_name(name) {
+            Ok(Line(PinName::Line(name.to_owned())))
+        } else {
+            Err(E::invalid_value(Unexpected::Str(name), &self))
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Line {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(LineVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Chip {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let number = text.strip_prefix("gpiochip");
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if number.is_some_and(is_number) {
+            Ok(Self::Name(text))
+        } else if is_kernel_name(&text) && !text.contains('/') {
+            Ok(Self::Label(text))
+        } else {
+            Err(D::Error::invalid_value(
+                Unexpected::Str(&text),
+                &r#"the label of a GPIO chip such as "pinctrl-bcm2711", or its name such as "gpiochip0""#,
+            ))
+        }
+    }
+}
+
+/// Whether the kernel could report this as the name of a line or the label of a chip.
+fn is_kernel_name(text: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&text.len()) && !text.contains(char::is_control)
+}
+
+impl fmt::Display for Chip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Label(label) => write!(f, "the chip {label:?}"),
+        }
+    }
+}
+
 /// `[board.outputs]`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutputPins {
     /// Motor lock: towards thrown.
@@ -113,7 +300,7 @@ pub struct OutputPins {
 }
 
 /// `[board.inputs]`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct InputPins {
     /// Door position switch: active while the door is closed.
@@ -143,10 +330,30 @@ pub enum BoardConfigError {
         role: &'static str,
         pin: u8,
     },
+    /// A pin that another kind of board has.
+    #[error("[board.{table}.{role}] {found}: [board] kind = \"{kind}\" expects {expected}")]
+    OtherKindOfPin {
+        /// `outputs` or `inputs`.
+        table: &'static str,
+        role: &'static str,
+        /// Key and value.
+        found: String,
+        kind: &'static str,
+        expected: &'static str,
+    },
+    /// The board finds its lines at a chip.
+    #[error(
+        "[board] chip is missing, expected the label of a GPIO chip such as \"pinctrl-bcm2711\", \
+         or its name such as \"gpiochip0\": kind = \"gpio\" has its lines there"
+    )]
+    ChipMissing,
+    /// Another kind of board has no chip.
+    #[error("[board] chip = {chip:?} is not used by kind = \"{kind}\": remove it")]
+    ChipUnused { chip: String, kind: &'static str },
     /// Two uses of one pin.
-    #[error("BCM {pin} is both {first} and {second}")]
+    #[error("{pin} is both {first} and {second}")]
     PinUsedTwice {
-        pin: u8,
+        pin: PinName,
         /// The first use.
         first: &'static str,
         /// The second use.
@@ -175,6 +382,7 @@ impl BoardConfig {
     pub fn simulated() -> Self {
         Self {
             kind: BoardKind::Simulated,
+            chip: None,
             outputs: OutputPins::default(),
             inputs: InputPins::default(),
             bolt_travel: default_bolt_travel(),
@@ -187,7 +395,7 @@ impl BoardConfig {
     pub fn fitted(&self) -> Fitted {
         match self.kind {
             BoardKind::Simulated => Fitted::ALL,
-            BoardKind::RaspberryPi => Fitted {
+            BoardKind::RaspberryPi | BoardKind::Gpio => Fitted {
                 door: self.inputs.door.is_some(),
                 bond: self.inputs.bond.is_some(),
                 rex: self.inputs.rex.is_some(),
@@ -204,15 +412,24 @@ impl BoardConfig {
     pub fn clock_trust(&self) -> ClockTrust {
         self.clock.unwrap_or(match self.kind {
             BoardKind::Simulated => ClockTrust::System,
-            BoardKind::RaspberryPi => ClockTrust::Synchronized,
+            BoardKind::RaspberryPi | BoardKind::Gpio => ClockTrust::Synchronized,
         })
     }
 
-    /// Checks the pins, and that they suit the strike.
+    /// Checks chip and pins, and that they suit the strike.
     ///
     /// # Errors
     /// The first mistake.
     pub fn check(&self, strike: &StrikeConfig) -> Result<(), BoardConfigError> {
+        match (self.kind, &self.chip) {
+            (BoardKind::Gpio, None) => return Err(BoardConfigError::ChipMissing),
+            (BoardKind::Simulated | BoardKind::RaspberryPi, Some(chip)) => {
+                let (Chip::Name(chip) | Chip::Label(chip)) = chip.clone();
+                let kind = self.kind.name();
+                return Err(BoardConfigError::ChipUnused { chip, kind });
+            }
+            _ => {}
+        }
         if self.kind == BoardKind::Simulated {
             let none = self.outputs == OutputPins::default() && self.inputs == InputPins::default();
             return if none {
@@ -240,25 +457,19 @@ impl BoardConfig {
     }
 
     fn check_pins(&self) -> Result<(), BoardConfigError> {
-        let outputs = self.outputs.all().map(|(role, output)| {
-            let pin = output.map(|output| output.pin);
-            ("outputs", role, pin)
-        });
-        let inputs = self.inputs.all().map(|(role, input)| {
-            let pin = input.map(|input| input.pin);
-            ("inputs", role, pin)
-        });
         let mut used = BTreeMap::new();
-        for (table, role, pin) in outputs.into_iter().chain(inputs) {
-            let Some(pin) = pin else {
-                continue;
-            };
-            if !HEADER.contains(&pin) {
-                return Err(BoardConfigError::NoSuchPin { table, role, pin });
+        for (table, role, pin) in self.pins() {
+            match (self.kind, pin) {
+                (BoardKind::Simulated, _)
+                | (BoardKind::Gpio, PinName::Offset(_) | PinName::Line(_)) => {}
+                (BoardKind::RaspberryPi, pin) => drop(bcm(table, role, pin)?),
+                (BoardKind::Gpio, PinName::Bcm(_)) => {
+                    return Err(other_kind(self.kind, table, role, pin));
+                }
             }
             if let Some(first) = used.insert(pin, role) {
                 return Err(BoardConfigError::PinUsedTwice {
-                    pin,
+                    pin: pin.clone(),
                     first,
                     second: role,
                 });
@@ -266,29 +477,120 @@ impl BoardConfig {
         }
         Ok(())
     }
+
+    /// Every configured pin: table, role and name.
+    pub(super) fn pins(&self) -> impl Iterator<Item = (&'static str, &'static str, &PinName)> {
+        let outputs = self.outputs.all().into_iter();
+        let outputs = outputs.filter_map(|(role, it)| Some(("outputs", role, &it?.pin)));
+        let inputs = self.inputs.all().into_iter();
+        outputs.chain(inputs.filter_map(|(role, it)| Some(("inputs", role, &it?.pin))))
+    }
+
+    /// What may energise each output between power-on and the start of the agent.
+    pub fn hazards_at_boot(
+        &self,
+    ) -> impl Iterator<Item = (&'static str, &OutputPin, &'static str)> {
+        let outputs = self.outputs.all().into_iter();
+        outputs.filter_map(|(role, output)| {
+            let output = output?;
+            let hazard = match self.header_pin(&output.pin) {
+                Some(number) => output.hazard_at_boot(number)?,
+                None => {
+                    "what this line does until the agent starts is not known: pull it to the level \
+                     that is off with 10 kΩ, and measure it at a power-on with the lock \
+                     disconnected"
+                }
+            };
+            Some((role, output, hazard))
+        })
+    }
+
+    /// The BCM number of a pin; `None` for a line that may be none of the header's.
+    fn header_pin(&self, pin: &PinName) -> Option<u8> {
+        let on_header = matches!(&self.chip, Some(Chip::Label(label)) if is_header(label));
+        let number = match pin {
+            PinName::Bcm(number) => return Some(*number),
+            PinName::Offset(offset) => u8::try_from(*offset).ok(),
+            PinName::Line(name) => name.strip_prefix("GPIO")?.parse().ok(),
+        };
+        number.filter(|number| on_header && HEADER.contains(number))
+    }
+}
+
+/// Whether a chip with this label has the header of a Raspberry Pi.
+pub(super) fn is_header(label: &str) -> bool {
+    HEADER_CHIPS.contains(&label)
+}
+
+/// The BCM number of a pin in `[board.<table>.<role>]`.
+pub(super) fn bcm(
+    table: &'static str,
+    role: &'static str,
+    pin: &PinName,
+) -> Result<u8, BoardConfigError> {
+    match pin {
+        PinName::Bcm(number) if HEADER.contains(number) => Ok(*number),
+        PinName::Bcm(number) => Err(BoardConfigError::NoSuchPin {
+            table,
+            role,
+            pin: *number,
+        }),
+        PinName::Offset(_) | PinName::Line(_) => {
+            Err(other_kind(BoardKind::RaspberryPi, table, role, pin))
+        }
+    }
+}
+
+fn other_kind(
+    kind: BoardKind,
+    table: &'static str,
+    role: &'static str,
+    pin: &PinName,
+) -> BoardConfigError {
+    BoardConfigError::OtherKindOfPin {
+        table,
+        role,
+        found: pin.setting(),
+        kind: kind.name(),
+        expected: match kind {
+            BoardKind::Gpio => "`line`, the offset of a line or its name",
+            BoardKind::RaspberryPi | BoardKind::Simulated => "`pin`, a BCM number",
+        },
+    }
+}
+
+impl BoardKind {
+    /// As in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Simulated => "simulated",
+            Self::RaspberryPi => "raspberry-pi",
+            Self::Gpio => "gpio",
+        }
+    }
 }
 
 impl OutputPins {
     /// All outputs by their keys.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, Option<OutputPin>); 3] {
+    pub fn all(&self) -> [(&'static str, Option<&OutputPin>); 3] {
         [
-            ("throw", self.throw),
-            ("retract", self.retract),
-            ("coil", self.coil),
+            ("throw", self.throw.as_ref()),
+            ("retract", self.retract.as_ref()),
+            ("coil", self.coil.as_ref()),
         ]
     }
 }
 
 impl OutputPin {
-    /// What may energise the output between power-on and the start of the agent.
+    /// What may energise the output at BCM `pin` between power-on and the start of the agent.
     ///
     /// Source: BCM2835 ARM Peripherals, table 6-31 (pulls at reset: up for BCM 0 to 8, down for the
     /// others); the firmware reads a HAT's EEPROM over BCM 0 and 1, and with the serial console
     /// on drives BCM 14 (TXD), whose idle level is high.
-    #[must_use]
-    pub fn hazard_at_boot(self) -> Option<&'static str> {
-        match (self.pin, self.active) {
+    fn hazard_at_boot(&self, pin: u8) -> Option<&'static str> {
+        match (pin, self.active) {
             (0 | 1, _) => {
                 Some("the firmware drives it at power-on to detect a HAT: use another pin")
             }
@@ -312,15 +614,15 @@ impl OutputPin {
 impl InputPins {
     /// All inputs by their keys.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, Option<InputPin>); 7] {
+    pub fn all(&self) -> [(&'static str, Option<&InputPin>); 7] {
         [
-            ("door", self.door),
-            ("bond", self.bond),
-            ("rex", self.rex),
-            ("grant", self.grant),
-            ("fire", self.fire),
-            ("fire_reset", self.fire_reset),
-            ("tamper", self.tamper),
+            ("door", self.door.as_ref()),
+            ("bond", self.bond.as_ref()),
+            ("rex", self.rex.as_ref()),
+            ("grant", self.grant.as_ref()),
+            ("fire", self.fire.as_ref()),
+            ("fire_reset", self.fire_reset.as_ref()),
+            ("tamper", self.tamper.as_ref()),
         ]
     }
 }
@@ -361,8 +663,9 @@ mod tests {
         ));
         assert_eq!(board.check(&StrikeConfig::motor_lock()), Ok(()));
         assert!(board.fitted().door && !board.fitted().rex);
+        let door = board.inputs.door.as_ref();
         assert_eq!(
-            board.inputs.door.map(|input| input.debounce),
+            door.map(|input| input.debounce),
             Some(Duration::from_millis(20))
         );
         assert_eq!(board.clock_trust(), ClockTrust::Synchronized);
@@ -373,7 +676,10 @@ mod tests {
 
     #[test]
     fn pins_driven_before_the_agent_starts_are_reported() {
-        let hazard = |pin, active| OutputPin { pin, active }.hazard_at_boot();
+        let hazard = |bcm, active| {
+            let pin = PinName::Bcm(bcm);
+            OutputPin { pin, active }.hazard_at_boot(bcm)
+        };
         for (pin, active, expected) in [
             (1, ActiveLevel::Low, "HAT"),
             (8, ActiveLevel::High, "pulled up until"),
@@ -425,6 +731,124 @@ mod tests {
                 error.contains(expected),
                 "{error:?} should contain {expected:?}"
             );
+        }
+    }
+
+    fn gpio(text: &str) -> BoardConfig {
+        toml::from_str(&format!("kind = \"gpio\"\n{text}")).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_an_offset_or_a_name_on_a_chip_by_label_or_name() {
+        let board = gpio(
+            r#"chip = "pinctrl-rp1"
+            outputs.coil = { line = 17, active = "high" }
+            inputs.door = { line = "GPIO22", active = "low", bias = "pull-up" }"#,
+        );
+        let strike = StrikeConfig::solenoid_bolt(FailMode::Safe);
+        assert_eq!(board.check(&strike), Ok(()));
+        assert_eq!(board.chip, Some(Chip::Label("pinctrl-rp1".to_owned())));
+        let names: Vec<_> = board.pins().map(|(_, _, pin)| pin.to_string()).collect();
+        assert_eq!(names, ["line 17", "line \"GPIO22\""]);
+        assert!(board.fitted().door && !board.fitted().rex);
+        assert_eq!(board.clock_trust(), ClockTrust::Synchronized);
+        let named = gpio(r#"chip = "gpiochip4""#);
+        assert_eq!(named.chip, Some(Chip::Name("gpiochip4".to_owned())));
+    }
+
+    #[test]
+    fn wrong_chips_and_lines_are_refused_with_what_was_expected() {
+        let line = "expected the offset of a line such as 17, or its name such as \"GPIO17\"";
+        let chip = "expected the label of a GPIO chip";
+        let long = format!("\"{}\"", "x".repeat(32));
+        for (text, expected) in [
+            ("chip = \"\"".to_owned(), chip),
+            ("chip = 0".to_owned(), "expected a string"),
+            ("chip = \"/dev/gpiochip0\"".to_owned(), chip),
+            (format!("chip = {long}"), chip),
+            ("outputs.coil.line = -1".to_owned(), line),
+            ("outputs.coil.line = 4294967296".to_owned(), line),
+            ("outputs.coil.line = \"\"".to_owned(), line),
+            ("outputs.coil.line = \"a\\u0000b\"".to_owned(), line),
+            (format!("outputs.coil.line = {long}"), line),
+            ("outputs.coil.line = true".to_owned(), line),
+            ("outputs.coil.line = 1.5".to_owned(), line),
+            (
+                "outputs.coil = { pin = 1, line = 1, active = \"low\" }".to_owned(),
+                "both `pin` and `line` are set, expected `line` with [board] kind = \"gpio\"",
+            ),
+            (
+                "inputs.rex = { active = \"low\", bias = \"off\" }".to_owned(),
+                "missing field `pin`, or `line` with [board] kind = \"gpio\"",
+            ),
+            (
+                "outputs.coil = { line = 1, active = \"low\", bias = \"off\" }".to_owned(),
+                "unknown field `bias`, expected one of `pin`, `line`, `active`",
+            ),
+        ] {
+            let error = toml::from_str::<BoardConfig>(&format!("kind = \"gpio\"\n{text}"));
+            let error = error.expect_err(&text).to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        let coil = StrikeConfig::solenoid_bolt(FailMode::Safe);
+        let chip = "chip = \"pinctrl-rp1\"\n";
+        for (board, expected) in [
+            (gpio(""), "[board] chip is missing, expected the label"),
+            (
+                gpio(&format!(
+                    "{chip}outputs.coil = {{ pin = 17, active = \"high\" }}"
+                )),
+                "[board.outputs.coil] pin = 17: [board] kind = \"gpio\" expects `line`",
+            ),
+            (
+                pi("outputs.coil = { line = \"GPIO17\", active = \"high\" }"),
+                "[board.outputs.coil] line = \"GPIO17\": [board] kind = \"raspberry-pi\" expects \
+                 `pin`, a BCM number",
+            ),
+            (
+                pi(chip),
+                "[board] chip = \"pinctrl-rp1\" is not used by kind = \"raspberry-pi\": remove it",
+            ),
+            (
+                gpio(&format!(
+                    "{chip}outputs.coil = {{ line = 4, active = \"high\" }}\n\
+                     inputs.rex = {{ line = 4, active = \"low\", bias = \"off\" }}"
+                )),
+                "line 4 is both coil and rex",
+            ),
+            (
+                BoardConfig {
+                    kind: BoardKind::Simulated,
+                    ..gpio(chip)
+                },
+                "is not used by kind = \"simulated\"",
+            ),
+        ] {
+            let error = board.check(&coil).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error:?}, expected {expected:?}");
+        }
+    }
+
+    #[test]
+    fn the_level_of_a_line_before_the_agent_starts_is_known_on_the_header_only() {
+        for (chip, line, expected) in [
+            ("pinctrl-bcm2711", "17", None),
+            ("pinctrl-bcm2711", "\"GPIO17\"", None),
+            ("pinctrl-bcm2711", "14", Some("serial console")),
+            ("pinctrl-rp1", "\"GPIO4\"", Some("pulled up until")),
+            ("pinctrl-bcm2711", "42", Some("is not known")),
+            ("pinctrl-bcm2711", "\"STATUS\"", Some("is not known")),
+            ("gpiochip0", "17", Some("is not known")),
+            ("pcf8574", "4", Some("is not known")),
+        ] {
+            let board = gpio(&format!(
+                "chip = \"{chip}\"\noutputs.coil = {{ line = {line}, active = \"high\" }}"
+            ));
+            let hazards: Vec<_> = board.hazards_at_boot().map(|(.., text)| text).collect();
+            match expected {
+                None => assert!(hazards.is_empty(), "{chip} {line}: {hazards:?}"),
+                Some(text) => assert!(hazards[0].contains(text), "{chip} {line}: {hazards:?}"),
+            }
         }
     }
 }

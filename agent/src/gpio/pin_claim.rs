@@ -1,9 +1,10 @@
-//! A claim on a pin that other processes respect: an flock per BCM pin in a directory shared by all
+//! A claim on a pin that other processes respect: an flock per pin in a directory shared by all
 //! agents of the machine.
 //!
-//! rppal's own claim is per process. The files are never unlinked: a lock on an unlinked file
-//! excludes nobody. The first line of a file names the holder of the pin; the second line, if the
-//! pin is driven, the level that energises it. It survives a SIGKILL of the process.
+//! rppal's own claim is per process, and the kernel's on a line ends with the process. The files
+//! are never unlinked: a lock on an unlinked file excludes nobody. The first line of a file names
+//! the holder of the pin; the second line, if the pin is driven, the level that energises it; the
+//! third, if it is driven as a line of a chip, that line. They survive a SIGKILL of the process.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use fs4::{FileExt, TryLockError};
 
-use super::BoardError;
-use super::config::ActiveLevel;
+use super::config::{ActiveLevel, HEADER};
+use super::{BoardError, PinId};
 
 /// Created by tmpfiles.d, for the group gpio.
 pub(super) const DIRECTORY: &str = "/run/door-agent";
@@ -20,11 +21,31 @@ pub(super) const DIRECTORY: &str = "/run/door-agent";
 /// Role of a claim made to de-energise a pin.
 pub(super) const LAST_RESORT: &str = "de-energise";
 
+impl PinId {
+    /// Name of its file: one for each pin, whichever board uses it.
+    fn file_name(&self) -> String {
+        match self {
+            Self::Bcm(number) => format!("bcm{number}.lock"),
+            Self::Line {
+                offset,
+                is_header: true,
+                ..
+            } if *offset <= u32::from(*HEADER.end()) => format!("bcm{offset}.lock"),
+            Self::Line { chip, offset, .. } => format!("{chip}-{offset}.lock"),
+        }
+    }
+
+    /// Whether it is the same pin, by whichever board.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.file_name() == other.file_name()
+    }
+}
+
 /// Held until dropped; the kernel releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct PinClaim {
     file: File,
-    pin: u8,
+    pin: PinId,
     role: &'static str,
     path: PathBuf,
 }
@@ -32,7 +53,7 @@ pub(super) struct PinClaim {
 /// A claimed pin that a killed process drove.
 #[derive(Debug)]
 pub(super) struct AbandonedPin {
-    pub(super) pin: u8,
+    pub(super) pin: PinId,
     pub(super) active: ActiveLevel,
     claim: PinClaim,
 }
@@ -42,25 +63,25 @@ impl PinClaim {
     /// stays until [`PinClaim::forget`].
     pub(super) fn take(
         directory: &Path,
-        pin: u8,
+        pin: PinId,
         role: &'static str,
         door: &str,
     ) -> Result<Self, BoardError> {
-        let mut claim = Self::lock(directory, pin, role)?;
-        let before = driven(&claim.read()?);
-        let holder = format!(
-            "door-agent {door} (process {}, {role})\n",
-            std::process::id()
-        );
-        claim.write(&claim_text(holder, before))?;
+        let path = directory.join(pin.file_name());
+        let mut claim = Self::lock(path, pin, role)?;
+        let text = claim.read()?;
+        let record = text.split_once('\n').map_or("", |(_, record)| record);
+        let process = std::process::id();
+        claim.write(&format!(
+            "door-agent {door} (process {process}, {role})\n{record}"
+        ))?;
         Ok(claim)
     }
 
     /// Locks a pin without changing its file.
-    fn lock(directory: &Path, pin: u8, role: &'static str) -> Result<Self, BoardError> {
-        let path = lock_file(directory, pin);
+    fn lock(path: PathBuf, pin: PinId, role: &'static str) -> Result<Self, BoardError> {
         let failed = |source| BoardError::Claim {
-            pin,
+            pin: pin.clone(),
             role,
             path: path.clone(),
             source,
@@ -95,15 +116,19 @@ impl PinClaim {
         })
     }
 
-    pub(super) fn pin(&self) -> u8 {
-        self.pin
+    pub(super) fn role(&self) -> &'static str {
+        self.role
     }
 
     /// Records that the pin is driven from now on, in case this process is killed.
     pub(super) fn drives(&mut self, active: ActiveLevel) -> Result<(), BoardError> {
         let text = self.read()?;
         let holder = text.lines().next().unwrap_or_default();
-        self.write(&claim_text(format!("{holder}\n"), Some(active)))
+        let line = match &self.pin {
+            PinId::Bcm(_) => String::new(),
+            line @ PinId::Line { .. } => format!("{line}\n"),
+        };
+        self.write(&format!("{holder}\n{}\n{line}", energised_line(active)))
     }
 
     /// Records that the pin is released and needs no de-energising.
@@ -132,7 +157,7 @@ impl PinClaim {
 
     fn failed(&self, source: io::Error) -> BoardError {
         BoardError::Claim {
-            pin: self.pin,
+            pin: self.pin.clone(),
             role: self.role,
             path: self.path.clone(),
             source,
@@ -141,13 +166,26 @@ impl PinClaim {
 }
 
 impl AbandonedPin {
-    /// Claims `pin` if a killed process drove it and nobody holds it now.
-    pub(super) fn take(directory: &Path, pin: u8) -> Option<Self> {
+    /// The files of all pins, in the order of their names; none if the directory cannot be read.
+    pub(super) fn candidates(directory: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        let mut paths: Vec<_> = paths
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "lock")
+            })
+            .collect();
+        paths.sort();
+        paths
+    }
+
+    /// Claims the pin of a file if a killed process drove it and nobody holds it now.
+    pub(super) fn take(path: &Path) -> Option<Self> {
         // Read before locking: an agent that starts now must not find its pins held.
-        let text = std::fs::read_to_string(lock_file(directory, pin)).ok()?;
-        driven(&text)?;
-        let mut claim = PinClaim::lock(directory, pin, LAST_RESORT).ok()?;
-        let active = driven(&claim.read().ok()?)?;
+        let (pin, _) = driven(path, &std::fs::read_to_string(path).ok()?)?;
+        let mut claim = PinClaim::lock(path.to_path_buf(), pin, LAST_RESORT).ok()?;
+        let (pin, active) = driven(path, &claim.read().ok()?)?;
         Some(Self { pin, active, claim })
     }
 
@@ -157,25 +195,26 @@ impl AbandonedPin {
     }
 }
 
-fn lock_file(directory: &Path, pin: u8) -> PathBuf {
-    directory.join(format!("bcm{pin}.lock"))
-}
-
-/// The level that energises the pin, from its file.
-fn driven(text: &str) -> Option<ActiveLevel> {
-    let line = text.lines().nth(1)?;
-    let levels = [ActiveLevel::High, ActiveLevel::Low];
-    levels
+/// The driven pin of a file, and the level that energises it.
+fn driven(path: &Path, text: &str) -> Option<(PinId, ActiveLevel)> {
+    let mut lines = text.lines().skip(1);
+    let line = lines.next()?;
+    let active = [ActiveLevel::High, ActiveLevel::Low]
         .into_iter()
-        .find(|&active| energised_line(active) == line)
-}
-
-/// Content of a file: the holder, and the level that energises the pin if it is driven.
-fn claim_text(holder: String, level: Option<ActiveLevel>) -> String {
-    match level {
-        Some(level) => format!("{holder}{}\n", energised_line(level)),
-        None => holder,
-    }
+        .find(|&active| energised_line(active) == line)?;
+    let bcm = path.file_stem()?.to_str()?.strip_prefix("bcm");
+    let pin = match lines.next() {
+        Some(line) => {
+            let (offset, chip) = line.strip_prefix("line ")?.split_once(" of ")?;
+            PinId::Line {
+                chip: chip.to_owned(),
+                offset: offset.parse().ok()?,
+                is_header: bcm.is_some(),
+            }
+        }
+        None => PinId::Bcm(bcm?.parse().ok()?),
+    };
+    Some((pin, active))
 }
 
 /// The second line of the file of a driven pin.
@@ -196,77 +235,111 @@ fn make_group_writable(file: &File) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::config::HEADER;
     use super::*;
+
+    fn line(chip: &str, offset: u32, is_header: bool) -> PinId {
+        PinId::Line {
+            chip: chip.to_owned(),
+            offset,
+            is_header,
+        }
+    }
 
     #[test]
     fn a_pin_has_one_holder_and_the_error_names_it() {
         let directory = tempfile::tempdir().unwrap();
-        let take = |role, door| PinClaim::take(directory.path(), 17, role, door);
-        let first = take("throw", "lobby-east").unwrap();
-        let error = take("coil", "lobby-west").unwrap_err().to_string();
-        assert_eq!(
-            error,
-            format!(
-                "cannot use BCM 17 as coil: held by door-agent lobby-east (process {}, throw)",
-                std::process::id()
-            )
-        );
-        drop(first);
-        take("coil", "lobby-west").unwrap();
+        let take = |pin, role, door| PinClaim::take(directory.path(), pin, role, door);
+        let first = take(PinId::Bcm(17), "throw", "lobby-east").unwrap();
+        // By whichever board: on the header an offset is a BCM number.
+        for pin in [PinId::Bcm(17), line("gpiochip0", 17, true)] {
+            let error = take(pin.clone(), "coil", "lobby-west").unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "cannot use {pin} as coil: held by door-agent lobby-east (process {}, throw)",
+                    std::process::id()
+                )
+            );
+        }
+        let others = [
+            line("gpiochip0", 28, true),
+            line("gpiochip1", 17, false),
+            line("gpiochip2", 17, false),
+        ];
+        let others = others.map(|pin| take(pin, "coil", "lobby-west").unwrap());
+        drop((first, others));
+        take(PinId::Bcm(17), "coil", "lobby-west").unwrap();
         let mode = std::fs::metadata(directory.path().join("bcm17.lock")).unwrap();
         let mode = std::os::unix::fs::PermissionsExt::mode(&mode.permissions());
         assert_eq!(mode & 0o777, 0o660, "the group shares the lock");
-        let missing = PinClaim::take(&directory.path().join("none"), 4, "rex", "d").unwrap_err();
+        let missing = directory.path().join("none");
+        let missing = PinClaim::take(&missing, PinId::Bcm(4), "rex", "d").unwrap_err();
         assert!(missing.to_string().contains("bcm4.lock"), "{missing}");
     }
 
     #[test]
     fn pins_driven_by_a_killed_process_are_found_until_de_energised() {
         let directory = tempfile::tempdir().unwrap();
-        let found = || -> Vec<(u8, ActiveLevel)> {
-            let abandoned = HEADER.filter_map(|pin| AbandonedPin::take(directory.path(), pin));
+        let found = || -> Vec<(PinId, ActiveLevel)> {
+            let candidates = AbandonedPin::candidates(directory.path());
+            let abandoned = candidates
+                .iter()
+                .filter_map(|path| AbandonedPin::take(path));
             abandoned
-                .map(|abandoned| (abandoned.pin, abandoned.active))
+                .map(|abandoned| (abandoned.pin.clone(), abandoned.active))
                 .collect()
         };
-        let take = |pin, role| PinClaim::take(directory.path(), pin, role, "lobby-east").unwrap();
-        let mut throw = take(17, "throw");
-        throw.drives(ActiveLevel::High).unwrap();
-        let mut retract = take(27, "retract");
-        retract.drives(ActiveLevel::Low).unwrap();
-        let rex = take(24, "rex");
-        assert_eq!(found(), [], "their process holds them");
-        let error = PinClaim::take(directory.path(), 17, "coil", "d").unwrap_err();
-        assert!(error.to_string().ends_with(", throw)"), "{error}");
+        let take = |pin: &PinId, role| {
+            PinClaim::take(directory.path(), pin.clone(), role, "lobby-east").unwrap()
+        };
+        let [low, coil] = [PinId::Bcm(27), line("gpiochip2", 3, false)];
+        for high in [PinId::Bcm(17), line("gpiochip0", 17, true)] {
+            let mut throw = take(&high, "throw");
+            throw.drives(ActiveLevel::High).unwrap();
+            let mut retract = take(&low, "retract");
+            retract.drives(ActiveLevel::Low).unwrap();
+            let mut chip = take(&coil, "coil");
+            chip.drives(ActiveLevel::High).unwrap();
+            let rex = take(&PinId::Bcm(24), "rex");
+            assert_eq!(found(), [], "their process holds them");
+            let error = PinClaim::take(directory.path(), high.clone(), "coil", "d").unwrap_err();
+            assert!(error.to_string().ends_with(", throw)"), "{error}");
 
-        // As the kernel does when a process is killed.
-        drop((throw, rex));
-        assert_eq!(found(), [(17, ActiveLevel::High)]);
-        drop(retract);
-        let both = [(17, ActiveLevel::High), (27, ActiveLevel::Low)];
-        assert_eq!(found(), both);
-        // A claim without driving changes nothing.
-        drop(take(17, "rex"));
-        assert_eq!(found(), both);
-        for (pin, _) in both {
-            let abandoned = AbandonedPin::take(directory.path(), pin).unwrap();
-            abandoned.forget().unwrap();
+            // As the kernel does when a process is killed.
+            drop((throw, rex));
+            assert_eq!(found(), [(high.clone(), ActiveLevel::High)]);
+            drop((retract, chip));
+            let all = [
+                (high.clone(), ActiveLevel::High),
+                (low.clone(), ActiveLevel::Low),
+                (coil.clone(), ActiveLevel::High),
+            ];
+            assert_eq!(found(), all);
+            // A claim without driving changes nothing.
+            drop(take(&high, "rex"));
+            assert_eq!(found(), all);
+            for path in AbandonedPin::candidates(directory.path()) {
+                if let Some(abandoned) = AbandonedPin::take(&path) {
+                    abandoned.forget().unwrap();
+                }
+            }
+            assert_eq!(found(), []);
         }
-        assert_eq!(found(), []);
 
         // Released properly.
-        let mut coil = take(17, "coil");
+        let mut coil = take(&PinId::Bcm(17), "coil");
         coil.drives(ActiveLevel::High).unwrap();
         coil.forget().unwrap();
         drop(coil);
         assert_eq!(found(), []);
-        std::fs::write(
-            directory.path().join("bcm4.lock"),
-            "x\nenergised by chance\n",
-        )
-        .unwrap();
-        assert_eq!(found(), []);
-        assert!(AbandonedPin::take(&directory.path().join("none"), 17).is_none());
+        for (file, text) in [
+            ("bcm4.lock", "x\nenergised by chance\n"),
+            ("bcm4.lock", "x\nenergised by high\nline of gpiochip0\n"),
+            ("gpiochip2-4.lock", "x\nenergised by high\n"),
+        ] {
+            std::fs::write(directory.path().join(file), text).unwrap();
+            assert_eq!(found(), [], "{file}: {text}");
+        }
+        assert!(AbandonedPin::candidates(&directory.path().join("none")).is_empty());
     }
 }

@@ -3,15 +3,16 @@
 //! How a pin is driven or read is the business of each board, through [`OutputDriver`] and
 //! [`InputReader`].
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use door_core::{Inputs, Outputs, Reading};
-use log::warn;
+use log::{info, warn};
 
 use super::config::{self, ActiveLevel, BoardConfig};
 use super::debounce::Debounce;
-use super::pin_claim::PinClaim;
-use super::{Board, BoardError, PinLevel, WiredBoard, earlier_of};
+use super::pin_claim::{DIRECTORY, PinClaim};
+use super::{Board, BoardError, PinId, PinLevel, PinName, WiredBoard, earlier_of};
 
 /// A claimed output pin.
 pub(super) trait OutputDriver: Send {
@@ -21,8 +22,17 @@ pub(super) trait OutputDriver: Send {
 
 /// A claimed input pin.
 pub(super) trait InputReader: Send {
-    /// The present level, without debounce.
-    fn is_high(&self) -> bool;
+    /// The present level, or why it cannot be read.
+    fn is_high(&self) -> Result<bool, String>;
+
+    /// Whether levels have held for the debounce time before they are read.
+    fn is_debounced(&self) -> bool;
+}
+
+/// The inputs that must let people out: a contact that chatters counts as active (see
+/// [`Debounce::for_egress`]), so their raw levels are needed.
+pub(super) fn is_egress(role: &str) -> bool {
+    matches!(role, "rex" | "fire")
 }
 
 /// All pins of a door. Dropping it de-energises the outputs.
@@ -36,10 +46,14 @@ pub(super) struct Pins<O: OutputDriver, I> {
 #[derive(Debug)]
 struct Input<I> {
     role: &'static str,
-    bcm: u8,
+    name: PinName,
     active: ActiveLevel,
     reader: I,
-    debounce: Debounce,
+    debounce_time: Duration,
+    /// `None` while it cannot be read, and for one that is debounced already.
+    debounce: Option<Debounce>,
+    /// Why it cannot be read.
+    fault: Option<String>,
 }
 
 impl<O: OutputDriver, I: InputReader> Pins<O, I> {
@@ -47,8 +61,8 @@ impl<O: OutputDriver, I: InputReader> Pins<O, I> {
     pub(super) fn open(
         config: &BoardConfig,
         claims: Vec<PinClaim>,
-        output: impl Fn(&'static str, config::OutputPin) -> Result<O, BoardError>,
-        input: impl Fn(&'static str, config::InputPin) -> Result<I, BoardError>,
+        output: impl Fn(&'static str, &config::OutputPin) -> Result<O, BoardError>,
+        input: impl Fn(&'static str, &config::InputPin) -> Result<I, BoardError>,
     ) -> Result<Self, BoardError> {
         let mut outputs = Vec::new();
         for (role, pin) in config.outputs.all() {
@@ -106,7 +120,7 @@ impl<O: OutputDriver, I: InputReader> Board for Pins<O, I> {
         let now = Instant::now();
         let mut inputs = Inputs::default();
         for input in &mut self.inputs {
-            *reading_of(&mut inputs, input.role) = Some(input.read(now));
+            *reading_of(&mut inputs, input.role) = input.read(now);
         }
         inputs
     }
@@ -116,47 +130,107 @@ impl<O: OutputDriver, I: InputReader> Board for Pins<O, I> {
     }
 
     fn next_change(&self) -> Option<Instant> {
-        let due = self.inputs.iter().map(|input| input.debounce.due());
-        due.fold(None, earlier_of)
+        let debounces = self
+            .inputs
+            .iter()
+            .filter_map(|input| input.debounce.as_ref());
+        debounces.map(Debounce::due).fold(None, earlier_of)
     }
 }
 
 /// The configured inputs.
 impl<O: OutputDriver, I: InputReader> WiredBoard for Pins<O, I> {
     fn pins(&self) -> Vec<PinLevel> {
-        let level = |input: &Input<I>| PinLevel {
-            role: Some(input.role),
-            bcm: Some(input.bcm),
-            high: input.reader.is_high(),
-            active: input.is_active(),
+        let level = |input: &Input<I>| {
+            let level = input.reader.is_high();
+            PinLevel {
+                role: Some(input.role),
+                pin: Some(input.name.clone()),
+                high: level == Ok(true),
+                active: level == Ok(input.active == ActiveLevel::High),
+                fault: level.err(),
+            }
         };
         self.inputs.iter().map(level).collect()
     }
 }
 
 impl<I: InputReader> Input<I> {
-    fn new(role: &'static str, pin: config::InputPin, reader: I) -> Self {
-        let active = reader.is_high() == (pin.active == ActiveLevel::High);
+    fn new(role: &'static str, pin: &config::InputPin, reader: I) -> Self {
         Self {
             role,
-            bcm: pin.pin,
+            name: pin.pin.clone(),
             active: pin.active,
             reader,
-            debounce: match role {
-                "rex" | "fire" => Debounce::for_egress(pin.debounce, active),
-                _ => Debounce::new(pin.debounce, active),
-            },
+            debounce_time: pin.debounce,
+            debounce: None,
+            fault: None,
         }
     }
 
-    fn read(&mut self, now: Instant) -> bool {
-        let raw = self.is_active();
-        self.debounce.read(raw, now)
+    fn read(&mut self, now: Instant) -> Reading {
+        let level = match self.reader.is_high() {
+            Ok(level) => level,
+            Err(error) => {
+                if self.fault.as_ref() != Some(&error) {
+                    warn!("{} ({}) cannot be read: {error}", self.name, self.role);
+                }
+                self.fault = Some(error);
+                self.debounce = None;
+                return None;
+            }
+        };
+        if self.fault.take().is_some() {
+            info!("{} ({}) can be read again", self.name, self.role);
+        }
+        let active = level == (self.active == ActiveLevel::High);
+        if self.reader.is_debounced() {
+            return Some(active);
+        }
+        let (role, time) = (self.role, self.debounce_time);
+        let debounce = self.debounce.get_or_insert_with(|| {
+            if is_egress(role) {
+                Debounce::for_egress(time, active)
+            } else {
+                Debounce::new(time, active)
+            }
+        });
+        Some(debounce.read(active, now))
     }
+}
 
-    /// The level without debounce.
-    fn is_active(&self) -> bool {
-        self.reader.is_high() == (self.active == ActiveLevel::High)
+/// Claims pins for `door`, and records the levels that energise the outputs among them.
+pub(super) fn claim_all(
+    config: &BoardConfig,
+    door: &str,
+    pins: impl IntoIterator<Item = (&'static str, PinId)>,
+) -> Result<Vec<PinClaim>, BoardError> {
+    let claim = |(role, pin)| PinClaim::take(Path::new(DIRECTORY), pin, role, door);
+    let mut claims: Vec<_> = pins.into_iter().map(claim).collect::<Result<_, _>>()?;
+    for (role, output) in config.outputs.all() {
+        let claim = claims.iter_mut().find(|claim| claim.role() == role);
+        if let (Some(output), Some(claim)) = (output, claim) {
+            claim.drives(output.active)?;
+        }
+    }
+    Ok(claims)
+}
+
+/// Claims a pin that another door's last resort may hold for a moment.
+pub(super) fn claim_with_retry(
+    pin: &PinId,
+    role: &'static str,
+    door: &str,
+) -> Result<PinClaim, BoardError> {
+    let mut tries = 20;
+    loop {
+        match PinClaim::take(Path::new(DIRECTORY), pin.clone(), role, door) {
+            Err(BoardError::PinHeld { .. }) if tries > 0 => {
+                tries -= 1;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            taken => return taken,
+        }
     }
 }
 
@@ -170,5 +244,120 @@ fn reading_of<'a>(inputs: &'a mut Inputs, role: &str) -> &'a mut Reading {
         "fire" => &mut inputs.fire,
         "fire_reset" => &mut inputs.fire_reset,
         _ => &mut inputs.tamper,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Pins in memory: what was set, and what is read.
+    #[derive(Debug, Clone, Default)]
+    struct Memory(Arc<Mutex<State>>);
+
+    #[derive(Debug, Default)]
+    struct State {
+        set: Vec<String>,
+        /// Low, high or unreadable; by role.
+        low: Vec<&'static str>,
+        unreadable: Vec<&'static str>,
+    }
+
+    #[derive(Debug)]
+    struct MemoryPin {
+        role: &'static str,
+        memory: Memory,
+        is_debounced: bool,
+    }
+
+    impl OutputDriver for MemoryPin {
+        fn set(&mut self, energised: bool) {
+            let sign = if energised { "+" } else { "-" };
+            let set = format!("{sign}{}", self.role);
+            self.memory.0.lock().unwrap().set.push(set);
+        }
+    }
+
+    impl InputReader for MemoryPin {
+        fn is_high(&self) -> Result<bool, String> {
+            let state = self.memory.0.lock().unwrap();
+            if state.unreadable.contains(&self.role) {
+                return Err("input/output error".to_owned());
+            }
+            Ok(!state.low.contains(&self.role))
+        }
+
+        fn is_debounced(&self) -> bool {
+            self.is_debounced
+        }
+    }
+
+    fn pins(memory: &Memory, is_debounced: bool) -> Pins<MemoryPin, MemoryPin> {
+        let config: BoardConfig = toml::from_str(
+            r#"kind = "gpio"
+            chip = "test"
+            outputs.throw = { line = 1, active = "high" }
+            outputs.retract = { line = 2, active = "high" }
+            inputs.door = { line = 3, active = "low", bias = "pull-up", debounce = "1s" }
+            inputs.rex = { line = 4, active = "low", bias = "pull-up", debounce = "1s" }"#,
+        )
+        .unwrap();
+        let pin = |role, is_debounced| {
+            Ok(MemoryPin {
+                role,
+                memory: memory.clone(),
+                is_debounced,
+            })
+        };
+        Pins::open(
+            &config,
+            Vec::new(),
+            |role, _| pin(role, false),
+            |role, _| pin(role, is_debounced),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_motor_never_gets_both_directions_and_the_end_de_energises() {
+        let memory = Memory::default();
+        let mut pins = pins(&memory, false);
+        for outputs in [Outputs::Throw, Outputs::Retract, Outputs::Energised] {
+            pins.drive(outputs);
+        }
+        drop(pins);
+        let set = memory.0.lock().unwrap().set.join(" ");
+        assert_eq!(
+            set,
+            "-retract +throw -throw +retract -throw -retract -throw -retract"
+        );
+    }
+
+    #[test]
+    fn an_unreadable_input_reads_as_unknown_until_it_can_be_read() {
+        for is_debounced in [false, true] {
+            let memory = Memory::default();
+            let mut pins = pins(&memory, is_debounced);
+            let set = |low: &[&'static str], unreadable: &[&'static str]| {
+                let mut state = memory.0.lock().unwrap();
+                (state.low, state.unreadable) = (low.to_vec(), unreadable.to_vec());
+            };
+            let mut read = || {
+                let inputs = pins.read();
+                (inputs.closed, inputs.rex, inputs.fire)
+            };
+            set(&["door"], &["rex"]);
+            assert_eq!(read(), (Some(true), None, None));
+            set(&["door", "rex"], &["door"]);
+            assert_eq!(read(), (None, Some(true), None), "at once, as at a start");
+            set(&["door"], &[]);
+            // One level is debounced here, the other by the kernel.
+            assert_eq!(read(), (Some(true), Some(!is_debounced), None));
+            set(&[], &["door"]);
+            let faults: Vec<_> = pins.pins().into_iter().map(|pin| pin.fault).collect();
+            assert_eq!(faults, [Some("input/output error".to_owned()), None]);
+        }
     }
 }

@@ -1,16 +1,16 @@
 //! The header of a Raspberry Pi, through rppal. No other module uses rppal.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use door_core::{Inputs, Outputs};
 use log::warn;
 use rppal::gpio::{Bias, Error, Gpio, InputPin, Level, OutputPin, Pin, Trigger};
 
-use super::config::{self, ActiveLevel, BoardConfig, PinBias};
-use super::pin_claim::{AbandonedPin, DIRECTORY, LAST_RESORT, PinClaim};
-use super::pins::{InputReader, OutputDriver, Pins};
-use super::{Board, BoardError, PinLevel, Wake, WiredBoard};
+use super::config::{self, ActiveLevel, BoardConfig, PinBias, bcm};
+use super::pin_claim::{DIRECTORY, LAST_RESORT, PinClaim};
+use super::pins::{InputReader, OutputDriver, Pins, claim_all, claim_with_retry};
+use super::{Board, BoardError, PinId, PinLevel, PinName, Wake, WiredBoard};
 
 /// The pins of a door.
 pub(super) type RaspberryPi = Pins<Output, Input>;
@@ -29,14 +29,7 @@ pub(super) fn open(
     door: &str,
     wake: &Wake,
 ) -> Result<RaspberryPi, BoardError> {
-    let mut claims = claim_all(config, door)?;
-    let outputs = config.outputs.all().into_iter();
-    for output in outputs.filter_map(|(_, output)| output) {
-        let mut claims = claims.iter_mut();
-        if let Some(claim) = claims.find(|claim| claim.pin() == output.pin) {
-            claim.drives(output.active)?;
-        }
-    }
+    let claims = claim_all(config, door, pins_of(config)?.map(claimed))?;
     let gpio = Gpio::new().map_err(peripheral)?;
     Pins::open(
         config,
@@ -58,7 +51,7 @@ impl WholeHeader {
     pub(super) fn open(config: &BoardConfig, door: &str) -> Result<Self, BoardError> {
         let door = open(config, door, &Wake::default())?;
         let gpio = Gpio::new().map_err(peripheral)?;
-        let own: Vec<_> = pins_of(config).map(|(_, pin)| pin).collect();
+        let own: Vec<_> = pins_of(config)?.map(|(_, pin)| pin).collect();
         Ok(Self {
             door,
             // Reading a pin changes neither its mode nor its level; an unreadable one is left out.
@@ -90,34 +83,35 @@ impl WiredBoard for WholeHeader {
             let high = pin.read() == Level::High;
             PinLevel {
                 role: None,
-                bcm: Some(pin.pin()),
+                pin: Some(PinName::Bcm(pin.pin())),
                 high,
                 active: high,
+                fault: None,
             }
         });
         self.door.pins().into_iter().chain(others).collect()
     }
 }
 
-fn claim_all(config: &BoardConfig, door: &str) -> Result<Vec<PinClaim>, BoardError> {
-    pins_of(config)
-        .map(|(role, pin)| PinClaim::take(Path::new(DIRECTORY), pin, role, door))
-        .collect()
+/// Every configured pin with its role.
+fn pins_of(config: &BoardConfig) -> Result<impl Iterator<Item = (&'static str, u8)>, BoardError> {
+    let number = |(table, role, pin)| Ok((role, bcm(table, role, pin)?));
+    let pins: Result<Vec<_>, BoardError> = config.pins().map(number).collect();
+    Ok(pins?.into_iter())
 }
 
-/// Every configured pin with its role.
-fn pins_of(config: &BoardConfig) -> impl Iterator<Item = (&'static str, u8)> {
-    let outputs = config.outputs.all().into_iter();
-    let outputs = outputs.filter_map(|(role, output)| Some((role, output?.pin)));
-    let inputs = config.inputs.all().into_iter();
-    outputs.chain(inputs.filter_map(|(role, input)| Some((role, input?.pin))))
+fn claimed((role, pin): (&'static str, u8)) -> (&'static str, PinId) {
+    (role, PinId::Bcm(pin))
 }
 
 /// Claims and reads every pin: getting a pin changes neither its mode nor its level.
 pub(super) fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, BoardError> {
-    let _claims = claim_all(config, door)?;
+    // Nothing is driven, so nothing is recorded as driven.
+    let claim = |(role, pin)| PinClaim::take(Path::new(DIRECTORY), pin, role, door);
+    let claims: Result<Vec<_>, _> = pins_of(config)?.map(claimed).map(claim).collect();
+    let _claims = claims?;
     let gpio = Gpio::new().map_err(peripheral)?;
-    pins_of(config)
+    pins_of(config)?
         .map(|(role, pin)| {
             let held = gpio
                 .get(pin)
@@ -135,74 +129,48 @@ pub(super) fn probe(config: &BoardConfig, door: &str) -> Result<Vec<String>, Boa
 pub(super) fn de_energise(
     config: &BoardConfig,
     door: &str,
-    except: &[u8],
+    except: &[PinId],
 ) -> Result<(), BoardError> {
-    let outputs = config.outputs.all().into_iter();
-    let outputs = outputs.filter_map(|(role, output)| Some((role, output?)));
-    let outputs: Vec<_> = outputs
-        .filter(|(_, output)| !except.contains(&output.pin))
-        .collect();
-    let mut claims = Vec::new();
-    for (role, output) in &outputs {
-        claims.push(claim_with_retry(output.pin, role, door)?);
+    let mut outputs = Vec::new();
+    for (role, output) in config.outputs.all() {
+        let Some(output) = output else { continue };
+        let pin = PinId::Bcm(bcm("outputs", role, &output.pin)?);
+        if !except.iter().any(|done| pin.is_same(done)) {
+            outputs.push((role, output, claim_with_retry(&pin, role, door)?));
+        }
     }
     let gpio = Gpio::new().map_err(peripheral)?;
-    for (role, output) in outputs {
+    for (role, output, _) in &outputs {
         // Opening sets the safe level, and dropping keeps it.
         drop(Output::open(&gpio, role, output)?);
     }
-    claims.iter_mut().try_for_each(PinClaim::forget)
+    outputs
+        .iter_mut()
+        .try_for_each(|(.., claim)| claim.forget())
 }
 
-/// Claims a pin that another door's last resort may hold for a moment.
-fn claim_with_retry(pin: u8, role: &'static str, door: &str) -> Result<PinClaim, BoardError> {
-    let mut tries = 20;
-    loop {
-        match PinClaim::take(Path::new(DIRECTORY), pin, role, door) {
-            Err(BoardError::PinHeld { .. }) if tries > 0 => {
-                tries -= 1;
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            taken => return taken,
-        }
-    }
-}
-
-/// Like [`de_energise`], for pins that killed processes drove, whatever the configurations say.
-/// Returns the de-energised pins, and the error of one that failed.
-pub(super) fn de_energise_abandoned() -> (Vec<u8>, Result<(), BoardError>) {
-    let mut pins = Vec::new();
-    let mut failed = Ok(());
-    // One at a time, so that another door can claim its pins.
-    for pin in config::HEADER {
-        let Some(abandoned) = AbandonedPin::take(Path::new(DIRECTORY), pin) else {
-            continue;
-        };
-        match de_energise_abandoned_pin(abandoned) {
-            Ok(()) => pins.push(pin),
-            Err(error) => failed = Err(error),
-        }
-    }
-    (pins, failed)
-}
-
-fn de_energise_abandoned_pin(abandoned: AbandonedPin) -> Result<(), BoardError> {
-    let (pin, active) = (abandoned.pin, abandoned.active);
+/// De-energises a pin that a killed process drove and that is claimed now.
+pub(super) fn release(pin: u8, active: ActiveLevel) -> Result<(), BoardError> {
     let gpio = Gpio::new().map_err(peripheral)?;
-    let output = config::OutputPin { pin, active };
-    drop(Output::open(&gpio, LAST_RESORT, output)?);
-    abandoned.forget()
+    let pin = PinName::Bcm(pin);
+    drop(Output::open(
+        &gpio,
+        LAST_RESORT,
+        &config::OutputPin { pin, active },
+    )?);
+    Ok(())
 }
 
 impl Output {
     fn open(
         gpio: &Gpio,
         role: &'static str,
-        config: config::OutputPin,
+        config: &config::OutputPin,
     ) -> Result<Self, BoardError> {
+        let number = bcm("outputs", role, &config.pin)?;
         let pin = gpio
-            .get(config.pin)
-            .map_err(|error| pin_error(config.pin, role, &error))?;
+            .get(number)
+            .map_err(|error| pin_error(number, role, &error))?;
         // The level before the direction, so that the pin never shows another level.
         let mut pin = match config.active {
             ActiveLevel::High => pin.into_output_low(),
@@ -230,12 +198,13 @@ impl Input {
     fn open(
         gpio: &Gpio,
         role: &'static str,
-        config: config::InputPin,
+        config: &config::InputPin,
         wake: Wake,
     ) -> Result<Self, BoardError> {
+        let number = bcm("inputs", role, &config.pin)?;
         let pin = gpio
-            .get(config.pin)
-            .map_err(|error| pin_error(config.pin, role, &error))?;
+            .get(number)
+            .map_err(|error| pin_error(number, role, &error))?;
         let mut pin = pin.into_input();
         pin.set_bias(match config.bias {
             PinBias::PullUp => Bias::PullUp,
@@ -246,18 +215,20 @@ impl Input {
         // Raw edges: the debounce works on reads, with or without an edge.
         let edges = pin.set_async_interrupt(Trigger::Both, None, move |_| wake.poke());
         if let Err(error) = edges {
-            warn!(
-                "BCM {} ({role}) has no interrupts and is polled once a second: {error}",
-                config.pin
-            );
+            warn!("BCM {number} ({role}) has no interrupts and is polled once a second: {error}");
         }
         Ok(Self(pin))
     }
 }
 
 impl InputReader for Input {
-    fn is_high(&self) -> bool {
-        self.0.is_high()
+    /// By register, which cannot fail.
+    fn is_high(&self) -> Result<bool, String> {
+        Ok(self.0.is_high())
+    }
+
+    fn is_debounced(&self) -> bool {
+        false
     }
 }
 
@@ -273,7 +244,7 @@ fn peripheral(error: Error) -> BoardError {
 
 fn pin_error(pin: u8, role: &'static str, error: &Error) -> BoardError {
     BoardError::Pin {
-        pin,
+        pin: PinId::Bcm(pin),
         role,
         reason: error.to_string(),
     }

@@ -114,9 +114,10 @@ impl WiredBoard for SimulatedBoard {
             .into_iter()
             .map(|(role, active)| PinLevel {
                 role: Some(role),
-                bcm: None,
+                pin: None,
                 high: active,
                 active,
+                fault: None,
             })
             .collect()
     }

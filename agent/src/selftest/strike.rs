@@ -95,6 +95,13 @@ impl SelfTest {
 
     /// Why the strike must not be driven; `None` if it may.
     async fn refusal_to_drive(&mut self) -> Result<Option<&'static str>, SelfTestError> {
+        let pins = self.board.0.pins();
+        if pins
+            .iter()
+            .any(|pin| pin.role == Some("door") && pin.fault.is_some())
+        {
+            return Ok(Some("whether the door is closed cannot be read"));
+        }
         if let Some(door) = self.index_of("door") {
             if !self.level(door) {
                 let closed = self
@@ -294,7 +301,7 @@ impl SelfTest {
             .outputs
             .all()
             .into_iter()
-            .filter_map(|(_, output)| Some(format!("BCM {}", output?.pin)))
+            .filter_map(|(_, output)| Some(output?.pin.to_string()))
             .collect();
         let pins = if pins.is_empty() {
             "simulated".to_owned()

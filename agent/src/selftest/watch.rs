@@ -108,9 +108,10 @@ mod tests {
     fn pins(levels: [bool; 3]) -> Vec<PinLevel> {
         let pin = |active| PinLevel {
             role: Some("rex"),
-            bcm: None,
+            pin: None,
             high: active,
             active,
+            fault: None,
         };
         levels.map(pin).to_vec()
     }

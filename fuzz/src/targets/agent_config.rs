@@ -74,5 +74,9 @@ pub(crate) fn seeds() -> Seeds {
         format!("HUB__MQTT_PORT=8884\nLOG__LEVEL=debug\nHUB__KEEP_ALIVE=30s\n{WHOLE}"),
         "[strike]\nkind = \"solenoid-bolt\"\nbond_time = 3\n[board]\nkind = \"raspberry-pi\"\n"
             .to_owned(),
+        "BOARD__INPUTS__REX__LINE=GPIO24\n[strike]\nkind = \"maglock\"\n[board]\nkind = \"gpio\"\n\
+         chip = \"gpiochip0\"\noutputs.coil = { line = 17, active = \"high\" }\n\
+         inputs.rex = { active = \"low\", bias = \"off\" }\n"
+            .to_owned(),
     ])
 }
