@@ -32,10 +32,11 @@ const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const TUTORIAL: &str = "docs/tutorial.md";
 
 /// The self-test needs a door without an agent; the guide then enrolls the door of the others.
-const FOR_INSTALLERS: [&str; 6] = [
+const FOR_INSTALLERS: [&str; 7] = [
     "docs/installer/selftest.md",
     "docs/guide-installer.md",
     "docs/installer/life-safety.md",
+    "docs/installer/hardware.md",
     "docs/installer/wiring.md",
     "docs/installer/service.md",
     "docs/installer/time.md",
