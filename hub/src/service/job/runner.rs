@@ -86,15 +86,15 @@ impl RunContext {
     /// whether the job has ended.
     pub(super) async fn failed(&self, retry: &mut Retry, row: i64, error: &StoreError) -> bool {
         let attempt = retry.failed(error.is_permanent(), self.clock.monotonic());
+        if attempt.give_up && self.abandon(row, reason(error)).await {
+            return true;
+        }
         tracing::error!(
             job = row,
             error = error as &dyn std::error::Error,
             again_ms = attempt.after.as_millis(),
             "cannot store a job's progress; retrying"
         );
-        if attempt.give_up && self.abandon(row, reason(error)).await {
-            return true;
-        }
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = tokio::time::sleep(attempt.after) => {}
