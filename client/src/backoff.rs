@@ -81,6 +81,7 @@ mod tests {
             message: String::new(),
             tracking_id: None,
             retry_after: retry_after_s.map(Duration::from_secs),
+            needed_rights: None,
         })
     }
 

@@ -113,6 +113,15 @@ impl ClientError {
         }
     }
 
+    /// The rights that the request needs, separated by commas, if the policy lacks one of them.
+    #[must_use]
+    pub fn needed_rights(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(response) => response.needed_rights,
+            _ => None,
+        }
+    }
+
     /// Whether the error may go away by itself soon.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -136,8 +145,11 @@ pub struct ErrorResponse {
     pub message: String,
     /// Id for the hub's operator to find the request.
     pub tracking_id: Option<String>,
-    /// How long the hub asks to wait before a retry (`Retry-After`).
+    /// How long the hub asks to wait before a retry: `Retry-After`, or `wait 10 seconds` in the
+    /// text of a 429.
     pub retry_after: Option<Duration>,
+    /// The rights that the request needs, separated by commas, if the policy lacks one of them.
+    pub needed_rights: Option<&'static str>,
 }
 
 impl std::error::Error for ErrorResponse {}
@@ -183,6 +195,7 @@ impl ErrorResponse {
             tracking_id: None,
             retry_after: header(RETRY_AFTER.as_str())
                 .and_then(|seconds| seconds.parse().ok().map(Duration::from_secs)),
+            needed_rights: None,
         };
         match serde_json::from_slice::<Envelope>(body) {
             Ok(envelope) => response.read_envelope(envelope),
@@ -195,6 +208,10 @@ impl ErrorResponse {
         response.name = response
             .name
             .or_else(|| response.code.map(|code| code.name().to_owned()));
+        if response.status == 429 {
+            let asked = asked_wait(&response.message);
+            response.retry_after = response.retry_after.or(asked);
+        }
         response
     }
 
@@ -228,6 +245,16 @@ impl ErrorResponse {
             (text, detail) => format!("{text} ({detail})"),
         };
     }
+}
+
+/// The time in `... wait 10 seconds ...`: Azure sends no `Retry-After`.
+fn asked_wait(text: &str) -> Option<Duration> {
+    let text = text.to_ascii_lowercase();
+    let (_, after) = text.split_once("wait ")?;
+    let mut words = after.split_whitespace();
+    let number = words.next()?.parse().ok()?;
+    let is_seconds = words.next()?.starts_with("second");
+    is_seconds.then_some(Duration::from_secs(number))
 }
 
 #[cfg(test)]
@@ -300,6 +327,25 @@ mod tests {
             (unknown.code, unknown.name.as_deref()),
             (None, Some("NeverHeardOf"))
         );
+    }
+
+    #[test]
+    fn a_throttled_request_waits_as_long_as_the_text_asks() {
+        for (status, text, expected) in [
+            (
+                429,
+                "Throttled. Please wait 10 seconds and try again.",
+                Some(10),
+            ),
+            (429, "Wait 3 seconds", Some(3)),
+            (429, "wait a moment", None),
+            (429, "Too many requests", None),
+            (503, "wait 10 seconds", None),
+        ] {
+            let body = format!(r#"{{"Message":"ErrorCode:ThrottlingException;{text}"}}"#);
+            let asked = read(status, None, &body).retry_after;
+            assert_eq!(asked, expected.map(Duration::from_secs), "{status} {text}");
+        }
     }
 
     #[test]

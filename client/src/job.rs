@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::ClientError;
-use super::{HubClient, RetryPolicy};
+use super::{HubClient, RetryPolicy, Traffic};
 
 impl HubClient {
     /// Creates a job. The response has only id, type and status.
@@ -63,7 +63,8 @@ impl HubClient {
         self.send(&request).await?.json("a job")
     }
 
-    /// Reads all jobs, or those with one status.
+    /// Reads all jobs, or those with one status, without those that have no form of a job: the
+    /// watcher is notified of them.
     ///
     /// # Errors
     ///
@@ -73,8 +74,19 @@ impl HubClient {
         if let Some(status) = status {
             request = request.query("jobStatus", status.as_str());
         }
-        let jobs = self.pages(&request, usize::MAX, "a list of jobs").await?;
-        Ok(jobs.into_iter().map(with_readable_payload).collect())
+        let rows: Vec<Box<RawValue>> = self.pages(&request, usize::MAX, "a list of jobs").await?;
+        let mut jobs = Vec::new();
+        for row in rows {
+            match serde_json::from_str(row.get()) {
+                Ok(job) => jobs.push(with_readable_payload(job)),
+                // One strange job must not hide the others.
+                Err(error) => self.notify(|| Traffic::Skipped {
+                    what: "a job",
+                    error: &error,
+                }),
+            }
+        }
+        Ok(jobs)
     }
 
     /// Reads the outcome of a job for each device.

@@ -32,6 +32,7 @@ mod job;
 mod method;
 mod page;
 mod query;
+mod rights;
 mod sse;
 mod tls;
 mod token;
@@ -59,6 +60,7 @@ pub use device::{HubStatistics, NewDevice};
 pub use error::{BuildError, ClientError, ErrorResponse};
 pub use event::{EventStream, EventStreamItem, HubEvent};
 pub use page::{ItemType, Page};
+pub use rights::PolicyRights;
 pub use watcher::{Traffic, Watcher};
 
 /// Timeout of connecting to the hub.
@@ -190,6 +192,12 @@ impl HubClient {
     #[must_use]
     pub fn host_name(&self) -> &HostName {
         &self.inner.host_name
+    }
+
+    /// Name of the policy in the connection string.
+    #[must_use]
+    pub fn policy(&self) -> &str {
+        self.inner.tokens.policy()
     }
 
     /// The time of the hub's clock, or of the local clock before the first response.
@@ -393,9 +401,9 @@ impl HubClient {
         if status.is_success() || also() {
             Ok(Response { headers, body })
         } else {
-            Err(ClientError::Refused(ErrorResponse::read(
-                status, &headers, &body,
-            )))
+            let mut refusal = ErrorResponse::read(status, &headers, &body);
+            refusal.needed_rights = rights::missing(&refusal, &request.method, request.url.path());
+            Err(ClientError::Refused(refusal))
         }
     }
 

@@ -50,6 +50,10 @@ impl TokenSource {
         }
     }
 
+    pub(super) fn policy(&self) -> &str {
+        self.connection.policy.as_str()
+    }
+
     /// A token that is valid at this time.
     pub(super) fn token(&self, now: Timestamp) -> Token {
         self.token_at(unix_time(now))

@@ -50,6 +50,13 @@ pub enum Traffic<'a> {
         /// Time until the next attempt.
         wait: Duration,
     },
+    /// An item of a list cannot be read and is left out.
+    Skipped {
+        /// What was expected.
+        what: &'static str,
+        /// Why the item is not that.
+        error: &'a serde_json::Error,
+    },
     /// The first response has shown the hub's clock.
     Clock {
         /// The local time of the response.

@@ -120,6 +120,47 @@ pub(crate) enum Command {
     Events(record::EventsArgs),
     /// Show who changed or commanded what (door-hub only).
     Audit(record::AuditArgs),
+    /// Show what happened at one door: its events and the calls on it (door-hub only).
+    Logs(record::LogsArgs),
+    /// Check settings, connection, clock, rights, versions and doors, with what to do about each.
+    #[command(after_help = "\
+Examples:
+  doorctl doctor
+  doorctl doctor --context site -o json
+
+The exit status is 2 if something is wrong; a note alone does not change it.")]
+    Doctor,
+    /// Show the policy in use and its rights.
+    #[command(after_help = "\
+Examples:
+  doorctl whoami
+  doorctl whoami --context guard -o json
+
+door-hub names every right. Of Azure IoT Hub, RegistryRead and ServiceConnect are shown: only a
+change would show the others.")]
+    Whoami,
+    /// Show the versions of doorctl, of the hub and of the agents.
+    #[command(after_help = "\
+Examples:
+  doorctl version
+  doorctl version -o csv
+
+An agent reports its version when it starts. `doorctl --version` asks no hub.")]
+    Version,
+    /// Explain a word: a method, a state, an alarm, a mode, a slot, a status.
+    #[command(after_help = "\
+Examples:
+  doorctl explain lockDoor
+  doorctl explain jammed
+  doorctl explain 202
+  doorctl explain                                list every word")]
+    Explain {
+        /// Word to explain [default: list the words].
+        word: Option<String>,
+    },
+    /// Show the settings in effect.
+    #[command(subcommand)]
+    Config(context::ConfigCommand),
     /// Run a hub and a fleet of simulated doors on this machine, with scheduled jobs.
     #[cfg(all(unix, feature = "demo"))]
     Demo(demo::DemoArgs),

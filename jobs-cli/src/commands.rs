@@ -1,16 +1,20 @@
 //! One function per command of the CLI.
 
 mod acknowledge;
+mod agents;
 mod audit;
 mod completion;
+mod config_view;
 pub(crate) mod confirm;
 mod context;
 #[cfg(all(unix, feature = "demo"))]
 mod demo;
 mod devices;
+mod doctor;
 mod documents;
 mod doors;
 mod events;
+pub(crate) mod explain;
 mod interrupt;
 mod invoke;
 mod job_draft;
@@ -28,7 +32,10 @@ mod reported;
 mod shell;
 mod twin;
 mod twin_patch;
+mod version;
+mod whoami;
 
+use crate::cli::context::ConfigCommand;
 use crate::cli::{Cli, Command};
 use crate::exit_status::ExitStatus;
 use crate::printer::Printer;
@@ -51,6 +58,12 @@ pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatu
         Command::Doors(command) => Box::pin(doors::run(command, &session()?)).await,
         Command::Events(args) => Box::pin(events::run(&args, &session()?)).await,
         Command::Audit(args) => audit::run(&args, &session()?).await,
+        Command::Logs(args) => Box::pin(events::logs::run(&args, &session()?)).await,
+        Command::Doctor => Box::pin(doctor::run(&global, printer)).await,
+        Command::Whoami => whoami::run(&session()?).await,
+        Command::Version => version::run(&global, printer).await,
+        Command::Explain { word } => explain::run(word.as_deref(), printer),
+        Command::Config(ConfigCommand::View) => config_view::run(&global, printer),
         Command::Jobs(command) => Box::pin(jobs::run(command, &session()?)).await,
     }
 }

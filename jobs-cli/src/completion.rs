@@ -16,6 +16,7 @@ use clap_complete::env::{CompleteEnv, Shells};
 use iothub_client::HubClient;
 
 use crate::cli::Cli;
+use crate::commands::explain;
 use crate::config::{self, Contexts};
 use crate::door::DoorName;
 use crate::session::client_options;
@@ -93,6 +94,7 @@ fn completer_for(arg: &Arg, is_context_verb: bool) -> Option<Completer> {
     match (value.as_str(), id) {
         ("DOOR" | "DOOR|KEY=VALUE", _) => Some(doors),
         ("JOB", _) => Some(jobs),
+        ("WORD", _) => Some(words),
         (_, "context") => Some(contexts),
         ("NAME", "name") if is_context_verb => Some(contexts),
         _ => None,
@@ -140,6 +142,10 @@ fn jobs(typed: &OsStr) -> Vec<CompletionCandidate> {
         Some(jobs.iter().map(|job| job.job_id.to_string()).collect())
     });
     candidates(ids, typed)
+}
+
+fn words(typed: &OsStr) -> Vec<CompletionCandidate> {
+    candidates(explain::words(), typed.to_str().unwrap_or_default())
 }
 
 fn contexts(typed: &OsStr) -> Vec<CompletionCandidate> {

@@ -56,8 +56,33 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitStatus {
     if let Some(next) = next_step(error) {
         print_message(&format!("  next: {next}"));
     }
-    let own = error.downcast_ref::<Failure>();
-    own.map_or(ExitStatus::Error, |failure| failure.status)
+    status_of(error)
+}
+
+/// The exit status of an error: that of its failure, or [`ExitStatus::Refused`] if the policy lacks
+/// a right.
+pub(crate) fn status_of(error: &anyhow::Error) -> ExitStatus {
+    match error.downcast_ref::<Failure>() {
+        Some(failure) => failure.status,
+        None if needed_rights(error).is_some() => ExitStatus::Refused,
+        None => ExitStatus::Error,
+    }
+}
+
+/// The rights that a refused request needs, if the policy lacks one of them.
+pub(crate) fn needed_rights(error: &anyhow::Error) -> Option<&'static str> {
+    let client = error.chain().find_map(|cause| cause.downcast_ref());
+    client.and_then(ClientError::needed_rights)
+}
+
+/// How to get a policy with these rights.
+pub(crate) fn how_to_get_rights(rights: &str) -> String {
+    format!(
+        "a policy with {} is needed; on the server: door-hub policy add NAME --rights {rights} \
+         --out FILE (Azure: \"Shared access policies\"), then here: doorctl context add NAME \
+         --connection-string-file FILE --ca ca.pem; what this policy may do: doorctl whoami",
+        rights.replace(',', " and ")
+    )
 }
 
 /// The chain of causes in one line, without repetitions.
@@ -113,11 +138,18 @@ pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
             }
             _ => {}
         }
+        let io: Option<&io::Error> = cause.downcast_ref();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
+            return advice("choose another file, or remove that one: it is not overwritten");
+        }
         if let Some(BuildError::NoRoots) = cause.downcast_ref() {
             return advice(
                 "name the hub's CA: doorctl context add NAME --replace --connection-string-file \
                  FILE --ca ca.pem",
             );
+        }
+        if let Some(rights) = cause.downcast_ref().and_then(ClientError::needed_rights) {
+            return Some(how_to_get_rights(rights));
         }
         if let Some(client) = cause.downcast_ref::<ClientError>() {
             return after_client_error(client, &sentence(error)).map(str::to_owned);
@@ -174,20 +206,54 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_error_text_of_the_hub_is_one_printable_line() {
+    fn refusal(needed_rights: Option<&'static str>, message: &str) -> anyhow::Error {
         let response = ErrorResponse {
             status: 400,
             code: None,
             name: None,
-            message: "tags.x is \"\u{1b}[2J\nerror: none\"".to_owned(),
+            message: message.to_owned(),
             tracking_id: None,
             retry_after: None,
+            needed_rights,
         };
-        let error = anyhow::Error::from(ClientError::from(response)).context("cannot tag east");
+        anyhow::Error::from(ClientError::from(response)).context("cannot tag east")
+    }
+
+    #[test]
+    fn an_error_text_of_the_hub_is_one_printable_line() {
+        let error = refusal(None, "tags.x is \"\u{1b}[2J\nerror: none\"");
         assert_eq!(
             sentence(&error),
             "cannot tag east: the hub answers 400: tags.x is \"\\u{1b}[2J\\nerror: none\""
         );
+    }
+
+    #[test]
+    fn a_missing_right_has_its_own_status_and_next_step() {
+        let error = refusal(Some("RegistryRead,ServiceConnect"), "no");
+        assert_eq!(status_of(&error), ExitStatus::Refused);
+        let next = next_step(&error).unwrap();
+        assert!(
+            next.starts_with("a policy with RegistryRead and ServiceConnect is needed"),
+            "{next}"
+        );
+        let error = refusal(None, "no");
+        assert_eq!(
+            (status_of(&error), next_step(&error)),
+            (ExitStatus::Error, None)
+        );
+    }
+
+    #[test]
+    fn a_file_that_exists_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        crate::private_file::create(&path, "one").unwrap();
+        let private = crate::private_file::create(&path, "two").unwrap_err();
+        let public = io::Error::from(io::ErrorKind::AlreadyExists);
+        for error in [anyhow::Error::from(private), anyhow::Error::from(public)] {
+            let next = next_step(&error.context("--out")).unwrap();
+            assert!(next.starts_with("choose another file"), "{next}");
+        }
     }
 }

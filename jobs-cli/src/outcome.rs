@@ -287,16 +287,22 @@ fn judge_answer(
             format!("accepted ({status}): {}", pending_reason(body, state)),
         ),
         _ => {
-            let reason = text("error")
-                .or(text("Response"))
-                .unwrap_or("no reason given");
-            let word = match status {
-                400..=499 => "refused",
-                _ => "failed",
+            let (code, sentence) = (text("error"), text("Response").map(reason));
+            let (word, reason) = match status {
+                // The code of a refusal only repeats the status.
+                400..=499 => ("refused", sentence.or(code)),
+                _ => ("failed", code.or(sentence)),
             };
+            let reason = reason.unwrap_or("no reason given");
             (Progress::Failed, format!("{word} ({status}): {reason}"))
         }
     }
+}
+
+/// The reason in a door's sentence, without its method: `unlockDoor is refused: REASON`.
+fn reason(sentence: &str) -> &str {
+    let reason = sentence.split_once(" is refused: ");
+    reason.map_or(sentence, |(_, reason)| reason)
 }
 
 fn pending_reason(body: &Value, state: &ReportedStatus) -> String {

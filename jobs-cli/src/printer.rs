@@ -8,6 +8,9 @@ use comfy_table::{Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
 
+/// Columns of prose.
+const WIDTH: usize = 100;
+
 /// Format of data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -161,6 +164,14 @@ impl Printer {
         match self.format {
             Format::Table => write_last(text),
             _ => self.document(value),
+        }
+    }
+
+    /// Prints `text` for a table, else the rows.
+    pub(crate) fn text_or_rows<R: Row>(&self, text: &str, rows: &[R]) -> io::Result<()> {
+        match self.format {
+            Format::Table => write_last(text),
+            _ => self.rows(rows),
         }
     }
 
@@ -345,6 +356,23 @@ pub(crate) fn first_names<T: AsRef<str>>(names: &[T], most: usize) -> String {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
+}
+
+/// Lines of at most [`WIDTH`] columns.
+pub(crate) fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is a first line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= WIDTH {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines.join("\n")
 }
 
 /// Indented JSON.

@@ -15,7 +15,7 @@ use crate::cli::Global;
 use crate::config::{self, Contexts};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::Printer;
+use crate::printer::{Printer, printable};
 use crate::suggest;
 use crate::time::since::{SinceError, since};
 use crate::time::{TimeArg, TimeArgError, roughly};
@@ -29,6 +29,8 @@ const MIN_REPORTED_CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_secs(
 /// A command's connection to its hub.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
+    /// Name of the context.
+    pub(crate) context: String,
     pub(crate) hub: HubClient,
     /// Time zone of time arguments.
     pub(crate) zone: TimeZone,
@@ -53,7 +55,7 @@ impl Session {
     /// Opens the context that is selected by flag, else the current one.
     pub(crate) fn open(global: &Global, printer: &Printer) -> anyhow::Result<Self> {
         let contexts = Contexts::read(&config::path()?)?;
-        let (_, context) = contexts.select(global.context.as_deref())?;
+        let (name, context) = contexts.select(global.context.as_deref())?;
         let zone = context.time_zone()?;
         let options = ClientOptions {
             watcher: Some(watcher(printer, zone.clone())),
@@ -61,6 +63,7 @@ impl Session {
             ..client_options(context.ca.as_deref(), global.timeout)
         };
         Ok(Self {
+            context: name.to_owned(),
             hub: HubClient::new(context.connection()?, &options)?,
             zone,
             printer: printer.clone(),
@@ -204,6 +207,10 @@ fn watcher(printer: &Printer, zone: TimeZone) -> Watcher {
         } if printer.is_verbose() => {
             printer.say(format!("< {status} after {} ms {body}", after.as_millis()).trim_end());
         }
+        Traffic::Skipped { what, error } => {
+            let error = printable(&error.to_string());
+            printer.warn(format!("the hub lists {what} that is left out: {error}"));
+        }
         Traffic::Clock { local, hub } => {
             let ahead = local.duration_since(*hub);
             if ahead.abs() >= MIN_REPORTED_CLOCK_DIFFERENCE {
@@ -241,26 +248,6 @@ pub(crate) fn clock_difference(ahead: SignedDuration) -> String {
         false => "ahead of",
     };
     format!("{} {word} the hub's", roughly(ahead.abs()))
-}
-
-/// Explains an error of a policy that lacks rights: which are needed
-/// (`RegistryRead,ServiceConnect`) and how to get them.
-pub(crate) fn explain_rights(error: ClientError, rights: &str) -> anyhow::Error {
-    // An invalid key has the same code.
-    let lacks = error.code() == Some(ErrorCode::IotHubUnauthorizedAccess)
-        && error.to_string().contains("does not allow access");
-    if !lacks {
-        return error.into();
-    }
-    let listed = rights.replace(',', " and ");
-    Failure::new(error.to_string())
-        .next(format!(
-            "a policy with {listed} is needed; on the server: door-hub policy add NAME --rights \
-             {rights} --out FILE, then here: doorctl context add NAME --connection-string-file \
-             FILE --ca ca.pem"
-        ))
-        .status(ExitStatus::Refused)
-        .into()
 }
 
 /// Parses a door's name from the command line.

@@ -77,15 +77,20 @@ const VERBS: &[(&str, &[&str])] = &[
     ("audit", &[]),
     ("completion", &[]),
     ("context", &[]),
+    ("config_view", &[]),
     ("demo", &[]),
     ("devices", &[]),
     ("documents", &[]),
+    ("doctor", &[]),
     ("doors", &[]),
     ("events", &[]),
+    ("explain", &[]),
     ("invoke", &[]),
     ("jobs", &[]),
     ("query", &[]),
     ("twin", &[]),
+    ("version", &[]),
+    ("whoami", &[]),
 ];
 
 /// Crates that must not enter the graph, with the reason.

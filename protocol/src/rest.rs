@@ -18,5 +18,8 @@ pub const ERROR_CODE: &str = "iothub-errorcode";
 /// The reason of a call, percent-encoded, for door-hub's audit log. Azure ignores it.
 pub const AUDIT_REASON: &str = "x-audit-reason";
 
+/// Header with the rights of the caller's policy, separated by commas; door-hub only.
+pub const POLICY_RIGHTS: &str = "x-policy-rights";
+
 /// The event after which a stream continues (request; WHATWG HTML, section 9.2).
 pub const LAST_EVENT_ID: &str = "last-event-id";

@@ -2,12 +2,14 @@
 //! the handlers, and rejects the others.
 
 use axum::extract::{FromRequestParts, Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::PolicyName;
+use iothub_protocol::rest::POLICY_RIGHTS;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
@@ -107,6 +109,9 @@ pub(super) async fn authenticate(
             });
             let mut response = next.run(request).await;
             response.extensions_mut().insert(Authenticated);
+            if let Ok(rights) = HeaderValue::from_str(&caller.rights.to_string()) {
+                response.headers_mut().insert(POLICY_RIGHTS, rights);
+            }
             response
         }
         Err(error) => {

@@ -49,3 +49,14 @@ pub(crate) struct AddArgs {
     #[arg(long)]
     pub(crate) replace: bool,
 }
+
+/// Show the settings in effect.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show each setting with its value and its source, without keys.
+    #[command(after_help = "\
+Examples:
+  doorctl config view
+  doorctl config view --context site -o json")]
+    View,
+}

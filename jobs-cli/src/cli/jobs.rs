@@ -84,20 +84,19 @@ Without JOB: the job that runs or starts next, else the newest.")]
         #[arg(long)]
         accept_unproven: bool,
     },
-    /// Cancel a job that has not started.
-    Cancel {
-        /// Id of the job.
-        job: String,
-    },
-    /// Stop a running job: no more doors are called, pending calls finish (door-hub only).
-    #[command(after_help = "\
+    /// Cancel a job that waits for its start or runs: no more doors are called.
+    #[command(
+        alias = "stop",
+        after_help = "\
 Examples:
-  doorctl jobs stop lock-20261123-220000-x7k2
+  doorctl jobs cancel lock-20261123-220000-x7k2
   doorctl jobs watch lock-20261123-220000-x7k2
 
-Doors that were already called keep their new state; the others are not called. Azure IoT Hub cannot
-stop a running job: there, use `doorctl jobs cancel` before the start.")]
-    Stop {
+Doors that were already called keep their new state, and their answers are still recorded; the
+others are not called. Azure IoT Hub cancels a job only before its start: there, the exit status for
+a running job is 4."
+    )]
+    Cancel {
         /// Id of the job.
         job: String,
     },
@@ -268,6 +267,22 @@ pub(crate) struct RetryArgs {
     pub(crate) job: String,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
+    /// Time to come online: 0 to 5 min [default: that of the first job].
+    #[arg(
+        long,
+        value_parser = period_or_zero,
+        value_name = "DURATION",
+        help_heading = "Timeouts per door"
+    )]
+    pub(crate) connect_timeout: Option<Duration>,
+    /// Time to answer: 5 s to 5 min, at least --connect-timeout [default: that of the first job].
+    #[arg(
+        long,
+        value_parser = period,
+        value_name = "DURATION",
+        help_heading = "Timeouts per door"
+    )]
+    pub(crate) response_timeout: Option<Duration>,
     /// Leave out locked doors even if no sensor can prove that they are secured.
     #[arg(long)]
     pub(crate) accept_unproven: bool,
@@ -277,7 +292,7 @@ pub(crate) struct RetryArgs {
 }
 
 /// When a job runs, and its id.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Schedule")]
 pub(crate) struct ScheduleArgs {
     /// Start time: now, +10s, 22:00, 'tomorrow 06:30', '2026-11-23 22:00 Europe/Berlin', RFC 3339.
@@ -288,9 +303,9 @@ pub(crate) struct ScheduleArgs {
         allow_hyphen_values = true
     )]
     pub(crate) at: String,
-    /// Longest run of the job.
-    #[arg(long, default_value = "5m", value_parser = period, value_name = "DURATION")]
-    pub(crate) max_execution: Duration,
+    /// Longest run of the job [default: 5m; of a retry: that of the first job].
+    #[arg(long, value_parser = period, value_name = "DURATION")]
+    pub(crate) max_execution: Option<Duration>,
     /// Id of the job [default: generated from verb and time].
     #[arg(long, value_name = "ID")]
     pub(crate) id: Option<String>,

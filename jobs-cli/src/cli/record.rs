@@ -115,6 +115,31 @@ pub(crate) struct EventsArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  doorctl logs lobby-east
+  doorctl logs lobby-east --since 'yesterday 18:00' --limit 20
+  doorctl logs lobby-east --since 7d -o csv > lobby-east.csv
+
+Merges the door's events with the calls on it in the audit log, also those of jobs. Without
+RegistryRead the calls are left out, with a warning. To follow new events: doorctl events -f.")]
+pub(crate) struct LogsArgs {
+    /// Name of the door.
+    pub(crate) door: String,
+    /// Only since then: an age (90m, 7d), 22:00, 'yesterday 06:30', RFC 3339.
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub(crate) since: String,
+    /// Show at most this many lines, the newest.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = DEFAULT_AUDIT_LIMIT,
+        value_parser = clap::value_parser!(u32).range(1..=MAX_EVENT_LIMIT as i64)
+    )]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
   doorctl audit --since 24h
   doorctl audit --operation method.invoke --target lobby-east
   doorctl audit --policy alice --since 'yesterday 18:00' -o csv > alice.csv

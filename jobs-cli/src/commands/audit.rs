@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cli::record::AuditArgs;
 use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Format, Row, Tone, plain};
-use crate::session::{Session, explain_rights};
+use crate::session::Session;
 use crate::time::on_clock;
 
 pub(super) async fn run(args: &AuditArgs, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -31,8 +31,7 @@ pub(super) async fn run(args: &AuditArgs, session: &Session) -> anyhow::Result<E
     };
     let limit = args.limit as usize;
     // One entry more than shown tells whether there are more.
-    let read = session.hub.door_hub_audit(&filter, limit + 1).await;
-    let mut entries = read.map_err(|error| explain_rights(error, "RegistryRead,ServiceConnect"))?;
+    let mut entries = session.hub.door_hub_audit(&filter, limit + 1).await?;
     let left_out = entries.len() > limit;
     entries.truncate(limit);
     // Oldest first, like a log.

@@ -37,8 +37,8 @@ pub(crate) async fn run(
 async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Result<()> {
     let name = &args.name;
     let path = config::path()?;
-    let mut contexts = Contexts::read(&path)?;
-    if contexts.by_name.contains_key(name) && !args.replace {
+    let is_taken = Contexts::read(&path)?.by_name.contains_key(name);
+    if is_taken && !args.replace {
         return Err(
             Failure::new(format!("there is a context called `{name}` already"))
                 .next("choose another name, or add --replace")
@@ -66,32 +66,50 @@ async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Resu
         Some(path) => format!("--ca {}", path.display()),
         None => "cannot set up a connection".to_owned(),
     })?;
+    let answer = hub.statistics().await;
+    // Another doorctl may have changed the file meanwhile.
+    let mut contexts = Contexts::read(&path)?;
     contexts.by_name.insert(name.clone(), context);
-    contexts.current = Some(name.clone());
+    // It is stored all the same: the hub may learn of the policy in a moment.
+    let is_refused = answer.as_ref().err().is_some_and(is_refused);
+    if !is_refused {
+        contexts.current = Some(name.clone());
+    }
     contexts.write(&path)?;
-    printer.say(format!(
-        "context {name} is stored in {} and is the current one",
-        path.display()
-    ));
-    match hub.statistics().await {
+    let file = path.display();
+    printer.say(match (is_refused, &contexts.current) {
+        (false, _) => format!("context {name} is stored in {file} and is the current one"),
+        (true, Some(current)) => {
+            format!("context {name} is stored in {file}; the current one is still {current}")
+        }
+        (true, None) => format!("context {name} is stored in {file}, and is not the current one"),
+    });
+    match answer {
         Ok(statistics) => printer.say(format!(
             "{} answers: {} connected",
             hub.host_name(),
             doors(statistics.connected_device_count)
         )),
-        Err(error) => say_what_is_wrong(printer, error),
+        Err(error) if error.needed_rights().is_some() => printer.say(format!(
+            "{} answers: this policy lacks rights: doorctl whoami",
+            hub.host_name()
+        )),
+        Err(error) if is_refused => {
+            let why = sentence(&error.into());
+            printer.warn(format!("the hub refuses this connection string: {why}"));
+            printer.say(format!("once it is right: doorctl context use {name}"));
+        }
+        Err(error) => {
+            let why = sentence(&error.into());
+            printer.warn(format!("the hub does not answer: {why}"));
+        }
     }
     Ok(())
 }
 
-/// The context is stored all the same: the hub may be down now, and the key may be replaced later.
-fn say_what_is_wrong(printer: &Printer, error: ClientError) {
-    let refused = matches!(error.status(), Some(401 | 403));
-    let text = sentence(&error.into());
-    match refused {
-        true => printer.warn(format!("the hub refuses this connection string: {text}")),
-        false => printer.warn(format!("the hub does not answer: {text}")),
-    }
+/// Whether the hub refuses the key; a policy that lacks a right has a valid one.
+fn is_refused(error: &ClientError) -> bool {
+    matches!(error.status(), Some(401 | 403)) && error.needed_rights().is_none()
 }
 
 fn list(printer: &Printer) -> anyhow::Result<()> {

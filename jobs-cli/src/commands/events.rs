@@ -4,6 +4,7 @@ mod describe;
 mod exec;
 mod feed;
 mod filter;
+pub(super) mod logs;
 mod screen;
 
 use std::collections::VecDeque;
@@ -106,23 +107,7 @@ async fn show_recorded(
     screen: &mut Screen,
     mut commands: Option<&mut Commands>,
 ) -> anyhow::Result<()> {
-    let mut newest: VecDeque<HubEvent> = VecDeque::new();
-    let mut left_out = false;
-    loop {
-        match feed.next().await? {
-            EventStreamItem::Event(event) if filter.admits(&event) => {
-                if newest.len() == limit {
-                    newest.pop_front();
-                    left_out = true;
-                }
-                newest.push_back(*event);
-            }
-            EventStreamItem::Event(_) => {}
-            EventStreamItem::Lost { from, to } => screen.warn_of_lost(from, to),
-            EventStreamItem::End => break,
-        }
-    }
-    let newest: Vec<HubEvent> = newest.into();
+    let (newest, left_out) = newest(feed, |event| filter.admits(event), limit, screen).await?;
     screen.show_all(&newest, left_out)?;
     for event in &newest {
         if let Some(commands) = commands.as_mut() {
@@ -133,6 +118,31 @@ async fn show_recorded(
         commands.finish().await;
     }
     Ok(())
+}
+
+/// Reads recorded events: the newest `limit` that `admits` takes, and whether there were more.
+async fn newest(
+    feed: &mut Feed<'_>,
+    admits: impl Fn(&HubEvent) -> bool,
+    limit: usize,
+    screen: &Screen,
+) -> anyhow::Result<(Vec<HubEvent>, bool)> {
+    let mut newest: VecDeque<HubEvent> = VecDeque::new();
+    let mut left_out = false;
+    loop {
+        match feed.next().await? {
+            EventStreamItem::Event(event) if admits(&event) => {
+                if newest.len() == limit {
+                    newest.pop_front();
+                    left_out = true;
+                }
+                newest.push_back(*event);
+            }
+            EventStreamItem::Event(_) => {}
+            EventStreamItem::Lost { from, to } => screen.warn_of_lost(from, to),
+            EventStreamItem::End => return Ok((newest.into(), left_out)),
+        }
+    }
 }
 
 /// Shows events as they happen, until `limit` were shown.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use door_core::contract::{CommandHeader, CommandId};
 use iothub_client::ClientError;
-use iothub_protocol::job::{JobAction, JobRequest, JobResponse};
+use iothub_protocol::job::{JobAction, JobRequest, JobResponse, JobStatus};
 use iothub_protocol::{ErrorCode, JobId};
 use jiff::Timestamp;
 use rand::RngExt as _;
@@ -18,13 +18,19 @@ use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
 use crate::outcome::JobGoal;
-use crate::printer::Format;
+use crate::printer::{Format, first_names};
 use crate::session::Session;
 use crate::target::{MAX_CONDITION, Target};
 use crate::time::{TimeArg, TimeForm};
 
+/// Default of `--max-execution`.
+const MAX_EXECUTION: Duration = Duration::from_secs(5 * 60);
+
 /// Characters of generated ids: easy to tell apart when read aloud.
 const ID_ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstuvwxyz";
+/// Active jobs that an error names; the others are counted.
+const MAX_NAMES_SHOWN: usize = 5;
+
 /// Appended to an error that occurs before any job is created.
 const NOTHING_CHANGED: &str = "; nothing was changed";
 
@@ -61,7 +67,7 @@ impl JobDraft {
             id,
             target,
             at,
-            max_execution: schedule.max_execution,
+            max_execution: schedule.max_execution.unwrap_or(MAX_EXECUTION),
             watch: schedule.watch,
             reason: session.reason.clone(),
             acknowledged_within: DEFAULT_ACK_TIMEOUT,
@@ -118,7 +124,10 @@ impl JobDraft {
     ) -> anyhow::Result<ExitStatus> {
         let matching_text = matching_text(doors);
         let printer = &session.printer;
-        let jobs = self.submit(action, session).await?;
+        let jobs = match self.submit(action, session).await {
+            Ok(jobs) => jobs,
+            Err(error) => return Err(name_job_in_the_way(error, session).await),
+        };
         match &jobs[..] {
             [job] => printer.say(format!(
                 "job {} is {}: {matching_text}",
@@ -267,6 +276,33 @@ pub(super) fn numbered_ids(id: &JobId, jobs: usize) -> anyhow::Result<Vec<JobId>
     each.collect()
 }
 
+/// Names the active jobs to a hub that allows no more.
+async fn name_job_in_the_way(error: anyhow::Error, session: &Session) -> anyhow::Error {
+    let code = error.downcast_ref().and_then(ClientError::code);
+    if code != Some(ErrorCode::ThrottlingMaxActiveJobCountExceeded) {
+        return error;
+    }
+    let mut active = session.hub.jobs(None).await.unwrap_or_default();
+    active.retain(|job| !job.status.is_over() && job.status != JobStatus::Unknown);
+    let Some(job) = active.first() else {
+        return error;
+    };
+    let names: Vec<String> = active
+        .iter()
+        .map(|job| format!("{} ({})", job.job_id, job.status))
+        .collect();
+    let id = &job.job_id;
+    Failure::new(format!(
+        "{}: another job is active, and this hub allows no more: {}",
+        sentence(&error),
+        first_names(&names, MAX_NAMES_SHOWN)
+    ))
+    .next(format!(
+        "wait for it: doorctl jobs wait {id}; or end it: doorctl jobs cancel {id}"
+    ))
+    .into()
+}
+
 fn matching_text(doors: usize) -> String {
     match doors {
         0 => "no door matches now".to_owned(),
@@ -320,12 +356,12 @@ impl CreateError {
             text += &format!("; created before it: {}", created.join(", "));
         }
         let all = created.iter().copied().chain(unclear_id.map(JobId::as_str));
-        let stop: Vec<String> = all.map(|id| format!("doorctl jobs stop {id}")).collect();
-        let stop = stop.join("; ");
+        let cancel: Vec<String> = all.map(|id| format!("doorctl jobs cancel {id}")).collect();
+        let cancel = cancel.join("; ");
         let next = match created.is_empty() {
-            true => format!("check: doorctl jobs show {id}; to stop it: {stop}"),
+            true => format!("check: doorctl jobs show {id}; to cancel it: {cancel}"),
             false => format!(
-                "stop the created jobs: {stop}; or create the rest with the remaining doors"
+                "cancel the created jobs: {cancel}; or create the rest with the remaining doors"
             ),
         };
         Failure::new(text).next(next).into()

@@ -1,20 +1,20 @@
 //! `doorctl jobs ...`
 
+mod cancel;
 mod create;
 mod export;
 mod plan;
 mod retry;
-mod stop;
 
+use iothub_protocol::JobId;
 use iothub_protocol::job::{DeviceJobStatistics, JobResponse, JobStatus, JobType};
-use iothub_protocol::{ErrorCode, JobId};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::cli::jobs::JobsCommand;
-use crate::commands::job_report::{explain_job, find_job, print_report};
+use crate::commands::job_report::{find_job, print_report};
 use crate::commands::{acknowledge, job_follow, job_wait};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -50,8 +50,7 @@ pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Resu
             deadline,
             accept_unproven,
         } => job_wait::watch(&id(&job)?, Some(deadline), accept_unproven, session).await,
-        JobsCommand::Cancel { job } => cancel(&job, session).await,
-        JobsCommand::Stop { job } => stop::stop(&id(&job)?, session).await,
+        JobsCommand::Cancel { job } => cancel::cancel(&id(&job)?, session).await,
         JobsCommand::Retry(args) => retry::retry(&args, session).await,
     }
 }
@@ -76,6 +75,7 @@ async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     let mut rows = job_follow::rows(&session.hub, &id, wanted).await?;
     acknowledge::wait_for_job(&job, &mut rows, Instant::now(), session).await?;
     print_report(&job, &rows, wanted, &session.printer)?;
+    name_retries(&job, session).await;
     if let Some(start) = job.start_time.filter(|_| !job.status.is_over()) {
         let start = start.to_zoned_datetime(session.zone.clone());
         session.printer.say(format!(
@@ -87,51 +87,36 @@ async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     Ok(ExitStatus::Success)
 }
 
-async fn cancel(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
-    let id = id(job)?;
-    match session.hub.job_cancel(&id).await {
-        Ok(job) => cancelled(job, session).await,
-        Err(error) if error.code() == Some(ErrorCode::OperationNotAllowedInCurrentState) => Err(
-            Failure::new(format!("job {id} cannot be cancelled: {error}"))
-                .next(format!(
-                    "doorctl jobs show {id}; to undo a lock that was carried out: \
-                     doorctl jobs method relinquish"
-                ))
-                .status(ExitStatus::Refused)
-                .into(),
-        ),
-        Err(error) => Err(explain_job(session, &id, error).await),
+/// Names the other jobs with the same command: those that this job retries, or that retry it.
+async fn name_retries(job: &JobResponse, session: &Session) {
+    let Some(command) = command_id(job) else {
+        return;
+    };
+    // The id of a job is that of its command, with a number if the command took several jobs.
+    let is_first = |job: &JobResponse| {
+        let rest = job.job_id.as_str().strip_prefix(&command);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    // The report is printed: an error here must not fail the command.
+    let mut jobs = session.hub.jobs(None).await.unwrap_or_default();
+    jobs.retain(|other| command_id(other).as_ref() == Some(&command));
+    jobs.sort_by_key(|other| other.created_time);
+    for other in &jobs {
+        let text = match (is_first(job), is_first(other)) {
+            (true, false) => "was retried by job",
+            (false, true) => "retries job",
+            _ => continue,
+        };
+        let (id, other) = (&job.job_id, &other.job_id);
+        session.printer.say(format!("job {id} {text} {other}"));
     }
 }
 
-/// Reports a cancellation that the hub accepted; Azure shows it a moment later.
-async fn cancelled(mut job: JobResponse, session: &Session) -> anyhow::Result<ExitStatus> {
-    let id = job.job_id.clone();
-    for _ in 0..job_follow::GRACE_POLLS {
-        if job.status.is_over() {
-            break;
-        }
-        tokio::time::sleep(job_follow::PollIntervals::REMOTE.tick).await;
-        job = session.hub.job(&id).await?;
-    }
-    let (text, status) = match job.status {
-        JobStatus::Cancelled => ("no door will be called by it", ExitStatus::Success),
-        status if status.is_over() => ("it ended before it was cancelled", ExitStatus::Refused),
-        _ => (
-            "the hub accepted the cancellation but does not show it yet",
-            ExitStatus::Deadline,
-        ),
-    };
-    session
-        .printer
-        .say(format!("job {id} is {}: {text}", job.status));
-    if status != ExitStatus::Success {
-        session
-            .printer
-            .say(format!("check again: doorctl jobs show {id}"));
-    }
-    session.printer.document(&job)?;
-    Ok(status)
+/// The command of a job, which a retry repeats.
+fn command_id(job: &JobResponse) -> Option<String> {
+    let payload = job.cloud_to_device_method.as_ref()?.payload()?;
+    let payload: Value = serde_json::from_str(payload.get()).ok()?;
+    Some(payload.get("commandId")?.as_str()?.to_owned())
 }
 
 /// The running job, else the one that starts next, else the latest.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use iothub_client::HubClient;
-use iothub_protocol::twin::Twin;
+use iothub_protocol::twin::{ConnectionState, Twin};
 use iothub_protocol::{DeviceId, ErrorCode};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -18,6 +18,9 @@ use crate::target::Target;
 
 /// Doors that are handled at the same time.
 const MAX_CONCURRENT: usize = 16;
+
+/// Most disconnected doors that a plan looks up.
+const MAX_LOOKUPS: usize = 200;
 
 /// Up to this many doors are read one by one.
 const MAX_SINGLE_READS: usize = 50;
@@ -56,6 +59,40 @@ pub(super) async fn read_target(target: &Target, session: &Session) -> anyhow::R
         refuse_unknown(target, session).await?;
     }
     Ok(twins)
+}
+
+/// Drops doors that are gone: Azure's queries show a removed door for minutes, as disconnected.
+/// Warns of those that were not looked up.
+pub(super) async fn drop_removed(twins: &mut Vec<Twin>, session: &Session) -> anyhow::Result<()> {
+    let disconnected = |twin: &&Twin| twin.connection_state == ConnectionState::Disconnected;
+    let suspects = twins.iter().filter(disconnected).count();
+    if suspects == 0 || session.hub.is_door_hub().await? {
+        return Ok(());
+    }
+    let names = twins.iter().filter(disconnected).take(MAX_LOOKUPS);
+    let names = names.map(|twin| (twin.device_id.clone(), ()));
+    let read = for_each_door(names, &session.hub, |hub, name, ()| async move {
+        hub.twin(&name).await
+    });
+    let mut removed = BTreeSet::new();
+    for (name, twin) in read.await {
+        match twin {
+            Ok(_) => {}
+            Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => {
+                removed.insert(name);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    twins.retain(|twin| !removed.contains(&twin.device_id));
+    if suspects > MAX_LOOKUPS {
+        session.printer.warn(format!(
+            "{} disconnected doors were not looked up: some may have been removed, and Azure's \
+             queries still show them",
+            suspects - MAX_LOOKUPS
+        ));
+    }
+    Ok(())
 }
 
 async fn one_by_one(mut names: Vec<DeviceId>, session: &Session) -> anyhow::Result<Vec<Twin>> {

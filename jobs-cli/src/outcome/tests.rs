@@ -66,6 +66,29 @@ fn an_answer_is_judged_by_its_status_and_its_state() {
             "refused (409): lockdown holds the door",
         ),
         (
+            409,
+            &json!({"Response": "unlockDoor is refused: the door is in lockdown (slot 5)",
+                "error": "refused", "mode": "lockdown"}),
+            JobGoal::Released,
+            Failed,
+            "refused (409): the door is in lockdown (slot 5)",
+        ),
+        (
+            410,
+            &json!({"Response": "unlockDoor is refused: without a trusted clock notAfter cannot \
+                be checked", "error": "expired"}),
+            JobGoal::Released,
+            Failed,
+            "refused (410): without a trusted clock notAfter cannot be checked",
+        ),
+        (
+            404,
+            &json!({"error": "unknownMethod"}),
+            JobGoal::Answered,
+            Failed,
+            "refused (404): unknownMethod",
+        ),
+        (
             200,
             &tutorial,
             LOCK,

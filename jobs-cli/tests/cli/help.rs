@@ -23,7 +23,7 @@ fn a_completion_script_calls_doorctl_with_the_words_typed() {
     }
     for (line, expected) in [
         (&["jobs", "wat"][..], "watch"),
-        (&["lo"], "lock\nlockdown"),
+        (&["lo"], "lock\nlockdown\nlogs"),
         // The hub does not answer: no candidates and no error message.
         (&["why", "lob"], ""),
     ] {

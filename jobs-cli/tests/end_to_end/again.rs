@@ -1,4 +1,4 @@
-//! `jobs stop` and `jobs retry` against a real hub with real doors.
+//! `jobs cancel` and `jobs retry` against a real hub with real doors.
 
 use door_agent::gpio::simulated::SimCommand;
 use serde_json::{Value, json};
@@ -10,26 +10,52 @@ fn payload(report: &Value) -> &Value {
 }
 
 #[test]
-fn a_running_job_is_stopped_once() {
+fn one_verb_cancels_a_waiting_and_a_running_job() {
     let lab = Lab::new();
     lab.run("devices add absent").expect(0);
+    lab.run("jobs lock absent --at +1h --id later").expect(0);
+    lab.run("jobs cancel later")
+        .expect(0)
+        .says(&["job later is cancelled: no door will be called by it"]);
     lab.run("jobs lock absent --id long").expect(0);
     lab.shows("jobs show long", "/job/status", "running");
-    lab.run("jobs cancel long")
-        .expect(4)
-        .says(&["job long cannot be cancelled"]);
-
-    lab.run("jobs stop lonk")
+    lab.run("jobs cancel lonk")
         .expect(1)
         .says(&["did you mean `long`?"]);
-    let stopped = lab.run("jobs stop long").expect(0);
-    assert_eq!(stopped.json()["jobId"], "long");
+    let cancelled = lab.run("jobs cancel long -o json").expect(0);
+    assert_eq!(cancelled.json()["jobId"], "long");
     lab.shows("jobs show long", "/job/status", "cancelled");
-    let again = lab.run("jobs stop long").expect(4);
+    let again = lab.run("jobs cancel long").expect(4);
     insta::assert_snapshot!(again.stderr, @r"
-    error: job long is cancelled: there is nothing to stop
+    error: job long is cancelled: there is nothing to cancel
       next: doorctl jobs show long; to undo a lock that was carried out: doorctl jobs method relinquish
     ");
+    // The verb of version 0.2.
+    lab.run("jobs lock absent --id old").expect(0);
+    lab.shows("jobs show old", "/job/status", "running");
+    lab.run("jobs stop old").expect(0);
+}
+
+#[test]
+fn a_job_and_its_retry_name_each_other() {
+    let lab = Lab::new();
+    lab.run("devices add absent").expect(0);
+    lab.run("jobs lock absent --id first --connect-timeout 0 --max-execution 7m --watch")
+        .expect(2);
+    lab.run("jobs retry first --id second --connect-timeout 1m")
+        .expect(0);
+    let second = lab.json("jobs show second");
+    let call = &second["job"]["cloudToDeviceMethod"];
+    assert_eq!(call["connectTimeoutInSeconds"], 60, "{call}");
+    assert_eq!(call["responseTimeoutInSeconds"], 60, "{call}");
+    assert_eq!(second["job"]["maxExecutionTimeInSeconds"], 420, "{second}");
+    lab.run("jobs show first")
+        .says(&["job first was retried by job second"]);
+    lab.run("jobs show second")
+        .says(&["job second retries job first"]);
+    lab.run("jobs retry first --response-timeout 6s --connect-timeout 1m")
+        .expect(1)
+        .says(&["--connect-timeout 1m is longer than --response-timeout 6s"]);
 }
 
 #[test]

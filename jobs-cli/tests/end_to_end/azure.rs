@@ -69,20 +69,20 @@ pub(super) const SERVED: &[Row] = &[
     ("relinquish lobby", 0, "1 done"),
     ("mode passage lobby", 0, "1 released"),
     ("lockdown lobby", 0, "1 secured"),
-    ("unlock lobby", 4, "refused (409)"),
+    ("unlock lobby", 4, "refused (409): the door is in lockdown (slot 5)"),
     ("all-clear lobby", 0, "1 done"),
     ("mode normal lobby", 0, "1 done"),
     ("lockdown lobby yard --connect-timeout 0", 2, "calls 2 doors"),
     ("all-clear lobby yard --connect-timeout 0", 2, "1 done, 1 failed"),
     ("jobs lock yard --at +1h --id tonight", 0, "job tonight is queued: 1 door matches now"),
     // Azure runs one job at a time.
-    ("jobs lock lobby --id second", 1, "another job is active, and this hub allows no more"),
+    ("jobs lock lobby --id second", 1, "another job is active, and this hub allows no more: tonight (queued)"),
     ("lockdown lobby yard --connect-timeout 0", 2, "calling each door directly"),
     ("all-clear lobby yard --connect-timeout 0", 2, "1 done, 1 failed"),
     ("jobs list", 0, "tonight"),
     ("jobs show tonight", 0, "starts "),
     ("jobs cancel tonight", 0, "job tonight is cancelled"),
-    ("jobs cancel tonight", 4, "job tonight cannot be cancelled"),
+    ("jobs cancel tonight", 4, "job tonight is cancelled: there is nothing to cancel"),
     ("jobs lock lobby yard --connect-timeout 0 --for 10m --id mixed", 0, "2 doors match now"),
     ("jobs wait mixed", 2, "1 secured, 1 failed"),
     // Azure returns the payload as an array of bytes.
@@ -107,7 +107,7 @@ pub(super) const SERVED: &[Row] = &[
     ("jobs method relinquish lobby --watch", 0, "1 done"),
     ("jobs twin --set floor=7 --tag wing=west gate shed --id moved", 0, "2 doors match now"),
     ("jobs watch moved", 3, "2 accepted"),
-    ("jobs export moved", 0, "moved,gate,,,,,changed,completed"),
+    ("jobs export moved", 0, "moved,gate,,,,,floor is not applied yet; the door is offline"),
     ("jobs plan lock lobby yard --for 10m", 0, "this would lock 2 doors, 1 of them offline; no job was created"),
     ("jobs apply --plan 00000000 lock lobby", 4, "plan 00000000 is outdated"),
     ("jobs tags --set wing=north --remove old gate --watch", 0, "1 changed"),
@@ -116,7 +116,7 @@ pub(super) const SERVED: &[Row] = &[
 
 /// Command and what only door-hub can do; the exit status is 4, and no request is sent.
 const DOOR_HUB_ONLY: &[(&str, &str)] = &[
-    ("jobs stop mixed", "stop a job that runs"),
+    ("logs lobby", "record what happens at a door"),
     ("events -f", "record events"),
     ("audit", "record who did what"),
 ];

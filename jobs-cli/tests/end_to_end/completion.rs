@@ -52,6 +52,8 @@ fn completion_offers_doors_jobs_and_contexts() {
         ("doorctl context use n", "nowhere"),
         ("doorctl --context l", "lab"),
         ("doorctl why nobody", ""),
+        ("doorctl logs y", "yard"),
+        ("doorctl explain lockDo", "lockDoor"),
         // The context on the line is used, and its hub is unreachable.
         ("doorctl --context nowhere why lob", ""),
         ("doorctl --context lab why lobby-e", "lobby-east"),

@@ -234,8 +234,15 @@ fn an_invalid_key_and_an_untrusted_ca_are_reported() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     lab.run("context add wrong --connection-string-file wrong --ca hub/ca.pem")
         .expect(0)
-        .says(&["the hub refuses this connection string", "401"]);
-    lab.run("devices list")
+        .says(&[
+            "context wrong is stored in",
+            "the current one is still lab",
+            "the hub refuses this connection string",
+            "401",
+            "doorctl context use wrong",
+        ]);
+    lab.run("devices list").expect(0);
+    lab.run("devices list --context wrong")
         .expect(1)
         .says(&["the hub answers 401", "next: are policy and key right"]);
     lab.run("context add stranger --connection-string-file hub/service-connection-string")

@@ -1,5 +1,6 @@
 //! `events` and `audit` against a real hub with real doors.
 
+use std::fs;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -412,7 +413,73 @@ fn the_audit_log_needs_both_rights() {
         "door-hub policy add NAME --rights RegistryRead,ServiceConnect",
     ]);
     lab.run("events --context guard").expect(0);
-    lab.run("events --context registrar")
-        .expect(4)
-        .says(&["a policy with ServiceConnect is needed"]);
+    let logs = lab.run("logs east --context guard").expect(0);
+    logs.says(&["left out: the audit log needs RegistryRead and ServiceConnect"]);
+    lab.run("whoami --context guard -o csv").expect(0);
+    assert_eq!(
+        lab.json("whoami --context guard")[0]["rights"],
+        json!(["ServiceConnect"])
+    );
+    let registrar = lab.json("whoami --context registrar");
+    assert_eq!(registrar[0]["rights"], json!(["RegistryRead"]));
+    let missing = json!(["RegistryWrite", "ServiceConnect", "DeviceConnect"]);
+    assert_eq!(registrar[0]["missing"], missing);
+
+    lab.run("devices add west").expect(0);
+    // Every verb tells which right is missing and how to get it, with the same status.
+    fs::write(lab.folder().join("doors.csv"), "door\nx\ny\n").unwrap();
+    for (policy, line, right) in [
+        ("guard", "devices add new", "RegistryRead"),
+        ("guard", "devices add --from doors.csv", "RegistryRead"),
+        ("guard", "devices import doors.csv", "RegistryRead"),
+        (
+            "guard",
+            "devices connection-string east --out a.key",
+            "RegistryRead",
+        ),
+        (
+            "guard",
+            "devices rotate-key east --out b.key",
+            "RegistryRead",
+        ),
+        ("guard", "devices disable east", "RegistryRead"),
+        ("guard", "devices remove east --yes", "RegistryWrite"),
+        ("guard", "devices remove east west --yes", "RegistryWrite"),
+        (
+            "guard",
+            "devices export --with-keys --out doors.jsonl",
+            "RegistryRead",
+        ),
+        ("registrar", "devices add new", "RegistryWrite"),
+        ("registrar", "devices add --from doors.csv", "RegistryWrite"),
+        ("registrar", "devices import doors.csv", "RegistryWrite"),
+        (
+            "registrar",
+            "devices rotate-key east --out c.key",
+            "RegistryWrite",
+        ),
+        ("registrar", "events", "ServiceConnect"),
+        ("registrar", "status", "ServiceConnect"),
+        ("registrar", "why east", "ServiceConnect"),
+        ("registrar", "devices list", "ServiceConnect"),
+        ("registrar", "twin set east floor=3", "ServiceConnect"),
+        (
+            "registrar",
+            "query 'SELECT * FROM devices'",
+            "ServiceConnect",
+        ),
+        ("registrar", "invoke east getState", "ServiceConnect"),
+        ("registrar", "lock east", "ServiceConnect"),
+        ("registrar", "lockdown east", "ServiceConnect"),
+        ("registrar", "jobs list", "ServiceConnect"),
+        ("registrar", "jobs show night", "ServiceConnect"),
+        ("registrar", "jobs lock east", "ServiceConnect"),
+        ("registrar", "jobs cancel night", "ServiceConnect"),
+    ] {
+        let refused = lab.run(format!("{line} --context {policy}")).expect(4);
+        refused.says(&[
+            &format!("a policy with {right} is needed"),
+            &format!("door-hub policy add NAME --rights {right}"),
+        ]);
+    }
 }

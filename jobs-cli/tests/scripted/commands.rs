@@ -3,6 +3,7 @@
 use std::process::{Output, Stdio};
 
 use doorfleet_testing::{Reply, Server};
+use serde_json::{Value, json};
 
 use super::{TWIN, refusal};
 
@@ -101,7 +102,7 @@ async fn a_job_whose_creation_got_no_response_is_looked_up() {
         let printed = String::from_utf8(output.stderr).unwrap();
         assert_eq!(printed.contains(unknown), !known, "{printed}");
         assert_eq!(
-            printed.contains("doorctl jobs stop night"),
+            printed.contains("doorctl jobs cancel night"),
             !known,
             "{printed}"
         );
@@ -109,7 +110,7 @@ async fn a_job_whose_creation_got_no_response_is_looked_up() {
 }
 
 #[tokio::test]
-async fn a_job_that_may_exist_is_listed_among_those_to_stop() {
+async fn a_job_that_may_exist_is_listed_among_those_to_cancel() {
     let made = r#"{"jobId":"night-1","type":"scheduleDeviceMethod","status":"scheduled"}"#;
     let server = Server::play(vec![
         Reply::ok(HEALTH),
@@ -129,9 +130,95 @@ async fn a_job_that_may_exist_is_listed_among_those_to_stop() {
     let printed = String::from_utf8(output.stderr).unwrap();
     for part in [
         "; job night-2 may have been created; created before it: night-1",
-        "stop the created jobs: doorctl jobs stop night-1; doorctl jobs stop night-2; \
+        "cancel the created jobs: doorctl jobs cancel night-1; doorctl jobs cancel night-2; \
          or create the rest",
     ] {
         assert!(printed.contains(part), "{part:?} is missing in: {printed}");
     }
+}
+
+#[tokio::test]
+async fn a_job_with_a_strange_id_does_not_hide_the_others() {
+    let job = |id: &str| {
+        format!(r#"{{"jobId":"{id}","type":"scheduleDeviceMethod","status":"completed"}}"#)
+    };
+    let listed = format!("[{},{}]", job("it's mine"), job("night"));
+    let server = Server::play(vec![Reply::ok(&listed)]).await;
+    let output = doorctl(&server, &["jobs", "list", "-o", "csv"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let (stdout, stderr) = (output.stdout, output.stderr);
+    let lines = String::from_utf8(stdout).unwrap();
+    assert!(
+        lines.contains("\nnight,") && !lines.contains("mine"),
+        "{lines}"
+    );
+    let printed = String::from_utf8(stderr).unwrap();
+    assert!(
+        printed.contains("the hub lists a job that is left out: job id \"it's mine\" has '\\''"),
+        "{printed}"
+    );
+}
+
+#[tokio::test]
+async fn the_job_in_the_way_of_another_is_named() {
+    let active = r#"[{"jobId":"evening","type":"scheduleDeviceMethod","status":"completed"},
+        {"jobId":"tonight","type":"scheduleDeviceMethod","status":"queued"}]"#;
+    let server = Server::play(vec![
+        Reply::ok(HEALTH),
+        Reply::ok(&format!("[{TWIN}]")),
+        Reply::status(429, &refusal("ThrottlingMaxActiveJobCountExceeded")),
+        Reply::ok(active),
+    ])
+    .await;
+    let lock = ["jobs", "lock", "d", "--id", "night", "--at", "+2h"];
+    let output = doorctl(&server, &lock).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "another job is active, and this hub allows no more: tonight (queued)",
+        "next: wait for it: doorctl jobs wait tonight; or end it: doorctl jobs cancel tonight",
+    ] {
+        assert!(printed.contains(part), "{part:?} is missing in: {printed}");
+    }
+}
+
+/// A hub without `/healthz` is Azure or another one.
+fn not_door_hub() -> Reply {
+    Reply::status(404, &refusal("GenericNotFound"))
+}
+
+#[tokio::test]
+async fn a_plan_drops_doors_that_only_a_lagging_query_shows() {
+    let gone = TWIN.replace(r#""deviceId":"d""#, r#""deviceId":"gone""#);
+    assert_ne!(gone, TWIN);
+    let gone = gone.replacen('{', r#"{"connectionState":"Disconnected","#, 1);
+    let here = TWIN.replacen('{', r#"{"connectionState":"Connected","#, 1);
+    let server = Server::play(vec![
+        Reply::ok(HEALTH),
+        Reply::ok(&format!("[{here},{gone}]")),
+        not_door_hub(),
+        Reply::status(404, &refusal("DeviceNotFound")),
+        Reply::ok("[]"),
+    ])
+    .await;
+    let plan = ["jobs", "plan", "lock", "--all", "-o", "csv"];
+    let output = doorctl(&server, &plan).await;
+    assert!(output.status.success(), "{output:?}");
+    let rows = String::from_utf8(output.stdout).unwrap();
+    assert!(rows.contains("\nd,") && !rows.contains("gone"), "{rows}");
+}
+
+#[tokio::test]
+async fn another_hub_shows_only_the_rights_that_reads_prove() {
+    let lacks = r#"{"Message":"ErrorCode:IotHubUnauthorizedAccess;Authorization rule 'registrar' does not allow access for this operation"}"#;
+    let server = Server::play(vec![
+        Reply::ok(r#"{"totalDeviceCount":1}"#),
+        Reply::status(401, lacks),
+    ])
+    .await;
+    let output = doorctl(&server, &["whoami", "-o", "jsonl"]).await;
+    assert!(output.status.success(), "{output:?}");
+    let row: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(row["rights"], json!(["RegistryRead"]), "{row}");
+    assert_eq!(row["missing"], json!(["ServiceConnect"]), "{row}");
 }

@@ -15,6 +15,8 @@ pub(super) enum BulkOutcome {
     Done,
     /// Not done, with the reason.
     Refused(String),
+    /// Not done, because the policy lacks a right.
+    NotAllowed(ErrorResponse),
     /// Not done by this request, because the door exists; an earlier request may have created it.
     Exists(String),
     /// Unknown: there was no response, or one that does not cover this door.
@@ -45,6 +47,9 @@ pub(super) fn requests(items: &[BulkItem]) -> Vec<&[BulkItem]> {
 pub(super) async fn send(hub: &HubClient, items: &[BulkItem]) -> Vec<BulkOutcome> {
     match hub.devices_bulk(items).await {
         Ok(errors) => outcomes_of(items, &errors),
+        Err(ClientError::Refused(refusal)) if refusal.needed_rights.is_some() => {
+            vec![BulkOutcome::NotAllowed(refusal); items.len()]
+        }
         Err(error) => {
             let (nothing_was_done, code) = (is_certain_refusal(&error), error.code());
             let text = sentence(&error.into());
@@ -160,6 +165,7 @@ mod tests {
                 message: String::new(),
                 tracking_id: None,
                 retry_after: None,
+                needed_rights: None,
             }))
         };
         for (status, code, says_so) in [

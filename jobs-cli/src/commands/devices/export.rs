@@ -18,7 +18,9 @@ pub(super) async fn export(args: &ExportArgs, session: &Session) -> anyhow::Resu
     let format = out_file::format(out, session.printer.format(), Format::Jsonl)?;
     if let Some(path) = out.filter(|path| path.exists()) {
         let message = format!("--out {} exists and is not overwritten", path.display());
-        return Err(Failure::new(message).into());
+        return Err(Failure::new(message)
+            .next("choose another file, or remove that one")
+            .into());
     }
     let mut twins = match Target::from_args(&args.target)? {
         Some(_) => many::select(&args.target, session).await?.1,

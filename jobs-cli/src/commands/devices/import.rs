@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use iothub_client::HubClient;
+use iothub_client::{ClientError, HubClient};
 use iothub_protocol::DeviceId;
 use iothub_protocol::bulk::BulkItem;
 use iothub_protocol::twin::{Object, SectionPatch, TwinPatch, merge};
@@ -20,7 +20,7 @@ use crate::commands::interrupt::{INTERRUPTED, Interrupt};
 use crate::commands::many;
 use crate::commands::progress::WorkProgress;
 use crate::exit_status::ExitStatus;
-use crate::failure::sentence;
+use crate::failure::{how_to_get_rights, needed_rights, sentence};
 use crate::printer::{Cell, Row, Tone, plain};
 use crate::session::Session;
 
@@ -32,11 +32,15 @@ struct LineRow {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// The rights that the line needs, if the policy lacks one of them.
+    #[serde(skip)]
+    needed_rights: Option<&'static str>,
 }
 
 impl LineRow {
     fn new(record: &DoorRecord, outcome: anyhow::Result<&'static str>) -> Self {
         Self {
+            needed_rights: outcome.as_ref().err().and_then(needed_rights),
             line: record.line,
             door: record.id.to_string(),
             outcome: outcome.as_ref().map_or("failed", |outcome| *outcome),
@@ -89,6 +93,13 @@ pub(super) async fn import(args: &ImportArgs, session: &Session) -> anyhow::Resu
     }
     session.printer.say(text);
     let failed = rows.iter().any(|row| row.error.is_some());
+    // A policy that lacks a right lacks it for every door.
+    if let Some(rights) = rows.iter().find_map(|row| row.needed_rights) {
+        if rows.iter().all(|row| row.needed_rights.is_some()) {
+            session.printer.say(how_to_get_rights(rights));
+            return Ok(ExitStatus::Refused);
+        }
+    }
     if failed {
         session.printer.say(repeat_hint(&args.file));
     }
@@ -132,6 +143,7 @@ async fn create(
         let outcome = match results.next() {
             Some(BulkOutcome::Done) => Ok("created"),
             Some(BulkOutcome::Refused(why) | BulkOutcome::Exists(why)) => Err(anyhow!(why)),
+            Some(BulkOutcome::NotAllowed(refusal)) => Err(ClientError::Refused(refusal).into()),
             Some(BulkOutcome::Unknown(why)) => Err(anyhow!("{why}; it may have been created")),
             None => Err(anyhow!(INTERRUPTED)),
         };

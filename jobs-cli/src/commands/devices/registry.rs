@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use iothub_client::{ClientError, HubClient};
 use iothub_protocol::bulk::{BulkItem, ImportMode};
@@ -21,6 +22,12 @@ use crate::target::names_condition;
 
 /// Up to this many doors are looked up one by one: Azure's queries lag behind.
 const MAX_SINGLE_LOOKUPS: usize = 20;
+
+/// How long to wait until queries show new doors.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Poll interval for that: Azure allows 20 queries a minute.
+const LIST_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum length of the name list in a query, in characters; a hub accepts 8192 in total.
 const MAX_NAMES_LEN: usize = 7_000;
@@ -99,6 +106,11 @@ pub(super) async fn create_all(
                     continue;
                 }
                 BulkOutcome::Refused(why) => why,
+                BulkOutcome::NotAllowed(refusal) if created.is_empty() => {
+                    progress.clear();
+                    return Err(ClientError::Refused(refusal).into());
+                }
+                BulkOutcome::NotAllowed(refusal) => refusal.to_string(),
                 BulkOutcome::Exists(why) | BulkOutcome::Unknown(why) => {
                     created.possible.push(item);
                     why
@@ -114,7 +126,37 @@ pub(super) async fn create_all(
         progress.done(request.len());
     }
     progress.clear();
+    wait_until_listed(items, session).await;
     Ok(())
+}
+
+/// Waits until queries show the created doors, so that the next command finds them: Azure's take a
+/// moment.
+async fn wait_until_listed(items: &[BulkItem], session: &Session) {
+    let names: Vec<DeviceId> = items.iter().map(|item| item.id.clone()).collect();
+    let listed = async {
+        // door-hub's queries never lag.
+        if !session.hub.is_door_hub().await? {
+            while !are_listed(&names, &session.hub).await? {
+                tokio::time::sleep(LIST_POLL_INTERVAL).await;
+            }
+        }
+        Ok::<(), ClientError>(())
+    };
+    // The doors are created: an error must not fail the command.
+    if tokio::time::timeout(LIST_TIMEOUT, listed).await.is_err() {
+        session
+            .printer
+            .say("queries of the hub do not show every new door yet; they may take a minute");
+    }
+}
+
+async fn are_listed(names: &[DeviceId], hub: &HubClient) -> Result<bool, ClientError> {
+    // The last ones are the newest.
+    let newest = &names[names.len().saturating_sub(MAX_SINGLE_LOOKUPS)..];
+    let condition = names_condition(newest);
+    let query = format!("SELECT deviceId FROM devices WHERE {condition}");
+    Ok(hub.query::<DoorName>(&query).await?.len() == newest.len())
 }
 
 /// The created part of a list that must be created as a whole.
@@ -126,6 +168,10 @@ struct CreatedDoors<'a> {
 }
 
 impl CreatedDoors<'_> {
+    fn is_empty(&self) -> bool {
+        self.certain.is_empty() && self.possible.is_empty()
+    }
+
     /// Removes what was created and returns the error, which names what could not be removed.
     /// Ctrl-C, pressed again if it was pressed before, ends the removal.
     async fn remove_and_explain(

@@ -1,6 +1,7 @@
 //! `doorctl devices remove`.
 
 use anyhow::anyhow;
+use iothub_client::ClientError;
 use iothub_protocol::DeviceId;
 use iothub_protocol::bulk::{BulkItem, ImportMode};
 
@@ -80,6 +81,7 @@ async fn remove_all(
             let outcome = match result {
                 BulkOutcome::Done => Ok("removed"),
                 BulkOutcome::Refused(why) | BulkOutcome::Exists(why) => Err(anyhow!(why)),
+                BulkOutcome::NotAllowed(refusal) => Err(ClientError::Refused(refusal).into()),
                 BulkOutcome::Unknown(why) => Err(anyhow!("{why}; it may have been removed")),
             };
             done.push((item.id.clone(), outcome));

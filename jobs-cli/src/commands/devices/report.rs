@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::exit_status::ExitStatus;
-use crate::failure::sentence;
+use crate::failure::{needed_rights, sentence};
 use crate::printer::{Cell, Row, Tone, plain};
 use crate::session::{Session, explain_door};
 
@@ -53,6 +53,16 @@ pub(super) async fn report(
                 Ok(error) => explain_door(session, &door, error).await,
                 Err(error) => error,
             });
+        }
+    }
+    // A policy that lacks a right lacks it for every door.
+    let lacks_right = |(_, outcome): &DoorOutcome| {
+        let error = outcome.as_ref().err();
+        error.is_some_and(|error| needed_rights(error).is_some())
+    };
+    if !done.is_empty() && done.iter().all(lacks_right) {
+        if let Some((_, Err(error))) = done.pop() {
+            return Err(error);
         }
     }
     let rows: Vec<ReportRow> = done

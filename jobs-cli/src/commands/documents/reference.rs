@@ -4,11 +4,10 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
+use crate::printer::wrapped;
+
 /// Options of every verb, described once at the top.
 const GLOBAL: &str = "Global options";
-
-/// Columns of prose.
-const WIDTH: usize = 100;
 
 /// Groups whose verbs are those of `jobs`, described there.
 const REPEATS_JOBS: [&str; 2] = ["doorctl jobs plan", "doorctl jobs apply"];
@@ -127,23 +126,6 @@ const INFALLIBLE: &str = "a String takes whatever is written";
 
 fn code(page: &mut String, text: &str) {
     write!(page, "```text\n{text}\n```\n").expect(INFALLIBLE);
-}
-
-/// Lines of at most [`WIDTH`] columns.
-fn wrapped(text: &str) -> String {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().expect("there is a first line");
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= WIDTH {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines.join("\n")
 }
 
 /// Text of a help as Markdown on one line: what stands in backticks stays as it is.

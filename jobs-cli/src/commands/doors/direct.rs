@@ -111,6 +111,8 @@ async fn call_each(
                     device_method_response: Some(result),
                 });
             }
+            // A policy that lacks a right lacks it for every door.
+            Err(error) if error.needed_rights().is_some() => return Err(error.into()),
             // For a single door, an error of the hub or the name is the error of the command.
             Err(error) if is_single && !concerns_door(&error) => {
                 return Err(explain_door(session, &door, error).await);

@@ -23,9 +23,6 @@ use crate::outcome::JobGoal;
 use crate::session::Session;
 use crate::target::{Selection, Target};
 
-/// Maximum run time of the job, and validity of the call: the default of `jobs lock`.
-const MAX_EXECUTION: Duration = Duration::from_secs(5 * 60);
-
 /// The selected doors, as they are now.
 #[derive(Debug)]
 pub(super) struct SelectedDoors {
@@ -89,7 +86,7 @@ impl<'a> DoorCall<'a> {
     ) -> anyhow::Result<Self> {
         let schedule = ScheduleArgs {
             at: "now".to_owned(),
-            max_execution: MAX_EXECUTION,
+            max_execution: None,
             id: None,
             watch: true,
         };

@@ -10,7 +10,7 @@ use rand::RngExt as _;
 
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::session::{Session, explain_rights};
+use crate::session::Session;
 
 /// Upper bound of the first wait; doubled each time. The wait is a random part of it.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -166,6 +166,6 @@ fn explained(error: ClientError) -> anyhow::Error {
             .next("end another reader, or retry a little later")
             .status(ExitStatus::Refused)
             .into(),
-        _ => explain_rights(error, "ServiceConnect"),
+        _ => error.into(),
     }
 }

@@ -8,9 +8,10 @@ use iothub_protocol::job::DeviceJob;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::commands::job_report::find_job;
-use crate::commands::out_file;
+use crate::commands::{acknowledge, out_file};
 use crate::exit_status::ExitStatus;
 use crate::outcome::{JobGoal, OutcomeRow};
 use crate::printer::{Cell, Format, Row, render, write};
@@ -40,9 +41,16 @@ pub(super) async fn export(
     let job = find_job(session, id).await?;
     let wanted = JobGoal::of(&job, accept_unproven);
     let records = session.hub.device_jobs(id).await?;
+    let mut outcomes: Vec<OutcomeRow> = records
+        .iter()
+        .map(|record| OutcomeRow::new(record, wanted))
+        .collect();
+    // A door may have refused the change after the job was over.
+    acknowledge::wait_for_job(&job, &mut outcomes, Instant::now(), session).await?;
     let mut rows: Vec<ExportRow> = records
         .iter()
-        .map(|record| ExportRow::new(record, wanted))
+        .zip(outcomes)
+        .map(|(record, outcome)| ExportRow::new(record, outcome))
         .collect();
     rows.sort_by(|a, b| a.outcome.door.cmp(&b.outcome.door));
     let text = render(format, &rows)?;
@@ -67,10 +75,10 @@ pub(super) async fn export(
 }
 
 impl ExportRow {
-    fn new(record: &DeviceJob, wanted: JobGoal) -> Self {
+    fn new(record: &DeviceJob, outcome: OutcomeRow) -> Self {
         Self {
             job: record.job_id.to_string(),
-            outcome: OutcomeRow::new(record, wanted),
+            outcome,
             started: record.start_time_utc,
             ended: record.end_time_utc,
         }

@@ -146,6 +146,7 @@ async fn take_snapshot(prepared: &PreparedJob, session: &Session) -> anyhow::Res
     prepared.draft.refuse_split_unless_door_hub(session).await?;
     let target = &prepared.draft.target;
     let mut twins = many::read_target(target, session).await?;
+    many::drop_removed(&mut twins, session).await?;
     target.refuse_empty_places(twins.len(), session).await?;
     twins.sort_by(|a, b| a.device_id.as_str().cmp(b.device_id.as_str()));
     let names = twins.iter().map(|twin| twin.device_id.to_string());

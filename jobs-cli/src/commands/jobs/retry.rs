@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::id;
-use crate::cli::jobs::RetryArgs;
+use crate::cli::jobs::{RetryArgs, ScheduleArgs};
 use crate::cli::target::TargetArgs;
 use crate::commands::confirm::confirm_instant;
 use crate::commands::job_draft::JobDraft;
@@ -71,7 +71,12 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         doors,
         ..TargetArgs::default()
     })?;
-    let draft = JobDraft::new("retry", target, &args.schedule, session).await?;
+    let first = job.max_execution_time_in_seconds.map(Duration::from_secs);
+    let schedule = ScheduleArgs {
+        max_execution: args.schedule.max_execution.or(first),
+        ..args.schedule.clone()
+    };
+    let draft = JobDraft::new("retry", target, &schedule, session).await?;
     let action = repeated_action(&job, &draft, args, session)?;
     if let JobAction::Method(call) = &action {
         method_call::warn_of_call(call, &session.printer);
@@ -141,7 +146,7 @@ fn repeated_action(
         ))
         .into());
     };
-    let call = with_valid_timeouts(call)?;
+    let call = with_timeouts(call, args.connect_timeout, args.response_timeout)?;
     let Some(payload) = call.payload() else {
         return Ok(JobAction::Method(call));
     };
@@ -151,7 +156,7 @@ fn repeated_action(
         let until = time::describe(&until.to_zoned_datetime(session.zone.clone()));
         return Err(too_late_error(&job.job_id, &until).into());
     }
-    extend_validity(&mut payload, draft.start_plus(args.schedule.max_execution)?);
+    extend_validity(&mut payload, draft.start_plus(draft.max_execution)?);
     if let Some(reason) = &session.reason {
         insert_reason(call.method_name().as_str(), &mut payload, reason);
     }
@@ -159,11 +164,18 @@ fn repeated_action(
     Ok(JobAction::Method(call))
 }
 
-/// The call with timeouts that a hub accepts: doorctl 0.1 created jobs whose connect timeout
-/// exceeds the response timeout.
-fn with_valid_timeouts(call: &MethodRequest) -> anyhow::Result<MethodRequest> {
-    let response = call.response_timeout().max(call.connect_timeout());
-    Ok(call.clone().with_response_timeout(response)?)
+/// The call with the given timeouts, else its own. doorctl 0.1 created jobs whose connect timeout
+/// exceeds the response timeout, which a hub refuses.
+fn with_timeouts(
+    call: &MethodRequest,
+    connect: Option<Duration>,
+    response: Option<Duration>,
+) -> anyhow::Result<MethodRequest> {
+    let connect = connect.unwrap_or(call.connect_timeout());
+    let response = response.unwrap_or(call.response_timeout().max(connect));
+    let response = method_call::checked_response_timeout(connect, Some(response))?;
+    let call = call.clone().with_response_timeout(response)?;
+    Ok(call.with_connect_timeout(connect)?)
 }
 
 fn too_late_error(job: &JobId, until: &str) -> Failure {
@@ -260,9 +272,13 @@ mod tests {
                 .with_connect_timeout(Duration::from_secs(connect))
                 .and_then(|call| call.with_response_timeout(Duration::from_secs(response)))
                 .unwrap();
-            let repeated = with_valid_timeouts(&call).unwrap();
+            let repeated = with_timeouts(&call, None, None).unwrap();
             assert_eq!(repeated.response_timeout().as_secs(), expected);
             assert_eq!(repeated.connect_timeout().as_secs(), connect);
+            let minute = Some(Duration::from_secs(60));
+            let given = with_timeouts(&call, minute, minute).unwrap();
+            let timeouts = (given.connect_timeout(), given.response_timeout());
+            assert_eq!((Some(timeouts.0), Some(timeouts.1)), (minute, minute));
         }
     }
 

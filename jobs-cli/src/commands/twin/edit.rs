@@ -13,7 +13,7 @@ use iothub_protocol::twin::{Twin, TwinPatch};
 use crate::cli::twin::EditArgs;
 use crate::commands::acknowledge;
 use crate::exit_status::ExitStatus;
-use crate::failure::{Failure, sentence};
+use crate::failure::{Failure, how_to_get_rights, needed_rights, sentence, status_of};
 use crate::printer::{Format, Printer, print_message, print_styled_message, printable};
 use crate::session::{Session, door, explain_door};
 
@@ -133,8 +133,11 @@ async fn write(twin: &Twin, change: &TwinChange, session: &Session) -> anyhow::R
         }
         Err(error) => {
             let error = explain_door(session, id, error).await;
+            let next = needed_rights(&error)
+                .map_or_else(|| format!("doorctl twin show {id}"), how_to_get_rights);
             Err(Failure::new(sentence(&error))
-                .next(format!("doorctl twin show {id}"))
+                .next(next)
+                .status(status_of(&error))
                 .into())
         }
     }

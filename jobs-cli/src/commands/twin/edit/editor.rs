@@ -11,7 +11,7 @@ use iothub_protocol::DeviceId;
 use tempfile::TempPath;
 use tokio::process::Command;
 
-use crate::failure::{Failure, sentence};
+use crate::failure::{Failure, sentence, status_of};
 
 /// Default editors, in order of preference.
 #[cfg(unix)]
@@ -85,7 +85,9 @@ impl EditedFile {
         };
         match error.downcast::<Failure>() {
             Ok(failure) => failure.and(&note).into(),
-            Err(error) => Failure::new(format!("{}; {note}", sentence(&error))).into(),
+            Err(error) => Failure::new(format!("{}; {note}", sentence(&error)))
+                .status(status_of(&error))
+                .into(),
         }
     }
 }

@@ -1,0 +1,141 @@
+//! The rights that requests need, as IoT Hub documents them, and those that a policy has.
+
+use iothub_protocol::ErrorCode;
+use reqwest::Method;
+
+use super::HubClient;
+use super::error::{ClientError, ErrorResponse};
+
+/// Rights of a policy, in the spelling of Azure: `RegistryRead`, `ServiceConnect`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRights {
+    /// The rights that the policy has.
+    pub granted: Vec<String>,
+    /// The rights that the policy does not have.
+    pub missing: Vec<String>,
+}
+
+/// Every right.
+const ALL: [&str; 4] = [
+    "RegistryRead",
+    "RegistryWrite",
+    "ServiceConnect",
+    "DeviceConnect",
+];
+
+/// A hub's text for a policy that lacks a right.
+const REFUSAL: &str = "does not allow access";
+
+impl HubClient {
+    /// Reads the rights of the policy that signs the requests. door-hub names them all if it
+    /// allows one of two readings. Else these show two of the rights; `RegistryWrite` and
+    /// `DeviceConnect` are then in neither list, because only a change would show them.
+    ///
+    /// # Errors
+    ///
+    /// When the key is refused, or any other [`ClientError`].
+    pub async fn policy_rights(&self) -> Result<PolicyRights, ClientError> {
+        let mut rights = PolicyRights {
+            granted: Vec::new(),
+            missing: Vec::new(),
+        };
+        for (right, scope) in [("RegistryRead", "devices"), ("ServiceConnect", "service")] {
+            match self.send(&self.get(&["statistics", scope])?).await {
+                Ok(response) => match response.header(iothub_protocol::rest::POLICY_RIGHTS) {
+                    Some(named) => return Ok(PolicyRights::of(named)),
+                    None => rights.granted.push(right.to_owned()),
+                },
+                Err(error) if error.needed_rights().is_some() => {
+                    rights.missing.push(right.to_owned());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(rights)
+    }
+}
+
+impl PolicyRights {
+    /// Reads the header of door-hub; `RegistryWrite` includes `RegistryRead`.
+    fn of(header: &str) -> Self {
+        let named: Vec<&str> = header.split(',').map(str::trim).collect();
+        let has = |right: &&str| {
+            named.contains(right) || (*right == "RegistryRead" && named.contains(&"RegistryWrite"))
+        };
+        let (granted, missing): (Vec<&str>, Vec<&str>) = ALL.iter().partition(|right| has(right));
+        let owned = |rights: Vec<&str>| rights.into_iter().map(str::to_owned).collect();
+        Self {
+            granted: owned(granted),
+            missing: owned(missing),
+        }
+    }
+}
+
+/// The rights that a request needs, separated by commas, if it was refused because the policy lacks
+/// one of them. A refused key has the same code.
+pub(super) fn missing(
+    refusal: &ErrorResponse,
+    method: &Method,
+    path: &str,
+) -> Option<&'static str> {
+    let lacks = refusal.code == Some(ErrorCode::IotHubUnauthorizedAccess)
+        && refusal.message.contains(REFUSAL);
+    lacks.then(|| needed(method, path))
+}
+
+fn needed(method: &Method, path: &str) -> &'static str {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match (method, &parts[..]) {
+        (_, ["audit"]) => "RegistryRead,ServiceConnect",
+        (&Method::POST, ["devices", "query"]) => "ServiceConnect",
+        (&Method::GET, ["devices", ..] | ["statistics", "devices"]) => "RegistryRead",
+        (_, ["devices", ..]) => "RegistryWrite",
+        _ => "ServiceConnect",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_request_has_the_rights_that_its_path_needs() {
+        let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
+        for (method, path, expected) in [
+            (&get, "/devices/east", "RegistryRead"),
+            // A device may have this name.
+            (&get, "/devices/query", "RegistryRead"),
+            (&post, "/devices/query", "ServiceConnect"),
+            (&post, "/devices", "RegistryWrite"),
+            (&put, "/devices/east", "RegistryWrite"),
+            (&Method::DELETE, "/devices/east", "RegistryWrite"),
+            (&get, "/statistics/devices", "RegistryRead"),
+            (&get, "/statistics/service", "ServiceConnect"),
+            (&Method::PATCH, "/twins/east", "ServiceConnect"),
+            (&post, "/twins/east/methods", "ServiceConnect"),
+            (&put, "/jobs/v2/night", "ServiceConnect"),
+            (&get, "/events", "ServiceConnect"),
+            (&get, "/audit", "RegistryRead,ServiceConnect"),
+        ] {
+            assert_eq!(needed(method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn the_header_of_a_hub_names_every_right() {
+        for (header, granted) in [
+            ("ServiceConnect", &["ServiceConnect"][..]),
+            (
+                "RegistryRead, ServiceConnect",
+                &["RegistryRead", "ServiceConnect"],
+            ),
+            ("RegistryWrite", &["RegistryRead", "RegistryWrite"]),
+            ("RegistryWrite, ServiceConnect, DeviceConnect", &ALL),
+            ("", &[]),
+        ] {
+            let rights = PolicyRights::of(header);
+            assert_eq!(rights.granted, granted, "{header}");
+            assert_eq!(rights.granted.len() + rights.missing.len(), ALL.len());
+        }
+    }
+}
