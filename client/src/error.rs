@@ -24,7 +24,7 @@ pub enum BuildError {
     #[error("the CA file has no certificate; expected PEM with BEGIN CERTIFICATE")]
     CaEmpty,
     /// Neither the system nor the options have a CA certificate.
-    #[error("the system has no CA certificates and none was given (--ca)")]
+    #[error("the system has no CA certificates and none was given")]
     NoRoots,
     /// TLS cannot be set up.
     #[error("TLS cannot be set up")]
