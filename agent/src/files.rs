@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use iothub_protocol::text_file::TextFileError;
 use jiff::Timestamp;
 use log::warn;
 
@@ -144,8 +145,18 @@ pub(crate) fn make_private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Reads a file that only the hub needs. Reading a pipe would block the start of the door.
-pub(crate) fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a text file of the operator that only the hub needs, with one of the decoders of
+/// [`text_file`](iothub_protocol::text_file).
+pub(crate) fn read_text(
+    path: &Path,
+    decode: fn(Vec<u8>) -> Result<String, TextFileError>,
+) -> io::Result<String> {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    decode(read_plain(path)?).map_err(invalid)
+}
+
+/// Reads a file. Reading a pipe would block the start of the door.
+fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         let error = "not a plain file";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, error));

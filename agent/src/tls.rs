@@ -16,6 +16,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use iothub_protocol::text_file::decode_pem;
+use jiff::Timestamp;
 use log::warn;
 use rustls::crypto::ring;
 use rustls::time_provider::TimeProvider;
@@ -23,15 +25,20 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use thiserror::Error;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
 
 use crate::config::CertificateFiles;
-use crate::files::read_plain;
+use crate::files::read_text;
 
 /// Build time of this program, in seconds since 1970: a correct clock never shows less.
 const BUILT_UNIX_S: u64 = match u64::from_str_radix(env!("DOOR_AGENT_BUILT_UNIX_S"), 10) {
     Ok(seconds) => seconds,
     Err(_) => panic!("the build script sets seconds since 1970"),
 };
+
+/// From this time before its end on, people are reminded of a certificate.
+const CERTIFICATE_NOTICE_S: i64 = 30 * 86_400;
 
 /// Why no TLS configuration could be created.
 #[derive(Debug, Error)]
@@ -114,8 +121,43 @@ impl TimeProvider for FlooredClock {
     }
 }
 
+/// How much of a certificate's time is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateAge {
+    Ended,
+    /// Within 30 days.
+    EndsSoon,
+    Valid,
+}
+
+impl CertificateAge {
+    /// Judges a certificate that ends at `end`.
+    #[must_use]
+    pub fn of(end: Timestamp, now: Timestamp) -> Self {
+        match end.as_second() - now.as_second() {
+            ..0 => Self::Ended,
+            0..CERTIFICATE_NOTICE_S => Self::EndsSoon,
+            _ => Self::Valid,
+        }
+    }
+}
+
+/// When the certificate of a device ends.
+///
+/// # Errors
+/// When the file cannot be read, or holds no certificate.
+pub fn certificate_end(files: &CertificateFiles) -> Result<Timestamp, TlsError> {
+    let path = &files.certificate;
+    let pem = read_identity_file(path, "certificate")?;
+    let invalid = |error: &dyn std::fmt::Display| identity(path, format!("invalid: {error}"));
+    let own = read_chain(path, pem.as_bytes())?.swap_remove(0);
+    let (_, own) = X509Certificate::from_der(&own).map_err(|error| invalid(&error))?;
+    let end = Timestamp::from_second(own.validity().not_after.timestamp());
+    end.map_err(|error| invalid(&error))
+}
+
 /// Input of a configuration: content of the CA file and of the certificate file.
-type FileContents = (Vec<u8>, Option<Vec<u8>>);
+type FileContents = (String, Option<String>);
 
 /// The TLS configurations of a process, one per CA and certificate.
 #[derive(Debug, Default)]
@@ -146,21 +188,14 @@ impl TlsCache {
         certificate: Option<&CertificateFiles>,
     ) -> Result<Arc<ClientConfig>, TlsError> {
         let pem = match ca_file {
-            Some(path) => read_plain(path).map_err(|source| TlsError::FileContents {
+            Some(path) => read_text(path, decode_pem).map_err(|source| TlsError::FileContents {
                 path: path.to_path_buf(),
                 source,
             })?,
-            None => Vec::new(),
+            None => String::new(),
         };
-        let chain = match certificate {
-            Some(files) => Some(read_plain(&files.certificate).map_err(|error| {
-                identity(
-                    &files.certificate,
-                    format!("cannot read the certificate: {error}"),
-                )
-            })?),
-            None => None,
-        };
+        let chain = certificate.map(|files| read_identity_file(&files.certificate, "certificate"));
+        let chain = chain.transpose()?;
         let read = (pem, chain);
         let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = configs.get(&read) {
@@ -168,7 +203,7 @@ impl TlsCache {
         }
         let mut roots = self.system_roots.get_or_init(system_roots).clone();
         if let Some(path) = ca_file {
-            add_certificates(&mut roots, path, &read.0)?;
+            add_certificates(&mut roots, path, read.0.as_bytes())?;
         }
         if roots.is_empty() {
             return Err(TlsError::NoRoots);
@@ -181,7 +216,7 @@ impl TlsCache {
         .with_root_certificates(roots);
         let config = match (certificate, &read.1) {
             (Some(files), Some(chain)) => {
-                let (chain, key) = read_identity(files, chain)?;
+                let (chain, key) = read_identity(files, chain.as_bytes())?;
                 config.with_client_auth_cert(chain, key).map_err(|error| {
                     identity(&files.key, format!("not the certificate's key: {error}"))
                 })?
@@ -201,29 +236,36 @@ fn identity(path: &Path, problem: String) -> TlsError {
     }
 }
 
+fn read_identity_file(path: &Path, what: &str) -> Result<String, TlsError> {
+    let text = read_text(path, decode_pem);
+    text.map_err(|error| identity(path, format!("cannot read the {what}: {error}")))
+}
+
 /// Reads the device's certificate chain and private key.
 fn read_identity(
     files: &CertificateFiles,
     chain: &[u8],
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let path = &files.certificate;
-    let chain = CertificateDer::pem_slice_iter(chain)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| identity(path, format!("not PEM: {error}")))?;
-    if chain.is_empty() {
-        return Err(identity(
-            path,
-            "no certificate in it, expected one in PEM".to_owned(),
-        ));
-    }
-    let key = read_plain(&files.key)
-        .map_err(|error| identity(&files.key, format!("cannot read the key: {error}")))?;
+    let chain = read_chain(&files.certificate, chain)?;
+    let key = read_identity_file(&files.key, "key")?;
     // Without the cause, which might repeat a part of the key.
-    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| {
         let problem = "no private key in it, expected one in PEM";
         identity(&files.key, problem.to_owned())
     })?;
     Ok((chain, key))
+}
+
+/// The certificates of a device's file, at least one.
+fn read_chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| identity(path, format!("not PEM: {error}")))?;
+    if chain.is_empty() {
+        let problem = "no certificate in it, expected one in PEM";
+        return Err(identity(path, problem.to_owned()));
+    }
+    Ok(chain)
 }
 
 fn system_roots() -> RootCertStore {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use iothub_protocol::text_file::decode;
 use serde::{Deserialize, Serialize};
 
 use crate::pki::{self, ProvidedCertificate};
@@ -175,10 +176,12 @@ impl std::fmt::Display for Line {
 impl ConfigFile {
     /// Reads and parses `path`.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let failed = |source| ConfigError::Read {
             path: path.to_owned(),
             source,
-        })?;
+        };
+        let bytes = fs::read(path).map_err(failed)?;
+        let text = decode(bytes).map_err(|error| failed(io::Error::other(error)))?;
         let file: Self = toml::from_str(&text).map_err(|error| ConfigError::Parse {
             path: path.to_owned(),
             line: error

@@ -2,8 +2,10 @@
 //! read them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+
+use iothub_protocol::text_file::{TextFileError, decode};
 
 /// Why a private file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +26,12 @@ pub(crate) enum PrivateFileError {
     },
 }
 
-/// Reads a file that only its owner may read.
-pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
+/// Reads a file that only its owner may read, with a decoder of
+/// [`text_file`](iothub_protocol::text_file).
+pub(crate) fn read_with(
+    path: &Path,
+    decode: fn(Vec<u8>) -> Result<String, TextFileError>,
+) -> Result<String, PrivateFileError> {
     let io = |source| PrivateFileError::Io {
         action: "read",
         path: path.to_owned(),
@@ -33,7 +39,14 @@ pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
     };
     let mut file = File::open(path).map_err(io)?;
     check_mode(path, &file)?;
-    io::read_to_string(&mut file).map_err(io)
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(io)?;
+    decode(bytes).map_err(|error| io(io::Error::other(error)))
+}
+
+/// Reads a text file that only its owner may read.
+pub(crate) fn read(path: &Path) -> Result<String, PrivateFileError> {
+    read_with(path, decode)
 }
 
 /// Creates a file that must not exist.

@@ -72,6 +72,15 @@ pub enum ConnectionStringError {
     /// The text is empty.
     #[error("the connection string is empty; expected `HostName=...;...`")]
     Empty,
+    /// A JSON document, as `az` prints it.
+    #[error(
+        "JSON, expected the connection string alone (with az: `--query connectionString \
+         --output tsv`)"
+    )]
+    Json,
+    /// A variable or key is assigned a connection string: `NAME=HostName=...`.
+    #[error("a name stands before the connection string; expected it alone, from `HostName=` on")]
+    Assignment,
     /// A part is not `Key=Value`.
     #[error(
         "part {0} of the connection string has no `=`; expected `Key=Value` parts joined by `;`"
@@ -298,6 +307,12 @@ impl<'a> Parts<'a> {
         if text.is_empty() {
             return Err(ConnectionStringError::Empty);
         }
+        if text.starts_with(['{', '[']) {
+            return Err(ConnectionStringError::Json);
+        }
+        if is_assignment(text) {
+            return Err(ConnectionStringError::Assignment);
+        }
         let mut values = [None; KEYS.len()];
         for (index, part) in text.split(';').enumerate() {
             let (key, value) = part
@@ -331,6 +346,21 @@ impl<'a> Parts<'a> {
         self.get(key)
             .ok_or(ConnectionStringError::Missing { key, expected })
     }
+}
+
+/// Whether a name is assigned to a connection string, as in a file with variables.
+fn is_assignment(text: &str) -> bool {
+    let part = text.split(';').next().unwrap_or_default();
+    let name = part
+        .split_once(['=', ':'])
+        .map(|(name, value)| (name.trim(), value));
+    name.is_some_and(|(name, value)| {
+        let value = value.trim_start_matches([' ', '"', '\'']);
+        let key = value.split('=').next().unwrap_or_default();
+        !KEYS.iter().any(|known| known.eq_ignore_ascii_case(name))
+            && KEYS.iter().any(|known| known.eq_ignore_ascii_case(key))
+            && value.contains('=')
+    })
 }
 
 fn read_service(parts: &Parts<'_>) -> Result<ServiceConnectionString, ConnectionStringError> {

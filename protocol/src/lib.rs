@@ -22,6 +22,7 @@
 //! | [`method`] | direct methods: request and result |
 //! | [`job`] | jobs: request, response, the record of each device |
 //! | [`query`] | the query language: parser, printer, evaluator |
+//! | [`text_file`] | text files that people hand to a program |
 //! | [`time`] | timestamps as text |
 //! | [`twin`] | device twins: the document and the rules of its changes |
 
@@ -42,6 +43,7 @@ pub mod method;
 pub mod query;
 pub mod rest;
 pub mod sas;
+pub mod text_file;
 pub mod time;
 pub mod topic;
 pub mod twin;

@@ -1,6 +1,6 @@
 //! `door-agent selftest`.
 
-use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::io::{self, BufRead, BufReader, Cursor, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use door_agent::selftest::{Person, SelfTest};
 use door_agent::service::Signals;
 use door_agent::{AgentConfig, gpio};
 use door_core::contract::duration::with_unit;
+use iothub_protocol::text_file::decode;
 use tokio::runtime;
 
 /// Exit status when nothing is wrong but something was skipped.
@@ -42,10 +43,10 @@ pub(crate) fn selftest(config: &Path, options: &Options) -> anyhow::Result<ExitC
         ),
         Some(file) if file == Path::new("-") => Box::new(BufReader::new(io::stdin())),
         Some(file) => {
-            let opened = std::fs::File::open(file);
-            Box::new(BufReader::new(
-                opened.with_context(|| format!("cannot read {}", file.display()))?,
-            ))
+            let read = std::fs::read(file).map_err(anyhow::Error::from);
+            let text = read.and_then(|bytes| Ok(decode(bytes)?));
+            let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+            Box::new(Cursor::new(text))
         }
     };
     let (board, strike) =

@@ -6,9 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use iothub_protocol::connection_string::{ConnectionString, DeviceConnectionString};
+use iothub_protocol::text_file::decode_value;
 
 use super::error::ConfigError;
-use crate::files::read_plain;
+use crate::files::read_text;
 
 /// Name of the systemd credential (`LoadCredential=`).
 const CREDENTIAL: &str = "connection-string";
@@ -27,7 +28,7 @@ pub(super) fn read(
     credentials_directory: Option<&Path>,
 ) -> Result<DeviceConnectionString, ConfigError> {
     let credential = credentials_directory.map(|directory| directory.join(CREDENTIAL));
-    let is_absent = |path: &Path| read_text(path).is_ok_and(|text| text.trim() == ABSENT);
+    let is_absent = |path: &Path| read_text(path, decode_value).is_ok_and(|text| text == ABSENT);
     let credential = credential.filter(|path| !is_absent(path));
     match (file, credential) {
         // No mode check: systemd grants the service access by an ACL, which appears in the mode
@@ -44,12 +45,12 @@ pub(super) fn read(
 }
 
 fn parse(path: &Path) -> Result<DeviceConnectionString, ConfigError> {
-    let text = read_text(path).map_err(|source| cannot_read(path, source))?;
+    let text = read_text(path, decode_value).map_err(|source| cannot_read(path, source))?;
     let refused = |problem: String| ConfigError::ConnectionString {
         path: path.to_path_buf(),
         problem,
     };
-    match text.trim().parse::<ConnectionString>() {
+    match text.parse::<ConnectionString>() {
         Ok(ConnectionString::Device(device)) => Ok(device),
         Ok(ConnectionString::Service(service)) => Err(refused(format!(
             "a service connection string (SharedAccessKeyName={}), expected a device's: \
@@ -58,11 +59,6 @@ fn parse(path: &Path) -> Result<DeviceConnectionString, ConfigError> {
         ))),
         Err(error) => Err(refused(format!("not a connection string: {error}"))),
     }
-}
-
-fn read_text(path: &Path) -> io::Result<String> {
-    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-    String::from_utf8(read_plain(path)?).map_err(invalid)
 }
 
 /// Refuses a secret's file that other users may read.

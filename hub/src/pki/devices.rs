@@ -8,7 +8,7 @@ use rustls_pki_types::pem::PemObject as _;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 
-use super::PkiError;
+use super::{PkiError, provided};
 
 /// Maximum number of certificates, the same as on Azure.
 const MAX_AUTHORITIES: usize = 25;
@@ -40,11 +40,7 @@ pub(crate) fn device_authorities(files: &[PathBuf]) -> Result<RootCertStore, Pki
 }
 
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, PkiError> {
-    let bytes = std::fs::read(path).map_err(|source| PkiError::File {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes = provided::read(path)?;
     let certificates = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
     let certificates = certificates.map_err(|error| unusable(path, &error))?;
     if certificates.is_empty() {

@@ -2,10 +2,12 @@
 //! authority.
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use iothub_protocol::text_file::decode_pem;
 use rustls::client::verify_server_name;
 use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
@@ -97,12 +99,15 @@ pub(crate) fn names_missing(certificate: &CertificateDer<'_>, names: &[String]) 
         .collect()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, PkiError> {
-    fs::read(path).map_err(|source| PkiError::File {
+/// Reads a PEM file of the operator.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, PkiError> {
+    let text = fs::read(path).and_then(|bytes| decode_pem(bytes).map_err(io::Error::other));
+    let text = text.map_err(|source| PkiError::File {
         action: "read",
         path: path.to_owned(),
         source,
-    })
+    })?;
+    Ok(text.into_bytes())
 }
 
 fn unusable(path: &Path, reason: &impl ToString) -> PkiError {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use iothub_client::{ClientError, HubClient};
+use iothub_protocol::text_file::{decode_pem, decode_value};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -46,12 +47,15 @@ async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Resu
         );
     }
     let file = &args.connection_string_file;
-    let text = private_file::read(file).context("--connection-string-file")?;
+    let connection_string =
+        private_file::read_with(file, decode_value).context("--connection-string-file")?;
     let ca = args.ca.as_ref().map(|path| {
-        fs::read_to_string(path).with_context(|| format!("--ca: cannot read {}", path.display()))
+        let bytes = fs::read(path).map_err(anyhow::Error::from);
+        let pem = bytes.and_then(|bytes| Ok(decode_pem(bytes)?));
+        pem.with_context(|| format!("--ca: cannot read {}", path.display()))
     });
     let context = Context {
-        connection_string: text.trim().to_owned(),
+        connection_string,
         ca: ca.transpose()?,
         zone: args.zone.clone(),
     };

@@ -10,6 +10,7 @@ use iothub_protocol::MethodName;
 use iothub_protocol::method::{
     CONNECT_TIMEOUT_S, DEFAULT_RESPONSE_TIMEOUT, MethodRequest, RESPONSE_TIMEOUT_S,
 };
+use iothub_protocol::text_file::decode;
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
@@ -109,9 +110,10 @@ pub(crate) fn checked_response_timeout(
 pub(crate) fn payload(text: &str) -> anyhow::Result<Box<RawValue>> {
     let (source, text) = match text.strip_prefix('@') {
         Some(path) => {
-            let read = fs::read_to_string(path)
-                .with_context(|| format!("--payload: cannot read {path}"))?;
-            (format!("--payload {path}"), read)
+            let read = fs::read(path).map_err(anyhow::Error::from);
+            let text = read.and_then(|bytes| Ok(decode(bytes)?));
+            let text = text.with_context(|| format!("--payload: cannot read {path}"))?;
+            (format!("--payload {path}"), text)
         }
         None => ("--payload".to_owned(), text.to_owned()),
     };

@@ -15,6 +15,7 @@ use std::fs;
 use anyhow::Context as _;
 use iothub_protocol::DeviceId;
 use iothub_protocol::connection_string::HostName;
+use iothub_protocol::text_file::decode;
 use iothub_protocol::twin::Twin;
 
 use super::add;
@@ -72,8 +73,9 @@ impl<'a> Enrolment<'a> {
         let settings = match &args.config {
             Some(path) => {
                 let source = settings::config_name(path);
-                let text =
-                    fs::read_to_string(path).with_context(|| format!("cannot read {source}"))?;
+                let read = fs::read(path).map_err(anyhow::Error::from);
+                let text = read.and_then(|bytes| Ok(decode(bytes)?));
+                let text = text.with_context(|| format!("cannot read {source}"))?;
                 Some(settings::for_door(&text, &source, door.as_str(), &access)?)
             }
             None => None,

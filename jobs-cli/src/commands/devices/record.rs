@@ -15,6 +15,7 @@ use iothub_protocol::DeviceId;
 use iothub_protocol::bulk::{BulkItem, ImportMode, NewProperties};
 use iothub_protocol::identity::{Authentication, Thumbprints};
 use iothub_protocol::sas::SharedAccessKey;
+use iothub_protocol::text_file::decode;
 use iothub_protocol::twin::limits::{check_growth, check_replacement};
 use iothub_protocol::twin::{Capabilities, DeviceStatus, Object, SectionKind};
 use serde::Serialize;
@@ -128,13 +129,9 @@ pub(super) fn source(path: &Path, flag: &str) -> anyhow::Result<(String, String)
         _ => (fs::read(path), path.display().to_string()),
     };
     let bytes = bytes.with_context(|| format!("{flag}: cannot read {name}"))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
-        Failure::new(format!(
-            "{name} line {line}: not UTF-8; nothing was changed"
-        ))
-        .next("save it as UTF-8: spreadsheets call it \"CSV UTF-8\"")
+    let text = decode(bytes).map_err(|error| {
+        Failure::new(format!("{name}: {error}; nothing was changed"))
+            .next("save it as UTF-8: spreadsheets call it \"CSV UTF-8\"")
     })?;
     Ok((text, name))
 }
@@ -146,7 +143,6 @@ pub(super) fn read(
     name: &str,
     purpose: FilePurpose,
 ) -> Result<Vec<DoorRecord>, Failure> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut mistakes = Vec::new();
     let is_json = purpose == FilePurpose::Import && text.trim_start().starts_with(['{', '[']);
     let records = match is_json {

@@ -275,6 +275,7 @@ fn authentication(cell: &impl Fn(&str) -> Option<String>) -> Option<Authenticati
 
 #[cfg(test)]
 mod tests {
+    use iothub_protocol::text_file::decode;
     use serde_json::json;
 
     use super::super::read;
@@ -302,15 +303,9 @@ mod tests {
         assert_eq!((records[1].line, records[1].tags.len()), (3, 0));
         let semicolons = text.replace(',', ";");
         assert_eq!(read(&semicolons, "f", FilePurpose::Add).unwrap(), records);
-        assert_eq!(
-            read(
-                &format!("\u{feff}{}", text.replace('\n', "\r\n")),
-                "f",
-                FilePurpose::Add
-            )
-            .unwrap(),
-            records
-        );
+        let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        let windows = decode(windows.into_bytes()).unwrap();
+        assert_eq!(read(&windows, "f", FilePurpose::Add).unwrap(), records);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use iothub_protocol::text_file::decode;
 use iothub_protocol::twin::limits::{check_growth, check_patch};
 use iothub_protocol::twin::{Object, SectionKind, SectionPatch, Twin, TwinPatch, merge};
 use serde_json::{Value, json};
@@ -89,12 +90,8 @@ fn after(present: &Object, patch: &SectionPatch) -> Object {
 
 /// Parses an edited text.
 fn read(edited: &[u8]) -> Result<(Object, Object), EditMistake> {
-    let edited = std::str::from_utf8(edited).map_err(|error| {
-        let valid = &edited[..error.valid_up_to()];
-        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
-        EditMistake(format!("line {line}: not UTF-8"))
-    })?;
-    let value: Value = serde_json::from_str(edited).map_err(|error| {
+    let edited = decode(edited.to_vec()).map_err(|error| EditMistake(error.to_string()))?;
+    let value: Value = serde_json::from_str(&edited).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let what = error.to_string();
         let what = what.split(" at line ").next().unwrap_or_default();
