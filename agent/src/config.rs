@@ -12,7 +12,7 @@ mod schema;
 mod times;
 mod value;
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use door_core::config::StrikeKind;
@@ -23,7 +23,7 @@ use log::LevelFilter;
 use crate::gpio::BoardConfig;
 use crate::reboot;
 
-pub use error::ConfigError;
+pub use error::{ConfigError, ConfigErrors};
 use layers::{Layers, Rules};
 use value::Period;
 
@@ -139,8 +139,8 @@ impl AgentConfig {
     /// Reads `path`, its drop-ins and the process's environment.
     ///
     /// # Errors
-    /// The first mistake, with its place, key, value and what was expected.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    /// Every mistake, with its place, key, value and what was expected.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         Self::load_by(path, Rules::Strict)
     }
 
@@ -149,15 +149,15 @@ impl AgentConfig {
     /// stop the door and is reported in `hub_unusable`.
     ///
     /// # Errors
-    /// The first mistake without which the door cannot work.
-    pub fn load_to_run(path: &Path) -> Result<Self, ConfigError> {
+    /// Every mistake, one of which prevents the door from working.
+    pub fn load_to_run(path: &Path) -> Result<Self, ConfigErrors> {
         match Self::load_by(path, Rules::Lenient) {
-            Err(error) if error.is_about_hub() => {
+            Err(errors) if errors.are_about_hub() => {
                 let mut config = Self::load_without_hub(path)?;
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                let problem = errors.line();
                 config.hub_unusable = Some(format!(
-                    "{:#}; fix it, then `door-agent restart {name}`",
-                    anyhow::Error::from(error)
+                    "{problem}; fix it, then `door-agent restart {name}`"
                 ));
                 Ok(config)
             }
@@ -165,20 +165,13 @@ impl AgentConfig {
         }
     }
 
-    fn load_without_hub(path: &Path) -> Result<Self, ConfigError> {
-        let mut layers =
-            Layers::read_tables(path, |table| table != "hub", environment(), Rules::Lenient)?;
+    fn load_without_hub(path: &Path) -> Result<Self, ConfigErrors> {
+        let tables = |table: &str| table != "hub";
+        let layers = Layers::read_tables(path, tables, environment(), Rules::Lenient);
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        // Never dialled: a placeholder with the door's name, which usually is the device id.
-        let placeholder = |name: &str| {
-            format!("HostName=hub.invalid;DeviceId={name};SharedAccessKey=bm9ib2R5").parse()
-        };
-        let connection = placeholder(&name).or_else(|_| placeholder("door"));
-        let connection = connection.map_err(|error| ConfigError::ConnectionString {
-            path: path.to_path_buf(),
-            problem: format!("{error}"),
-        })?;
-        let mut config = Self::from_layers(path, &mut layers, connection, None)?;
+        // Never dialled; the door's name usually is the device id.
+        let connection = Ok(placeholder(&name));
+        let mut config = Self::from_layers(path, layers, connection, None)?;
         config.follow_service();
         Ok(config)
     }
@@ -186,12 +179,12 @@ impl AgentConfig {
     /// Uses the writable directory from the service manager; see `StateDirectory=` in
     /// systemd.exec(5).
     fn follow_service(&mut self) {
-        if let Some(directory) = std::env::var_os("STATE_DIRECTORY") {
-            self.state.directory = PathBuf::from(directory);
+        if let Some(directory) = service_directory() {
+            self.state.directory = directory;
         }
     }
 
-    fn load_by(path: &Path, rules: Rules) -> Result<Self, ConfigError> {
+    fn load_by(path: &Path, rules: Rules) -> Result<Self, ConfigErrors> {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let mut config = Self::load_from(path, environment(), credentials.as_deref(), rules)?;
         config.follow_service();
@@ -203,25 +196,25 @@ impl AgentConfig {
     /// the unit passes as a credential, or else from the file that the configuration names.
     ///
     /// # Errors
-    /// The first mistake that would make that start fail.
-    pub fn load_for_service(path: &Path) -> Result<Self, ConfigError> {
-        let mut layers = Layers::read(path, environment(), Rules::Strict)?;
+    /// Every mistake that would make that start fail.
+    pub fn load_for_service(path: &Path) -> Result<Self, ConfigErrors> {
+        let layers = Layers::read(path, environment(), Rules::Strict);
         let handed_over = path.with_extension("connection-string");
         let file = if handed_over.exists() {
             Some(handed_over)
         } else {
             connection_file(path, &layers)
         };
-        let connection = connection::read(path, file.as_deref(), None)?;
-        Self::from_layers(path, &mut layers, connection, None)
+        let connection = connection::read(path, file.as_deref(), None);
+        Self::from_layers(path, layers, connection, None)
     }
 
     /// Reads `[board]` alone, so that the strike can be de-energised despite mistakes elsewhere or
     /// a missing connection string.
     ///
     /// # Errors
-    /// The first mistake in that table, or a file that is not TOML.
-    pub fn load_board(path: &Path) -> Result<BoardConfig, ConfigError> {
+    /// Every mistake in that table, or a file that is not TOML.
+    pub fn load_board(path: &Path) -> Result<BoardConfig, ConfigErrors> {
         Self::load_board_from(path, environment(), Rules::Lenient)
     }
 
@@ -229,39 +222,70 @@ impl AgentConfig {
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
         rules: Rules,
-    ) -> Result<BoardConfig, ConfigError> {
-        let layers = Layers::read_tables(path, |table| table == "board", environment, rules)?;
-        board(&layers)
+    ) -> Result<BoardConfig, ConfigErrors> {
+        let tables = |table: &str| table == "board";
+        let mut layers = Layers::read_tables(path, tables, environment, rules);
+        match board(&mut layers) {
+            Some(board) if layers.errors.is_empty() => Ok(board),
+            _ => Err(ConfigErrors(layers.errors)),
+        }
     }
 
     /// Reads `[board]`, `[strike]` and `[door]` alone and checks that they fit together: for
     /// testing the wiring before there is a key.
     ///
     /// # Errors
-    /// The first mistake in those tables, or a file that is not TOML.
-    pub fn load_wiring(path: &Path) -> Result<(BoardConfig, StrikeConfig), ConfigError> {
-        let rules = Rules::Strict;
-        let wiring = |table: &str| ["board", "strike", "door"].contains(&table);
-        let mut layers = Layers::read_tables(path, wiring, environment(), rules)?;
-        let board = board(&layers)?;
-        let strike = strike(&layers)?;
-        let settings = door(&mut layers)?;
-        check_fit(&mut layers, &board, strike, settings)?;
-        Ok((board, strike))
+    /// Every mistake in those tables, or a file that is not TOML.
+    pub fn load_wiring(path: &Path) -> Result<(BoardConfig, StrikeConfig), ConfigErrors> {
+        let tables = |table: &str| ["board", "strike", "door"].contains(&table);
+        let mut layers = Layers::read_tables(path, tables, environment(), Rules::Strict);
+        match wiring(&mut layers) {
+            Some((_, board, strike)) if layers.errors.is_empty() => Ok((board, strike)),
+            _ => Err(ConfigErrors(layers.errors)),
+        }
     }
 
     /// Reads `[state] directory` alone: a user who queries a running agent need not be able to
     /// read its key.
     ///
     /// # Errors
-    /// The first mistake in that table, or a file that is not TOML.
-    pub fn load_state_directory(path: &Path) -> Result<PathBuf, ConfigError> {
+    /// Every mistake in that table, or a file that is not TOML.
+    pub fn load_state_directory(path: &Path) -> Result<PathBuf, ConfigErrors> {
         let state = |table: &str| table == "state";
-        let layers = Layers::read_tables(path, state, environment(), Rules::Lenient)?;
+        let layers = Layers::read_tables(path, state, environment(), Rules::Lenient);
+        if !layers.errors.is_empty() {
+            return Err(ConfigErrors(layers.errors));
+        }
+        if let Some(directory) = service_directory() {
+            return Ok(directory);
+        }
         Ok(match &layers.document.state.directory {
             Some(directory) => path.parent().unwrap_or(Path::new("")).join(directory),
             None => Self::service_state(path),
         })
+    }
+
+    /// The files that `[hub]` names by paths below the configuration's folder, except the
+    /// connection string, each with whether it is a secret. Mistakes are left to
+    /// [`AgentConfig::load`].
+    #[must_use]
+    pub fn relative_hub_files(path: &Path) -> Vec<(PathBuf, bool)> {
+        let hub = |table: &str| table == "hub";
+        let layers = Layers::read_tables(path, hub, environment(), Rules::Lenient);
+        let hub = layers.document.hub;
+        let files = [
+            (hub.ca_file, false),
+            (hub.certificate_file, false),
+            (hub.key_file, true),
+        ];
+        let named = files
+            .into_iter()
+            .filter_map(|(file, secret)| Some((file?, secret)));
+        let is_below = |file: &Path| {
+            file.components()
+                .all(|part| matches!(part, Component::Normal(_)))
+        };
+        named.filter(|(file, _)| is_below(file)).collect()
     }
 
     /// The state directory of the service whose configuration is `path`.
@@ -275,11 +299,11 @@ impl AgentConfig {
         environment: impl Iterator<Item = (String, String)>,
         credentials_directory: Option<&Path>,
         rules: Rules,
-    ) -> Result<Self, ConfigError> {
-        let mut layers = Layers::read(path, environment, rules)?;
+    ) -> Result<Self, ConfigErrors> {
+        let layers = Layers::read(path, environment, rules);
         let file = connection_file(path, &layers);
-        let connection = connection::read(path, file.as_deref(), credentials_directory)?;
-        Self::from_layers(path, &mut layers, connection, credentials_directory)
+        let connection = connection::read(path, file.as_deref(), credentials_directory);
+        Self::from_layers(path, layers, connection, credentials_directory)
     }
 
     /// Parses `text` as the configuration file `path`, overridden by `variables`, with the given
@@ -290,55 +314,63 @@ impl AgentConfig {
         text: &str,
         variables: impl Iterator<Item = (String, String)>,
         connection: DeviceConnectionString,
-    ) -> Result<Self, ConfigError> {
-        let mut layers = Layers::read_text(path, text, variables)?;
-        Self::from_layers(path, &mut layers, connection, None)
+    ) -> Result<Self, ConfigErrors> {
+        let layers = Layers::read_text(path, text, variables);
+        Self::from_layers(path, layers, Ok(connection), None)
     }
 
     /// Converts the merged layers to types.
     fn from_layers(
         path: &Path,
-        layers: &mut Layers,
-        connection: DeviceConnectionString,
+        mut layers: Layers,
+        connection: Result<DeviceConnectionString, ConfigError>,
         credentials_directory: Option<&Path>,
-    ) -> Result<Self, ConfigError> {
-        let door = door(layers)?;
+    ) -> Result<Self, ConfigErrors> {
         let home = path.parent().unwrap_or(Path::new(""));
+        let hub = hub(&mut layers, connection, home, credentials_directory);
+        let wiring = wiring(&mut layers);
         let document = &layers.document;
-        let hub = hub(layers, connection, home, credentials_directory)?;
         let mut state = StateConfig::new(match &document.state.directory {
             Some(directory) => home.join(directory),
             None => Self::service_state(path),
         });
-        if let Some(kib) = document.state.event_log_kib {
-            if !(64..=1 << 20).contains(&kib) {
-                return Err(layers.invalid(
-                    "state.event_log_kib",
-                    format!("{kib}, expected from 64 to 1048576 (KiB)"),
-                ));
-            }
-            state.event_log_bytes = kib << 10;
-        }
-        let strike = strike(layers)?;
-        let board = board(layers)?;
         let level = document.log.level;
         let reboot_directory = match &document.machine.reboot_directory {
             Some(directory) => home.join(directory),
             None => PathBuf::from(reboot::DIRECTORY),
         };
-        check_fit(layers, &board, strike, door)?;
-        Ok(Self {
-            hub,
-            door,
-            strike,
-            board,
-            state,
-            log_level: level.map_or(LevelFilter::Info, |level| level.0),
-            reboot_directory: Some(reboot_directory),
-            problems: std::mem::take(&mut layers.problems),
-            hub_unusable: None,
-        })
+        match document.state.event_log_kib {
+            Some(kib) if !(64..=1 << 20).contains(&kib) => layers.errors.push(layers.invalid(
+                "state.event_log_kib",
+                format!("{kib}, expected from 64 to 1048576 (KiB)"),
+            )),
+            Some(kib) => state.event_log_bytes = kib << 10,
+            None => {}
+        }
+        match wiring {
+            Some((door, board, strike)) if layers.errors.is_empty() => Ok(Self {
+                hub,
+                door,
+                strike,
+                board,
+                state,
+                log_level: level.map_or(LevelFilter::Info, |level| level.0),
+                reboot_directory: Some(reboot_directory),
+                problems: layers.problems,
+                hub_unusable: None,
+            }),
+            _ => Err(ConfigErrors(layers.errors)),
+        }
     }
+}
+
+/// The connection string of a door that cannot be connected.
+fn placeholder(name: &str) -> DeviceConnectionString {
+    let of = |name: &str| {
+        format!("HostName=hub.invalid;DeviceId={name};SharedAccessKey=bm9ib2R5").parse()
+    };
+    let connection = of(name).or_else(|_| of("door"));
+    connection.expect("the name `door` is valid in a connection string")
 }
 
 /// The connection string file named by the configuration in `path`.
@@ -347,35 +379,48 @@ fn connection_file(path: &Path, layers: &Layers) -> Option<PathBuf> {
     Some(path.parent().unwrap_or(Path::new("")).join(file))
 }
 
-fn board(layers: &Layers) -> Result<BoardConfig, ConfigError> {
+fn board(layers: &mut Layers) -> Option<BoardConfig> {
     let board = layers.document.board.clone();
-    board.ok_or_else(|| missing(layers, "board.kind", BOARD_KINDS))
+    if board.is_none() && !layers.is_unreadable() {
+        layers.refuse_missing("board.kind", BOARD_KINDS);
+    }
+    board
 }
 
-fn strike(layers: &Layers) -> Result<StrikeConfig, ConfigError> {
+/// Reads `[door]`, `[board]` and `[strike]`, and checks that they work together.
+fn wiring(layers: &mut Layers) -> Option<(DoorSettings, BoardConfig, StrikeConfig)> {
+    // A value that is missing because it is invalid must not cause another mistake.
+    let is_whole = !["door", "strike", "board"]
+        .iter()
+        .any(|table| layers.has_error_in(table));
+    let door = door(layers);
     let strike = layers.document.strike;
-    strike.ok_or_else(|| missing(layers, "strike.kind", StrikeKind::EXPECTED))
-}
-
-fn missing(layers: &Layers, key: &str, expected: &str) -> ConfigError {
-    layers.invalid(key, format!("missing, expected {expected}"))
+    if strike.is_none() && !layers.is_unreadable() {
+        layers.refuse_missing("strike.kind", StrikeKind::EXPECTED);
+    }
+    let board = board(layers);
+    let (board, strike) = board.zip(strike)?;
+    if is_whole {
+        check_fit(layers, &board, strike, door);
+    }
+    Some((door, board, strike))
 }
 
 /// Reads `[door]`: the extended strike time is at least the strike time.
-fn door(layers: &mut Layers) -> Result<DoorSettings, ConfigError> {
+fn door(layers: &mut Layers) -> DoorSettings {
     const EXTENDED: &str = "door.extended_strike_time";
     let mut door = layers.document.door;
     let (extended, least) = (door.extended_strike_time, door.strike_time);
     if extended < least {
-        if layers.contains_key(EXTENDED) {
+        if layers.contains_key(EXTENDED) && !layers.has_error_in("door") {
             let problem = format!(
                 "{extended:?} is shorter than door.strike_time, expected at least {least:?}"
             );
-            layers.refuse(EXTENDED, problem, &format!("{least:?} is used"))?;
+            layers.refuse(EXTENDED, problem, &format!("{least:?} is used"));
         }
         door.extended_strike_time = least;
     }
-    Ok(door)
+    door
 }
 
 /// Checks that board, strike and settings work together.
@@ -384,17 +429,27 @@ fn check_fit(
     board: &BoardConfig,
     strike: StrikeConfig,
     settings: DoorSettings,
-) -> Result<(), ConfigError> {
-    board
-        .check(&strike)
-        .map_err(|error| layers.invalid("board", error.to_string()))?;
-    DoorConfig::new(settings, strike, board.fitted())
-        .map(drop)
-        .map_err(|error| layers.invalid("strike", error.to_string()))?;
-    match DoorConfig::check_egress(settings.egress, &strike) {
-        Ok(()) => Ok(()),
-        Err(error) => layers.refuse("door.egress", error.to_string(), "the door keeps working"),
+) {
+    let unfit = board.mistakes(&strike).into_iter();
+    let unfit = unfit.map(|error| (error.key(), error.to_string()));
+    let unfit: Vec<_> = unfit
+        .chain(
+            DoorConfig::mistakes(&settings, &strike, board.fitted())
+                .into_iter()
+                .map(|error| (error.key(), error.to_string())),
+        )
+        .collect();
+    for (key, problem) in unfit {
+        layers.errors.push(layers.invalid(&key, problem));
     }
+    if let Err(error) = DoorConfig::check_egress(settings.egress, &strike) {
+        layers.refuse("door.egress", error.to_string(), "the door keeps working");
+    }
+}
+
+/// The state directory that the service manager has made.
+fn service_directory() -> Option<PathBuf> {
+    std::env::var_os("STATE_DIRECTORY").map(PathBuf::from)
 }
 
 /// The environment variables that are valid Unicode.
@@ -408,59 +463,66 @@ const KEY_CREDENTIAL: &str = "key";
 
 /// The certificate files of a device with `x509=true`.
 fn certificate(
-    layers: &Layers,
+    layers: &mut Layers,
     connection: &DeviceConnectionString,
     home: &Path,
     credentials_directory: Option<&Path>,
-) -> Result<Option<CertificateFiles>, ConfigError> {
+) -> Option<CertificateFiles> {
     let table = &layers.document.hub;
-    let files = (&table.certificate_file, &table.key_file);
+    let [certificate, key] = [&table.certificate_file, &table.key_file]
+        .map(|file| file.as_ref().map(|file| home.join(file)));
     if !matches!(connection.credential, DeviceCredential::X509) {
-        let named = [("hub.certificate_file", files.0), ("hub.key_file", files.1)];
-        return match named.iter().find(|(_, file)| file.is_some()) {
-            None => Ok(None),
-            Some((key, _)) => Err(layers.invalid(
-                key,
-                "needs a connection string with x509=true, found one with a key",
-            )),
-        };
-    }
-    let needed = |key: &str, file: &Option<PathBuf>| {
-        let file = file.as_ref().map(|file| home.join(file));
-        file.ok_or_else(|| {
-            missing(
-                layers,
-                key,
-                "a PEM file: the connection string says x509=true",
-            )
-        })
-    };
-    let certificate = needed("hub.certificate_file", files.0)?;
-    let credential = credentials_directory.map(|directory| directory.join(KEY_CREDENTIAL));
-    let key = match credential.filter(|credential| credential.exists()) {
-        Some(credential) => credential,
-        None => {
-            let key = needed("hub.key_file", files.1)?;
-            match connection::check_private(&key) {
-                // Not fatal at a start: the file is read again for each connection.
-                Err(ConfigError::Read { .. }) if !layers.is_strict() => {}
-                judged => judged?,
-            }
-            key
+        let named = [("hub.certificate_file", certificate), ("hub.key_file", key)];
+        if let Some((key, _)) = named.iter().find(|(_, file)| file.is_some()) {
+            let problem = "needs a connection string with x509=true, found one with a key";
+            layers.errors.push(layers.invalid(key, problem));
         }
-    };
-    Ok(Some(CertificateFiles { certificate, key }))
+        return None;
+    }
+    let credential = credentials_directory.map(|directory| directory.join(KEY_CREDENTIAL));
+    let credential = credential.filter(|credential| credential.exists());
+    if let (None, Some(key)) = (&credential, &key) {
+        match connection::check_private(key) {
+            // Not fatal at a start: the file is read again for each connection.
+            Err(ConfigError::Read { .. }) if !layers.is_strict() => {}
+            Err(error) => layers.errors.push(error),
+            Ok(()) => {}
+        }
+    }
+    let key = credential.or(key);
+    let files = [
+        ("hub.certificate_file", &certificate),
+        ("hub.key_file", &key),
+    ];
+    for (name, _) in files.into_iter().filter(|(_, file)| file.is_none()) {
+        layers.refuse_missing(name, "a PEM file: the connection string says x509=true");
+    }
+    let (certificate, key) = certificate.zip(key)?;
+    Some(CertificateFiles { certificate, key })
 }
 
 fn hub(
-    layers: &Layers,
-    connection: DeviceConnectionString,
+    layers: &mut Layers,
+    connection: Result<DeviceConnectionString, ConfigError>,
     home: &Path,
     credentials_directory: Option<&Path>,
-) -> Result<HubConfig, ConfigError> {
+) -> HubConfig {
+    // Without its file, or with a key that is invalid, there is no other mistake to report.
+    let is_explained = layers.is_unreadable() || layers.has_error("hub.connection_string_file");
+    let connection = match connection {
+        Ok(connection) => Some(connection),
+        Err(ConfigError::NoConnectionString { .. }) if is_explained => None,
+        Err(error) => {
+            layers.errors.push(error);
+            None
+        }
+    };
+    let certificate = connection
+        .as_ref()
+        .and_then(|connection| certificate(layers, connection, home, credentials_directory));
     let table = &layers.document.hub;
-    let mut hub = HubConfig::new(connection);
-    hub.certificate = certificate(layers, &hub.connection, home, credentials_directory)?;
+    let mut hub = HubConfig::new(connection.unwrap_or_else(|| placeholder("unknown")));
+    hub.certificate = certificate;
     hub.ca_file = table.ca_file.as_ref().map(|file| home.join(file));
     if let Some(port) = table.mqtt_port {
         hub.mqtt_port = port.0;
@@ -473,16 +535,19 @@ fn hub(
     ] {
         *time = period.map_or(*time, |Period(period)| period);
     }
-    if hub.reconnect_min > hub.reconnect_max {
-        return Err(layers.invalid(
-            "hub.reconnect_min",
-            format!(
-                "{:?} is above hub.reconnect_max, expected at most {:?}",
-                hub.reconnect_min, hub.reconnect_max
-            ),
-        ));
+    let is_whole = !["hub.reconnect_min", "hub.reconnect_max"]
+        .iter()
+        .any(|key| layers.has_error(key));
+    if hub.reconnect_min > hub.reconnect_max && is_whole {
+        let problem = format!(
+            "{:?} is above hub.reconnect_max, expected at most {:?}",
+            hub.reconnect_min, hub.reconnect_max
+        );
+        layers
+            .errors
+            .push(layers.invalid("hub.reconnect_min", problem));
     }
-    Ok(hub)
+    hub
 }
 
 #[cfg(test)]

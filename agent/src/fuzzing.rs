@@ -4,7 +4,7 @@ use std::path::Path;
 
 use iothub_protocol::connection_string::DeviceConnectionString;
 
-use crate::config::{AgentConfig, ConfigError};
+use crate::config::{AgentConfig, ConfigErrors};
 
 /// Parses `text` as a configuration, overridden by the environment `variables`.
 ///
@@ -15,6 +15,6 @@ pub fn configuration(
     text: &str,
     variables: impl Iterator<Item = (String, String)>,
     connection: DeviceConnectionString,
-) -> Result<AgentConfig, ConfigError> {
+) -> Result<AgentConfig, ConfigErrors> {
     AgentConfig::read_text(Path::new("door.toml"), text, variables, connection)
 }

@@ -319,28 +319,10 @@ impl DoorConfig {
         strike: StrikeConfig,
         fitted: Fitted,
     ) -> Result<Self, ConfigError> {
-        if !fitted.door && strike.kind.has_bolt() {
-            return Err(ConfigError::NoDoorSwitch);
+        if let Some(first) = misfits(&settings, &strike, fitted).into_iter().next() {
+            return Err(first);
         }
-        if settings.egress == Some(Egress::FreeMechanical) && strike.kind == StrikeKind::Maglock {
-            return Err(ConfigError::MaglockHoldsHandles);
-        }
-        if fitted.fire && !fitted.fire_reset {
-            return Err(ConfigError::NoFireReset);
-        }
-        at_least(
-            "[door] held_open_time",
-            settings.held_open_time,
-            settings.pre_alarm_time + Duration::from_secs(1),
-            "longer than [door] pre_alarm_time, by a second",
-        )?;
-        let (actuator, duty) = match strike.kind {
-            StrikeKind::MotorLock => motor_lock(&strike)?,
-            StrikeKind::SolenoidBolt
-            | StrikeKind::HoldStrike
-            | StrikeKind::PulseStrike
-            | StrikeKind::Maglock => coil(&strike, &settings, &fitted)?,
-        };
+        let (actuator, duty) = drive(&settings, &strike, fitted)?;
         Ok(Self {
             settings,
             strike,
@@ -349,6 +331,18 @@ impl DoorConfig {
             actuator,
             duty,
         })
+    }
+
+    /// Every combination of settings, strike and inputs that cannot work.
+    #[must_use]
+    pub fn mistakes(
+        settings: &DoorSettings,
+        strike: &StrikeConfig,
+        fitted: Fitted,
+    ) -> Vec<ConfigError> {
+        let mut mistakes = misfits(settings, strike, fitted);
+        mistakes.extend(drive(settings, strike, fitted).err());
+        mistakes
     }
 
     /// Checks `[door] egress` against what the strike does without power.
@@ -405,6 +399,42 @@ impl DoorConfig {
     #[must_use]
     pub fn bond_time(&self) -> Duration {
         self.bond_time
+    }
+}
+
+/// What does not fit together, apart from how the strike is driven.
+fn misfits(settings: &DoorSettings, strike: &StrikeConfig, fitted: Fitted) -> Vec<ConfigError> {
+    let mut misfits = Vec::new();
+    if !fitted.door && strike.kind.has_bolt() {
+        misfits.push(ConfigError::NoDoorSwitch);
+    }
+    if settings.egress == Some(Egress::FreeMechanical) && strike.kind == StrikeKind::Maglock {
+        misfits.push(ConfigError::MaglockHoldsHandles);
+    }
+    if fitted.fire && !fitted.fire_reset {
+        misfits.push(ConfigError::NoFireReset);
+    }
+    let held_open = at_least(
+        "[door] held_open_time",
+        settings.held_open_time,
+        settings.pre_alarm_time + Duration::from_secs(1),
+        "longer than [door] pre_alarm_time, by a second",
+    );
+    misfits.extend(held_open.err());
+    misfits
+}
+
+fn drive(
+    settings: &DoorSettings,
+    strike: &StrikeConfig,
+    fitted: Fitted,
+) -> Result<(Actuator, Option<Duty>), ConfigError> {
+    match strike.kind {
+        StrikeKind::MotorLock => motor_lock(strike),
+        StrikeKind::SolenoidBolt
+        | StrikeKind::HoldStrike
+        | StrikeKind::PulseStrike
+        | StrikeKind::Maglock => coil(strike, settings, &fitted),
     }
 }
 

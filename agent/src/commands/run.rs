@@ -95,9 +95,8 @@ fn reload(path: &Path, config: &mut AgentConfig, agent: &RunningAgent) {
     let door = agent.door();
     let fresh = match AgentConfig::load_to_run(path) {
         Ok(fresh) => fresh,
-        Err(error) => {
-            let error = anyhow::Error::from(error);
-            error!("{door}: keeping the present settings: {error:#}");
+        Err(errors) => {
+            error!("{door}: keeping the present settings: {}", errors.line());
             return;
         }
     };

@@ -61,7 +61,53 @@ pub enum ConfigError {
     },
 }
 
+/// Every mistake of a configuration, at least one.
+#[derive(Debug, Error)]
+#[error("{}", texts(.0).join("\n"))]
+pub struct ConfigErrors(pub(super) Vec<ConfigError>);
+
+impl From<ConfigError> for ConfigErrors {
+    fn from(error: ConfigError) -> Self {
+        Self(vec![error])
+    }
+}
+
+impl ConfigErrors {
+    /// The mistakes, each with its cause, in the order of the files.
+    #[must_use]
+    pub fn texts(&self) -> Vec<String> {
+        texts(&self.0)
+    }
+
+    /// All mistakes in one line, for a log.
+    #[must_use]
+    pub fn line(&self) -> String {
+        self.texts().join("; ")
+    }
+
+    /// Whether the door can start without what is wrong.
+    pub(super) fn are_about_hub(&self) -> bool {
+        self.0.iter().all(ConfigError::is_about_hub)
+    }
+}
+
+fn texts(errors: &[ConfigError]) -> Vec<String> {
+    let text = |error: &ConfigError| match error {
+        ConfigError::Read { source, .. } => format!("{error}: {source}"),
+        error => error.to_string(),
+    };
+    errors.iter().map(text).collect()
+}
+
 impl ConfigError {
+    /// The key that it is about, if it is known.
+    pub(super) fn key(&self) -> Option<&str> {
+        match self {
+            Self::Invalid { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
     /// Whether the error affects only the hub, so that the door can start without it.
     pub(super) fn is_about_hub(&self) -> bool {
         match self {

@@ -6,6 +6,7 @@
 //! that contain it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -14,13 +15,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, File, FileFormat};
+use door_core::config::StrikeKind;
+use iothub_protocol::text_file::decode;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
+use super::connection;
 use super::error::ConfigError;
 use super::schema::Document;
 use super::times::{self, Limit};
+use crate::files::read_text;
 
 /// Prefix of the agent's environment variables.
 pub(crate) const ENVIRONMENT_PREFIX: &str = "DOOR_AGENT__";
@@ -41,6 +46,8 @@ pub(super) struct Layers {
     rules: Rules,
     /// Values that are not allowed any more, and the values used instead.
     pub(super) problems: Vec<String>,
+    /// The mistakes found so far. What is invalid is missing in `document`.
+    pub(super) errors: Vec<ConfigError>,
     layers: Vec<Layer>,
 }
 
@@ -60,7 +67,26 @@ struct Layer {
     /// Line numbers are meaningful only in a file.
     is_file: bool,
     text: String,
+    /// The valid part of `text`.
+    valid: toml::Table,
 }
+
+/// Keys one of which a table must have, and what is expected. `*` stands for any key.
+const REQUIRED: [(&str, &[&str], &str); 7] = [
+    ("strike", &["kind"], StrikeKind::EXPECTED),
+    ("board", &["kind"], super::BOARD_KINDS),
+    ("board.outputs.*", &["pin", "line"], PIN),
+    ("board.outputs.*", &["active"], ACTIVE),
+    ("board.inputs.*", &["pin", "line"], PIN),
+    ("board.inputs.*", &["active"], ACTIVE),
+    (
+        "board.inputs.*",
+        &["bias"],
+        r#""pull-up", "pull-down" or "off""#,
+    ),
+];
+const PIN: &str = r#"the BCM number of the pin, or `line` with [board] kind = "gpio""#;
+const ACTIVE: &str = r#""high" or "low""#;
 
 impl Layers {
     /// Reads, validates and merges all layers.
@@ -68,8 +94,8 @@ impl Layers {
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
         rules: Rules,
-    ) -> Result<Self, ConfigError> {
-        Self::merge(path, files(path)?, environment, rules)
+    ) -> Self {
+        Self::read_tables(path, |_| true, environment, rules)
     }
 
     /// Reads only the tables that `keep` accepts, so that mistakes elsewhere do not matter, unless
@@ -79,17 +105,10 @@ impl Layers {
         keep: impl Fn(&str) -> bool,
         environment: impl Iterator<Item = (String, String)>,
         rules: Rules,
-    ) -> Result<Self, ConfigError> {
-        let mut layers = files(path)?;
-        for layer in &mut layers {
-            layer.retain(&keep)?;
-        }
-        let environment = environment.filter(|(name, _)| {
-            let table = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or_default();
-            let table = table.split("__").next().unwrap_or_default();
-            keep(&table.to_ascii_lowercase())
-        });
-        Self::merge(path, layers, environment, rules)
+    ) -> Self {
+        let mut errors = Vec::new();
+        let layers = files(path, &mut errors);
+        Self::merge(path, layers, errors, keep, environment, rules)
     }
 
     /// Uses `text` as the content of the file.
@@ -98,22 +117,26 @@ impl Layers {
         path: &Path,
         text: &str,
         environment: impl Iterator<Item = (String, String)>,
-    ) -> Result<Self, ConfigError> {
+    ) -> Self {
         let file = Layer {
             name: path.display().to_string(),
             is_file: true,
             text: text.to_owned(),
+            valid: toml::Table::new(),
         };
-        Self::merge(path, vec![file], environment, Rules::Strict)
+        let rules = Rules::Strict;
+        Self::merge(path, vec![file], Vec::new(), |_| true, environment, rules)
     }
 
     /// Validates each of `layers` and the environment variables, and merges them.
     fn merge(
         path: &Path,
         mut layers: Vec<Layer>,
+        mut errors: Vec<ConfigError>,
+        keep: impl Fn(&str) -> bool,
         environment: impl Iterator<Item = (String, String)>,
         rules: Rules,
-    ) -> Result<Self, ConfigError> {
+    ) -> Self {
         let mut variables: Vec<_> = environment
             .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
             .collect();
@@ -124,44 +147,119 @@ impl Layers {
         let mut merged = Config::builder();
         let mut problems = Vec::new();
         for layer in &mut layers {
-            match rules {
-                Rules::Strict => layer.check_times()?,
-                Rules::Lenient => layer.clamp_times(&mut problems),
+            if rules == Rules::Lenient {
+                layer.clamp_times(&mut problems);
             }
-            layer.check()?;
-            merged = merged.add_source(File::from_str(&layer.text, FileFormat::Toml));
+            errors.extend(layer.validate(&keep, rules));
+            let valid = layer.valid.to_string();
+            merged = merged.add_source(File::from_str(&valid, FileFormat::Toml));
         }
-        let document = merged
-            .build()
-            .and_then(Config::try_deserialize)
-            .map_err(|error| ConfigError::Invalid {
-                place: path.display().to_string(),
-                key: "(all layers together)".to_owned(),
-                problem: error.to_string(),
-            })?;
-        Ok(Self {
-            document,
+        let mut this = Self {
+            document: Document::default(),
             rules,
             problems,
+            errors,
             layers,
+        };
+        let merged = merged.build();
+        let merged = merged.and_then(Config::try_deserialize::<toml::Table>);
+        match merged {
+            // What is missing may be in a file that cannot be read.
+            _ if this.is_unreadable() => {}
+            Ok(mut merged) => {
+                this.refuse_incomplete(&mut merged);
+                match merged.try_into() {
+                    Ok(document) => this.document = document,
+                    Err(error) => this.errors.push(whole_problem(path, &error)),
+                }
+            }
+            Err(error) => this.errors.push(whole_problem(path, &error)),
+        }
+        this
+    }
+
+    /// Whether a layer is missing as a whole.
+    pub(super) fn is_unreadable(&self) -> bool {
+        self.errors.iter().any(|error| match error {
+            ConfigError::Syntax { .. } => true,
+            ConfigError::Read { what, .. } => *what != connection::WHAT,
+            _ => false,
         })
     }
 
-    /// Handles a disallowed value: an error if strict, else a problem that names the value `used`
+    /// Refuses tables without a required key, and removes them. A key that is there but invalid is
+    /// refused already.
+    fn refuse_incomplete(&mut self, merged: &mut toml::Table) {
+        let mut incomplete = Vec::new();
+        for (path, required, expected) in REQUIRED {
+            let parent = path.trim_end_matches(".*");
+            let Some(table) = table_mut(merged, parent) else {
+                continue;
+            };
+            let lacking: Vec<_> = if parent == path {
+                let lacks = !required.iter().any(|key| table.contains_key(*key));
+                lacks.then(|| path.to_owned()).into_iter().collect()
+            } else {
+                let lacking = table
+                    .iter()
+                    .filter(|(_, inner)| required.iter().all(|key| inner.get(key).is_none()));
+                lacking
+                    .map(|(name, _)| format!("{parent}.{name}"))
+                    .collect()
+            };
+            for table in lacking {
+                if !required[1..]
+                    .iter()
+                    .any(|key| self.has_error(&format!("{table}.{key}")))
+                {
+                    self.refuse_missing(&format!("{table}.{}", required[0]), expected);
+                }
+                incomplete.push(table);
+            }
+        }
+        for path in incomplete {
+            match path.rsplit_once('.') {
+                Some((parent, name)) => {
+                    table_mut(merged, parent).and_then(|parent| parent.remove(name));
+                }
+                None => drop(merged.remove(&path)),
+            }
+        }
+    }
+
+    /// Refuses a missing key, unless a mistake explains why it is missing.
+    pub(super) fn refuse_missing(&mut self, key: &str, expected: &str) {
+        if !self.has_error(key) {
+            let error = self.invalid(key, format!("missing, expected {expected}"));
+            self.errors.push(error);
+        }
+    }
+
+    /// Whether there is a mistake in `key` or in a table that contains it.
+    pub(super) fn has_error(&self, key: &str) -> bool {
+        let contains = |known: &str| {
+            key.strip_prefix(known)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.errors
+            .iter()
+            .filter_map(ConfigError::key)
+            .any(contains)
+    }
+
+    /// Whether there is a mistake in a table or in a key below it.
+    pub(super) fn has_error_in(&self, table: &str) -> bool {
+        let mut keys = self.errors.iter().filter_map(ConfigError::key);
+        self.is_unreadable() || keys.any(|key| key.split('.').next() == Some(table))
+    }
+
+    /// Handles a disallowed value: a mistake if strict, else a problem that names the value `used`
     /// instead.
-    pub(super) fn refuse(
-        &mut self,
-        key: &str,
-        problem: impl Into<String>,
-        used: &str,
-    ) -> Result<(), ConfigError> {
+    pub(super) fn refuse(&mut self, key: &str, problem: impl Into<String>, used: &str) {
         let error = self.invalid(key, problem);
         match self.rules {
-            Rules::Strict => Err(error),
-            Rules::Lenient => {
-                self.problems.push(format!("{error}; {used}"));
-                Ok(())
-            }
+            Rules::Strict => self.errors.push(error),
+            Rules::Lenient => self.problems.push(format!("{error}; {used}")),
         }
     }
 
@@ -174,16 +272,20 @@ impl Layers {
         self.layers.iter().any(|layer| layer.locate(key).is_some())
     }
 
-    /// An error about the value of `key` (tables and key joined by dots), located in the layer
-    /// that set it last.
+    /// An error about `key` (tables and key joined by dots), located in the layer that set it last;
+    /// that of a missing key in its table.
     pub(super) fn invalid(&self, key: &str, problem: impl Into<String>) -> ConfigError {
-        let locate = |layer: &Layer| layer.locate(key).map(|at| layer.place(&at));
-        let place = self.layers.iter().rev().find_map(locate);
-        let place = place
-            // An unsuitable default: the main file is where to override it.
-            .unwrap_or_else(|| self.layers[0].name.clone());
+        let locate = |key: &str| {
+            let place = |layer: &Layer| layer.locate(key).map(|at| layer.place(&at));
+            self.layers.iter().rev().find_map(place)
+        };
+        let mut keys = std::iter::successors(Some(key), |key| Some(key.rsplit_once('.')?.0));
+        let place = keys.find_map(locate);
         ConfigError::Invalid {
-            place,
+            // An unsuitable default: the main file is where to override it.
+            place: place
+                .or_else(|| Some(self.layers.first()?.name.clone()))
+                .unwrap_or_default(),
             key: key.to_owned(),
             problem: problem.into(),
         }
@@ -192,7 +294,7 @@ impl Layers {
 
 impl Layer {
     fn file(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let text = read_text(path, decode).map_err(|source| ConfigError::Read {
             what: "the configuration",
             path: path.to_path_buf(),
             source,
@@ -201,17 +303,8 @@ impl Layer {
             name: path.display().to_string(),
             is_file: true,
             text,
+            valid: toml::Table::new(),
         })
-    }
-
-    /// Drops tables. Line numbers are not meaningful afterwards.
-    fn retain(&mut self, keep: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
-        let whole = toml::from_str::<toml::Table>(&self.text);
-        let mut whole = whole.map_err(|error| self.not_toml(&error))?;
-        whole.retain(|key, _| keep(key));
-        self.text = whole.to_string();
-        self.is_file = false;
-        Ok(())
     }
 
     /// A variable as a document with one key. Its value is TOML if that yields a valid value
@@ -233,23 +326,61 @@ impl Layer {
                 (Some(_), Some(_)) if is_value => literal,
                 (Some(_), Some(_)) => string,
             },
+            valid: toml::Table::new(),
         }
     }
 
-    /// Refuses invalid TOML, unknown keys and values of the wrong type.
-    fn check(&self) -> Result<(), ConfigError> {
-        let Some(error) = first_error(&self.text) else {
-            return Ok(());
-        };
-        let span = error.span().unwrap_or(0..0);
-        if DeTable::parse(&self.text).is_err() {
-            return Err(self.not_toml(&error));
+    /// Parses the tables that `keep` accepts, without what is invalid. Returns the mistakes:
+    /// syntax, unknown keys, wrong types, and unless the rules are lenient times outside their
+    /// limits.
+    fn validate(&mut self, keep: impl Fn(&str) -> bool, rules: Rules) -> Vec<ConfigError> {
+        let (mut whole, errors) = DeTable::parse_recoverable(&self.text);
+        if !errors.is_empty() {
+            return errors.iter().map(|error| self.not_toml(error)).collect();
         }
-        Err(ConfigError::Invalid {
-            place: self.place(&span),
-            key: self.key_at(&span),
-            problem: explain(error.message()),
-        })
+        let mut mistakes: BTreeMap<usize, ConfigError> = BTreeMap::new();
+        let names = whole.get_ref().keys().map(|key| key.get_ref().to_string());
+        let (kept, skipped): (Vec<_>, Vec<_>) = names.partition(|name| keep(name));
+        for name in &skipped {
+            whole.get_mut().remove(name.as_str());
+        }
+        if rules == Rules::Strict {
+            let invalid = self.invalid_times().into_iter();
+            let judged = invalid.filter(|invalid| find(whole.get_ref(), invalid.key).is_some());
+            mistakes.extend(judged.map(|invalid| (invalid.value.start, invalid.error(self))));
+        }
+        // Each table on its own, without what is judged already: another layer may have a missing
+        // key, so its table must not hide the next mistake.
+        let mut left = whole.clone();
+        for table in &kept {
+            while let Some(error) = error_in(&left, table) {
+                let span = error.span().unwrap_or(0..0);
+                let path = path_at(left.get_ref(), span.start);
+                if !is_missing(&error) {
+                    let value = find_path(left.get_ref(), &path);
+                    let value = value.map_or(0, |(_, value)| value.span().start);
+                    let key = if path.is_empty() {
+                        "(top level)".to_owned()
+                    } else {
+                        path.join(".")
+                    };
+                    mistakes
+                        .entry(value)
+                        .or_insert_with(|| ConfigError::Invalid {
+                            place: self.place(&span),
+                            key,
+                            problem: explain(error.message()),
+                        });
+                    remove(whole.get_mut(), &path);
+                }
+                if !remove(left.get_mut(), &path) {
+                    break;
+                }
+            }
+        }
+        let valid = toml::Table::deserialize(Deserializer::from(whole));
+        self.valid = valid.unwrap_or_default();
+        mistakes.into_values().collect()
     }
 
     fn not_toml(&self, error: &toml::de::Error) -> ConfigError {
@@ -259,20 +390,8 @@ impl Layer {
         }
     }
 
-    /// Refuses times without a unit or outside their limits.
-    fn check_times(&self) -> Result<(), ConfigError> {
-        let invalid = self.invalid_times().into_iter();
-        let Some(first) = invalid.min_by_key(|invalid| invalid.at.start) else {
-            return Ok(());
-        };
-        Err(ConfigError::Invalid {
-            place: self.place(&first.at),
-            key: first.key.to_owned(),
-            problem: first.problem,
-        })
-    }
-
-    /// Replaces each such time that version 0.1 accepted with the nearest allowed one.
+    /// Replaces each time without a unit or outside its limits that version 0.1 accepted with the
+    /// nearest allowed one.
     fn clamp_times(&mut self, problems: &mut Vec<String>) {
         let mut invalid = self.invalid_times();
         invalid.sort_by_key(|invalid| std::cmp::Reverse(invalid.value.start));
@@ -321,33 +440,6 @@ impl Layer {
         format!("{}:{line}", self.name)
     }
 
-    /// The dotted path of the key or value that starts at a span.
-    fn key_at(&self, span: &Range<usize>) -> String {
-        fn descend(table: &DeTable<'_>, at: usize, path: &mut Vec<String>) -> bool {
-            for (key, value) in table {
-                path.push(key.get_ref().to_string());
-                let inner = value.get_ref().as_table();
-                if inner.is_some_and(|inner| descend(inner, at, path))
-                    || key.span().contains(&at)
-                    || value.span().contains(&at)
-                {
-                    return true;
-                }
-                path.pop();
-            }
-            false
-        }
-        let mut path = Vec::new();
-        if let Ok(table) = DeTable::parse(&self.text) {
-            descend(table.get_ref(), span.start, &mut path);
-        }
-        if path.is_empty() {
-            "(top level)".to_owned()
-        } else {
-            path.join(".")
-        }
-    }
-
     /// Where `key` (tables and key joined by dots) is set.
     fn locate(&self, key: &str) -> Option<Range<usize>> {
         let table = DeTable::parse(&self.text).ok()?;
@@ -355,41 +447,119 @@ impl Layer {
     }
 }
 
+type Entry<'a, 'b> = (&'a Spanned<Cow<'b, str>>, &'a Spanned<DeValue<'b>>);
+
 /// A key and its value by its dotted path.
-fn find<'a, 'b>(
-    mut table: &'a DeTable<'b>,
-    path: &str,
-) -> Option<(&'a Spanned<Cow<'b, str>>, &'a Spanned<DeValue<'b>>)> {
-    let mut keys = path.split('.');
-    let last = keys.next_back()?;
-    for key in keys {
-        table = table.get(key)?.get_ref().as_table()?;
+fn find<'a, 'b>(table: &'a DeTable<'b>, path: &str) -> Option<Entry<'a, 'b>> {
+    let path: Vec<_> = path.split('.').map(str::to_owned).collect();
+    find_path(table, &path)
+}
+
+fn find_path<'a, 'b>(mut table: &'a DeTable<'b>, path: &[String]) -> Option<Entry<'a, 'b>> {
+    let (last, parents) = path.split_last()?;
+    for key in parents {
+        table = table.get(key.as_str())?.get_ref().as_table()?;
     }
     table.iter().find(|(key, _)| key.get_ref() == last)
 }
 
-/// The first error in one layer. A missing key is none: another layer may have it.
+/// Removes a key by its path; false if there is none.
+fn remove(mut table: &mut DeTable<'_>, path: &[String]) -> bool {
+    let Some((last, parents)) = path.split_last() else {
+        return false;
+    };
+    for key in parents {
+        match table.get_mut(key.as_str()).map(Spanned::get_mut) {
+            Some(DeValue::Table(inner)) => table = inner,
+            _ => return false,
+        }
+    }
+    table.remove(last.as_str()).is_some()
+}
+
+/// The path of the key or value at a position.
+fn path_at(table: &DeTable<'_>, at: usize) -> Vec<String> {
+    for (key, value) in table {
+        let mut path = vec![key.get_ref().to_string()];
+        if let Some(inner) = value.get_ref().as_table() {
+            let inner = path_at(inner, at);
+            if !inner.is_empty() {
+                path.extend(inner);
+                return path;
+            }
+        }
+        if key.span().contains(&at) || value.span().contains(&at) {
+            return path;
+        }
+    }
+    Vec::new()
+}
+
+/// A table below `table` by its dotted path.
+fn table_mut<'a>(mut table: &'a mut toml::Table, path: &str) -> Option<&'a mut toml::Table> {
+    for key in path.split('.') {
+        table = table.get_mut(key)?.as_table_mut()?;
+    }
+    Some(table)
+}
+
+impl InvalidTime {
+    fn error(self, layer: &Layer) -> ConfigError {
+        ConfigError::Invalid {
+            place: layer.place(&self.at),
+            key: self.key.to_owned(),
+            problem: self.problem,
+        }
+    }
+}
+
+/// A mistake that only shows when all layers are together.
+fn whole_problem(path: &Path, problem: &impl ToString) -> ConfigError {
+    ConfigError::Invalid {
+        place: path.display().to_string(),
+        key: "(all layers together)".to_owned(),
+        problem: problem.to_string(),
+    }
+}
+
+/// The first error in a text of one key.
 fn first_error(text: &str) -> Option<toml::de::Error> {
     let whole = match DeTable::parse(text) {
         Ok(table) => table,
         Err(error) => return Some(error),
     };
-    // Each table on its own, so that a missing key in one does not hide an error in the next.
-    let errors = whole.get_ref().iter().filter_map(|(key, value)| {
-        let mut table = DeTable::new();
-        table.insert(key.clone(), value.clone());
-        Document::deserialize(Deserializer::from(Spanned::new(whole.span(), table))).err()
-    });
-    errors
-        .filter(|error| !error.message().starts_with("missing field"))
-        .min_by_key(|error| error.span().map_or(0, |span| span.start))
+    let tables = whole.get_ref().keys();
+    let mut errors = tables.filter_map(|table| error_in(&whole, table.get_ref()));
+    errors.find(|error| !is_missing(error))
+}
+
+/// Whether only a key is missing, which another layer may have.
+fn is_missing(error: &toml::de::Error) -> bool {
+    error.message().starts_with("missing field")
+}
+
+/// The first error in a table of a layer.
+fn error_in(whole: &Spanned<DeTable<'_>>, table: &str) -> Option<toml::de::Error> {
+    let (key, value) = whole.get_ref().get_key_value(table)?;
+    let alone = DeTable::from_iter([(key.clone(), value.clone())]);
+    Document::deserialize(Deserializer::from(Spanned::new(whole.span(), alone))).err()
 }
 
 /// The configuration file and its drop-ins.
-fn files(path: &Path) -> Result<Vec<Layer>, ConfigError> {
-    let drop_ins = drop_ins(path)?;
-    let paths = std::iter::once(path).chain(drop_ins.iter().map(PathBuf::as_path));
-    paths.map(Layer::file).collect()
+fn files(path: &Path, errors: &mut Vec<ConfigError>) -> Vec<Layer> {
+    let mut paths = vec![path.to_path_buf()];
+    match drop_ins(path) {
+        Ok(drop_ins) => paths.extend(drop_ins),
+        Err(error) => errors.push(error),
+    }
+    let mut layers = Vec::new();
+    for path in paths {
+        match Layer::file(&path) {
+            Ok(layer) => layers.push(layer),
+            Err(error) => errors.push(error),
+        }
+    }
+    layers
 }
 
 /// The drop-in files of a configuration, in the order of their names.
@@ -418,22 +588,59 @@ fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-/// Rewords a parser message; for an unknown key, suggests the nearest known one.
+/// Rewords a parser message in terms of the file; for an unknown key or word, suggests the nearest
+/// known one.
 fn explain(message: &str) -> String {
-    let Some(rest) = message.strip_prefix("unknown field `") else {
-        return message.replace('\n', "; ");
+    if let Some(rest) = message.strip_prefix("unknown field `") {
+        let (unknown, known) = names(rest);
+        return match known.as_slice() {
+            [] => "unknown key, none is expected here".to_owned(),
+            known => {
+                let known_names = known.join(", ");
+                match nearest(unknown, known) {
+                    Some(near) => format!(
+                        "unknown key, did you mean `{near}`? expected one of: {known_names}"
+                    ),
+                    None => format!("unknown key, expected one of: {known_names}"),
+                }
+            }
+        };
+    }
+    let message = message.replace('\n', "; ");
+    let Some((found, expected)) = message.split_once(", expected ") else {
+        return message;
     };
+    let found = found.strip_prefix("invalid type: ").unwrap_or(found);
+    let found = found.strip_prefix("invalid value: ").unwrap_or(found);
+    let quoted = |text: &str| text.replace('`', "\"");
+    let found = match found.split_once(' ') {
+        Some(("string", text)) => text.to_owned(),
+        Some(("unknown", variant)) => quoted(variant.trim_start_matches("variant ")),
+        Some(("integer" | "floating" | "boolean", number)) => {
+            number.trim_start_matches("point ").replace('`', "")
+        }
+        _ if found == "sequence" || found.starts_with("invalid length ") => "a list".to_owned(),
+        _ if found == "map" => "a table".to_owned(),
+        _ => found.to_owned(),
+    };
+    let expected = match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" | "u64" | "usize" => "a whole number",
+        "a string" | "path string" | "string or table" | "a borrowed string" => "text in quotes",
+        "a boolean" => "true or false",
+        "a map" => "a table",
+        table if table.starts_with("struct ") => "a table",
+        other => return format!("{found}, expected {}", quoted(other)),
+    };
+    format!("{found}, expected {expected}")
+}
+
+/// The unknown name and the known ones of a parser message.
+fn names(rest: &str) -> (&str, Vec<&str>) {
     let mut names = rest.split('`').step_by(2);
     let unknown = names.next().unwrap_or_default();
-    let known: Vec<_> = names.filter(|name| !name.is_empty()).collect();
-    let hint = nearest(unknown, &known)
-        .map(|near| format!(", did you mean `{near}`?"))
-        .unwrap_or_default();
-    match known.as_slice() {
-        [] => "unknown key, none is expected here".to_owned(),
-        known => format!("unknown key{hint} expected one of: {}", known.join(", "))
-            .replace("key expected", "key, expected"),
-    }
+    (unknown, names.filter(|name| !name.is_empty()).collect())
 }
 
 /// The known name with the fewest edits, if it is close enough to be a likely typo.

@@ -41,25 +41,25 @@ impl Home {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn load(&self, environment: &[(&str, &str)]) -> Result<AgentConfig, ConfigError> {
+    fn load(&self, environment: &[(&str, &str)]) -> Result<AgentConfig, ConfigErrors> {
         let environment = environment
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         AgentConfig::load_from(&self.path("door.toml"), environment, None, Rules::Strict)
     }
 
-    fn load_as_service(&self) -> Result<AgentConfig, ConfigError> {
+    fn load_as_service(&self) -> Result<AgentConfig, ConfigErrors> {
         let path = self.path("door.toml");
         let credentials = self.path("credentials");
         AgentConfig::load_from(&path, std::iter::empty(), Some(&credentials), Rules::Strict)
     }
 
-    fn load_board(&self) -> Result<BoardConfig, ConfigError> {
+    fn load_board(&self) -> Result<BoardConfig, ConfigErrors> {
         let path = self.path("door.toml");
         AgentConfig::load_board_from(&path, std::iter::empty(), Rules::Strict)
     }
 
-    fn load_to_run(&self) -> Result<AgentConfig, ConfigError> {
+    fn load_to_run(&self) -> Result<AgentConfig, ConfigErrors> {
         let path = self.path("door.toml");
         AgentConfig::load_from(&path, std::iter::empty(), None, Rules::Lenient)
     }
@@ -139,12 +139,12 @@ const FILES: [(&str, &str); 10] = [
     ),
     (
         "mqtt_port = 99999",
-        "door.toml:3: hub.mqtt_port: invalid value: integer `99999`, expected a port number from \
+        "door.toml:3: hub.mqtt_port: 99999, expected a port number from \
          1 to 65535",
     ),
     (
         "mqtt_port = \"x\"",
-        "door.toml:3: hub.mqtt_port: invalid type: string \"x\", expected a port number from 1 \
+        "door.toml:3: hub.mqtt_port: \"x\", expected a port number from 1 \
          to 65535",
     ),
     (
@@ -154,7 +154,7 @@ const FILES: [(&str, &str); 10] = [
     ),
     (
         "[log]\nlevel = \"loud\"",
-        "door.toml:4: log.level: invalid value: string \"loud\", expected one of \"off\", \
+        "door.toml:4: log.level: \"loud\", expected one of \"off\", \
          \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
     ),
     (
@@ -178,8 +178,8 @@ const DROP_INS: [(&str, &str); 3] = [
     ),
     (
         "[strike]\nbond_time = \"1s\"",
-        "door.toml.d/10.toml:1: strike: [strike] bond_time = 1s is too short: it must be at \
-         least 2s, as long as [strike] pulse",
+        "door.toml.d/10.toml:2: strike.bond_time: [strike] bond_time = 1s is too short: it must be \
+         at least 2s, as long as [strike] pulse",
     ),
     // Although another table of this layer lacks a key.
     (
@@ -203,12 +203,12 @@ const VARIABLES: [(&str, &str, &str); 4] = [
     (
         "DOOR_AGENT__HUB__MQTT_PORT",
         "many",
-        "hub.mqtt_port: invalid type: string \"many\", expected a port number from 1 to 65535",
+        "hub.mqtt_port: \"many\", expected a port number from 1 to 65535",
     ),
     (
         "DOOR_AGENT__STRIKE__BOND_TIME",
         "soon",
-        "strike.bond_time: invalid value: string \"soon\", expected a duration such as 250ms, 5s \
+        "strike.bond_time: \"soon\", expected a duration such as 250ms, 5s \
          or 1m30s, above zero",
     ),
 ];
@@ -235,15 +235,201 @@ fn a_mistake_is_located_in_its_layer_and_explained() {
     }
 }
 
+/// Each mistake at its own line, in the words of a person who has wired a door.
+#[test]
+fn every_mistake_is_reported_in_one_go() {
+    let home = Home::new("");
+    home.write("door.connection-string", "DeviceId=x");
+    home.write(
+        "door.toml",
+        r#"[hub]
+connection_string_file = "door.connection-string"
+reconnect_min = "2m"
+mqtt_port = 0
+certificate_file = 5
+[door]
+relinquish_default = "open"
+held_open_time = 60
+[strike]
+kind = "glue"
+bond_time = "2s"
+cool_dwon = "1s"
+[board]
+kind = "raspberry-pi"
+outputs.throw = { pin = 300, active = "high" }
+outputs.coil = { pin = "17", active = "up" }
+inputs.door = { pin = 5, active = "low" }
+inputs.rex = [5]
+[state]
+event_log_kib = 1
+"#,
+    );
+    home.write(
+        "door.toml.d/10.toml",
+        "[log]\nlevel = true\n[machine]\nreboot = \"x\"\n",
+    );
+    home.write("door.toml.d/20.toml", "[log\n");
+    assert_eq!(
+        home.error(&[]).lines().collect::<Vec<_>>(),
+        [
+            "door.toml:4: hub.mqtt_port: 0, expected a port number from 1 to 65535",
+            "door.toml:5: hub.certificate_file: 5, expected text in quotes",
+            "door.toml:7: door.relinquish_default: \"open\", expected \"locked\" or \"released\"",
+            "door.toml:8: door.held_open_time: 60 has no unit, expected from 1ms to 86400s: write \
+             \"60ms\" or \"60s\"",
+            "door.toml:10: strike.kind: \"glue\", expected one of \"motor-lock\", \
+             \"solenoid-bolt\", \"hold-strike\", \"pulse-strike\", \"maglock\"",
+            "door.toml:12: strike.cool_dwon: unknown key, did you mean `cool_down`? expected one \
+             of: kind, bond_time, pulse, fail, max_on, cool_down",
+            "door.toml:15: board.outputs.throw.pin: 300, expected a whole number from 0 to 255",
+            "door.toml:16: board.outputs.coil.pin: \"17\", expected a whole number from 0 to 255",
+            "door.toml:16: board.outputs.coil.active: \"up\", expected \"high\" or \"low\"",
+            "door.toml:18: board.inputs.rex: a list, expected a table",
+            "door.toml.d/10.toml:2: log.level: true, expected one of \"off\", \"error\", \"warn\", \
+             \"info\", \"debug\", \"trace\"",
+            "door.toml.d/10.toml:4: machine.reboot: unknown key, expected one of: reboot_directory",
+            "door.toml.d/20.toml:1: not TOML: unclosed table, expected `]`",
+        ]
+    );
+    // What needs valid values, and all files, is judged once they are there.
+    fs::remove_file(home.path("door.toml.d/20.toml")).unwrap();
+    let error = home.error(&[]);
+    let connection = "door.connection-string: not a connection string: ";
+    assert!(
+        error.lines().any(|line| line.starts_with(connection)),
+        "{error}"
+    );
+    fs::remove_file(home.path("door.toml.d/10.toml")).unwrap();
+    home.write(
+        "door.toml",
+        r#"[hub]
+reconnect_min = "2m"
+[door]
+held_open_time = "10s"
+[strike]
+kind = "motor-lock"
+fail = "safe"
+[board]
+kind = "raspberry-pi"
+outputs.coil = { pin = 40, active = "high" }
+outputs.throw = { pin = 17, active = "high" }
+outputs.retract = { pin = 17, active = "high" }
+inputs.fire = { pin = 5, active = "low", bias = "off" }
+inputs.rex.pin = 6
+[state]
+event_log_kib = 1
+"#,
+    );
+    let expected = [
+        "door.toml:14: board.inputs.rex.active: missing, expected \"high\" or \"low\"",
+        "door.toml:14: board.inputs.rex.bias: missing, expected \"pull-up\", \"pull-down\" or \
+         \"off\"",
+        "door.toml: hub.connection_string_file: not set, and there is no systemd credential \
+         `connection-string`; expected one of them",
+        "door.toml:2: hub.reconnect_min: 120s is above hub.reconnect_max, expected at most 60s",
+        "door.toml:16: state.event_log_kib: 1, expected from 64 to 1048576 (KiB)",
+    ];
+    assert_eq!(home.error(&[]).lines().collect::<Vec<_>>(), expected);
+    let text = fs::read_to_string(home.path("door.toml")).unwrap();
+    home.write("door.toml", &text.replace("inputs.rex.pin = 6\n", ""));
+    let fit = [
+        "door.toml:10: board.outputs.coil: [board.outputs.coil] is not used by [strike] kind = \
+         \"motor-lock\": remove it",
+        "door.toml:12: board.outputs.retract.pin: BCM 17 is both throw and retract",
+        "door.toml:10: board.outputs.coil.pin: [board.outputs.coil] pin = 40: the header has BCM 0 \
+         to 27",
+        "door.toml:13: board.inputs.door: a bolt must not fire into an open door: fit a door \
+         position switch ([board.inputs.door])",
+        "door.toml:13: board.inputs.fire_reset: a fire release lasts until it is reset at the \
+         door: fit its key switch ([board.inputs.fire_reset])",
+        "door.toml:4: door.held_open_time: [door] held_open_time = 10s is too short: it must be \
+         at least 16s, longer than [door] pre_alarm_time, by a second",
+        "door.toml:7: strike.fail: [strike] fail does not apply to motor-lock",
+    ];
+    let error = home.error(&[]);
+    for expected in fit {
+        assert!(
+            error.lines().any(|line| line == expected),
+            "{error}\nlacks {expected}"
+        );
+    }
+    assert_eq!(error.lines().count(), fit.len() + 3, "{error}");
+    home.write("door.toml.d/10.toml", "[board]\nkind = \"gpio\"\n");
+    let error = home.error(&[]);
+    for expected in [
+        "door.toml.d/10.toml:1: board.chip: [board] chip is missing, expected the label",
+        "door.toml:10: board.outputs.coil.pin: [board.outputs.coil] pin = 40: [board] kind = \
+         \"gpio\" expects `line`",
+        "door.toml:13: board.inputs.fire.pin: [board.inputs.fire] pin = 5: [board] kind = \"gpio\"",
+    ] {
+        assert!(
+            error.lines().any(|line| line.starts_with(expected)),
+            "{error}\nlacks {expected}"
+        );
+    }
+}
+
+/// What an editor or a shell makes of a file of the operator.
+#[test]
+fn text_files_of_the_operator_are_decoded_or_named_for_what_they_are() {
+    let home = Home::new(HUB);
+    let mut files = Vec::new();
+    for name in ["door.toml", "door.connection-string"] {
+        files.push((name, fs::read_to_string(home.path(name)).unwrap()));
+    }
+    for (name, text) in &files {
+        home.write(name, &format!("\u{feff}{}", text.replace('\n', "\r\n")));
+        home.load(&[]).unwrap();
+        let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        fs::write(home.path(name), utf16).unwrap();
+        let error = home.error(&[]);
+        assert!(
+            error.starts_with(&format!("{name}: cannot read ")),
+            "{error}"
+        );
+        assert!(error.contains(": UTF-16, expected UTF-8"), "{error}");
+        home.write(name, text);
+    }
+    let connection = files[1].1.trim();
+    for (text, expected) in [
+        (format!("\"{connection}\"\n"), None),
+        (
+            format!("CONNECTION=\"{connection}\"\n"),
+            Some("a name stands before"),
+        ),
+        (
+            format!("{{\"connectionString\": \"{connection}\"}}"),
+            Some("JSON, expected"),
+        ),
+    ] {
+        home.write("door.connection-string", &text);
+        let error = home.load(&[]).err().map(|error| error.to_string());
+        match (&error, expected) {
+            (None, None) => {}
+            (Some(error), Some(expected)) => {
+                assert!(
+                    error.contains(expected) && !error.contains(&KEY[..20]),
+                    "{error}"
+                );
+            }
+            _ => panic!("{text}: {error:?}, expected {expected:?}"),
+        }
+    }
+}
+
 #[test]
 fn missing_files_are_named() {
     let home = Home::new("[hub]\nconnection_string_file = \"missing\"\n");
     assert_eq!(
         home.error(&[]),
-        "missing: cannot read the connection string"
+        "missing: cannot read the connection string: No such file or directory (os error 2)"
     );
     fs::remove_file(home.path("door.toml")).unwrap();
-    assert_eq!(home.error(&[]), "door.toml: cannot read the configuration");
+    let error = home.error(&[]);
+    assert!(
+        error.starts_with("door.toml: cannot read the configuration: "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -319,7 +505,7 @@ fn a_certificate_requires_a_connection_string_with_x509() {
     );
     assert_eq!(
         home.error(&[]),
-        "door.toml: hub.key_file: missing, expected a PEM file: the connection string says \
+        "door.toml:1: hub.key_file: missing, expected a PEM file: the connection string says \
          x509=true"
     );
     home.write("credentials/key", "a key");
@@ -426,7 +612,7 @@ fn with_time(key: &str, value: &str) -> Home {
 }
 
 /// Asserts that a time is refused only because it contradicts another one.
-fn assert_contradicts(error: &ConfigError) {
+fn assert_contradicts(error: &ConfigErrors) {
     let text = error.to_string();
     let unfit = ["must be at least", "is above hub.reconnect_max"];
     assert!(unfit.iter().any(|unfit| text.contains(unfit)), "{text}");

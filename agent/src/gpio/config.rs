@@ -88,6 +88,14 @@ impl fmt::Display for PinName {
 }
 
 impl PinName {
+    /// The key that sets it.
+    fn key(&self) -> &'static str {
+        match self {
+            Self::Bcm(_) => "pin",
+            Self::Offset(_) | Self::Line(_) => "line",
+        }
+    }
+
     /// The pin as the configuration sets it.
     #[must_use]
     pub fn setting(&self) -> String {
@@ -331,13 +339,15 @@ pub enum BoardConfigError {
         pin: u8,
     },
     /// A pin that another kind of board has.
-    #[error("[board.{table}.{role}] {found}: [board] kind = \"{kind}\" expects {expected}")]
+    #[error(
+        "[board.{table}.{role}] {}: [board] kind = \"{kind}\" expects {expected}",
+        pin.setting()
+    )]
     OtherKindOfPin {
         /// `outputs` or `inputs`.
         table: &'static str,
         role: &'static str,
-        /// Key and value.
-        found: String,
+        pin: PinName,
         kind: &'static str,
         expected: &'static str,
     },
@@ -356,6 +366,8 @@ pub enum BoardConfigError {
         pin: PinName,
         /// The first use.
         first: &'static str,
+        /// `outputs` or `inputs`, of the second use.
+        table: &'static str,
         /// The second use.
         second: &'static str,
     },
@@ -374,6 +386,27 @@ pub enum BoardConfigError {
     /// A simulated board has no pins.
     #[error("[board] kind = \"simulated\" has no pins: remove [board.outputs] and [board.inputs]")]
     PinsUnused,
+}
+
+impl BoardConfigError {
+    /// The key that it is about: tables and key, joined by dots.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::NoSuchPin { table, role, .. } => format!("board.{table}.{role}.pin"),
+            Self::OtherKindOfPin {
+                table, role, pin, ..
+            } => format!("board.{table}.{role}.{}", pin.key()),
+            Self::PinUsedTwice {
+                table, second, pin, ..
+            } => format!("board.{table}.{second}.{}", pin.key()),
+            Self::ChipMissing | Self::ChipUnused { .. } => "board.chip".to_owned(),
+            Self::OutputMissing { role, .. } | Self::OutputUnused { role, .. } => {
+                format!("board.outputs.{role}")
+            }
+            Self::PinsUnused => "board.kind".to_owned(),
+        }
+    }
 }
 
 impl BoardConfig {
@@ -421,22 +454,28 @@ impl BoardConfig {
     /// # Errors
     /// The first mistake.
     pub fn check(&self, strike: &StrikeConfig) -> Result<(), BoardConfigError> {
+        self.mistakes(strike).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Every mistake in chip and pins, and in how they suit the strike.
+    #[must_use]
+    pub fn mistakes(&self, strike: &StrikeConfig) -> Vec<BoardConfigError> {
+        let mut mistakes = Vec::new();
         match (self.kind, &self.chip) {
-            (BoardKind::Gpio, None) => return Err(BoardConfigError::ChipMissing),
+            (BoardKind::Gpio, None) => mistakes.push(BoardConfigError::ChipMissing),
             (BoardKind::Simulated | BoardKind::RaspberryPi, Some(chip)) => {
                 let (Chip::Name(chip) | Chip::Label(chip)) = chip.clone();
                 let kind = self.kind.name();
-                return Err(BoardConfigError::ChipUnused { chip, kind });
+                mistakes.push(BoardConfigError::ChipUnused { chip, kind });
             }
             _ => {}
         }
         if self.kind == BoardKind::Simulated {
             let none = self.outputs == OutputPins::default() && self.inputs == InputPins::default();
-            return if none {
-                Ok(())
-            } else {
-                Err(BoardConfigError::PinsUnused)
-            };
+            if !none {
+                mistakes.push(BoardConfigError::PinsUnused);
+            }
+            return mistakes;
         }
         let kind = strike.kind.name();
         let needed: &[_] = match strike.kind {
@@ -448,34 +487,35 @@ impl BoardConfig {
         };
         for (role, output) in self.outputs.all() {
             match (output, needed.contains(&role)) {
-                (None, true) => return Err(BoardConfigError::OutputMissing { role, kind }),
-                (Some(_), false) => return Err(BoardConfigError::OutputUnused { role, kind }),
+                (None, true) => mistakes.push(BoardConfigError::OutputMissing { role, kind }),
+                (Some(_), false) => mistakes.push(BoardConfigError::OutputUnused { role, kind }),
                 _ => {}
             }
         }
-        self.check_pins()
+        self.check_pins(&mut mistakes);
+        mistakes
     }
 
-    fn check_pins(&self) -> Result<(), BoardConfigError> {
+    fn check_pins(&self, mistakes: &mut Vec<BoardConfigError>) {
         let mut used = BTreeMap::new();
         for (table, role, pin) in self.pins() {
-            match (self.kind, pin) {
+            let suits = match (self.kind, pin) {
                 (BoardKind::Simulated, _)
-                | (BoardKind::Gpio, PinName::Offset(_) | PinName::Line(_)) => {}
-                (BoardKind::RaspberryPi, pin) => drop(bcm(table, role, pin)?),
-                (BoardKind::Gpio, PinName::Bcm(_)) => {
-                    return Err(other_kind(self.kind, table, role, pin));
-                }
-            }
-            if let Some(first) = used.insert(pin, role) {
-                return Err(BoardConfigError::PinUsedTwice {
+                | (BoardKind::Gpio, PinName::Offset(_) | PinName::Line(_)) => Ok(()),
+                (BoardKind::RaspberryPi, pin) => bcm(table, role, pin).map(drop),
+                (BoardKind::Gpio, PinName::Bcm(_)) => Err(other_kind(self.kind, table, role, pin)),
+            };
+            if let Err(mistake) = suits {
+                mistakes.push(mistake);
+            } else if let Some(first) = used.insert(pin, role) {
+                mistakes.push(BoardConfigError::PinUsedTwice {
                     pin: pin.clone(),
                     first,
+                    table,
                     second: role,
                 });
             }
         }
-        Ok(())
     }
 
     /// Every configured pin: table, role and name.
@@ -550,7 +590,7 @@ fn other_kind(
     BoardConfigError::OtherKindOfPin {
         table,
         role,
-        found: pin.setting(),
+        pin: pin.clone(),
         kind: kind.name(),
         expected: match kind {
             BoardKind::Gpio => "`line`, the offset of a line or its name",

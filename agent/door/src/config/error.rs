@@ -92,3 +92,24 @@ pub enum ConfigError {
         input: &'static str,
     },
 }
+
+impl ConfigError {
+    /// The key that it is about: table and key, joined by a dot.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::NoDoorSwitch => "board.inputs.door".to_owned(),
+            Self::NoFireReset => "board.inputs.fire_reset".to_owned(),
+            Self::MaglockHoldsHandles
+            | Self::HardwareReleasesNothing { .. }
+            | Self::MaglockWithoutEgress => "door.egress".to_owned(),
+            // An unused key may have its value: `fail = "safe"`.
+            Self::Missing { key, .. } | Self::Unused { key, .. } => {
+                format!("strike.{}", key.split(' ').next().unwrap_or(key))
+            }
+            Self::TooShort { key, .. } => key.replace('[', "").replace("] ", "."),
+            Self::CannotHold { .. } => "door.relinquish_default".to_owned(),
+            Self::EgressOnLimitedCoil { .. } => "strike.max_on".to_owned(),
+        }
+    }
+}
