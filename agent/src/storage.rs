@@ -208,21 +208,37 @@ impl Storage {
 
     /// Opens a door's directory. Reads on the caller's thread, before any output is driven.
     ///
+    /// A directory that cannot be created or locked is retried with each save: the door works
+    /// without it. If there may be a state in it, the door is in doubt.
+    ///
     /// # Errors
-    /// When the directory is in use, or cannot be created, read or written.
+    /// When the directory is in use.
     pub fn open(
         &self,
         directory: &DoorDirectory<'_>,
     ) -> Result<(DoorStorage, Restored), StorageError> {
         let path = directory.path;
-        make_private_directory(path).map_err(failed("create", path))?;
-        let lock = lock_directory(path)?;
-        let (mut state_file, whole, mut damages) = StateFile::open::<Saved>(path);
         let log_path = path.join("events");
-        let (log, log_damages) =
-            EventLog::open(&log_path, directory.boot_id, directory.event_log_bytes);
-        let doubt = state_file.doubt(&damages, log.generation());
-        damages.extend(log_damages);
+        let (boot, limit) = (directory.boot_id, directory.event_log_bytes);
+        let (lock, state_file, whole, damages, log, doubt) = match claim_directory(path) {
+            Err(error @ StorageError::InUse { .. }) => return Err(error),
+            Err(error) => {
+                // Nothing is lost in a folder that does not exist yet.
+                let is_new = fs::symlink_metadata(path)
+                    .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+                let doubt = (!is_new).then(|| error_text(&error));
+                let log = EventLog::unread(&log_path, boot, limit);
+                let state_file = StateFile::unread(path);
+                (None, state_file, Vec::new(), Vec::new(), log, doubt)
+            }
+            Ok(lock) => {
+                let (mut state_file, whole, mut damages) = StateFile::open::<Saved>(path);
+                let (log, log_damages) = EventLog::open(&log_path, boot, limit);
+                let doubt = state_file.doubt(&damages, log.generation());
+                damages.extend(log_damages);
+                (Some(lock), state_file, whole, damages, log, doubt)
+            }
+        };
         let doors = state_file.paths().into_iter().zip(&whole);
         let doors = doors.filter_map(|(path, saved)| Some((path, saved.door.clone()?)));
         let doors = doors.collect();
@@ -269,7 +285,7 @@ impl Storage {
                     log,
                     faults: Faults::default(),
                     in_doubt: doubt.is_some(),
-                    _lock: lock,
+                    lock,
                 }),
                 ..Mailbox::default()
             }),
@@ -450,6 +466,43 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Storag
         action,
         path,
         source: Arc::new(source),
+    }
+}
+
+/// Creates the directory if needed, and locks it.
+fn claim_directory(path: &Path) -> Result<File, StorageError> {
+    make_private_directory(path).map_err(failed("create", path))?;
+    lock_directory(path)
+}
+
+/// An error with its cause.
+fn error_text(error: &StorageError) -> String {
+    match error {
+        StorageError::Io { source, .. } => format!("{error}: {source}"),
+        error => error.to_string(),
+    }
+}
+
+impl Files {
+    /// Creates and locks the directory of a door that started without it. A state that appears
+    /// there may be a lockdown or a fire release: it is not overwritten, and the next start reads
+    /// it.
+    fn claim(&mut self, path: &Path) -> io::Result<()> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        let lock = claim_directory(path).map_err(|error| io::Error::other(error_text(&error)))?;
+        for entry in fs::read_dir(path)? {
+            let name = entry?.file_name();
+            if name == "events" || name.as_encoded_bytes().starts_with(b"state.") {
+                let problem = "is of an earlier run: restart door-agent to use it, until then \
+                               nothing is saved";
+                let problem = format!("{} {problem}", path.join(name).display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, problem));
+            }
+        }
+        self.lock = Some(lock);
+        Ok(())
     }
 }
 

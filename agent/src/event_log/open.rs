@@ -20,7 +20,16 @@ impl EventLog {
     /// Opens the log below `directory`, creating it if needed. Unreadable files are set aside; if
     /// the directory is unusable, each record tries again.
     pub(crate) fn open(directory: &Path, boot: &str, limit_bytes: u64) -> (Self, Vec<Damage>) {
-        let mut log = Self {
+        let mut log = Self::unread(directory, boot, limit_bytes);
+        // On failure the first record retries, and its caller gets the error.
+        let _ = log.attach();
+        let damages = log.take_damages();
+        (log, damages)
+    }
+
+    /// A log whose files the first record reads.
+    pub(crate) fn unread(directory: &Path, boot: &str, limit_bytes: u64) -> Self {
+        Self {
             directory: directory.to_path_buf(),
             boot: boot.to_owned(),
             next_seq: 1,
@@ -34,11 +43,7 @@ impl EventLog {
             losses: Losses::default(),
             ledger: Ledger::default(),
             generation: None,
-        };
-        // On failure the first record retries, and its caller gets the error.
-        let _ = log.attach();
-        let damages = log.take_damages();
-        (log, damages)
+        }
     }
 
     /// Damages found since the last call.

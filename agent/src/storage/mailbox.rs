@@ -84,7 +84,8 @@ pub(super) struct Files {
     /// The state on disk applies only in part, as the door's first saved state will show. Until
     /// then it must not be saved as the newest state.
     pub(super) in_doubt: bool,
-    pub(super) _lock: File,
+    /// The locked directory; `None` while it cannot be used.
+    pub(super) lock: Option<File>,
 }
 
 /// Content of the state file.

@@ -83,6 +83,16 @@ pub(super) fn peek<T: DeserializeOwned>(directory: &Path) -> Option<T> {
 }
 
 impl StateFile {
+    /// A file in a directory that cannot be read.
+    pub(super) fn unread(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_path_buf(),
+            generation: 0,
+            newest: 0,
+            is_same: false,
+        }
+    }
+
     /// Reads the complete generations below `directory`, newest first. A damaged or unreadable slot
     /// is set aside and reported.
     pub(super) fn open<T: DeserializeOwned>(directory: &Path) -> (Self, Vec<T>, Vec<Damage>) {

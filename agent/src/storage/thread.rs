@@ -1,6 +1,6 @@
 //! The writer thread: takes all waiting work of one door at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -252,7 +252,7 @@ fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
     if files.faults.clock == ClockQuality::Synchronized {
         files.saved.clock_unix_s = unix_now_s();
     }
-    let result = store(files);
+    let result = store(door, files);
     if let Err(error) = &result {
         files.faults.state.get_or_insert_with(|| state_fault(error));
     }
@@ -261,7 +261,8 @@ fn write_state(door: &Door, files: &mut Files) -> Result<(), StorageError> {
 
 /// Saves the state, then its generation in the ledger. In this order: a generation without its file
 /// leaves a door in doubt.
-fn store(files: &mut Files) -> io::Result<()> {
+fn store(door: &Door, files: &mut Files) -> io::Result<()> {
+    files.claim(&door.path)?;
     files.state_file.save(&files.saved)?;
     if let Err(error) = files.log.note_generation(files.state_file.generation()) {
         files.faults.log.get_or_insert_with(|| log_fault(&error));
@@ -284,7 +285,14 @@ fn append_one(door: &Door, files: &mut Files, event: &Event) {
     let SiteLocation { building, floor } = files.saved.location.clone();
     let mut event = DoorEvent::new(event, &door.name, building, floor);
     fail_point::reach("event-before");
-    let written = files.log.append(&mut event);
+    let written = match files.claim(&door.path) {
+        Ok(()) => files.log.append(&mut event),
+        Err(error) => {
+            let kind = event.kind.to_string();
+            files.log.count_lost(BTreeMap::from([(kind, 1)]));
+            Err(error)
+        }
+    };
     fail_point::reach("event-written");
     // Without a number the journal has it, although the hub will only learn that one is missing.
     event_line::log(&event, level, written.is_ok());
@@ -295,10 +303,17 @@ fn append_one(door: &Door, files: &mut Files, event: &Event) {
 
 /// Retries what failed. A few bytes that fit are not enough: there must be room for whole files.
 fn retry(door: &Door, files: &mut Files) {
-    let room = disk::probe(&door.path);
+    let room = files
+        .claim(&door.path)
+        .and_then(|()| disk::probe(&door.path));
     if files.faults.state.is_some() {
         let saved = room.as_ref().map_err(state_fault);
-        let saved = saved.and_then(|()| store(files).map_err(|error| state_fault(&error)));
+        // What is in doubt must not become the newest state.
+        let may_save = !files.in_doubt;
+        let saved = saved.and_then(|()| match may_save {
+            true => store(door, files).map_err(|error| state_fault(&error)),
+            false => Ok(()),
+        });
         files.faults.state = saved.err();
     }
     if files.faults.log.is_some() {
