@@ -150,6 +150,7 @@ impl Agent {
                 device,
                 controller: controller.snapshot(),
                 link: cloud.status(),
+                desired: cloud.desired(),
                 disk: storage.disk(),
                 config: config_problem.subscribe(),
                 storage,

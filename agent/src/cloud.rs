@@ -17,10 +17,12 @@ mod reported;
 mod twin;
 mod window;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use door_core::{DesiredDoor, DoorConfig};
+use jiff::Timestamp;
 use log::warn;
 use rumqttc::AsyncClient;
 use rustls::ClientConfig;
@@ -62,6 +64,18 @@ pub enum LinkState {
     Unplugged,
 }
 
+/// What the hub desires of the door, for people.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DesiredStatus {
+    /// The location as accepted.
+    #[serde(flatten)]
+    pub location: SiteLocation,
+    /// The desired properties that are not in force, with the reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, String>,
+}
+
 /// State of the link, for people and for the reported properties.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -71,6 +85,9 @@ pub struct LinkStatus {
     pub connections: u64,
     /// Why the last connection or attempt failed.
     pub last_problem: Option<String>,
+    /// When the device's certificate ends, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_end: Option<Timestamp>,
 }
 
 /// Message from the driver to the publisher.
@@ -130,6 +147,7 @@ pub(crate) struct Cloud {
     plugged: watch::Sender<bool>,
     settings: watch::Sender<LinkSettings>,
     status: watch::Receiver<LinkStatus>,
+    desired: watch::Receiver<DesiredStatus>,
     stop: CancellationToken,
     driver: JoinHandle<()>,
     publisher: JoinHandle<()>,
@@ -143,7 +161,13 @@ impl Cloud {
             state: LinkState::Connecting,
             connections: 0,
             last_problem: None,
+            certificate_end: None,
         });
+        let desired_status = watch::Sender::new(DesiredStatus {
+            location: parts.location.clone(),
+            refused: BTreeMap::new(),
+        });
+        let desired = desired_status.subscribe();
         let stop = CancellationToken::new();
         let device = parts.settings.config.connection.device_id.clone();
         let settings = watch::Sender::new(parts.settings.clone());
@@ -168,6 +192,7 @@ impl Cloud {
             boot_reason: parts.boot_reason,
             config_problem: parts.config_problem,
             desired: Desired::new(parts.location, parts.desired, parts.configured),
+            desired_status,
         });
         let driver = Driver {
             config: parts.settings.config,
@@ -192,6 +217,7 @@ impl Cloud {
             plugged,
             settings,
             status,
+            desired,
             stop,
             driver: tokio::spawn(driver.run()),
             publisher: tokio::spawn(publisher.run()),
@@ -223,6 +249,10 @@ impl Cloud {
 
     pub(crate) fn status(&self) -> watch::Receiver<LinkStatus> {
         self.status.clone()
+    }
+
+    pub(crate) fn desired(&self) -> watch::Receiver<DesiredStatus> {
+        self.desired.clone()
     }
 
     /// Answers pending calls, sends DISCONNECT and ends both tasks.

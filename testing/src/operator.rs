@@ -264,7 +264,12 @@ impl Operator {
 
     /// Every message of `device`, in the order of arrival at the hub.
     pub async fn events(&self, device: &str) -> Vec<Value> {
-        let path = format!("/events?kind=telemetry&device={device}&after=0&follow=false");
+        self.events_of("telemetry", device).await
+    }
+
+    /// Every event of a kind that concerns `device`.
+    pub async fn events_of(&self, kind: &str, device: &str) -> Vec<Value> {
+        let path = format!("/events?kind={kind}&device={device}&after=0&follow=false");
         let response = self.request(Method::GET, &path).send().await.unwrap();
         assert_eq!(response.status(), 200);
         let text = response.text().await.unwrap();

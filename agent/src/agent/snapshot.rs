@@ -6,12 +6,15 @@ use std::fmt::{self, Write as _};
 use door_core::Slot;
 use door_core::contract::{DoorState, HeldBy, LockState, Proof, Secured};
 use iothub_protocol::id::DeviceId;
+use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::cloud::{LinkState, LinkStatus};
+use crate::cloud::{DesiredStatus, LinkState, LinkStatus};
 use crate::controller::Snapshot;
-use crate::storage::{DiskStatus, DoorStorage};
+use crate::storage::{DiskStatus, DoorStorage, SiteLocation};
+use crate::tls::CertificateAge;
 
 /// Takes snapshots of one agent; clones share the same sources.
 #[derive(Debug, Clone)]
@@ -19,6 +22,7 @@ pub struct Snapshots {
     pub(super) device: DeviceId,
     pub(super) controller: watch::Receiver<Snapshot>,
     pub(super) link: watch::Receiver<LinkStatus>,
+    pub(super) desired: watch::Receiver<DesiredStatus>,
     pub(super) disk: watch::Receiver<DiskStatus>,
     pub(super) config: watch::Receiver<Option<String>>,
     pub(super) storage: DoorStorage,
@@ -32,6 +36,7 @@ impl Snapshots {
             version: env!("CARGO_PKG_VERSION"),
             door: self.controller.borrow().clone(),
             link: self.link.borrow().clone(),
+            desired: self.desired.borrow().clone(),
             disk: self.disk.borrow().clone(),
             config_problem: self.config.borrow().clone(),
             waiting_events: self.storage.waiting_records(),
@@ -47,6 +52,9 @@ pub struct AgentSnapshot {
     pub version: &'static str,
     pub door: Snapshot,
     pub link: LinkStatus,
+    /// Members `building`, `floor` and `refused`.
+    #[serde(flatten)]
+    pub desired: DesiredStatus,
     /// State of the disk that holds state and events.
     pub disk: DiskStatus,
     /// Invalid configuration values, and the values used instead.
@@ -117,6 +125,15 @@ impl AgentSnapshot {
             .collect();
         writeln!(out, "inputs   {}", inputs.join(", "))?;
         writeln!(out, "link     {}", LinkLine(&self.link))?;
+        if let Some(end) = self.link.certificate_end {
+            writeln!(out, "cert     {}", CertificateLine(end))?;
+        }
+        let SiteLocation { building, floor } = &self.desired.location;
+        let (building, floor) = (shown(building.as_ref()), shown(floor.as_ref()));
+        writeln!(out, "location building {building}, floor {floor}")?;
+        for (property, reason) in &self.desired.refused {
+            writeln!(out, "refused  {property}: {reason}")?;
+        }
         writeln!(out, "clock    {}", door.clock)?;
         match (&self.disk.problem, self.disk.since) {
             (Some(problem), Some(since)) => {
@@ -171,6 +188,29 @@ impl fmt::Display for DoorLine<'_> {
             None => f.write_str("; no alarms"),
             Some(raised) => write!(f, "; ALARM {raised}"),
         }
+    }
+}
+
+/// The end of the device's certificate.
+struct CertificateLine(Timestamp);
+
+impl fmt::Display for CertificateLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0;
+        match CertificateAge::of(end, Timestamp::now()) {
+            CertificateAge::Ended => write!(f, "WRONG it ended at {end:.0}"),
+            CertificateAge::EndsSoon => write!(f, "ends soon, at {end:.0}"),
+            CertificateAge::Valid => write!(f, "valid until {end:.0}"),
+        }
+    }
+}
+
+/// A building or floor, or "unknown".
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => "unknown".to_owned(),
     }
 }
 

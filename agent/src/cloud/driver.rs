@@ -13,6 +13,7 @@ use iothub_protocol::connection_string::DeviceCredential;
 use iothub_protocol::downlink::Downlink;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::topic::Subscription;
+use jiff::Timestamp;
 use log::{debug, info, warn};
 use rumqttc::{
     AsyncClient, Event, EventLoop, Outgoing, Packet, Publish, QoS, SubscribeFilter,
@@ -25,12 +26,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect;
 use super::methods::{self, Methods};
-use super::pace::{BackOff, Renewal};
-use super::problem::{ConnectProblem, HubTarget};
+use super::pace::{BackOff, Displacements, Renewal};
+use super::problem::{ConnectProblem, HubTarget, is_closed};
 use super::{LinkEvent, LinkSettings, LinkState, LinkStatus};
 use crate::config::HubConfig;
 use crate::controller::Snapshot;
-use crate::tls::{FlooredClock, TlsCache};
+use crate::tls::{CertificateAge, FlooredClock, TlsCache, certificate_end};
 
 /// Added to the keep-alive: without any event for this long the connection counts as lost.
 const SILENCE_MARGIN: Duration = Duration::from_secs(60);
@@ -75,6 +76,8 @@ enum ConnectionEnd {
     /// The settings have changed.
     Replaced,
     Lost(ConnectProblem),
+    /// The hub, or the network, has closed an established connection.
+    Closed(ConnectProblem),
 }
 
 /// Result of one wait in [`Driver::connection`].
@@ -87,6 +90,7 @@ impl Driver {
     /// Runs until the agent shuts down.
     pub(super) async fn run(mut self) {
         let mut back_off = BackOff::new(self.config.reconnect_min, self.config.reconnect_max);
+        let mut displacements = Displacements::default();
         let mut last_logged: Option<(ConnectProblem, Instant)> = None;
         while self.wait_until_plugged().await {
             if self.adopt_settings() {
@@ -97,6 +101,11 @@ impl Driver {
             let end = self.connection(&mut connected_at).await;
             let lasted = connected_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
             back_off.connection_ended(lasted);
+            let displaced = match &end {
+                ConnectionEnd::Closed(_) => displacements.closed_after(lasted),
+                ConnectionEnd::Lost(_) => displacements.interrupted(),
+                _ => None,
+            };
             // The event loop is dropped by now, so the publisher cannot be waiting for it: this
             // send does not deadlock.
             if self.publisher.send(LinkEvent::Offline).await.is_err() {
@@ -113,7 +122,11 @@ impl Driver {
                 ConnectionEnd::Renewal => {
                     debug!("{}: reconnecting with a new token", self.device());
                 }
-                ConnectionEnd::Lost(problem) => {
+                ConnectionEnd::Lost(problem) | ConnectionEnd::Closed(problem) => {
+                    let problem = match displaced {
+                        Some(number) => self.displaced_problem(number),
+                        None => self.name_ended_certificate(problem),
+                    };
                     let wait = back_off.next(&mut rand::rng());
                     self.log_problem(&problem, wait, &mut last_logged);
                     self.set_state(LinkState::Waiting, Some(&problem.what));
@@ -171,6 +184,7 @@ impl Driver {
 
     /// Runs one connection until it ends.
     async fn connection(&mut self, connected_at: &mut Option<Instant>) -> ConnectionEnd {
+        self.show_certificate();
         // Loaded for each connection: a missing or replaced file needs no restart.
         let tls = match self.trust() {
             Ok(tls) => tls,
@@ -237,10 +251,13 @@ impl Driver {
             };
             let end = match wakeup {
                 Wakeup::Event(Ok(event)) => self.handle_event(event, &client, connected_at),
-                Wakeup::Event(Err(error)) => Some(ConnectionEnd::Lost(ConnectProblem::of(
-                    &error,
-                    self.target(),
-                ))),
+                Wakeup::Event(Err(error)) => {
+                    let problem = ConnectProblem::of(&error, self.target());
+                    Some(match connected_at {
+                        Some(_) if is_closed(&error) => ConnectionEnd::Closed(problem),
+                        _ => ConnectionEnd::Lost(problem),
+                    })
+                }
                 Wakeup::End(end) => Some(end),
             };
             if let Some(end) = end {
@@ -256,6 +273,39 @@ impl Driver {
             disconnect(&client, &mut event_loop).await;
         }
         end
+    }
+
+    /// Publishes when the device's certificate ends.
+    fn show_certificate(&self) {
+        let files = self.config.certificate.as_ref();
+        // One that cannot be read is a problem of the connection.
+        let end = files.and_then(|files| certificate_end(files).ok());
+        self.status.send_if_modified(|status| {
+            let changed = status.certificate_end != end;
+            status.certificate_end = end;
+            changed
+        });
+    }
+
+    /// Names an ended certificate first: a hub refuses it like an unknown one.
+    fn name_ended_certificate(&self, problem: ConnectProblem) -> ConnectProblem {
+        let Some(end) = self.status.borrow().certificate_end else {
+            return problem;
+        };
+        let now = i64::try_from(self.clock.unix_s()).map(Timestamp::from_second);
+        match now {
+            Ok(Ok(now)) if CertificateAge::of(end, now) == CertificateAge::Ended => {
+                ConnectProblem {
+                    what: format!(
+                        "the certificate of {} ended at {end:.0}; {}",
+                        self.device(),
+                        problem.what
+                    ),
+                    check: "hub.certificate_file, then this machine's clock".to_owned(),
+                }
+            }
+            _ => problem,
+        }
     }
 
     /// Loads the trust; an error says why no connection is possible.
@@ -379,6 +429,20 @@ impl Driver {
 
     fn device(&self) -> &DeviceId {
         &self.config.connection.device_id
+    }
+
+    fn displaced_problem(&self, number: u32) -> ConnectProblem {
+        let (host, device) = (self.target().host, self.device());
+        ConnectProblem {
+            what: format!(
+                "{host} closed {number} connections in a row soon after they began: another agent \
+                 probably connects as {device}"
+            ),
+            check: format!(
+                "which machines have this connection string (`doorctl events --door {device} \
+                 --event identityConflict` shows their addresses)"
+            ),
+        }
     }
 
     fn silence_problem(&self) -> ConnectProblem {

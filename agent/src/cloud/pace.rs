@@ -43,6 +43,36 @@ impl BackOff {
     }
 }
 
+/// Notices that the hub keeps closing young connections: it does so when another client connects
+/// with the same identity.
+#[derive(Debug, Default)]
+pub(super) struct Displacements {
+    in_a_row: u32,
+}
+
+/// From this many on, another client is named.
+const DISPLACED: u32 = 3;
+/// An older connection was not displaced by a client that takes turns.
+const YOUNG: Duration = Duration::from_secs(120);
+
+impl Displacements {
+    /// The hub closed a connection that lasted for a time. The number of such ends in a row, if
+    /// they show another client.
+    pub(super) fn closed_after(&mut self, lasted: Duration) -> Option<u32> {
+        self.in_a_row = match lasted < YOUNG {
+            true => (self.in_a_row + 1).min(DISPLACED),
+            false => 0,
+        };
+        (self.in_a_row == DISPLACED).then_some(DISPLACED)
+    }
+
+    /// An attempt or a connection failed for another reason.
+    pub(super) fn interrupted(&mut self) -> Option<u32> {
+        self.in_a_row = 0;
+        None
+    }
+}
+
 /// When to renew a connection, counted from the creation of its token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Renewal {
@@ -74,6 +104,23 @@ mod tests {
 
     const fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn young_connections_that_the_hub_closes_in_a_row_show_another_client() {
+        let (young, old) = (Duration::from_secs(5), YOUNG);
+        let mut seen = Displacements::default();
+        assert_eq!(
+            [young; 4].map(|it| seen.closed_after(it)),
+            [None, None, Some(3), Some(3)]
+        );
+        // A connection that lasts, or another problem, ends the row.
+        assert_eq!(
+            [old, young, young].map(|it| seen.closed_after(it)),
+            [None; 3]
+        );
+        assert_eq!(seen.interrupted(), None);
+        assert_eq!([young; 2].map(|it| seen.closed_after(it)), [None; 2]);
     }
 
     #[test]

@@ -70,6 +70,21 @@ impl ConnectProblem {
     }
 }
 
+/// Whether the peer has closed the connection, in order or not.
+pub(super) fn is_closed(error: &ConnectionError) -> bool {
+    match error {
+        ConnectionError::MqttState(StateError::ConnectionAborted) => true,
+        ConnectionError::Io(error) | ConnectionError::MqttState(StateError::Io(error)) => matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+        ),
+        _ => false,
+    }
+}
+
 /// The hub answers "not authorized" for a wrong key, an expired token, an unknown device and a
 /// disabled device alike.
 fn refused(code: ConnectReturnCode, target: HubTarget<'_>) -> ConnectProblem {

@@ -3,6 +3,7 @@
 //! It learns of the connection only through [`LinkEvent`] and never awaits it: its open requests
 //! always fit the connection's queue, so each publish is a `try_publish`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use door_core::DesiredDoor;
@@ -19,7 +20,7 @@ use super::handover::HandOver;
 use super::reported::{PatchOutcome, Reported};
 use super::twin::{ApplyProblems, Desired, KEYS, TwinAction};
 use super::window::Window;
-use super::{LinkEvent, LinkStatus};
+use super::{DesiredStatus, LinkEvent, LinkStatus};
 use crate::controller::{ControllerHandle, Snapshot};
 use crate::fail_point;
 use crate::storage::{DiskStatus, DoorStorage, LogRecord, SiteLocation, StartReason};
@@ -43,6 +44,7 @@ pub(super) struct Publisher {
     started: Instant,
     client: Option<AsyncClient>,
     desired: Desired,
+    desired_status: watch::Sender<DesiredStatus>,
     location: watch::Sender<SiteLocation>,
     read: TwinRead,
     reported: Reported,
@@ -81,6 +83,8 @@ pub(super) struct PublisherParts {
     pub(super) boot_reason: Value,
     pub(super) config_problem: watch::Receiver<Option<String>>,
     pub(super) desired: Desired,
+    /// The same for people.
+    pub(super) desired_status: watch::Sender<DesiredStatus>,
     /// The location, for other readers.
     pub(super) location: watch::Sender<SiteLocation>,
 }
@@ -103,6 +107,7 @@ impl Publisher {
             started: Instant::now(),
             client: None,
             desired: parts.desired,
+            desired_status: parts.desired_status,
             location: parts.location,
             read: TwinRead::Done,
             reported: Reported::default(),
@@ -297,7 +302,17 @@ impl Publisher {
                     .map(|problem| format!("applied, but not saved for the next start: {problem}")),
                 door: self.doors.problem(),
             };
-            for (key, acknowledgement) in self.desired.acknowledgements(&problems) {
+            let acknowledgements = self.desired.acknowledgements(&problems);
+            let status = DesiredStatus {
+                location: self.desired.location().clone(),
+                refused: refused(&acknowledgements),
+            };
+            self.desired_status.send_if_modified(|present| {
+                let changed = *present != status;
+                *present = status;
+                changed
+            });
+            for (key, acknowledgement) in acknowledgements {
                 self.reported.set(key, acknowledgement);
             }
         }
@@ -416,6 +431,28 @@ impl Publisher {
             None => far,
         }
     }
+}
+
+/// The desired properties that are not in force, with the reason.
+fn refused(acknowledgements: &[(&str, Option<Value>)]) -> BTreeMap<String, String> {
+    let reason = |acknowledgement: &Value| {
+        let is_refused = acknowledgement["ac"].as_u64().is_some_and(|ac| ac >= 400);
+        let reason = acknowledgement["ad"].as_str().unwrap_or_default();
+        is_refused.then(|| reason.to_owned())
+    };
+    let mut refused = BTreeMap::new();
+    for (key, acknowledgement) in acknowledgements {
+        let Some(acknowledgement) = acknowledgement else {
+            continue;
+        };
+        refused.extend(reason(acknowledgement).map(|reason| ((*key).to_owned(), reason)));
+        // Each setting has an acknowledgement of its own.
+        let members = acknowledgement.as_object().into_iter().flatten();
+        let inner = members.filter(|(_, member)| member.is_object());
+        let inner = inner.filter_map(|(name, it)| Some((format!("{key}.{name}"), reason(it)?)));
+        refused.extend(inner);
+    }
+    refused
 }
 
 /// The reported properties owned by the agent.

@@ -8,7 +8,7 @@ use door_agent::config::CertificateFiles;
 use door_agent::tls::TlsCache;
 use door_agent::{Agent, Shared};
 use door_core::contract::Mode;
-use doorfleet_testing::{TestHub, agent_until};
+use doorfleet_testing::{TestHub, agent_until, eventually, write_secret};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -85,6 +85,27 @@ async fn desired_properties_are_applied_acknowledged_and_saved() {
     assert_eq!(reported["floor"]["value"], "3");
     let reason = reported["floor"]["ad"].as_str().unwrap();
     assert!(reason.contains("expected a string or a number"), "{reason}");
+
+    // A person at the door sees both.
+    let refused = "expected a string or a number, found an object; the previous value stays";
+    agent_until(&agent, |seen| {
+        seen.desired
+            .refused
+            .get("floor")
+            .is_some_and(|it| it == refused)
+    })
+    .await;
+    let seen = agent.snapshot();
+    let text = seen.to_text();
+    for line in [
+        "location building 43, floor 3\n",
+        &format!("refused  floor: {refused}\n"),
+    ] {
+        assert!(text.contains(line), "{text}\nlacks {line}");
+    }
+    let document = json!(seen);
+    assert_eq!(document["building"], 43);
+    assert_eq!(document["refused"], json!({"floor": refused}));
 
     // Removed while the door is off: the saved value is dropped after the restart.
     agent.shutdown().await;
@@ -247,38 +268,98 @@ async fn a_device_created_later_connects_by_itself() {
     agent.shutdown().await;
 }
 
-/// Writes a self-signed certificate and its key; returns the files and the thumbprint.
-fn write_certificate(folder: &Path, name: &str) -> (CertificateFiles, String) {
-    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+/// Writes a self-signed certificate that ends in a year, and its key; returns the files and the
+/// thumbprint.
+pub(crate) fn write_certificate(
+    folder: &Path,
+    name: &str,
+    end_year: i32,
+) -> (CertificateFiles, String) {
+    let mut parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+    parameters.not_after = rcgen::date_time_ymd(end_year, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
     let files = CertificateFiles {
         certificate: folder.join(format!("{name}.pem")),
         key: folder.join(format!("{name}.key")),
     };
-    std::fs::write(&files.certificate, made.cert.pem()).unwrap();
-    std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    let digest = Sha256::digest(made.cert.der());
+    std::fs::write(&files.certificate, certificate.pem()).unwrap();
+    write_secret(&files.key, key.serialize_pem());
+    let digest = Sha256::digest(certificate.der());
     let thumbprint = digest.iter().map(|byte| format!("{byte:02X}")).collect();
     (files, thumbprint)
+}
+
+/// Creates the device `lobby-east` with this certificate.
+pub(crate) async fn add_certificate(hub: &TestHub, thumbprint: &str) {
+    let authentication = json!({
+        "type": "selfSigned",
+        "x509Thumbprint": {"primaryThumbprint": thumbprint},
+    });
+    let identity = json!({"authentication": authentication});
+    let created = hub.put("/devices/lobby-east", identity).await;
+    assert_eq!(created.status, 200, "{}", created.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_certificate_is_named_first() {
+    let connection = "HostName=localhost;DeviceId=lobby-east;x509=true";
+    let mut site = Site::with(TestHub::start().await, connection);
+    let (files, thumbprint) = write_certificate(site.home.path(), DOOR, 2024);
+    add_certificate(&site.hub, &thumbprint).await;
+    site.config.hub.certificate = Some(files);
+    let agent = site.start().await;
+    let problem = link_problem(&agent).await;
+    let expected = "the certificate of lobby-east ended at 2024-01-01T00:00:00Z; ";
+    assert!(problem.starts_with(expected), "{problem}");
+    let text = agent.snapshot().to_text();
+    let expected = "cert     WRONG it ended at 2024-01-01T00:00:00Z\n";
+    assert!(text.contains(expected), "{text}");
+    agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_agents_with_one_identity_are_named_by_agent_and_hub() {
+    let site = Site::new().await;
+    let mut other = site.config.clone();
+    other.state.directory = site.home.path().join("other");
+    let agents = [
+        site.start().await,
+        Agent::start(other, &site.shared).await.unwrap(),
+    ];
+    for agent in &agents {
+        let expected = "another agent probably connects as lobby-east";
+        agent_until(agent, |seen| {
+            let problem = seen.link.last_problem.as_deref();
+            problem.is_some_and(|problem| problem.ends_with(expected))
+        })
+        .await;
+    }
+    let conflict = eventually("the hub records the conflict", async || {
+        let events = site.hub.events_of("connection", DOOR).await;
+        let mut events = events.into_iter();
+        events.find(|event| event["properties"]["opType"] == "identityConflict")
+    })
+    .await;
+    let reason = conflict["body"]["reason"].as_str().unwrap();
+    assert_eq!(reason.matches("127.0.0.1:").count(), 2, "{reason}");
+    for agent in agents {
+        agent.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_door_authenticates_with_a_certificate() {
     let connection = "HostName=localhost;DeviceId=lobby-east;x509=true";
     let mut site = Site::with(TestHub::start().await, connection);
-    let (files, thumbprint) = write_certificate(site.home.path(), DOOR);
-    let authentication = json!({
-        "type": "selfSigned",
-        "x509Thumbprint": {"primaryThumbprint": thumbprint},
-    });
-    let identity = json!({"authentication": authentication});
-    let created = site.hub.put("/devices/lobby-east", identity).await;
-    assert_eq!(created.status, 200, "{}", created.body);
+    let (files, thumbprint) = write_certificate(site.home.path(), DOOR, 2100);
+    add_certificate(&site.hub, &thumbprint).await;
     site.config.hub.certificate = Some(files.clone());
     let agent = site.start().await;
     site.reports("/door/secured", "secured").await;
 
     // The hub does not know this certificate.
-    let (other, _) = write_certificate(site.home.path(), "other");
+    let (other, _) = write_certificate(site.home.path(), "other", 2100);
     let mut hub = site.config.hub.clone();
     hub.certificate = Some(other.clone());
     assert!(agent.set_hub(hub.clone()).unwrap());

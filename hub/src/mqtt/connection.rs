@@ -119,6 +119,10 @@ pub(super) async fn serve(
         unread,
     } = accepted;
     tracing::debug!(%peer, device = %entry.device(), proof = ?entry.proof(), "connected");
+    entry.set_peer(peer);
+    if let Some(earlier) = entry.identity_conflict() {
+        Box::pin(record_conflict(&gateway, &entry, earlier, peer)).await;
+    }
     gateway.services.metrics.connected(match entry.proof() {
         Proof::DeviceKey => "device_key",
         Proof::Policy(_) => "policy",
@@ -135,6 +139,17 @@ pub(super) async fn serve(
     let end = connection.run(unread).await;
     link.finish();
     Box::pin(connection.ended(end)).await;
+}
+
+/// Two clients displace each other's connections: each connects again when it is displaced.
+async fn record_conflict(gateway: &Gateway, entry: &Entry, earlier: SocketAddr, later: SocketAddr) {
+    let device = entry.device();
+    tracing::warn!(%device, %earlier, %later, "two clients take turns with one identity");
+    let reason = format!("{earlier} and {later} take turns with this identity");
+    let recorded = gateway.services.session.identity_conflict(device, reason);
+    if let Err(error) = recorded.await {
+        tracing::warn!(%device, "cannot record an identity conflict: {error}");
+    }
 }
 
 struct Connection<'a> {

@@ -89,6 +89,16 @@ impl SessionService {
             .await?)
     }
 
+    /// Records that two clients take turns with one identity.
+    pub(crate) async fn identity_conflict(
+        &self,
+        device: &DeviceId,
+        reason: String,
+    ) -> Result<(), ServiceError> {
+        let now = Timestamp::now();
+        Ok(self.store.session_conflict(device, reason, now).await?)
+    }
+
     /// Stores the subscriptions of a persistent session (no effect for a clean one); returns once
     /// they are on disk, so that SUBACK may be sent.
     pub(crate) async fn subscriptions_changed(

@@ -1,7 +1,8 @@
 //! One connected device in the registry.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,8 +29,24 @@ pub(crate) struct Entry {
     idle_timeout: Duration,
     /// When its token or certificate expires; `None` if it does not.
     token_deadline: Option<Instant>,
+    peer: OnceLock<SocketAddr>,
+    takeover: OnceLock<Takeover>,
     state: Mutex<State>,
 }
+
+/// How an entry displaced another connection of its device.
+struct Takeover {
+    /// How many displacements followed each other, with this one.
+    in_turn: u32,
+    /// The address of the displaced connection.
+    earlier: Option<SocketAddr>,
+}
+
+/// A displaced connection younger than this may belong to a client that takes turns with another.
+const TURN: Duration = Duration::from_secs(60);
+/// This many displacements in turn are two clients with one identity. A single client whose
+/// connection was lost displaces its own, but not that often in such a time.
+const CONFLICT: u32 = 3;
 
 struct State {
     /// The filters that match method calls.
@@ -82,6 +99,8 @@ impl Entry {
             last_received_ms: AtomicU64::new(0),
             idle_timeout,
             token_deadline,
+            peer: OnceLock::new(),
+            takeover: OnceLock::new(),
             state: Mutex::new(State {
                 methods: Vec::new(),
                 desired: false,
@@ -99,6 +118,30 @@ impl Entry {
     /// How the device authenticated.
     pub(crate) const fn proof(&self) -> &Proof {
         &self.proof
+    }
+
+    /// Sets the address of the client; call once the connection is accepted.
+    pub(crate) fn set_peer(&self, peer: SocketAddr) {
+        let _ = self.peer.set(peer);
+    }
+
+    /// Records that this connection displaced `earlier`.
+    pub(super) fn displaced(&self, earlier: &Self) {
+        let in_turn = match earlier.takeover.get() {
+            Some(before) if self.started.saturating_duration_since(earlier.started) < TURN => {
+                before.in_turn.saturating_add(1)
+            }
+            _ => 1,
+        };
+        let earlier = earlier.peer.get().copied();
+        let _ = self.takeover.set(Takeover { in_turn, earlier });
+    }
+
+    /// The address of the displaced client if with this connection it shows that two clients take
+    /// turns; only once for a row of turns.
+    pub(crate) fn identity_conflict(&self) -> Option<SocketAddr> {
+        let takeover = self.takeover.get().filter(|it| it.in_turn == CONFLICT);
+        takeover.and_then(|takeover| takeover.earlier)
     }
 
     pub(super) const fn order(&self) -> u64 {

@@ -204,7 +204,11 @@ impl Registry {
             if later {
                 Some(Arc::clone(entry))
             } else {
-                shard.insert(entry.device().clone(), Arc::clone(entry))
+                let earlier = shard.insert(entry.device().clone(), Arc::clone(entry));
+                if let Some(earlier) = &earlier {
+                    entry.displaced(earlier);
+                }
+                earlier
             }
         };
         if let Some(ended) = ended {

@@ -16,6 +16,8 @@ use crate::types::ConnectionEpoch;
 /// Operations of the events of this table (Azure's `opType`).
 const CONNECTED: &str = "deviceConnected";
 const DISCONNECTED: &str = "deviceDisconnected";
+/// Not an operation of Azure.
+const CONFLICT: &str = "identityConflict";
 
 /// The reason of disconnections that the previous run of the hub did not record.
 const HUB_STARTED: &str = "the hub ended without taking leave of its devices";
@@ -190,6 +192,22 @@ impl Store {
                 )?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    /// Records that two clients take turns with one identity.
+    pub(crate) async fn session_conflict(
+        &self,
+        device: &DeviceId,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let device = device.clone();
+        self.write(1, move |write| {
+            let conflict = (EventKind::Connection, CONFLICT);
+            let reason = Some(reason.as_bytes());
+            event::append(write.connection, conflict, &device, now, reason)
         })
         .await
     }

@@ -17,9 +17,10 @@ use crate::suggest;
 use crate::target::Target;
 
 /// Names of the hub's own events, and their kinds.
-const HUB_EVENTS: [(&str, EventKind); 13] = [
+const HUB_EVENTS: [(&str, EventKind); 14] = [
     ("deviceConnected", EventKind::Connection),
     ("deviceDisconnected", EventKind::Connection),
+    ("identityConflict", EventKind::Connection),
     ("updateTwin", EventKind::Twin),
     ("replaceTwin", EventKind::Twin),
     ("createDeviceIdentity", EventKind::Device),
