@@ -1,17 +1,23 @@
 //! `door-agent check`: one line for each precondition of a working door.
 
 use std::fmt::Display;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use door_agent::config::HubConfig;
 use door_agent::controller::Clock;
 use door_agent::gpio::{self, BoardConfig, BoardKind, ClockTrust};
 use door_agent::storage::saved_door;
-use door_agent::tls::TlsCache;
+use door_agent::tls::{CertificateAge, TlsCache, certificate_end};
 use door_agent::{AgentConfig, cloud};
 use door_core::config::Egress;
 use door_core::{DoorConfig, SavedDoor};
+use jiff::Timestamp;
+
+/// The user of door-agent@.service.
+const SERVICE_USER: &str = "door-agent";
 
 /// Prints the result lines and remembers whether any was WRONG.
 #[derive(Default)]
@@ -53,17 +59,22 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
                 AgentConfig::service_state(path),
             ]);
             check_egress(&report, &config);
-            check_state(&report, &config.state.directory, running.as_deref());
+            check_state(
+                &mut report,
+                &config.state.directory,
+                path,
+                running.as_deref(),
+            );
             check_saved(&report, &config, path);
             check_pins(&mut report, &config.board, path, running.is_some());
             check_clock(&report, &config.board);
+            check_certificate(&mut report, hub);
             check_hub(&mut report, hub);
         }
-        Err(error) => {
-            report.wrong(
-                "configuration",
-                format_args!("{:#}", anyhow::Error::from(error)),
-            );
+        Err(errors) => {
+            for mistake in errors.texts() {
+                report.wrong("configuration", mistake);
+            }
             // Check what can still be checked, so that one mistake does not hide the next.
             if let Ok(board) = AgentConfig::load_board(path) {
                 let running = AgentConfig::load_state_directory(path)
@@ -74,6 +85,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
             }
         }
     }
+    check_writable_settings(&report, path);
     Ok(if report.wrong {
         ExitCode::FAILURE
     } else {
@@ -119,21 +131,70 @@ fn check_egress(report: &CheckReport, config: &AgentConfig) {
     }
 }
 
-fn check_state(report: &CheckReport, configured: &Path, running: Option<&Path>) {
-    match running {
-        Some(state) => report.fine(
+fn check_state(report: &mut CheckReport, configured: &Path, path: &Path, running: Option<&Path>) {
+    let shown = configured.display();
+    if let Some(state) = running {
+        let state = state.display();
+        return report.fine(
             "state",
-            format_args!("{}, in use by the running agent", state.display()),
-        ),
-        None if configured.is_dir() => report.fine("state", configured.display()),
-        None => report.note(
+            format_args!("{state}, in use by the running agent"),
+        );
+    }
+    let exists = configured.symlink_metadata().is_ok();
+    // The service manager creates that of a service.
+    if exists || configured != AgentConfig::service_state(path) {
+        if let Err(problem) = try_to_write(configured) {
+            return report.wrong(
+                "state",
+                format_args!("{shown} cannot be written: {problem}"),
+            );
+        }
+    }
+    match exists {
+        true => report.fine("state", shown),
+        false => report.note(
             "state",
-            format_args!(
-                "{} does not exist yet: the first start creates it",
-                configured.display()
-            ),
+            format_args!("{shown} does not exist yet: the first start creates it"),
         ),
     }
+}
+
+/// Creates and removes a file in a folder, or in the nearest one above that exists; as root on
+/// behalf of the user of the service.
+fn try_to_write(folder: &Path) -> Result<(), String> {
+    let existing = folder
+        .ancestors()
+        .find(|above| above.symlink_metadata().is_ok());
+    let existing = existing.filter(|above| !above.as_os_str().is_empty());
+    let mut probe = Command::new("sh");
+    probe
+        .args(["-c", "file=$(mktemp -p \"$0\") && rm \"$file\""])
+        .arg(existing.unwrap_or(Path::new(".")));
+    let user = service_user().filter(|_| rustix::process::geteuid().is_root());
+    if let Some((user, group)) = user {
+        probe.uid(user).gid(group);
+    }
+    let output = probe.output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let error = String::from_utf8_lossy(&output.stderr)
+        .trim()
+        .replace('\n', "; ");
+    Err(match user {
+        Some(_) => format!("as user {SERVICE_USER}: {error}"),
+        None => error,
+    })
+}
+
+/// The user and group id of the service; `None` if this machine does not have that user.
+fn service_user() -> Option<(u32, u32)> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let user = users
+        .lines()
+        .find_map(|line| line.strip_prefix(SERVICE_USER)?.strip_prefix(':'))?;
+    let mut fields = user.split(':').skip(1);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 /// Warns of saved slots and settings that the configuration no longer supports.
@@ -228,6 +289,55 @@ fn check_clock(report: &CheckReport, board: &BoardConfig) {
                  but an unlock with a notAfter is refused (if a program other than \
                  systemd-timesyncd keeps the time, set [board] clock = \"system\")"
             ),
+        ),
+    }
+}
+
+/// Reminds of settings that others may change: they say which pin is the fire release.
+fn check_writable_settings(report: &CheckReport, path: &Path) {
+    let mut folder = path.as_os_str().to_owned();
+    folder.push(".d");
+    let drop_ins = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let mut files = vec![path.to_path_buf(), PathBuf::from(&folder)];
+    files.extend(drop_ins.map(|entry| entry.path()));
+    for file in files {
+        let mode = std::fs::metadata(&file).map_or(0, |metadata| metadata.mode());
+        if mode & 0o002 != 0 {
+            report.note(
+                "settings",
+                format_args!(
+                    "{}: mode {:04o} lets every user change it, and it says which pin is the \
+                     fire release: chmod o-w {}",
+                    file.display(),
+                    mode & 0o7777,
+                    file.display()
+                ),
+            );
+        }
+    }
+}
+
+fn check_certificate(report: &mut CheckReport, hub: &HubConfig) {
+    let Some(files) = &hub.certificate else {
+        return;
+    };
+    // What is wrong with the file itself is reported with the hub.
+    let Ok(end) = certificate_end(files) else {
+        return;
+    };
+    let file = files.certificate.display();
+    match CertificateAge::of(end, Timestamp::now()) {
+        CertificateAge::Valid => report.fine(
+            "certificate",
+            format_args!("{file} is valid until {end:.0}"),
+        ),
+        CertificateAge::EndsSoon => report.note(
+            "certificate",
+            format_args!("{file} ends at {end:.0}: replace it before that"),
+        ),
+        CertificateAge::Ended => report.wrong(
+            "certificate",
+            format_args!("{file} ended at {end:.0}, expected one that is valid now"),
         ),
     }
 }

@@ -145,7 +145,27 @@ impl<'a> Installation<'a> {
             None if present.exists() => self.copy(&present, "ca.pem")?,
             None => {}
         }
-        self.copy_drop_ins()
+        self.copy_drop_ins()?;
+        self.copy_named_files(config.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Copies the files that the settings name by relative paths: those beside the given settings,
+    /// or else those of an earlier installation. A missing one is left to the check.
+    fn copy_named_files(&self, beside: &Path) -> anyhow::Result<()> {
+        for (file, _) in AgentConfig::relative_hub_files(&self.staged_config()) {
+            let to = self.stage.join(&file);
+            let sources = [beside.join(&file), self.folder.join(&file)];
+            let source = sources.iter().find(|source| source.is_file());
+            if let Some(source) = source.filter(|_| !to.exists()) {
+                create_parent(&to)?;
+                copy_private(source, &to)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn staged_config(&self) -> PathBuf {
+        self.stage.join(format!("{}.toml", self.name))
     }
 
     fn copy(&self, from: &Path, suffix: &str) -> anyhow::Result<()> {
@@ -174,7 +194,7 @@ impl<'a> Installation<'a> {
     /// Prints the result of `door-agent check` for the staged settings; fails if they are wrong or
     /// do not use the files beside them.
     fn check(&self, options: &Options) -> anyhow::Result<()> {
-        let config = self.stage.join(format!("{}.toml", self.name));
+        let config = self.staged_config();
         let not_installed = "the settings are not installed";
         if check(&config)? != ExitCode::SUCCESS {
             bail!("{not_installed}: fix what is WRONG and repeat this");
@@ -204,15 +224,23 @@ impl<'a> Installation<'a> {
             fs::write(&self.mark, self.invocation()?)
                 .with_context(|| format!("cannot write {}", self.mark.display()))?;
         }
-        // The settings last: they name the others.
-        let files = [
-            ("connection-string", 0o600, false),
-            ("ca.pem", 0o644, false),
-            ("toml", 0o644, true),
+        let name = self.name;
+        let mut files = vec![
+            (format!("{name}.connection-string"), 0o600, false),
+            (format!("{name}.ca.pem"), 0o644, false),
         ];
+        for (file, is_secret) in AgentConfig::relative_hub_files(&self.staged_config()) {
+            let mode = if is_secret { 0o600 } else { 0o644 };
+            let file = file.to_string_lossy().into_owned();
+            if files.iter().all(|(known, ..)| *known != file) {
+                create_parent(&self.folder.join(&file))?;
+                files.push((file, mode, false));
+            }
+        }
+        // The settings last: they name the others.
+        files.push((format!("{name}.toml"), 0o644, true));
         let mut changed = false;
-        for (suffix, mode, keep) in files {
-            let file = format!("{}.{suffix}", self.name);
+        for (file, mode, keep) in files {
             let Some(placed) = self
                 .place_file(&file, mode, keep)
                 .with_context(|| format!("cannot write {}", self.folder.join(&file).display()))?
@@ -410,6 +438,12 @@ fn run_systemctl(arguments: &[&str]) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Creates the folder of a file.
+fn create_parent(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
 /// Copies a file that only its owner may read, and waits until it is on disk.

@@ -10,6 +10,8 @@ use doorfleet_testing::{
 };
 use serde_json::Value;
 
+use crate::hub::write_certificate;
+
 /// A door-agent without the variables of a service.
 pub(crate) fn program(line: impl CommandLine) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_door-agent"));
@@ -349,4 +351,89 @@ fn mistakes_that_affect_only_the_hub_do_not_stop_the_door() {
             assert_eq!(agent.terminate(), 0);
         }
     }
+}
+
+#[test]
+fn check_reports_every_mistake_in_one_go() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), "DeviceId=lobby-east", "mqtt_prot = 1");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text + "event_log_kib = 1\n[log]\nlevel = 7\n").unwrap();
+    let connection = home.path().join("door.connection-string");
+    let checked = run_with(&config, "check").expect(1).prints(&[
+        &format!("WRONG  configuration: {config}:3: hub.mqtt_prot: unknown key"),
+        &format!("WRONG  configuration: {config}:10: state.event_log_kib: 1, expected from 64"),
+        &format!("WRONG  configuration: {config}:12: log.level: 7, expected one of \"off\""),
+        &format!(
+            "WRONG  configuration: {}: not a connection string",
+            connection.display()
+        ),
+    ]);
+    assert_eq!(checked.stdout.matches("WRONG").count(), 4, "{checked:?}");
+    // A start names the same.
+    let started = run_with(&config, "").expect(1);
+    assert_eq!(started.stderr.lines().count(), 4, "{started:?}");
+}
+
+#[test]
+fn check_reports_a_state_folder_that_cannot_be_written() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
+    std::fs::write(home.path().join("state"), "in the way").unwrap();
+    let state = home.path().join("state");
+    let expected = format!("WRONG  state: {} cannot be written: ", state.display());
+    run_with(&config, "check").expect(1).prints(&[&expected]);
+}
+
+#[test]
+fn check_reminds_of_settings_that_others_may_change() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
+    let drop_in = home.path().join("door.toml.d/10.toml");
+    std::fs::create_dir(home.path().join("door.toml.d")).unwrap();
+    for path in [Path::new(&config), &drop_in] {
+        for (mode, reminds) in [(0o666, true), (0o644, false)] {
+            write_with_mode(path, std::fs::read(&config).unwrap(), mode);
+            let checked = run_with(&config, "check");
+            let note = format!(
+                "note   settings: {}: mode 0666 lets every user",
+                path.display()
+            );
+            assert_eq!(checked.stdout.contains(&note), reminds, "{checked:?}");
+        }
+    }
+}
+
+#[test]
+fn check_judges_the_end_of_the_devices_certificate() {
+    for (year, expected) in [
+        (2024, "WRONG  certificate: "),
+        (2100, "fine   certificate: "),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let (files, _) = write_certificate(home.path(), "door", year);
+        let settings = format!(
+            "mqtt_port = 1\ncertificate_file = {:?}\nkey_file = {:?}",
+            files.certificate, files.key
+        );
+        let x509 = "HostName=localhost;DeviceId=lobby-east;x509=true";
+        let config = write_config(home.path(), x509, &settings);
+        let expected = format!("{expected}{}", files.certificate.display());
+        let date = format!("{year}-01-01T00:00:00Z");
+        run_with(&config, "check").prints(&[&expected, &date]);
+    }
+}
+
+#[test]
+fn status_finds_the_agent_by_the_state_directory_of_the_service_manager() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
+    let state = home.path().join("var");
+    let mut command = program(["--config", &config]);
+    command.env("STATE_DIRECTORY", &state);
+    let mut agent = Running::spawn(command);
+    agent.log_until("running, state in");
+    let mut status = program(["status", "--config", &config]);
+    doorfleet_testing::run(status.env("STATE_DIRECTORY", &state)).expect(0);
+    assert_eq!(agent.terminate(), 0);
 }

@@ -9,6 +9,7 @@ mod cli;
 mod disk;
 mod examples;
 mod hub;
+mod install;
 mod journal;
 mod killed;
 mod network;
