@@ -186,12 +186,12 @@ fn an_id_whose_command_failed_is_free_over_a_restart_too() {
 }
 
 #[test]
-fn a_duplicate_after_its_end_is_no_error_and_one_with_an_end_too_far_away_is() {
+fn a_duplicate_is_no_error_after_its_end_or_with_an_end_too_far_away() {
     let payload = r#"{"commandId":"A","until":"2026-11-23T22:00:20Z"}"#;
-    for (clock, status, repeated) in [
-        ("2026-11-23T22:00:10Z", 200, true),
-        ("2026-11-23T22:00:30Z", 200, true),
-        ("2026-11-01T00:00:00Z", 400, false),
+    for clock in [
+        "2026-11-23T22:00:10Z",
+        "2026-11-23T22:00:30Z",
+        "2026-11-01T00:00:00Z",
     ] {
         let rig = motor(Locked).run(&[
             (1000, Clock(START)),
@@ -201,11 +201,7 @@ fn a_duplicate_after_its_end_is_no_error_and_one_with_an_end_too_far_away_is() {
             (9500, Nothing),
         ]);
         let reply = rig.last_reply();
-        assert_eq!(
-            (reply.status, reply.body.repeated),
-            (status, repeated),
-            "{clock}"
-        );
+        assert_eq!((reply.status, reply.body.repeated), (200, true), "{clock}");
     }
 }
 
