@@ -242,10 +242,10 @@ fn checked_key(key: &str, expected: &str) -> Result<String, String> {
         ));
     }
     // The hub refuses these in any name. It ignores `$version` and `$metadata` of a section.
-    let is_refused = |letter: char| letter == '$' || letter == ' ' || letter.is_control();
+    let is_refused = |letter: char| matches!(letter, '$' | '#' | ' ') || letter.is_control();
     match key.chars().find(|letter| is_refused(*letter)) {
         Some(letter) => Err(format!(
-            "the key has {letter:?}; expected no `$`, no space and no control character"
+            "the key has {letter:?}; expected no `$`, no `#`, no space and no control character"
         )),
         None => Ok(key.to_owned()),
     }

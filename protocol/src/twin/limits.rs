@@ -74,7 +74,9 @@ pub enum TwinProblem {
     #[error("the name has {0} bytes; expected at most {MAX_NAME_BYTES}")]
     LongName(usize),
     /// A name has a character that is not allowed.
-    #[error("the name has {0:?}; expected no `.`, no `$`, no space and no control character")]
+    #[error(
+        "the name has {0:?}; expected no `.`, no `$`, no `#`, no space and no control character"
+    )]
     NameCharacter(char),
     /// A string is too long.
     #[error("the string has {0} bytes; expected at most {MAX_STRING_BYTES}")]
@@ -261,7 +263,7 @@ fn check_name(name: &str) -> Result<(), TwinProblem> {
     }
     let bad = name
         .chars()
-        .find(|&c| matches!(c, '.' | '$') || c.is_whitespace() || c.is_control());
+        .find(|&c| matches!(c, '.' | '$' | '#') || c.is_whitespace() || c.is_control());
     bad.map_or(Ok(()), |c| Err(TwinProblem::NameCharacter(c)))
 }
 
