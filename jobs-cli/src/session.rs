@@ -7,7 +7,7 @@ use std::time::Duration;
 use iothub_client::{ClientError, ClientOptions, HubClient, Traffic, Watcher};
 use iothub_protocol::query;
 use iothub_protocol::twin::Twin;
-use iothub_protocol::{DeviceId, ErrorCode};
+use iothub_protocol::{DeviceId, ErrorCode, JobId};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ZonedDateTime};
 
@@ -122,6 +122,33 @@ impl Session {
                     "{word} is a keyword: Azure IoT Hub accepts it as a name only in double \
                      brackets, as in tags.[[{word}]]"
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Warns of what door-hub accepts in a job and Azure IoT Hub does not.
+    pub(crate) async fn warn_of_job(
+        &self,
+        id: &JobId,
+        start: &ZonedDateTime,
+    ) -> Result<(), ClientError> {
+        let ahead = start.timestamp().duration_since(self.hub.now());
+        let warnings = [
+            (
+                id.as_str()
+                    .contains(|letter: char| letter.is_ascii_uppercase()),
+                "Azure IoT Hub accepts no capitals in a job's id",
+            ),
+            (
+                ahead > SignedDuration::from_hours(168),
+                "Azure IoT Hub accepts a start within 168 hours only",
+            ),
+        ];
+        let warnings = warnings.into_iter().filter(|(applies, _)| *applies);
+        for (_, warning) in warnings {
+            if !self.hub.is_door_hub().await? {
+                self.printer.warn(warning);
             }
         }
         Ok(())

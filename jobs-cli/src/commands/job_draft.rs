@@ -178,6 +178,7 @@ impl JobDraft {
                 ids.len()
             ));
         }
+        session.warn_of_job(&self.id, &self.at.when).await?;
         let mut jobs = Vec::new();
         for (id, condition) in ids.iter().zip(self.target.parts()) {
             let submitted = self.submit_part(id, condition, action.clone(), session);

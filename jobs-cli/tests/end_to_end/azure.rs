@@ -214,12 +214,20 @@ fn requests_that_only_door_hub_accepts_get_azures_error() {
     let lab = Lab::new();
     let _azure = Azure::before(&lab, Queries::AZURE);
     lab.run("devices add yard").expect(0);
-    for line in [
-        "jobs lock yard --id Tonight",
-        "jobs lock yard --at 2099-01-01T00:00:00Z",
-        "jobs lock --where 'tags.group = 1'",
+    for (line, warning) in [
+        (
+            "jobs lock yard --id Tonight",
+            "Azure IoT Hub accepts no capitals in a job's id",
+        ),
+        (
+            "jobs lock yard --at 2099-01-01T00:00:00Z",
+            "Azure IoT Hub accepts a start within 168 hours only",
+        ),
+        ("jobs lock --where 'tags.group = 1'", "keyword"),
     ] {
-        lab.run(line).expect(1).says(&["400 ArgumentInvalid"]);
+        lab.run(line)
+            .expect(1)
+            .says(&["400 ArgumentInvalid", warning]);
     }
 }
 
