@@ -8,10 +8,14 @@
 mod archive;
 mod restore;
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::{ConfigError, ConfigFile, FILE_NAME};
 use crate::data::sync_parent;
@@ -158,17 +162,47 @@ fn move_into_place(archive: &Path, file: &Path, force: bool) -> Result<(), Backu
 /// into place. Removed on drop.
 struct StagingDirectory {
     path: PathBuf,
+    /// Held until the drop: the mark of a folder that is in use.
+    _lock: Flock<File>,
 }
 
 impl StagingDirectory {
+    /// Creates the folder, and removes those that killed commands with the same target have left:
+    /// they hold keys.
     fn next_to(target: &Path) -> Result<Self, BackupError> {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(target.file_name().unwrap_or_default());
-        name.push(format!(".{}.partial", std::process::id()));
+        let mut prefix = OsString::from(".");
+        prefix.push(target.file_name().unwrap_or_default());
+        prefix.push(".");
+        let parent = target.parent().filter(|path| !path.as_os_str().is_empty());
+        remove_abandoned(parent.unwrap_or(Path::new(".")), &prefix);
+        let mut name = prefix;
+        name.push(format!("{}.partial", std::process::id()));
         let path = target.with_file_name(name);
         let created = DirBuilder::new().mode(0o700).create(&path);
         created.map_err(BackupError::file("create", &path))?;
-        Ok(Self { path })
+        let lock = lock(&path).map_err(BackupError::file("create", &path))?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+fn lock(folder: &Path) -> io::Result<Flock<File>> {
+    let locked = Flock::lock(File::open(folder)?, FlockArg::LockExclusiveNonblock);
+    locked.map_err(|(_, error)| error.into())
+}
+
+/// Removes the staging folders in `parent` whose names begin with `prefix` and that no running
+/// command has locked.
+fn remove_abandoned(parent: &Path, prefix: &OsStr) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let rest = name.as_bytes().strip_prefix(prefix.as_bytes());
+        let process = rest.and_then(|rest| rest.strip_suffix(b".partial"));
+        if process.is_some_and(|process| process.iter().all(u8::is_ascii_digit))
+            && lock(&entry.path()).is_ok()
+        {
+            // What cannot be removed is left to the operator.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -186,4 +220,31 @@ fn create(path: &Path) -> Result<File, BackupError> {
     options
         .open(path)
         .map_err(BackupError::file("create", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each row: the name of a folder, whether a command has it locked, and whether the next
+    /// command with the target `hub.tar` removes it.
+    #[test]
+    fn removes_what_a_killed_command_has_left() {
+        for (name, in_use, removed) in [
+            (".hub.tar.17.partial", false, true),
+            (".hub.tar.17.partial", true, false),
+            (".hub.tar.old.partial", false, false),
+            (".other.tar.17.partial", false, false),
+            ("hub.tar.17.partial", false, false),
+        ] {
+            let parent = tempfile::tempdir().unwrap();
+            let left = parent.path().join(name);
+            fs::create_dir(&left).unwrap();
+            fs::write(left.join("ca.key"), "secret").unwrap();
+            let lock = in_use.then(|| lock(&left).unwrap());
+            let staging = StagingDirectory::next_to(&parent.path().join("hub.tar")).unwrap();
+            assert_eq!(!left.exists(), removed, "{name} {in_use}");
+            drop((lock, staging));
+        }
+    }
 }
