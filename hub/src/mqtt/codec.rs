@@ -45,6 +45,8 @@ pub(crate) enum Malformed {
     PacketIdZero,
     #[error("QoS 3")]
     Qos,
+    #[error("DUP at QoS 0")]
+    Dup,
     #[error("a topic name is empty or contains a wildcard")]
     TopicName,
     #[error("a topic filter is empty or misplaces a wildcard")]
@@ -149,6 +151,8 @@ fn check_first_byte(first: u8) -> Result<(), Malformed> {
         1 | 4 | 12 | 14 => 0,
         8 | 10 => 0b0010,
         3 if flags & 0b0110 == 0b0110 => return Err(Malformed::Qos),
+        // MQTT-3.3.1-2.
+        3 if flags & 0b1110 == 0b1000 => return Err(Malformed::Dup),
         3 => return Ok(()),
         _ => return Err(Malformed::PacketType(packet_type)),
     };

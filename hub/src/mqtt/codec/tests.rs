@@ -65,6 +65,12 @@ fn rejects_what_the_standard_forbids() {
             },
         ),
         ("QoS 3", framed(0x36, &text("t")), Malformed::Qos),
+        ("DUP at QoS 0", framed(0x38, &text("t")), Malformed::Dup),
+        (
+            "DUP and retain at QoS 0",
+            framed(0x39, &text("t")),
+            Malformed::Dup,
+        ),
         (
             "a length of five bytes",
             vec![0xc0, 0x80, 0x80, 0x80, 0x80],
