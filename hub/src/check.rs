@@ -12,10 +12,11 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use crate::config::HubConfig;
+use crate::data::exposed_files;
 use crate::live;
 use crate::pki::{self, Validity};
 use crate::store::{self, RecordedNumber};
-use crate::{AFTER_DATABASE, DATABASE, SERVICE_CONNECTION_STRING};
+use crate::{AFTER_DATABASE, DATABASE};
 
 /// A certificate that expires within this time causes a warning.
 const WARN_DAYS: i64 = 30;
@@ -106,25 +107,8 @@ fn data_folder(config: &HubConfig, findings: &mut Findings) -> bool {
             "data folder: {shown} has mode {mode:04o}; expected 0700"
         ));
     }
-    let mut secrets = vec![
-        DATABASE.to_owned(),
-        "ca.key".to_owned(),
-        "server.key".to_owned(),
-        SERVICE_CONNECTION_STRING.to_owned(),
-    ];
-    let names = fs::read_dir(folder).into_iter().flatten().flatten();
-    secrets.extend(
-        names
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| name.ends_with(".connection-string")),
-    );
-    for name in secrets {
-        if let Ok(metadata) = fs::metadata(folder.join(&name)) {
-            let mode = metadata.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                findings.fault(format!("modes: {name} has mode {mode:04o}; expected 0600"));
-            }
-        }
+    for (name, mode) in exposed_files(folder) {
+        findings.fault(format!("modes: {name} has mode {mode:04o}; expected 0600"));
     }
     let running = is_running(folder);
     if running {
@@ -169,6 +153,10 @@ fn certificates(config: &HubConfig, findings: &mut Findings) {
             );
         } else {
             check_expiry("server certificate", &server, findings);
+        }
+        if pki::is_authority(&server) {
+            let reason = pki::AUTHORITY_AS_SERVER;
+            findings.warning(format!("server certificate: {reason}"));
         }
         let missing = pki::names_missing(&server, &live::names(config).subjects());
         let missing: Vec<_> = missing
@@ -356,6 +344,38 @@ mod tests {
                 };
                 assert!(findings.0.iter().any(is_there), "{text}: {:?}", findings.0);
             }
+        }
+    }
+
+    #[test]
+    fn warns_of_an_authority_as_server_certificate() {
+        for is_ca in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let names = vec!["localhost".to_owned()];
+            let mut parameters = rcgen::CertificateParams::new(names).unwrap();
+            if is_ca {
+                let any = rcgen::BasicConstraints::Unconstrained;
+                parameters.is_ca = rcgen::IsCa::Ca(any);
+            }
+            let key = rcgen::KeyPair::generate().unwrap();
+            let own = parameters.self_signed(&key).unwrap();
+            let mut config = HubConfig::loopback(folder.path().to_owned());
+            let given = pki::ProvidedCertificate {
+                certificate_file: folder.path().join("given.pem"),
+                key_file: folder.path().join("given.key"),
+            };
+            fs::write(&given.certificate_file, own.pem()).unwrap();
+            fs::write(&given.key_file, key.serialize_pem()).unwrap();
+            let private = fs::Permissions::from_mode(0o600);
+            fs::set_permissions(&given.key_file, private).unwrap();
+            config.certificate = Some(given);
+            let mut findings = Findings(Vec::new());
+            certificates(&config, &mut findings);
+            let warned = |finding: &Finding| {
+                finding.severity == Severity::Warning && finding.text.contains("CA:TRUE")
+            };
+            let found = findings.0.iter().any(warned);
+            assert_eq!(found, is_ca, "{:?}", findings.0);
         }
     }
 

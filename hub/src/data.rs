@@ -2,13 +2,15 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+
+use crate::{DATABASE, SERVICE_CONNECTION_STRING};
 
 /// How long a start waits for the lock: a restart must not fail because the previous process is
 /// still writing.
@@ -29,6 +31,9 @@ pub enum DataError {
         .path.display()
     )]
     InUse { path: PathBuf },
+    /// Others than the owner have access to a key or to the database.
+    #[error("{} has mode {mode:04o}; expected 0600", .path.display())]
+    Mode { path: PathBuf, mode: u32 },
     #[error("cannot write {}", .path.display())]
     Write { path: PathBuf, source: io::Error },
 }
@@ -38,6 +43,35 @@ pub enum DataError {
 pub(crate) struct DataDirectory {
     path: PathBuf,
     lock: Arc<Flock<File>>,
+}
+
+/// Files that hold keys or data, and the ends of the names of those that commands write.
+const PRIVATE_FILES: [&str; 6] = [
+    DATABASE,
+    "hub.db-wal",
+    "hub.db-shm",
+    "ca.key",
+    "server.key",
+    SERVICE_CONNECTION_STRING,
+];
+const PRIVATE_ENDS: [&str; 2] = [".connection-string", ".token"];
+
+/// The private files in `folder` that others have access to, each with its mode.
+pub(crate) fn exposed_files(folder: &Path) -> Vec<(String, u32)> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut exposed: Vec<(String, u32)> = names
+        .filter(|name| {
+            PRIVATE_FILES.contains(&name.as_str())
+                || PRIVATE_ENDS.iter().any(|end| name.ends_with(end))
+        })
+        .filter_map(|name| {
+            let mode = fs::metadata(folder.join(&name)).ok()?.permissions().mode() & 0o777;
+            (mode & 0o077 != 0).then_some((name, mode))
+        })
+        .collect();
+    exposed.sort();
+    exposed
 }
 
 impl DataDirectory {
@@ -84,6 +118,17 @@ impl DataDirectory {
         }
     }
 
+    /// Rejects a folder in which others have access to a private file.
+    pub(crate) fn check_modes(&self) -> Result<(), DataError> {
+        match exposed_files(&self.path).into_iter().next() {
+            Some((name, mode)) => Err(DataError::Mode {
+                path: self.file(&name),
+                mode,
+            }),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
@@ -117,8 +162,6 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]

@@ -61,7 +61,7 @@ use crate::store::{Committed, PolicyFile, Store};
 
 pub use crate::data::DataError;
 pub use crate::error::StartError;
-pub use crate::listen::raise_descriptor_limit;
+pub use crate::listen::{WANTED_DESCRIPTORS, raise_descriptor_limit};
 pub use crate::pki::{PkiError, ProvidedCertificate, default_host_name, local_addresses};
 pub use crate::service::{PolicyError, PolicyKey, ServiceError};
 pub use crate::session::Registry;
@@ -356,7 +356,12 @@ async fn open_data_directory(config: &HubConfig) -> Result<DataDirectory, StartE
     config.check()?;
     let path = config.data_directory.clone();
     // Blocks while a previous hub releases the lock.
-    let opened = tokio::task::spawn_blocking(move || DataDirectory::open(&path)).await;
+    let open = move || -> Result<_, DataError> {
+        let data = DataDirectory::open(&path)?;
+        data.check_modes()?;
+        Ok(data)
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
     Ok(opened.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?)
 }
 

@@ -33,6 +33,14 @@ const QUEUE_DEADLINE: Duration = Duration::from_secs(10);
 /// How often the first queued connection of an address checks whether it can evict an idle one.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(100);
 
+/// With fewer file descriptors than this the limits of unauthenticated connections shrink.
+pub const WANTED_DESCRIPTORS: u64 = 32_768;
+
+/// The soft limit of file descriptors.
+fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Raises the soft limit of file descriptors to `wanted`, or to the hard limit if that is lower.
 /// Returns the limit in force.
 pub fn raise_descriptor_limit(wanted: u64) -> io::Result<u64> {
@@ -63,6 +71,66 @@ pub(crate) struct Limits {
     pub(crate) all_per_address: usize,
 }
 
+impl Limits {
+    /// These limits in a process that may open `descriptors` files: the unauthenticated connections
+    /// of one listener take a quarter of them at most.
+    fn within(self, descriptors: u64) -> Self {
+        let quarter = usize::try_from(descriptors / 4).unwrap_or(usize::MAX);
+        let all = self.all.min(quarter.max(1));
+        let share = |limit: usize| (limit.saturating_mul(all) / self.all).max(1);
+        Self {
+            idle_grace: self.idle_grace,
+            served: share(self.served),
+            served_per_address: share(self.served_per_address),
+            all,
+            all_per_address: share(self.all_per_address),
+        }
+    }
+}
+
+/// Limits the lines that unauthenticated clients can cause in the log.
+#[derive(Debug)]
+pub(crate) struct LineLimiter {
+    per_minute: u32,
+    state: Mutex<LinesOfMinute>,
+}
+
+#[derive(Debug)]
+struct LinesOfMinute {
+    since: Instant,
+    logged: u32,
+    left_out: u64,
+}
+
+impl LineLimiter {
+    pub(crate) fn new(per_minute: u32) -> Self {
+        let state = LinesOfMinute {
+            since: Instant::now(),
+            logged: 0,
+            left_out: 0,
+        };
+        Self {
+            per_minute,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Whether a line may be logged now, and if so how many were left out before it.
+    pub(crate) fn permit(&self) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.since.elapsed() >= Duration::from_secs(60) {
+            state.since = Instant::now();
+            state.logged = 0;
+        }
+        if state.logged >= self.per_minute {
+            state.left_out += 1;
+            return None;
+        }
+        state.logged += 1;
+        Some(std::mem::take(&mut state.left_out))
+    }
+}
+
 /// The slots of a listener. Clones share them.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionSlots(Arc<Shared>);
@@ -72,6 +140,7 @@ struct Shared {
     limits: Limits,
     served: Arc<Semaphore>,
     table: Mutex<SlotTable>,
+    accept_errors: LineLimiter,
 }
 
 #[derive(Debug, Default)]
@@ -152,7 +221,9 @@ pub(crate) async fn accept(
                 return (socket, peer, slot);
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(left_out) = slots.0.accept_errors.permit() {
+                    tracing::warn!(%error, left_out, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -160,11 +231,18 @@ pub(crate) async fn accept(
 }
 
 impl ConnectionSlots {
+    /// Slots within these limits and within the process's limit of file descriptors.
     pub(crate) fn new(limits: Limits) -> Self {
+        Self::within(limits, descriptor_limit())
+    }
+
+    fn within(limits: Limits, descriptors: u64) -> Self {
+        let limits = limits.within(descriptors);
         Self(Arc::new(Shared {
             limits,
             served: Arc::new(Semaphore::new(limits.served)),
             table: Mutex::default(),
+            accept_errors: LineLimiter::new(1),
         }))
     }
 
@@ -559,6 +637,30 @@ mod tests {
                 assert_eq!(took < LIMITS.idle_grace, at_once, "{case}: {took:?}");
             }
         }
+    }
+
+    /// Each row: file descriptors of the process, and the connections of one address and of all
+    /// that are accepted.
+    #[test]
+    fn the_shares_follow_the_limit_of_file_descriptors() {
+        for (descriptors, here, all) in [(24, 4, 6), (16, 2, 4), (4, 1, 1), (0, 1, 1)] {
+            let slots = ConnectionSlots::within(LIMITS, descriptors);
+            let loud: Vec<_> = (0..9).filter_map(|_| slots.take(ip("192.0.2.1"))).collect();
+            assert_eq!(loud.len(), here, "{descriptors}");
+            let address = |n: u8| IpAddr::from([192, 0, 3, n]);
+            let others: Vec<_> = (0..9).filter_map(|n| slots.take(address(n))).collect();
+            assert_eq!(slots.table().all, all, "{descriptors}");
+            drop((loud, others));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lines_of_unauthenticated_clients_are_limited_and_counted() {
+        let limiter = LineLimiter::new(2);
+        let lines = || [(); 5].map(|()| limiter.permit());
+        assert_eq!(lines(), [Some(0), Some(0), None, None, None]);
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(lines(), [Some(3), Some(0), None, None, None]);
     }
 
     #[test]

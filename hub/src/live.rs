@@ -175,6 +175,10 @@ impl ReloadableState {
         if days < WARN_DAYS {
             tracing::warn!(days, "the server certificate expires soon");
         }
+        let leaf = self.certificate.leaf();
+        if leaf.as_ref().is_some_and(pki::is_authority) {
+            tracing::warn!("the server certificate: {}", pki::AUTHORITY_AS_SERVER);
+        }
         for problem in self.invalid(Timestamp::now()) {
             tracing::warn!(
                 "clients reject this certificate; check the clock, then the certificate: {problem}"
@@ -182,9 +186,7 @@ impl ReloadableState {
         }
         let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
         let required = names(&config).subjects();
-        let missing = self
-            .certificate
-            .leaf()
+        let missing = leaf
             .map(|leaf| pki::names_missing(&leaf, &required))
             .unwrap_or_default();
         // No public authority issues certificates for loopback names.

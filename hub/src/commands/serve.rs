@@ -88,6 +88,14 @@ fn notify_systemd(states: &[NotifyState<'_>]) {
 fn raise_descriptor_limit() {
     let raised = door_hub::raise_descriptor_limit(u64::MAX);
     match raised {
+        Ok(limit) if limit < door_hub::WANTED_DESCRIPTORS => {
+            tracing::warn!(
+                limit,
+                "few file descriptors: a door takes one, and unauthenticated connections get a \
+                 quarter of them; raise the hard limit (LimitNOFILE) to {} or more",
+                door_hub::WANTED_DESCRIPTORS
+            );
+        }
         Ok(limit) => tracing::debug!(limit, "descriptors"),
         Err(error) => {
             tracing::warn!(

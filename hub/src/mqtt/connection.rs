@@ -93,20 +93,13 @@ pub(super) async fn serve(
         Ok(Ok(accepted)) => accepted,
         Ok(Err(refusal)) => {
             gateway.services.metrics.refused(refusal.name());
-            match refusal {
-                // An attacker can make as many of these as it likes.
-                Refusal::Evicted => tracing::debug!(%peer, "connection refused: {refusal}"),
-                _ => tracing::info!(%peer, "connection refused: {refusal}"),
-            }
+            log_refusal(&gateway, peer, &refusal.to_string());
             return link.finish();
         }
         Err(_) => {
             gateway.services.metrics.refused("too_late");
-            tracing::info!(
-                %peer,
-                "connection refused: no CONNECT within {} s",
-                CONNECT_DEADLINE.as_secs()
-            );
+            let seconds = CONNECT_DEADLINE.as_secs();
+            log_refusal(&gateway, peer, &format!("no CONNECT within {seconds} s"));
             return link.finish();
         }
     };
@@ -149,6 +142,15 @@ async fn record_conflict(gateway: &Gateway, entry: &Entry, earlier: SocketAddr, 
     let recorded = gateway.services.session.identity_conflict(device, reason);
     if let Err(error) = recorded.await {
         tracing::warn!(%device, "cannot record an identity conflict: {error}");
+    }
+}
+
+/// Logs a refused connection; an attacker can cause any number of them.
+fn log_refusal(gateway: &Gateway, peer: SocketAddr, reason: &str) {
+    match gateway.refusals.permit() {
+        Some(0) => tracing::info!(%peer, "connection refused: {reason}"),
+        Some(left_out) => tracing::info!(%peer, left_out, "connection refused: {reason}"),
+        None => tracing::debug!(%peer, "connection refused: {reason}"),
     }
 }
 

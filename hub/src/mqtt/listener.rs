@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::connection;
 use super::link::SocketLink;
 use crate::auth::{DeviceAuthorities, HostNames};
-use crate::listen::{ConnectionSlot, ConnectionSlots, Limits, accept};
+use crate::listen::{ConnectionSlot, ConnectionSlots, Limits, LineLimiter, accept};
 use crate::service::Services;
 use crate::session::{DisconnectReason, Entry, Registry};
 use crate::types::ConnectionEpoch;
@@ -28,6 +28,9 @@ const CONNECTION_LIMITS: Limits = Limits {
     all_per_address: 2048,
 };
 
+/// Refused connections that are logged per minute; the others are counted.
+const REFUSALS_PER_MINUTE: u32 = 60;
+
 /// How often deadlines are checked; the shortest of them is five seconds.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -42,6 +45,8 @@ pub(crate) struct Gateway {
     pub(super) authorities: DeviceAuthorities,
     tls: Arc<ServerConfig>,
     slots: ConnectionSlots,
+    /// For connections that were refused before a device was authenticated.
+    pub(super) refusals: LineLimiter,
     connections: TaskTracker,
     stop: CancellationToken,
 }
@@ -63,6 +68,7 @@ impl Gateway {
             authorities,
             tls,
             slots: ConnectionSlots::new(CONNECTION_LIMITS),
+            refusals: LineLimiter::new(REFUSALS_PER_MINUTE),
             connections: TaskTracker::new(),
             stop,
         }

@@ -80,6 +80,16 @@ fn check_mode(path: &Path) -> Result<(), PkiError> {
     }
 }
 
+/// Whether a certificate is one of an authority (`CA:TRUE`): rustls and others do not accept it
+/// from a server.
+pub(crate) fn is_authority(certificate: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, parsed)| parsed.is_ca())
+}
+
+/// What to do about a server certificate for which [`is_authority`] holds.
+pub(crate) const AUTHORITY_AS_SERVER: &str = "it is the certificate of an authority (CA:TRUE), which clients do not accept from a server; \
+     create it with `-addext basicConstraints=critical,CA:FALSE`";
+
 /// Those of `names` (host names and addresses) that `certificate` is not valid for.
 pub(crate) fn names_missing(certificate: &CertificateDer<'_>, names: &[String]) -> Vec<String> {
     let Ok(parsed) = ParsedCertificate::try_from(certificate) else {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use door_hub::Hub;
 use door_hub::config::HubConfig;
-use doorfleet_testing::{TestHub, eventually};
+use doorfleet_testing::{TestHub, eventually, write_secret, write_with_mode};
 
 use crate::program::run_on;
 
@@ -100,7 +100,7 @@ async fn an_interrupted_first_start_is_continued() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hub.db");
-        fs::write(&path, "").unwrap();
+        write_secret(&path, "");
         if let Some(sql) = file {
             let connection = rusqlite::Connection::open(&path).unwrap();
             connection.query_row(sql, [], |_| Ok(())).unwrap();
@@ -131,6 +131,7 @@ async fn every_command_rejects_an_older_database() {
     hub.add_device("first").await;
     let connection = rusqlite::Connection::open(hub.folder.path().join("hub.db")).unwrap();
     let name = older.to_str().unwrap();
+    write_secret(&older, "");
     connection.execute("VACUUM INTO ?1", [name]).unwrap();
     drop(connection);
     hub.add_device("second").await;
@@ -185,4 +186,45 @@ async fn doors_connect_although_the_owners_policy_is_damaged_and_it_can_be_added
         hub.hub.policy("iothubowner")
     })
     .await;
+}
+
+/// A hub does not start with a private file that others may read or write, and `check` names each.
+#[tokio::test]
+async fn check_and_serve_refuse_the_same_modes() {
+    let folder = stopped_hub_folder().await;
+    let data = folder.path();
+    for (name, mode, refused) in [
+        ("ca.key", 0o644, true),
+        ("server.key", 0o640, true),
+        ("hub.db", 0o604, true),
+        ("hub.db-wal", 0o666, true),
+        ("service-connection-string", 0o644, true),
+        ("alice.connection-string", 0o644, true),
+        ("registryRead.token", 0o660, true),
+        ("ca.pem", 0o644, false),
+        ("hub.toml", 0o644, false),
+        ("hub.db", 0o400, false),
+    ] {
+        let path = data.join(name);
+        let before = fs::read(&path).ok();
+        write_with_mode(&path, before.as_deref().unwrap_or_default(), mode);
+        let reason = format!("{name} has mode {mode:04o}; expected 0600");
+        let checked = run_on(
+            data,
+            "check --listen 127.0.0.1 --mqtt-port 0 --https-port 0",
+        );
+        let found = checked.stdout.contains(&reason);
+        assert_eq!(found, refused, "{name}: {checked:?}");
+        if refused {
+            assert_eq!(checked.status, 1, "{name}");
+            let started = Hub::start(HubConfig::loopback(data.to_owned())).await;
+            let message = started.unwrap_err().to_string();
+            assert!(message.contains(&reason), "{message}");
+        }
+        match before {
+            Some(bytes) => write_secret(&path, bytes),
+            None => fs::remove_file(&path).unwrap(),
+        }
+    }
+    TestHub::start_in(folder).await;
 }
