@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use audit::AuditService;
 pub(crate) use device::DeviceService;
-pub(crate) use device::{BulkRequest, DeviceUpdate, bulk_message};
+pub(crate) use device::{BulkRequest, DeviceUpdate, RenewalRequest, bulk_message};
 pub use error::ServiceError;
 pub(crate) use event::{EventBatch, EventService, EventStream};
 pub(crate) use job::JobService;
@@ -128,6 +128,7 @@ impl Services {
             }
             let failing = self.store.is_failing();
             let work = async {
+                self.store.look_for_file().await;
                 self.store.checkpoint_if_idle(CHECKPOINT_AFTER).await;
                 if failing || self.store.idle_for() >= Some(PROBE_AFTER) {
                     let probed = self.store.probe().await;
@@ -172,6 +173,8 @@ impl Services {
             Some("the database cannot be written; the hub's log says why")
         } else if self.store.is_hanging() {
             Some("the database has not completed a write for more than 5 s; check its disk")
+        } else if self.store.is_file_lost() {
+            Some("the database file is missing, unreadable or replaced; check the data folder")
         } else {
             None
         }

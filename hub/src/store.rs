@@ -26,8 +26,9 @@ mod session;
 mod twin;
 mod writer;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -143,6 +144,15 @@ pub enum StoreError {
         /// The schema of this program.
         known: usize,
     },
+    #[error(
+        "the database is marked as schema {found}, but its tables are not those of that schema \
+         ({object}): something else has changed it; restore a backup"
+    )]
+    OtherSchema {
+        found: usize,
+        /// The first object that is missing or too new.
+        object: String,
+    },
     #[error("a database statement failed")]
     Sql(#[source] rusqlite::Error),
     /// The transaction did not reach the disk; none of its changes happened.
@@ -235,7 +245,16 @@ pub(crate) struct Store {
     readers: Readers,
     events: EventRetention,
     path: Arc<Path>,
+    file: Arc<DatabaseFile>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// The database file that the store has opened.
+struct DatabaseFile {
+    device: u64,
+    inode: u64,
+    /// Whether its path led elsewhere at the last look.
+    is_lost: AtomicBool,
 }
 
 impl Store {
@@ -290,6 +309,7 @@ impl Store {
             readers,
             events,
             path: path.into(),
+            file: Arc::new(DatabaseFile::of(path)?),
             thread: Arc::new(Mutex::new(Some(thread))),
         })
     }
@@ -302,6 +322,25 @@ impl Store {
     /// Whether the current transaction takes longer than any healthy disk needs.
     pub(crate) fn is_hanging(&self) -> bool {
         self.writer.is_hanging()
+    }
+
+    /// Looks whether the path of the database still leads to the open file.
+    pub(crate) async fn look_for_file(&self) {
+        let (path, file) = (Arc::clone(&self.path), Arc::clone(&self.file));
+        // A hanging disk delays this look only.
+        let looked = tokio::task::spawn_blocking(move || {
+            let found = std::fs::File::open(&path).and_then(|file| file.metadata());
+            let is_same =
+                |found: std::fs::Metadata| (found.dev(), found.ino()) == (file.device, file.inode);
+            file.is_lost
+                .store(!found.is_ok_and(is_same), Ordering::Relaxed);
+        });
+        let _ = looked.await;
+    }
+
+    /// Whether the database file was missing, unreadable or another one at the last look.
+    pub(crate) fn is_file_lost(&self) -> bool {
+        self.file.is_lost.load(Ordering::Relaxed)
     }
 
     /// How long the writer has been idle; `None` while it writes.
@@ -395,6 +434,20 @@ impl Store {
         operation: impl FnOnce(&mut Write<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
         self.writer.write(rows, operation).await
+    }
+}
+
+impl DatabaseFile {
+    fn of(path: &Path) -> Result<Self, StoreError> {
+        let metadata = std::fs::metadata(path).map_err(|source| StoreError::Create {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            is_lost: AtomicBool::new(false),
+        })
     }
 }
 

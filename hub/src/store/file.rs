@@ -34,6 +34,9 @@ pub(crate) fn faults(path: &Path) -> Result<Vec<String>, StoreError> {
         Ok(()) | Err(StoreError::OlderSchema { .. }) => {}
         Err(error) => return Err(error),
     }
+    if let Err(error @ StoreError::OtherSchema { .. }) = schema::check_tables(&connection) {
+        return Ok(vec![error.to_string()]);
+    }
     let mut faults = lines(&connection, "PRAGMA integrity_check")?;
     faults.retain(|line| line != "ok");
     match references(&connection) {

@@ -1,6 +1,7 @@
 //! The database file: opening and migrations.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -12,7 +13,7 @@ use super::StoreError;
 
 /// One script per schema version, in order. A released script is never edited; a change is a new
 /// script.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
@@ -22,6 +23,8 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("schema/0007.sql"),
     include_str!("schema/0008.sql"),
     include_str!("schema/0009.sql"),
+    include_str!("schema/0010.sql"),
+    include_str!("schema/0011.sql"),
 ];
 
 /// Number of distinct statements of the hub; all of them stay prepared.
@@ -139,6 +142,50 @@ pub(super) fn check_version(connection: &Connection) -> Result<(), StoreError> {
     }
 }
 
+/// Rejects a database whose tables are not those of the version that it is marked with.
+pub(super) fn check_tables(connection: &Connection) -> Result<(), StoreError> {
+    let found = version(connection)?;
+    let Some(scripts) = MIGRATIONS.get(..found).filter(|_| found > 0) else {
+        return Ok(());
+    };
+    let reference = Connection::open_in_memory()?;
+    super::query::register(&reference)?;
+    for script in scripts {
+        reference.execute_batch(script)?;
+    }
+    let expected = objects(&reference)?;
+    for script in &MIGRATIONS[found..] {
+        reference.execute_batch(script)?;
+    }
+    let later = objects(&reference)?;
+    let present = objects(connection)?;
+    let missing = expected.difference(&present);
+    // An operator may add tables; only what a later version adds is a contradiction.
+    let early = present
+        .difference(&expected)
+        .filter(|name| later.contains(*name));
+    match missing.chain(early).next() {
+        Some(object) => Err(StoreError::OtherSchema {
+            found,
+            object: object.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The names of tables and columns.
+fn objects(connection: &Connection) -> Result<BTreeSet<String>, StoreError> {
+    let mut statement = connection.prepare(
+        "SELECT 'table ' || name FROM sqlite_schema \
+         WHERE type = 'table' AND name NOT LIKE 'sqlite%' \
+         UNION ALL SELECT 'column ' || tables.name || '.' || columns.name \
+         FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns \
+         WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite%'",
+    )?;
+    let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+    Ok(names.collect::<Result<BTreeSet<_>, _>>()?)
+}
+
 fn version(connection: &Connection) -> Result<usize, StoreError> {
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     Ok(version.try_into().unwrap_or(usize::MAX))
@@ -157,6 +204,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     if found > known {
         return Err(StoreError::NewerSchema { found, known });
     }
+    check_tables(connection)?;
     for (script, version) in MIGRATIONS.iter().zip(1..).skip(found) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(script)?;
@@ -227,6 +275,48 @@ mod tests {
             open_writer(&path),
             Err(StoreError::NewerSchema { found: 99, .. })
         ));
+    }
+
+    /// Each row: the versions of the tables and of the mark, and whether they contradict each
+    /// other. A table that an operator has added does not.
+    #[test]
+    fn rejects_tables_of_another_version_than_the_mark_and_changes_nothing() {
+        let newest = MIGRATIONS.len();
+        for (tables, mark, contradict) in [
+            (newest, newest, false),
+            (newest, newest - 1, true),
+            (newest, 3, true),
+            (4, newest, true),
+            (5, 4, true),
+            (5, 5, false),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("hub.db");
+            let old = Connection::open(&path).unwrap();
+            prepare(&old).unwrap();
+            for script in &MIGRATIONS[..tables] {
+                old.execute_batch(script).unwrap();
+            }
+            old.execute_batch("CREATE TABLE own (etag TEXT)").unwrap();
+            let before = objects(&old).unwrap();
+            let number = i64::try_from(mark).unwrap();
+            old.pragma_update(None, "user_version", number).unwrap();
+            let case = format!("tables {tables}, mark {mark}");
+            let opened = open_writer(&path);
+            let found = crate::store::faults(&path).unwrap();
+            if contradict {
+                let error = opened.unwrap_err().to_string();
+                assert!(
+                    error.contains(&format!("marked as schema {mark}")),
+                    "{case}: {error}"
+                );
+                assert_eq!(objects(&old).unwrap(), before, "{case}");
+                assert_eq!(found, [error], "{case}");
+            } else {
+                opened.unwrap();
+                assert_eq!(found, [""; 0], "{case}");
+            }
+        }
     }
 
     #[test]
