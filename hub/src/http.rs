@@ -28,9 +28,9 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{Path, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::uri::{PathAndQuery, Uri};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Version};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
@@ -78,6 +78,7 @@ pub(crate) fn service(
         .merge(not_built::device_router())
         .layer(Extension(StopSignal(stop)))
         .merge(websocket::router(serve_device))
+        .layer(from_fn(host_required))
         .map_request(without_trailing_slash)
 }
 
@@ -103,6 +104,10 @@ fn router(services: &Services, names: &HostNames, certificates: Certificates) ->
         .at(
             "/devices/{id}/commands",
             [(service, delete(message::purge))],
+        )
+        .at(
+            "/devices/keys/regenerate",
+            [(write, post(device::renew_keys))],
         )
         .at(
             "/messages/serviceBound/feedback",
@@ -183,6 +188,16 @@ fn without_trailing_slash(mut request: Request) -> Request {
         }
     }
     request
+}
+
+/// Rejects a request of HTTP/1.1 without Host, and any with several (RFC 9112, section 3.2).
+async fn host_required(request: Request, next: Next) -> Response {
+    let given = request.headers().get_all(HOST).iter().count();
+    if given > 1 || (given == 0 && request.version() >= Version::HTTP_11) {
+        let message = format!("the request has {given} Host headers; expected one");
+        return HttpError::new(ErrorCode::ArgumentInvalid, message).into_response();
+    }
+    next.run(request).await
 }
 
 async fn deadline(request: Request, next: Next) -> Response {

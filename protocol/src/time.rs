@@ -129,7 +129,9 @@ pub(crate) mod optional {
         deserializer: D,
     ) -> Result<Option<Timestamp>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
-        text.map(|text| super::parse(&text))
+        // Some serialisers write an empty text for a member that is not set.
+        text.filter(|text| !text.is_empty())
+            .map(|text| super::parse(&text))
             .transpose()
             .map_err(D::Error::custom)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use iothub_protocol::connection_string::ServiceConnectionString;
+use iothub_protocol::rest::API_VERSION;
 use iothub_protocol::sas::{self, SharedAccessKey};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::{Method, StatusCode};
@@ -88,8 +89,24 @@ impl Operator {
         Self::new(owner.parse().unwrap(), mqtt_port, &folder.join("ca.pem"))
     }
 
+    /// The client, for requests that [`Self::request`] would complete.
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// Host name and port of the API.
+    pub fn https_host(&self) -> &str {
+        self.owner.host_name.as_str()
+    }
+
+    /// The URL of a path, with an api-version unless it has one.
     pub fn url(&self, path: &str) -> String {
-        format!("https://{}{path}", self.owner.host_name)
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let version = match path.contains("api-version=") {
+            true => String::new(),
+            false => format!("{separator}api-version={API_VERSION}"),
+        };
+        format!("https://{}{path}{version}", self.owner.host_name)
     }
 
     pub fn anonymous(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -3,6 +3,7 @@
 
 use iothub_protocol::id::{DeviceId, PolicyName};
 use iothub_protocol::sas::{CLOCK_SKEW, SasError, SasToken, audience_covers};
+use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
 use super::certificate::{
@@ -10,6 +11,9 @@ use super::certificate::{
 };
 use super::{HostNames, is_current};
 use crate::identity::{AuthenticationKind, DeviceAuthentication, Keys, Policy, Proof, Rights};
+
+/// The longest model id, in bytes (Digital Twins Definition Language v3); a longer one is ignored.
+const MAX_MODEL_ID: usize = 2048;
 
 /// Client id, user name and password of a CONNECT, and the client certificates of the TLS
 /// handshake.
@@ -35,6 +39,8 @@ pub(crate) struct Trust<'a> {
 pub(crate) struct ClaimedIdentity<'a> {
     pub(crate) device: DeviceId,
     pub(crate) host: &'a str,
+    /// The model that the device announces (IoT Plug and Play).
+    pub(crate) model_id: Option<String>,
 }
 
 /// An authenticated device.
@@ -118,13 +124,13 @@ impl<'a> DeviceLogin<'a> {
     pub(crate) fn claim(&self) -> Result<ClaimedIdentity<'a>, LoginError> {
         let user_name = self.user_name.ok_or(LoginError::NoUserName)?;
         let segments: Vec<_> = user_name.split('/').collect();
-        let (host, device) = match segments.as_slice() {
+        let (host, device, query) = match segments.as_slice() {
             [host, device, query]
                 if query.is_empty() || query.starts_with('?') || query.contains('=') =>
             {
-                (*host, *device)
+                (*host, *device, *query)
             }
-            [host, device] => (*host, *device),
+            [host, device] => (*host, *device, ""),
             [_, _, _, query] if query.starts_with('?') || query.contains('=') => {
                 return Err(LoginError::Module);
             }
@@ -134,8 +140,22 @@ impl<'a> DeviceLogin<'a> {
             return Err(LoginError::ClientId);
         }
         let device = device.parse().map_err(|_| LoginError::DeviceId)?;
-        Ok(ClaimedIdentity { device, host })
+        Ok(ClaimedIdentity {
+            device,
+            host,
+            model_id: model_id(query),
+        })
     }
+}
+
+/// `model-id` of a user name. Some clients percent-encode it and some do not; the first one counts.
+fn model_id(query: &str) -> Option<String> {
+    let query = query.strip_prefix('?').unwrap_or(query);
+    let mut members = query.split('&').filter_map(|member| member.split_once('='));
+    let (_, encoded) = members.find(|(name, _)| *name == "model-id")?;
+    let model = percent_decode_str(encoded).decode_utf8().ok()?;
+    let is_text = !model.is_empty() && !model.contains(char::is_control);
+    (is_text && model.len() <= MAX_MODEL_ID).then(|| model.into_owned())
 }
 
 /// Checks a login against the stored facts about the device that it names.

@@ -295,3 +295,33 @@ proptest! {
         prop_assert!(authorize_service(Some(&header), &names(), policy, &path, NOW).is_err());
     }
 }
+
+#[test]
+fn the_model_id_of_a_user_name_is_read_encoded_or_not() {
+    for (query, model) in [
+        ("?api-version=2021-04-12", None),
+        (
+            "?api-version=2021-04-12&model-id=dtmi:com:example;1",
+            Some("dtmi:com:example;1"),
+        ),
+        (
+            "?model-id=dtmi%3Acom%3Aexample%3B1&api-version=1",
+            Some("dtmi:com:example;1"),
+        ),
+        ("model-id=dtmi:a;1", Some("dtmi:a;1")),
+        ("?model-id=a+b&model-id=second", Some("a+b")),
+        ("?model-id=", None),
+        ("?model-id=a%0Ab", None),
+        ("?model-id=%FF", None),
+    ] {
+        let user_name = format!("hub.example.net/lobby/{query}");
+        let login = DeviceLogin {
+            client_id: "lobby",
+            user_name: Some(&user_name),
+            password: None,
+            certificates: &[],
+        };
+        let claim = login.claim().unwrap();
+        assert_eq!(claim.model_id.as_deref(), model, "{query}");
+    }
+}

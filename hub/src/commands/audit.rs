@@ -62,7 +62,7 @@ pub(crate) fn audit(arguments: AuditArguments) -> anyhow::Result<()> {
     let rows = read(&data, &filter, arguments.top)?;
     match arguments.output {
         Output::Table if rows.is_empty() => {
-            print_error("no rows match these filters");
+            print_error("no entry matches these filters");
             Ok(())
         }
         Output::Table => print(table(&rows)?),

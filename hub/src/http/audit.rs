@@ -59,6 +59,7 @@ pub(super) async fn record(
     let (detail, request) = match (allowed, operation.name) {
         (Err(error), _) => (None, Err(error)),
         (Ok(()), "method.invoke" | "job.create") => peek(request, MAX_BODY, detail).await,
+        (Ok(()), "device.regenerateKeys") => peek(request, MAX_BODY, renewal_detail).await,
         (Ok(()), "device.bulk") => peek(request, MAX_BULK_BODY, bulk_detail).await,
         (Ok(()), _) => (None, Ok(request)),
     };
@@ -106,6 +107,7 @@ fn operation(request: &Request) -> Option<Operation> {
         (&Method::PUT, ["devices", id]) => ("device.create", *id),
         (&Method::DELETE, ["devices", id]) => ("device.delete", *id),
         (&Method::POST, ["devices"]) => ("device.bulk", ""),
+        (&Method::POST, ["devices", "keys", "regenerate"]) => ("device.regenerateKeys", ""),
         (&Method::DELETE, ["devices", id, "commands"]) => ("message.purge", *id),
         (&Method::PATCH, ["twins", id]) => ("twin.update", *id),
         (&Method::PUT, ["twins", id]) => ("twin.replace", *id),
@@ -181,6 +183,15 @@ fn bulk_detail(body: &[u8]) -> Option<String> {
     Some(request.to_string())
 }
 
+/// The keys and the devices.
+fn renewal_detail(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(without_bom(body)).ok()?;
+    let ids = body.get("devices")?.as_array()?.iter();
+    let ids: Vec<&str> = ids.filter_map(|item| item.get("id")?.as_str()).collect();
+    let key = body.get("policyKey")?.as_str()?;
+    Some(format!("{key} of {} devices: {}", ids.len(), ids.join(" ")))
+}
+
 /// `GET /audit`.
 pub(super) async fn list(
     State(services): State<Services>,
@@ -233,6 +244,12 @@ mod tests {
             ),
             ("DELETE", "/devices/a", "device.delete", "a"),
             ("POST", "/devices", "device.bulk", ""),
+            (
+                "POST",
+                "/devices/keys/regenerate",
+                "device.regenerateKeys",
+                "",
+            ),
             ("DELETE", "/devices/a/commands", "message.purge", "a"),
             ("PUT", "/devices/query", "device.create", "query"),
             ("PATCH", "/twins/a", "twin.update", "a"),

@@ -92,6 +92,11 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let given = request.headers().get_all(AUTHORIZATION).iter().count();
+    if given > 1 {
+        let message = format!("the request has {given} Authorization headers; expected one");
+        return HttpError::new(ErrorCode::ArgumentInvalid, message).into_response();
+    }
     let header = request
         .headers()
         .get(AUTHORIZATION)

@@ -1,16 +1,18 @@
 //! `/devices` and `/statistics`: the identity registry.
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::http::header::ETAG;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::identity::DeviceIdentity;
+use iothub_protocol::rest::ERROR_CODE;
 use serde_json::json;
 
 use super::request::{RawBody, without_bom};
 use super::{Document, HttpError, Id, Parameters, json_response};
-use crate::service::{BulkRequest, DeviceUpdate, IfMatch, Services};
+use crate::service::{BulkRequest, DeviceUpdate, IfMatch, RenewalRequest, Services};
 
 pub(super) async fn put(
     State(services): State<Services>,
@@ -66,6 +68,26 @@ pub(super) async fn bulk(
     } else {
         Err(HttpError::bulk_failed(result))
     }
+}
+
+/// 200, 207 if some devices kept their keys, or 400 if all did.
+pub(super) async fn renew_keys(
+    State(services): State<Services>,
+    Document(request): Document<RenewalRequest>,
+) -> Result<Response, HttpError> {
+    let renewal = services.device.renew_keys(request).await?;
+    let mut response = json_response(&renewal);
+    *response.status_mut() = match (&renewal.rotated_keys[..], &renewal.errors[..]) {
+        (_, []) => StatusCode::OK,
+        ([], _) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::MULTI_STATUS,
+    };
+    if !renewal.errors.is_empty() {
+        let name = ErrorCode::BulkRegistryOperationFailure.name();
+        let headers = response.headers_mut();
+        headers.insert(ERROR_CODE, HeaderValue::from_static(name));
+    }
+    Ok(response)
 }
 
 pub(super) async fn registry_statistics(

@@ -2,12 +2,34 @@
 //! the head of the request is read.
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
+use iothub_protocol::error::ErrorCode;
 
-use super::{audit, deadline};
+use super::{HttpError, Parameters, audit, deadline};
 use crate::identity::Rights;
 use crate::service::Services;
+
+/// Paths that Azure does not have.
+const OWN_PATHS: [&str; 3] = ["/audit", "/events", "/metrics"];
+
+/// Rejects a request without `api-version`, as Azure does; any version is accepted.
+async fn api_version_required(request: Request, next: Next) -> Response {
+    match Parameters::of(request.uri()) {
+        Ok(parameters) if parameters.get("api-version").is_some() => next.run(request).await,
+        Ok(_) => {
+            let message = "the query parameter api-version is missing; expected 2021-04-12";
+            let error = HttpError::new(ErrorCode::InvalidProtocolVersion, message);
+            match request.uri().path().ends_with("/methods") {
+                true => error.for_method().into_response(),
+                false => error.into_response(),
+            }
+        }
+        Err(error) => error.into_response(),
+    }
+}
 
 /// The guard of a route.
 #[derive(Clone)]
@@ -50,6 +72,10 @@ impl<S: Clone + Send + Sync + 'static> GuardedRoutes<S> {
         methods: [(Rights, MethodRouter<S>); N],
     ) -> Self {
         for (needed, method) in methods {
+            let method = match OWN_PATHS.contains(&path) {
+                true => method,
+                false => method.route_layer(from_fn(api_version_required)),
+            };
             let gate = Gate {
                 services: self.services.clone(),
                 needed,

@@ -6,13 +6,17 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::Request;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Request};
 use axum::response::Response;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -120,17 +124,26 @@ async fn connection<R>(
         (Arc::clone(&slot), allowance.clone()),
         (slot, allowance.clone()),
     );
+    let unread = Arc::<AtomicBool>::default();
+    let still_unread = Arc::clone(&unread);
     let service = router
         .map_request(move |request: Request<Incoming>| {
             let (slot, allowance) = &on_request;
             slot.set_busy();
             allowance.set(usize::MAX);
-            let mut request = request.map(Body::new);
+            // HTTP/1.1 without pipelining: the next response is that of this request.
+            unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
+            let unread = Arc::clone(&unread);
+            let mut request = request.map(|body| Body::new(WatchedBody { body, unread }));
             request.extensions_mut().insert(Peer(peer));
             request
         })
-        .map_response(move |response: Response| {
+        .map_response(move |mut response: Response| {
             let (slot, allowance) = &on_response;
+            if still_unread.load(Ordering::Relaxed) {
+                let headers = response.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             if response.extensions().get::<Authenticated>().is_none() {
                 slot.set_idle();
                 allowance.set(UNAUTHENTICATED_BYTES);
@@ -156,5 +169,36 @@ async fn connection<R>(
     };
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection ended early");
+    }
+}
+
+/// A request's body that notes when it has been read. hyper closes a connection on which a body was
+/// left unread; the response announces that.
+struct WatchedBody {
+    body: Incoming,
+    unread: Arc<AtomicBool>,
+}
+
+impl HttpBody for WatchedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.unread.store(false, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

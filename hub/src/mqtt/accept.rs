@@ -167,7 +167,7 @@ async fn authenticate(
     gateway: &Gateway,
 ) -> Result<(Session, Arc<Entry>, ConnectionEpoch), Refusal> {
     let policies = gateway.services.policy.version();
-    let (identity, etag) = login(connect, link, gateway).await?;
+    let (identity, etag, model_id) = login(connect, link, gateway).await?;
     let device = identity.device.clone();
     let will = connect
         .will
@@ -209,7 +209,7 @@ async fn authenticate(
     let started = gateway
         .services
         .session
-        .connected(&device, etag, epoch, connect.clean_session)
+        .connected(&device, etag, epoch, connect.clean_session, model_id)
         .await;
     let start = started.map_err(|error| Refusal::Service {
         device: device.to_string(),
@@ -252,12 +252,12 @@ impl Drop for PendingConnection<'_> {
 /// ten years.
 const MAX_TOKEN_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// The identity, and the etag of the stored identity that authenticated it.
+/// The identity, the etag of the stored identity that authenticated it, and the announced model.
 async fn login(
     connect: &Connect<'_>,
     link: &SocketLink,
     gateway: &Gateway,
-) -> Result<(Identity, String), Refusal> {
+) -> Result<(Identity, String, Option<String>), Refusal> {
     let refused = |error| Refusal::Login {
         device: printable(connect.client_id),
         error,
@@ -291,6 +291,7 @@ async fn login(
     Ok((
         identity,
         stored.map(|stored| stored.etag).unwrap_or_default(),
+        claim.model_id,
     ))
 }
 

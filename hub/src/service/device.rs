@@ -2,6 +2,7 @@
 
 mod bulk;
 mod document;
+mod keys;
 
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
@@ -15,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 pub(crate) use bulk::{BulkRequest, bulk_message};
 pub(crate) use document::DeviceUpdate;
 pub(super) use document::{status, stored_time};
+pub(crate) use keys::RenewalRequest;
 
 use super::{IfMatch, ServiceError};
 use crate::identity::{AuthenticationKind, DeviceAuthentication};
@@ -135,6 +137,7 @@ fn new_record(
         enabled: update.enabled()?.unwrap_or(true),
         status_reason: update.status_reason()?,
         authentication: update.authentication(None)?,
+        iot_edge: update.iot_edge().unwrap_or_default(),
         ..DeviceRecord::new(device.clone(), generation_id(now), new_etag())
     })
 }
@@ -169,6 +172,7 @@ fn change(
     record.enabled = enabled;
     record.status_reason = update.status_reason()?;
     record.authentication = authentication;
+    record.iot_edge = update.iot_edge().unwrap_or(record.iot_edge);
     record.etag = new_etag();
     Ok(reason)
 }

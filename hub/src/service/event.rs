@@ -192,6 +192,7 @@ fn properties(record: &EventRecord) -> (Object, Object) {
             &record.generation_id,
         ),
         ("iothub-connection-auth-method", &record.auth_method),
+        ("dt-dataschema", &record.model_id),
     ] {
         system.extend(value.clone().map(|value| (name.to_owned(), value.into())));
     }

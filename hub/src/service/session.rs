@@ -42,7 +42,8 @@ impl SessionService {
     }
 
     /// Records that `device` is connected under the identity that `etag` authenticated. With
-    /// `clean` its stored session is deleted, and nothing of the new one is stored.
+    /// `clean` its stored session is deleted, and nothing of the new one is stored. `model_id` goes
+    /// into the twin.
     ///
     /// # Errors
     ///
@@ -54,12 +55,19 @@ impl SessionService {
         etag: String,
         epoch: ConnectionEpoch,
         clean: bool,
+        model_id: Option<String>,
     ) -> Result<SessionStart, ServiceError> {
         let session = self
             .store
             .session_connect(device, etag, epoch, clean, Timestamp::now())
             .await?;
         let session = session.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
+        if let Some(model_id) = model_id {
+            // The device is served without it too.
+            if let Err(error) = self.store.twin_set_model(device, model_id).await {
+                tracing::warn!(%device, "cannot store the device's model: {error}");
+            }
+        }
         let session_present = session.is_some();
         let subscriptions = session
             .unwrap_or_default()

@@ -319,7 +319,9 @@ impl From<TwinRecord> for Twin {
                 desired: record.desired,
                 reported: record.reported,
             },
-            capabilities: twin::Capabilities::default(),
+            capabilities: twin::Capabilities {
+                iot_edge: device.iot_edge,
+            },
         }
     }
 }

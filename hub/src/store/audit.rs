@@ -115,7 +115,7 @@ fn select(
     let mut statement = connection.prepare_cached(
         "SELECT * FROM audit WHERE id < ?1 AND at >= ?2 AND (?3 IS NULL OR policy = ?3)
          AND (?4 IS NULL OR target = ?4
-              OR (operation = 'device.bulk' AND instr(' ' || substr(detail, instr(detail, ': ') + \
+              OR (operation IN ('device.bulk', 'device.regenerateKeys') AND instr(' ' || substr(detail, instr(detail, ': ') + \
          2) || ' ', ' ' || ?4 || ' ') > 0)
               OR (operation IN ('job.create', 'job.cancel', 'job.stop') AND target IN (
                   SELECT job.job_id FROM device_job JOIN job ON job.id = device_job.job WHERE \

@@ -35,6 +35,8 @@ pub(crate) struct DeviceRecord {
     pub(crate) connection_state: ConnectionState,
     pub(crate) connection_state_updated: String,
     pub(crate) last_activity: String,
+    /// `capabilities.iotEdge`.
+    pub(crate) iot_edge: bool,
 }
 
 impl DeviceRecord {
@@ -55,6 +57,7 @@ impl DeviceRecord {
             connection_state: ConnectionState::Disconnected,
             connection_state_updated: NEVER.to_owned(),
             last_activity: NEVER.to_owned(),
+            iot_edge: false,
         }
     }
 }
@@ -73,7 +76,7 @@ pub(super) const COLUMNS: &str = "device.id, device.device_id, device.generation
     device.secondary_key, \
     device.primary_thumbprint, device.secondary_thumbprint, device.connection_state, \
     device.connection_state_updated, \
-    device.last_activity";
+    device.last_activity, device.iot_edge";
 
 /// Reads a row of [`COLUMNS`].
 pub(super) fn record(row: &Row<'_>) -> Result<DeviceRecord, StoreError> {
@@ -111,6 +114,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<DeviceRecord, StoreError> {
         },
         connection_state_updated: row.get("connection_state_updated")?,
         last_activity: row.get("last_activity")?,
+        iot_edge: row.get("iot_edge")?,
     })
 }
 
@@ -286,8 +290,8 @@ pub(super) fn insert(
             "INSERT INTO device (device_id, generation_id, etag, status, status_reason, \
              status_updated, authentication_type, \
              primary_key, secondary_key, primary_thumbprint, secondary_thumbprint, \
-             connection_state_updated, last_activity) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12) ON CONFLICT \
+             connection_state_updated, last_activity, iot_edge) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13) ON CONFLICT \
              (device_id) DO NOTHING RETURNING id",
         )?
         .query_row(
@@ -304,6 +308,7 @@ pub(super) fn insert(
                 record.authentication.thumbprints.primary_thumbprint,
                 record.authentication.thumbprints.secondary_thumbprint,
                 NEVER,
+                record.iot_edge,
             ],
             |row| row.get::<_, i64>(0),
         )
@@ -325,7 +330,7 @@ pub(super) fn update(
             "UPDATE device SET etag = ?2, status = ?3, status_reason = ?4, status_updated = ?5, \
              authentication_type = ?6, \
              primary_key = ?7, secondary_key = ?8, primary_thumbprint = ?9, secondary_thumbprint = \
-             ?10 WHERE device_id = ?1",
+             ?10, iot_edge = ?11 WHERE device_id = ?1",
         )?
         .execute(params![
             record.device_id.as_ref(),
@@ -338,6 +343,7 @@ pub(super) fn update(
             keys.map(|keys| keys.secondary.as_bytes()),
             record.authentication.thumbprints.primary_thumbprint,
             record.authentication.thumbprints.secondary_thumbprint,
+            record.iot_edge,
         ])?;
     Ok(())
 }

@@ -59,6 +59,8 @@ pub(crate) struct EventRecord {
     pub(crate) auth_method: Option<String>,
     pub(crate) generation_id: Option<String>,
     pub(crate) properties: Option<String>,
+    /// The model of the sender of a message.
+    pub(crate) model_id: Option<String>,
     pub(crate) repeated: bool,
     pub(crate) body: Option<Vec<u8>>,
 }
@@ -214,10 +216,11 @@ impl Store {
                 .connection
                 .prepare_cached(
                     "INSERT INTO event (at, kind, subject, auth_method, generation_id, properties, \
-                     message_id, repeated, bytes, body) \
+                     message_id, repeated, bytes, body, model_id) \
                      VALUES (?1, 'telemetry', ?2, ?3, ?4, ?5, ?6, \
                      ?6 IS NOT NULL AND EXISTS (SELECT 1 FROM event WHERE subject = ?2 AND \
-                     message_id = ?6), ?7, ?8)",
+                     message_id = ?6), ?7, ?8, (SELECT nullif(model_id, '') FROM twin WHERE id = \
+                     (SELECT id FROM device WHERE device_id = ?2)))",
                 )?
                 .execute(params![
                     ticks(message.enqueued),
@@ -291,7 +294,7 @@ fn page(
     };
     let mut sql = String::from(
         "SELECT id, at, kind, operation, subject, auth_method, generation_id, properties, \
-         repeated, body FROM event \
+         repeated, body, model_id FROM event \
          WHERE id > ?1 AND id <= ?2 AND at >= ?3",
     );
     let since = ticks(filter.since.unwrap_or(Timestamp::MIN));
@@ -366,6 +369,7 @@ fn record(row: &Row<'_>) -> Result<EventRecord, StoreError> {
         auth_method: row.get("auth_method")?,
         generation_id: row.get("generation_id")?,
         properties: row.get("properties")?,
+        model_id: row.get("model_id")?,
         repeated: row.get("repeated")?,
         body: row.get("body")?,
     })

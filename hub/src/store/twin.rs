@@ -200,6 +200,23 @@ impl Store {
         self.read(move |connection| get(connection, &device)).await
     }
 
+    /// Stores the model that the device has announced. No version or etag changes.
+    pub(crate) async fn twin_set_model(
+        &self,
+        device: &DeviceId,
+        model_id: String,
+    ) -> Result<(), StoreError> {
+        let device = device.clone();
+        self.write(1, move |write| {
+            let sql = "UPDATE twin SET model_id = ?2 WHERE model_id <> ?2 AND id = \
+                       (SELECT id FROM device WHERE device_id = ?1)";
+            let mut statement = write.connection.prepare_cached(sql)?;
+            statement.execute([device.as_ref(), &model_id])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Applies `change` to the twin; returns the twin with the output of `change`, or `None` if
     /// there is no such device.
     pub(crate) async fn twin_update<T: Send + 'static, E: From<StoreError> + Send + 'static>(

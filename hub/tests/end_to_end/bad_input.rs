@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
 
 use door_hub::config::HubConfig;
 use door_hub::{Hub, StartError};
@@ -10,6 +12,9 @@ use iothub_protocol::sas::{self, SharedAccessKey};
 use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 #[tokio::test]
 async fn rejects_requests_without_a_valid_token() {
@@ -358,5 +363,117 @@ async fn secret_files_are_private() {
             .permissions()
             .mode();
         assert_eq!(mode & 0o077, 0, "{file} {mode:o}");
+    }
+}
+
+/// Serialisers write 0 or an empty text for a member that is not set.
+#[tokio::test]
+async fn a_zero_or_empty_member_counts_as_missing() {
+    let hub = TestHub::start().await;
+    let job = |member: &str, value: Value| {
+        let mut job = json!({
+            "type": "scheduleUpdateTwin",
+            "updateTwin": { "etag": "*", "tags": {} },
+            "queryCondition": "*",
+        });
+        job[member] = value;
+        job
+    };
+    for (number, job) in [
+        job("maxExecutionTimeInSeconds", json!(0)),
+        job("maxExecutionTimeInSeconds", json!("0")),
+        job("startTime", json!("")),
+        job("jobId", json!("")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("job-{number}");
+        hub.put(&format!("/jobs/v2/{id}"), job.clone()).await.ok();
+        let made = hub.job(&id, &["completed", "failed"]).await;
+        assert_eq!(made["status"], "completed", "{job}: {made}");
+        assert_eq!(made["maxExecutionTimeInSeconds"], 3600, "{job}");
+    }
+    for (number, body) in [
+        json!({ "deviceId": "" }),
+        json!({ "status": "", "statusReason": "" }),
+        json!({ "authentication": { "type": "" } }),
+        json!({ "authentication": { "symmetricKey": { "primaryKey": "", "secondaryKey": "" } } }),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let made = hub.put(&format!("/devices/d{number}"), body).await.ok();
+        let state = json!([made["status"], made["authentication"]["type"]]);
+        assert_eq!(state, json!(["enabled", "sas"]));
+    }
+    let item = json!([{ "id": "bulk", "importMode": "", "eTag": "", "twinETag": "" }]);
+    hub.post("/devices", item).await.ok();
+}
+
+/// What the hub answers to these bytes on a connection of its own: status line and headers, in
+/// lower case.
+async fn answer_to(hub: &TestHub, sent: &str) -> String {
+    let socket = TcpStream::connect(hub.hub.https_address()).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    let tls = TlsConnector::from(Arc::new(hub.tls.clone()));
+    let mut stream = tls.connect(name, socket).await.unwrap();
+    stream.write_all(sent.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    while !answer.contains("\r\n\r\n") {
+        let mut bytes = [0; 4096];
+        let read = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut bytes));
+        let count = read.await.unwrap().unwrap();
+        assert!(count > 0, "the hub closes after {answer:?}");
+        answer += &String::from_utf8_lossy(&bytes[..count]).to_lowercase();
+    }
+    answer
+}
+
+/// Each row: the request, its status, and whether the response announces that the connection ends.
+#[tokio::test]
+async fn a_response_before_the_body_announces_the_end_of_the_connection() {
+    let hub = TestHub::start().await;
+    let token = format!("Authorization: {}\r\n", hub.owner_token());
+    let version = "?api-version=2021-04-12";
+    for (line, token, length, body, status, closes) in [
+        ("PUT /devices/x", "", 200_000, "{", 401, true),
+        ("PUT /nothing", token.as_str(), 200_000, "{", 404, true),
+        ("PUT /devices/x", &token, 9_999_999, "{", 413, true),
+        ("PUT /devices/x", &token, 2, "{}", 200, false),
+        ("GET /devices", &token, 0, "", 200, false),
+        ("GET /devices", "", 0, "", 401, false),
+    ] {
+        let headers = format!("Host: localhost\r\n{token}Content-Length: {length}\r\n");
+        let head = format!("{line}{version} HTTP/1.1\r\n{headers}\r\n{body}");
+        let answer = answer_to(&hub, &head).await;
+        let expected = format!("http/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{line}: {answer}");
+        let announced = answer.contains("connection: close\r\n");
+        assert_eq!(announced, closes, "{line} {status}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_has_one_host_and_one_token() {
+    let hub = TestHub::start().await;
+    let token = format!("Authorization: {}\r\n", hub.owner_token());
+    let host = "Host: localhost\r\n";
+    for (version, headers, status) in [
+        ("1.1", format!("{host}{token}"), 200),
+        ("1.1", format!("{host}{token}{token}"), 400),
+        (
+            "1.1",
+            format!("{host}{token}Authorization: Bearer x\r\n"),
+            400,
+        ),
+        ("1.1", token.clone(), 400),
+        ("1.1", format!("{host}{host}{token}"), 400),
+        ("1.0", token.clone(), 200),
+    ] {
+        let head = format!("GET /devices?api-version=1 HTTP/{version}\r\n{headers}\r\n");
+        let answer = answer_to(&hub, &head).await;
+        let found = answer.split(' ').nth(1).unwrap();
+        assert_eq!(found, status.to_string(), "{version} {headers}: {answer}");
     }
 }

@@ -1,6 +1,6 @@
 //! Bulk registry operations.
 
-use doorfleet_testing::{Answer, TestHub, answer, eventually};
+use doorfleet_testing::{Answer, TestHub, answer, eventually, texts};
 use iothub_protocol::sas::SharedAccessKey;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -382,4 +382,94 @@ async fn each_item_causes_its_own_events() {
     ] {
         assert_eq!(events.matches(what).count(), times, "{what} in {events}");
     }
+}
+
+/// The device's two keys.
+async fn keys(hub: &TestHub, id: &str) -> (Value, Value) {
+    let device = hub.get(&format!("/devices/{id}")).await.ok();
+    let keys = &device["authentication"]["symmetricKey"];
+    (keys["primaryKey"].clone(), keys["secondaryKey"].clone())
+}
+
+/// As `az iot hub device-identity renew-key` does it.
+#[tokio::test]
+async fn keys_are_regenerated_and_their_devices_disconnected() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let _device = hub.subscriber("door", &key, "$iothub/twin/res/#").await;
+    hub.add_device("keys").await;
+    let renew = async |key: &str, devices: Value| {
+        let body = json!({ "policyKey": key, "devices": devices });
+        hub.post("/devices/keys/regenerate", body).await
+    };
+    let door = json!([{ "id": "door" }]);
+    for (key, changed) in [
+        ("primaryKey", (true, false)),
+        ("secondaryKey", (false, true)),
+        ("both", (true, true)),
+    ] {
+        let before = keys(&hub, "door").await;
+        let result = renew(key, door.clone()).await.ok();
+        let after = keys(&hub, "door").await;
+        assert_eq!((before.0 != after.0, before.1 != after.1), changed, "{key}");
+        assert_eq!(
+            (&result["policyKey"], &result["errors"]),
+            (&json!(key), &json!([]))
+        );
+        let renewed = &result["rotatedKeys"][0];
+        assert_eq!(renewed["id"], "door");
+        for (member, is_new, now) in [
+            ("primaryKey", changed.0, after.0),
+            ("secondaryKey", changed.1, after.1),
+        ] {
+            let expected = if is_new { now } else { Value::Null };
+            assert_eq!(renewed[member], expected, "{key} {member}");
+        }
+    }
+    eventually("the device is disconnected", || async {
+        (hub.hub.registry().connected_count() == 0).then_some(())
+    })
+    .await;
+
+    // Each device on its own; `keys` is also a part of the path.
+    let badge = json!({ "authentication": { "type": "certificateAuthority" } });
+    hub.put("/devices/badge", badge).await.ok();
+    let mixed = json!([
+        { "id": "keys" }, { "id": "none" }, { "id": "badge" }, { "id": "door", "moduleId": "m" },
+    ]);
+    let result = renew("both", mixed).await;
+    assert_eq!(result.status, 207, "{}", result.body);
+    assert_eq!(texts(&result.body["rotatedKeys"], "id"), ["keys"]);
+    let codes = texts(&result.body["errors"], "errorCode");
+    assert_eq!(
+        codes,
+        ["DeviceNotFound", "ArgumentInvalid", "ModuleNotFound"]
+    );
+    let none = renew("both", json!([{ "id": "none" }])).await;
+    assert_eq!(none.status, 400);
+    assert_eq!(texts(&none.body["errors"], "errorCode"), ["DeviceNotFound"]);
+    for (key, devices, expected) in [
+        ("swap", door.clone(), "policyKey"),
+        ("both", json!([]), "devices has 0 items; expected 1 to 100"),
+        (
+            "both",
+            json!([{ "id": "a" }, { "id": "a" }]),
+            "devices has `a` twice",
+        ),
+    ] {
+        let refused = renew(key, devices).await;
+        assert_eq!(refused.status, 400, "{}", refused.body);
+        assert!(
+            refused.body.to_string().contains(expected),
+            "{}",
+            refused.body
+        );
+    }
+    assert_eq!(hub.get("/devices/keys/modules").await.ok(), json!([]));
+    let rows = hub
+        .get("/audit?operation=device.regenerateKeys&target=keys")
+        .await
+        .ok();
+    let detail = "both of 4 devices: keys none badge door";
+    assert_eq!(texts(&rows, "detail"), [detail]);
 }

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use doorfleet_testing::{TestHub, answer, eventually, texts};
+use doorfleet_testing::{Answer, TestHub, answer, eventually, texts};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -260,7 +260,6 @@ async fn read_only_members_are_ignored_and_invalid_ones_refused() {
                 "connectionState": "Connected",
                 "lastActivityTime": "2026-01-01T00:00:00Z",
                 "cloudToDeviceMessageCount": 7,
-                "capabilities": { "iotEdge": true },
                 "deviceScope": "ms-azure-iot-edge://gate-1",
                 "parentScopes": ["ms-azure-iot-edge://gate-2"],
                 "statusReason": "r".repeat(128),
@@ -270,7 +269,6 @@ async fn read_only_members_are_ignored_and_invalid_ones_refused() {
     assert_eq!(made.status, 200, "{}", made.body);
     assert_eq!(made.body["connectionState"], "Disconnected");
     assert_eq!(made.body["cloudToDeviceMessageCount"], 0);
-    assert_eq!(made.body["capabilities"], json!({ "iotEdge": false }));
     assert_eq!(made.body["statusReason"], "r".repeat(128));
     assert_ne!(made.body["etag"], "MQ==");
     for (body, expected) in [
@@ -285,6 +283,19 @@ async fn read_only_members_are_ignored_and_invalid_ones_refused() {
         (
             json!({ "statusReason": "r".repeat(129) }),
             "statusReason has 129 characters; expected at most 128",
+        ),
+        (
+            json!({ "authentication": {
+                "type": "selfSigned",
+                "x509Thumbprint": { "PrimaryThumbprint": "a".repeat(40) },
+            } }),
+            "has `PrimaryThumbprint`; expected `primaryThumbprint`",
+        ),
+        (
+            json!({ "authentication": {
+                "x509Thumbprint": { "secondaryThumbprint": null, "SecondaryThumbprint": "" },
+            } }),
+            "has `SecondaryThumbprint`; expected `primaryThumbprint`",
         ),
         (
             json!({ "authentication": { "type": "password" } }),
@@ -353,8 +364,7 @@ async fn every_api_version_is_served_alike() {
         "?api-version=2018-06-30",
         "?api-version=2020-09-30",
         "?api-version=2024-03-31",
-        "?api-version=",
-        "",
+        "?api-version=2099-01-01-preview",
     ] {
         let read = hub.get(&format!("/twins/door{query}")).await;
         assert_eq!(
@@ -363,4 +373,72 @@ async fn every_api_version_is_served_alike() {
             "{query}"
         );
     }
+}
+
+/// Each path of Azure needs an api-version; those of this hub alone do not.
+#[tokio::test]
+async fn a_request_without_api_version_is_refused() {
+    let hub = TestHub::start().await;
+    hub.add_device("door").await;
+    let owner = hub.owner_token();
+    let host = hub.https_host();
+    let client = hub.client();
+    for (path, refused) in [
+        ("/devices/door", true),
+        ("/devices/door?api-version=", true),
+        ("/devices/?top=1", true),
+        ("/twins/door", true),
+        ("/jobs/v2/query", true),
+        ("/statistics/devices", true),
+        ("/devices/door?API-version=2021-04-12", false),
+        ("/audit", false),
+        ("/events?follow=false", false),
+        ("/metrics", false),
+        ("/healthz", false),
+    ] {
+        let request = client.get(format!("https://{host}{path}"));
+        let answer = answer(request.header("authorization", &owner)).await;
+        match refused {
+            true => answer.refused(400, "InvalidProtocolVersion", &["api-version is missing"]),
+            false => assert_eq!(answer.status, 200, "{path}"),
+        }
+    }
+}
+
+/// IoT Edge has no meaning in this hub, but a client reads what it wrote.
+#[tokio::test]
+async fn capabilities_are_kept_and_queryable() {
+    let hub = TestHub::start().await;
+    let edge = |is: Value| json!({ "capabilities": { "iotEdge": is } });
+    let shown = async |answer: Answer| answer.ok()["capabilities"]["iotEdge"].clone();
+    for (number, body, expected) in [
+        (1, edge(json!(true)), true),
+        (2, edge(json!(false)), false),
+        (3, edge(json!(null)), false),
+        (4, json!({ "capabilities": null }), false),
+        (5, json!({}), false),
+    ] {
+        let path = format!("/devices/d{number}");
+        assert_eq!(shown(hub.put(&path, body).await).await, expected, "{path}");
+        assert_eq!(shown(hub.get(&path).await).await, expected, "{path}");
+        let twin = hub.get(&format!("/twins/d{number}")).await;
+        assert_eq!(shown(twin).await, expected, "{path}");
+    }
+    assert_eq!(hub.find("capabilities.iotEdge = true").await, ["d1"]);
+    // An update without the member leaves it; one with it changes it.
+    let kept = hub.update_device("d1", json!({ "statusReason": "kept" }));
+    assert_eq!(shown(kept.await).await, true);
+    let changed = hub.update_device("d1", edge(json!(false))).await;
+    assert_eq!(shown(changed).await, false);
+    let bulk = json!([
+        { "id": "d2", "importMode": "update", "capabilities": { "iotEdge": true } },
+        { "id": "d6", "importMode": "create", "capabilities": { "iotEdge": true } },
+    ]);
+    hub.post("/devices", bulk).await.ok();
+    assert_eq!(hub.find("capabilities.iotEdge = true").await, ["d2", "d6"]);
+    hub.put("/devices/d7", edge(json!("yes"))).await.refused(
+        400,
+        "ArgumentInvalid",
+        &["capabilities.iotEdge"],
+    );
 }

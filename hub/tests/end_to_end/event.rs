@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use door_hub::policies::Policies;
-use doorfleet_testing::{Device, Operator, TestHub, answer, eventually, in_an_hour, texts};
+use doorfleet_testing::{
+    Device, Operator, Peer, TestHub, answer, eventually, in_an_hour, login, texts,
+};
 use iothub_protocol::sas::{self, SharedAccessKey};
 use reqwest::Method;
 use reqwest::header::AUTHORIZATION;
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v4::ConnectReturnCode;
 use serde_json::{Value, json};
 
 /// A reader of `/events`.
@@ -396,4 +400,38 @@ async fn the_number_of_event_streams_is_limited() {
         (answer(request).await.status == 200).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_announced_model_is_in_the_twin_and_on_messages() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("door").await;
+    let etag = hub.get("/twins/door").await.ok()["etag"].clone();
+    let model = "dtmi:com:example:Door;1";
+    let events = "devices/door/messages/events/";
+    for (query, expected) in [
+        ("?api-version=2021-04-12".to_owned(), ""),
+        (format!("?api-version=2021-04-12&model-id={model}"), model),
+        // A client that announces none leaves the model.
+        ("?api-version=2021-04-12".to_owned(), model),
+    ] {
+        let mut peer = Peer::dial(&hub).await;
+        let (_, password) = login("door", &key, in_an_hour());
+        let login = (format!("localhost/door/{query}"), password);
+        let code = peer.log_in("door", &login, true).await;
+        assert_eq!(code, Some((ConnectReturnCode::Success, false)), "{query}");
+        let twin = hub.get("/twins/door").await.ok();
+        assert_eq!(twin["modelId"], expected, "{query}");
+        assert_eq!((&twin["etag"], &twin["version"]), (&etag, &json!(2)));
+        peer.publish(events, QoS::AtLeastOnce, "{}").await;
+        peer.next().await.unwrap();
+        let stored = stored_events(&hub, "telemetry").await;
+        let schema = &stored.last().unwrap()["systemProperties"]["dt-dataschema"];
+        let expected_schema = match expected {
+            "" => Value::Null,
+            model => json!(model),
+        };
+        assert_eq!(*schema, expected_schema, "{query}");
+    }
+    assert_eq!(hub.find(&format!("modelId = '{model}'")).await, ["door"]);
 }

@@ -263,8 +263,8 @@ async fn hanging_clients_do_not_delay_the_shutdown() {
         .await
         .unwrap();
     let head = format!(
-        "POST /devices/query HTTP/1.1\r\nHost: localhost\r\nAuthorization: {}\r\nContent-Length: \
-         10\r\nExpect: 100-continue\r\n\r\n",
+        "POST /devices/query?api-version=2021-04-12 HTTP/1.1\r\nHost: localhost\r\n\
+         Authorization: {}\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n",
         hub.owner_token()
     );
     request.write_all(head.as_bytes()).await.unwrap();

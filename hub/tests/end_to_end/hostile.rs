@@ -272,7 +272,8 @@ impl Client {
             Self::PartialBody => head("PUT /devices/x", "Content-Length: 99999\r\n\r\n{"),
             Self::Authenticated => {
                 let token = hub.operator.owner_token();
-                head("GET /devices", &format!("Authorization: {token}\r\n\r\n"))
+                let line = "GET /devices?api-version=2021-04-12";
+                head(line, &format!("Authorization: {token}\r\n\r\n"))
             }
         };
         let began = Instant::now();

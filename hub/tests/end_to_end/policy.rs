@@ -33,6 +33,7 @@ fn routes() -> Vec<(Method, &'static str, Rights)> {
         (Method::GET, "/statistics/devices", read),
         (Method::PUT, "/devices/new", write),
         (Method::POST, "/devices", write),
+        (Method::POST, "/devices/keys/regenerate", write),
         (Method::DELETE, "/devices/gone", write),
         (Method::GET, "/statistics/service", service),
         (Method::DELETE, "/devices/lobby/commands", service),
@@ -131,7 +132,8 @@ async fn first_words(hub: &TestHub, method: &Method, path: &str, head: &str) -> 
         .await
         .unwrap();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{head}Expect: 100-continue\r\n\r\n"
+        "{method} {path}?api-version=2021-04-12 HTTP/1.1\r\nHost: localhost\r\n{head}\
+         Expect: 100-continue\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut words = [0; "HTTP/1.1 401".len()];

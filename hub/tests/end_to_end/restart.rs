@@ -78,7 +78,7 @@ async fn a_job_missed_by_more_than_its_maximum_execution_time_fails() {
         job["failureReason"]
             .as_str()
             .unwrap()
-            .contains("not running"),
+            .contains("execution time of 60 s had passed"),
         "{job}"
     );
 }
@@ -117,4 +117,25 @@ async fn healthz_reports_a_failing_store_until_it_recovers() {
     })
     .await;
     hub.add_device("door").await;
+}
+
+#[tokio::test]
+async fn healthz_reports_a_database_file_that_cannot_be_reached() {
+    let hub = TestHub::start().await;
+    let hub = &hub;
+    let status = |expected: u16| {
+        eventually("healthz has another status", move || async move {
+            let answer = answer(hub.anonymous(Method::GET, "/healthz")).await;
+            (answer.status == expected).then_some(answer.body)
+        })
+    };
+    status(200).await;
+    let path = hub.folder.path().join("hub.db");
+    let elsewhere = hub.folder.path().join("elsewhere.db");
+    std::fs::rename(&path, &elsewhere).unwrap();
+    let ill = status(503).await;
+    let problem = ill["problem"].as_str().unwrap();
+    assert!(problem.contains("check the data folder"), "{ill}");
+    std::fs::rename(&elsewhere, &path).unwrap();
+    status(200).await;
 }

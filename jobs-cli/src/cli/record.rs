@@ -149,9 +149,9 @@ Refused calls are included. Result \"unknown\" means that the call was attempted
 executed. It needs a policy with RegistryRead and ServiceConnect: the owner's, or an auditor's,
 created on the server: door-hub policy add auditor --rights RegistryRead,ServiceConnect
 
-Operations: device.create, device.update, device.delete, device.bulk, twin.update, twin.replace,
-method.invoke, job.create, job.cancel, job.stop, message.purge. Azure IoT Hub has no such log:
-there, see the activity log in the portal.")]
+Operations: device.create, device.update, device.delete, device.bulk, device.regenerateKeys,
+twin.update, twin.replace, method.invoke, job.create, job.cancel, job.stop, message.purge.
+Azure IoT Hub has no such log: there, see the activity log in the portal.")]
 pub(crate) struct AuditArgs {
     /// Only rows since then: an age (90m, 7d), 22:00, 'yesterday 06:30', RFC 3339.
     #[arg(long, value_name = "TIME")]

@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for JobRequest {
         #[serde(rename_all = "camelCase", expecting = "a JSON object")]
         struct Wire {
             #[serde(default)]
-            job_id: Option<JobId>,
+            job_id: Option<String>,
             #[serde(rename = "type")]
             job_type: String,
             #[serde(default)]
@@ -145,7 +145,8 @@ impl<'de> Deserialize<'de> for JobRequest {
             ));
         }
         let max_execution_time = match wire.max_execution_time_in_seconds {
-            None => DEFAULT_MAX_EXECUTION_TIME,
+            // Some serialisers write 0 for a member that is not set.
+            None | Some(Integer(0)) => DEFAULT_MAX_EXECUTION_TIME,
             // 32 bits are 136 years, and cannot overflow when added to a time.
             Some(Integer(seconds)) => u32::try_from(seconds)
                 .map(|seconds| Duration::from_secs(seconds.into()))
@@ -156,8 +157,10 @@ impl<'de> Deserialize<'de> for JobRequest {
                     ))
                 })?,
         };
+        let job_id = wire.job_id.filter(|id| !id.is_empty());
+        let job_id = job_id.map(|id| id.parse().map_err(D::Error::custom));
         Ok(Self {
-            job_id: wire.job_id,
+            job_id: job_id.transpose()?,
             action,
             query_condition: wire.query_condition,
             start_time: wire.start_time,

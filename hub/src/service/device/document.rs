@@ -6,6 +6,7 @@ use iothub_protocol::time;
 use iothub_protocol::twin::{self, Capabilities, DeviceStatus};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::super::ServiceError;
 use crate::identity::Keys;
@@ -22,12 +23,25 @@ const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 #[serde(rename_all = "camelCase", default, expecting = "a JSON object")]
 struct RequestedAuthentication {
     symmetric_key: Option<SymmetricKey>,
-    x509_thumbprint: Option<Thumbprints>,
+    x509_thumbprint: Option<RequestedThumbprints>,
     #[serde(rename = "type")]
     kind: Option<String>,
 }
 
-/// The body of `PUT /devices/{id}`; read-only members and those of edge devices are ignored.
+/// The thumbprints of a request.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a JSON object")]
+struct RequestedThumbprints {
+    primary_thumbprint: Option<String>,
+    secondary_thumbprint: Option<String>,
+    /// As Azure's twins spell them. Ignoring them would lock out the device.
+    #[serde(rename = "PrimaryThumbprint")]
+    capital_primary: Option<IgnoredAny>,
+    #[serde(rename = "SecondaryThumbprint")]
+    capital_secondary: Option<IgnoredAny>,
+}
+
+/// The body of `PUT /devices/{id}`; read-only members and the scopes of edge devices are ignored.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default, expecting = "a JSON object")]
 pub(crate) struct DeviceUpdate {
@@ -35,6 +49,13 @@ pub(crate) struct DeviceUpdate {
     status: Option<String>,
     status_reason: Option<String>,
     authentication: Option<RequestedAuthentication>,
+    capabilities: Option<RequestedCapabilities>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a JSON object")]
+struct RequestedCapabilities {
+    iot_edge: Option<bool>,
 }
 
 impl From<DeviceRecord> for DeviceIdentity {
@@ -63,7 +84,9 @@ impl From<DeviceRecord> for DeviceIdentity {
                 }),
                 x509_thumbprint: Some(thumbprints),
             }),
-            capabilities: Some(Capabilities::default()),
+            capabilities: Some(Capabilities {
+                iot_edge: record.iot_edge,
+            }),
             device_scope: None,
             parent_scopes: Vec::new(),
         }
@@ -86,7 +109,7 @@ impl DeviceUpdate {
     /// Rejects a body whose `deviceId` is not `device`.
     pub(crate) fn check_id(&self, device: &str) -> Result<(), ServiceError> {
         match &self.device_id {
-            Some(id) if id != device => Err(ServiceError::argument(format!(
+            Some(id) if !id.is_empty() && id != device => Err(ServiceError::argument(format!(
                 "the body names device `{id}`, but the path names `{device}`"
             ))),
             _ => Ok(()),
@@ -104,13 +127,18 @@ impl DeviceUpdate {
     /// The requested status, if the body has one.
     pub(crate) fn enabled(&self) -> Result<Option<bool>, ServiceError> {
         match self.status.as_deref() {
-            None => Ok(None),
+            None | Some("") => Ok(None),
             Some(text) if text.eq_ignore_ascii_case("enabled") => Ok(Some(true)),
             Some(text) if text.eq_ignore_ascii_case("disabled") => Ok(Some(false)),
             Some(text) => Err(ServiceError::argument(format!(
                 "status is `{text}`; expected `enabled` or `disabled`"
             ))),
         }
+    }
+
+    /// The requested `capabilities.iotEdge`, if the body has it.
+    pub(crate) fn iot_edge(&self) -> Option<bool> {
+        self.capabilities.as_ref()?.iot_edge
     }
 
     /// The requested reason.
@@ -134,7 +162,18 @@ impl DeviceUpdate {
     ) -> Result<StoredAuthentication, ServiceError> {
         let requested = self.authentication.clone().unwrap_or_default();
         let thumbprints = requested.x509_thumbprint.unwrap_or_default();
-        let kind = match requested.kind.as_deref() {
+        for (capital, name) in [
+            (thumbprints.capital_primary, "PrimaryThumbprint"),
+            (thumbprints.capital_secondary, "SecondaryThumbprint"),
+        ] {
+            if capital.is_some() {
+                return Err(ServiceError::argument(format!(
+                    "authentication.x509Thumbprint has `{name}`; \
+                     expected `primaryThumbprint` and `secondaryThumbprint`"
+                )));
+            }
+        }
+        let kind = match requested.kind.as_deref().filter(|kind| !kind.is_empty()) {
             Some(kind @ ("sas" | "selfSigned" | "certificateAuthority" | "none")) => {
                 kind.to_owned()
             }

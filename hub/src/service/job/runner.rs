@@ -301,12 +301,13 @@ impl Runner {
                     schedule.status = JobStatus::Scheduled;
                 }
                 StartStep::Miss => {
-                    let reason = "The hub was not running at the job's start time, \
-                         or its clock was set past it; \
-                         the job's maximum execution time has passed since.";
-                    store
-                        .job_fail(row, reason.into(), clock.wall_time())
-                        .await?;
+                    let reason = format!(
+                        "The job was due at {}, and its maximum execution time of {} s had passed \
+                         before this hub could start it.",
+                        iothub_protocol::time::format(schedule.start_time()),
+                        schedule.max_execution.as_secs()
+                    );
+                    store.job_fail(row, reason, clock.wall_time()).await?;
                     return Ok(None);
                 }
                 StartStep::Start => {

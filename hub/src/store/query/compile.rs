@@ -316,7 +316,7 @@ impl Compiler {
                 Some(null) => format!("(({object}) OR ({null}))"),
                 None => format!("({object})"),
             },
-            Operand::Text { .. } | Operand::False | Operand::Object => "1".into(),
+            Operand::Text { .. } | Operand::Boolean(_) | Operand::Object => "1".into(),
             Operand::Undefined => "0".into(),
         }
     }

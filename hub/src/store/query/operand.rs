@@ -20,7 +20,8 @@ pub(super) enum Operand {
     },
     /// An SQL expression that is a number, or NULL if the document does not have the member.
     Number(&'static str),
-    False,
+    /// An SQL expression that is 0 or 1.
+    Boolean(&'static str),
     Object,
     /// An object or null, depending on SQL expressions.
     ObjectIf {
@@ -79,7 +80,7 @@ pub(super) fn of_twin(path: &[&str]) -> Operand {
         ("properties", rest) => of_properties(rest),
         ("x509Thumbprint", rest) => of_thumbprint(rest),
         ("capabilities", []) => Operand::Object,
-        ("capabilities", ["iotEdge"]) => Operand::False,
+        ("capabilities", ["iotEdge"]) => Operand::Boolean("device.iot_edge"),
         (root, []) => of_root(root),
         _ => Operand::Undefined,
     }

@@ -13,6 +13,7 @@ pub(crate) fn database() -> Result<Connection, StoreError> {
     register(&connection)?;
     connection.execute_batch(include_str!("../schema/0001.sql"))?;
     connection.execute_batch(include_str!("../schema/0007.sql"))?;
+    connection.execute_batch(include_str!("../schema/0010.sql"))?;
     Ok(connection)
 }
 
@@ -26,9 +27,9 @@ pub(crate) fn add(
     let row: i64 = connection.query_row(
         "INSERT INTO device (device_id, generation_id, etag, status, status_reason, \
          status_updated, authentication_type, \
-         connection_state_updated, last_activity) VALUES (?1, '1', 'MQ==', 'enabled', ?2, \
-         '0001-01-01T00:00:00Z', 'sas', \
-         '0001-01-01T00:00:00Z', '0001-01-01T00:00:00Z') RETURNING id",
+         connection_state_updated, last_activity, iot_edge) VALUES (?1, '1', 'MQ==', 'enabled', \
+         ?2, '0001-01-01T00:00:00Z', 'sas', \
+         '0001-01-01T00:00:00Z', '0001-01-01T00:00:00Z', ?2 IS NULL) RETURNING id",
         params![id, reason],
         |row| row.get(0),
     )?;

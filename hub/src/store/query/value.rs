@@ -87,8 +87,8 @@ pub(super) fn typed(operand: Operand) -> TypedSql {
             number: Some(sql.to_owned()),
             ..TypedSql::default()
         },
-        Operand::False => TypedSql {
-            boolean: Some("0".into()),
+        Operand::Boolean(sql) => TypedSql {
+            boolean: Some(sql.to_owned()),
             ..TypedSql::default()
         },
         Operand::Object => TypedSql {

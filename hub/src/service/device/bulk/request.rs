@@ -195,7 +195,7 @@ fn task(text: &RawValue, label: &mut ItemLabel) -> Result<ItemTask, ServiceError
 
 /// The mode defaults to `createOrUpdate`, as for items of an import job.
 fn mode(name: Option<&str>) -> Result<ImportMode, ServiceError> {
-    let Some(name) = name else {
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
         return Ok(ImportMode::CreateOrUpdate);
     };
     ImportMode::from_name(name).ok_or_else(|| {
