@@ -164,6 +164,10 @@ fn after_client_error(error: &ClientError, text: &str) -> Option<&'static str> {
             "trust the hub's CA: doorctl context add NAME --replace --connection-string-file FILE \
              --ca ca.pem",
         ),
+        ClientError::Unreachable { .. } if text.contains("CaUsedAsEndEntity") => Some(
+            "the hub's certificate is one of an authority (CA:TRUE); create it with CA:FALSE, or \
+             let door-hub create one (without certificate_file)",
+        ),
         ClientError::Unreachable { .. } if text.contains("certificate") => Some(
             "is HostName in the connection string a name in the hub's certificate \
              (door-hub --name, --san)?",

@@ -115,7 +115,16 @@ pub struct Server {
 
 impl Server {
     pub async fn play(script: Vec<Reply>) -> Self {
-        let (acceptor, ca_pem) = certified();
+        Self::presenting(certified(), script).await
+    }
+
+    /// A server whose certificate is one of an authority (`CA:TRUE`).
+    pub async fn with_certificate_of_an_authority() -> Self {
+        let any = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self::presenting(certified_as(any), Vec::new()).await
+    }
+
+    async fn presenting((acceptor, ca_pem): (TlsAcceptor, String), script: Vec<Reply>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -158,14 +167,17 @@ impl Drop for Server {
 
 /// The acceptor of a server called `localhost`, and its CA.
 pub fn certified() -> (TlsAcceptor, String) {
+    certified_as(IsCa::NoCa)
+}
+
+fn certified_as(kind: IsCa) -> (TlsAcceptor, String) {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(["localhost".to_owned()])
-        .unwrap()
-        .signed_by(&key, &ca)
-        .unwrap();
+    let mut leaf = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    leaf.is_ca = kind;
+    let leaf = leaf.signed_by(&key, &ca).unwrap();
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(
         rustls::crypto::ring::default_provider(),
     ))

@@ -223,5 +223,12 @@ async fn the_command_line_reads_the_record_of_a_running_hub() {
         lines[1].contains("404 DeviceNotFound") && lines.len() == 2,
         "{table}"
     );
-    assert_eq!(audit("--operation job.create"), "");
+    let line = "audit --operation job.create";
+    let none = run_on(hub.folder.path(), line.to_owned()).expect(0);
+    assert_eq!(none.stdout, "");
+    assert!(
+        none.stderr.contains("no entry matches these filters"),
+        "{}",
+        none.stderr
+    );
 }

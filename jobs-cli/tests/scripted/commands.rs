@@ -58,6 +58,18 @@ async fn stored_events_are_read_completely_over_broken_responses() {
 }
 
 #[tokio::test]
+async fn a_server_certificate_of_an_authority_is_explained() {
+    let server = Server::with_certificate_of_an_authority().await;
+    let output = doorctl(&server, &["devices", "list"]).await;
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("next: the hub's certificate is one of an authority (CA:TRUE)"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
 async fn a_response_that_never_completes_is_an_error() {
     let asked = || Reply::ok("");
     let script = std::iter::once(Reply::ok(HEALTH)).chain((0..7).map(|_| asked()));

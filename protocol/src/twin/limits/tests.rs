@@ -14,8 +14,8 @@ fn say(patch: Value) -> String {
 fn an_error_names_the_member_and_the_limit() {
     assert_eq!(
         say(json!({"a":{"b.c":1}})),
-        "properties.desired.a.b.c: the name has '.'; expected no `.`, no `$`, no space and no \
-         control character"
+        "properties.desired.a.b.c: the name has '.'; expected no `.`, no `$`, no `#`, no \
+         space and no control character"
     );
     assert_eq!(
         say(json!({"floor":4_503_599_627_370_496_i64})),
@@ -28,7 +28,7 @@ fn an_error_names_the_member_and_the_limit() {
     );
     assert!(say(json!({"":1})).contains("a name is empty"));
     assert!(say(json!({"x".repeat(1025):1})).contains("has 1025 bytes; expected at most 1024"));
-    for name in ["$x", "a b", "a\tb", "a\u{85}b", "$version"] {
+    for name in ["$x", "a#b", "a b", "a\tb", "a\u{85}b", "$version"] {
         assert!(say(json!({name:1})).contains("the name has"), "{name}");
     }
 }
