@@ -12,6 +12,10 @@ use crate::types::AuditAttempt;
 /// for most conditions.
 const MAX_TEXT_CHARS: usize = 512;
 
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_TEXT_CHARS).collect()
+}
+
 #[derive(Clone)]
 pub(crate) struct AuditService {
     store: Store,
@@ -26,10 +30,9 @@ impl AuditService {
     /// Records an attempt and returns its id once it is on disk, so that a call runs only after it
     /// is recorded.
     pub(crate) async fn begin(&self, mut attempt: AuditAttempt) -> Result<i64, ServiceError> {
-        let cut = |text: String| text.chars().take(MAX_TEXT_CHARS).collect();
-        attempt.target = cut(attempt.target);
-        attempt.detail = attempt.detail.map(cut);
-        attempt.reason = attempt.reason.map(cut);
+        attempt.target = cut(&attempt.target);
+        attempt.detail = attempt.detail.as_deref().map(cut);
+        attempt.reason = attempt.reason.as_deref().map(cut);
         let begun = self
             .store
             .audit_begin(attempt, Timestamp::now(), self.limits);
