@@ -15,7 +15,7 @@ mod value;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use door_core::config::StrikeKind;
+use door_core::config::{Egress, StrikeKind};
 use door_core::{DoorConfig, DoorSettings, StrikeConfig};
 use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredential};
 use log::LevelFilter;
@@ -442,6 +442,13 @@ fn check_fit(
     for (key, problem) in unfit {
         layers.errors.push(layers.invalid(&key, problem));
     }
+    if board.fitted().rex_reports_only && !names_another_way_out(settings.egress) {
+        let problem = "false releases nothing, and [door] egress does not name another way out: \
+                       expected egress = \"free-mechanical\" or \"hardware-release\"";
+        layers
+            .errors
+            .push(layers.invalid("board.inputs.rex.releases", problem));
+    }
     if let Err(error) = DoorConfig::check_egress(settings.egress, &strike) {
         layers.refuse("door.egress", error.to_string(), "the door keeps working");
     }
@@ -450,6 +457,13 @@ fn check_fit(
 /// The state directory that the service manager has made.
 fn service_directory() -> Option<PathBuf> {
     std::env::var_os("STATE_DIRECTORY").map(PathBuf::from)
+}
+
+fn names_another_way_out(egress: Option<Egress>) -> bool {
+    matches!(
+        egress,
+        Some(Egress::FreeMechanical | Egress::HardwareRelease)
+    )
 }
 
 /// The environment variables that are valid Unicode.

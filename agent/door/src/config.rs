@@ -49,6 +49,12 @@ pub struct DoorSettings {
     /// Delay between that event and the end of the release.
     #[serde(deserialize_with = "time")]
     pub relock_delay: Duration,
+    /// How long one activation of the reader's contact may release, from its first active reading;
+    /// a contact that is stuck active must not release for ever. At least the strike time counts.
+    #[serde(deserialize_with = "time")]
+    pub grant_max: Duration,
+    /// The reader releases the door during a lockdown too.
+    pub grant_in_lockdown: bool,
     /// How people get out; checked against the strike by [`DoorConfig::check_egress`].
     pub egress: Option<Egress>,
 }
@@ -89,6 +95,8 @@ impl Default for DoorSettings {
             pre_alarm_time: Duration::from_secs(15),
             relock: Relock::AfterTime,
             relock_delay: Duration::from_millis(500),
+            grant_max: Duration::from_secs(30),
+            grant_in_lockdown: false,
             egress: None,
         }
     }
@@ -158,6 +166,9 @@ pub struct StrikeConfig {
     /// Motor lock: longest run per throw or retraction; the bond switch ends a throw earlier.
     #[serde(default, deserialize_with = "optional_time")]
     pub pulse: Option<Duration>,
+    /// Motor lock: pause between the two directions, during which no output is energised.
+    #[serde(default, deserialize_with = "optional_time")]
+    pub dead_time: Option<Duration>,
     /// Solenoid bolt and hold strike: `safe` or `secure`. A maglock is always fail-safe, a pulse
     /// strike always fail-secure.
     #[serde(default)]
@@ -188,6 +199,7 @@ impl StrikeConfig {
             kind: StrikeKind::MotorLock,
             bond_time: default_bond_time(),
             pulse: None,
+            dead_time: None,
             fail: None,
             max_on: None,
             cool_down: None,
@@ -246,6 +258,8 @@ pub struct Fitted {
     pub bond: bool,
     /// Request to exit.
     pub rex: bool,
+    /// The request to exit only reports: the door opens by its handle, whatever the strike does.
+    pub rex_reports_only: bool,
     /// Local grant.
     pub grant: bool,
     /// Fire release.
@@ -262,6 +276,7 @@ impl Fitted {
         door: true,
         bond: true,
         rex: true,
+        rex_reports_only: false,
         grant: true,
         fire: true,
         fire_reset: true,
@@ -286,6 +301,8 @@ pub struct DoorConfig {
 pub(crate) enum Actuator {
     MotorLock {
         pulse: Duration,
+        /// Pause before the motor runs the other way.
+        dead_time: Duration,
     },
     Coil {
         fail: FailMode,
@@ -306,6 +323,8 @@ pub(crate) struct Duty {
 }
 
 const DEFAULT_PULSE: Duration = Duration::from_secs(2);
+/// A relay needs about 10 ms to open, a DC motor less than that to stop as a generator.
+const DEFAULT_DEAD_TIME: Duration = Duration::from_millis(50);
 const DEFAULT_MOTOR_MAX_ON: Duration = Duration::from_secs(30);
 const DEFAULT_COOL_DOWN: Duration = Duration::from_secs(60);
 
@@ -465,7 +484,8 @@ fn motor_lock(strike: &StrikeConfig) -> Result<(Actuator, Option<Duty>), ConfigE
         reserve: pulse * 2,
         min_remaining: pulse * 3,
     };
-    Ok((Actuator::MotorLock { pulse }, Some(duty)))
+    let dead_time = strike.dead_time.unwrap_or(DEFAULT_DEAD_TIME);
+    Ok((Actuator::MotorLock { pulse, dead_time }, Some(duty)))
 }
 
 fn coil(
@@ -473,11 +493,11 @@ fn coil(
     settings: &DoorSettings,
     fitted: &Fitted,
 ) -> Result<(Actuator, Option<Duty>), ConfigError> {
-    if strike.pulse.is_some() {
-        return Err(ConfigError::Unused {
-            key: "pulse",
-            kind: strike.kind.name(),
-        });
+    for (key, time) in [("pulse", strike.pulse), ("dead_time", strike.dead_time)] {
+        if time.is_some() {
+            let kind = strike.kind.name();
+            return Err(ConfigError::Unused { key, kind });
+        }
     }
     let fail = match (strike.kind, strike.fail) {
         (StrikeKind::Maglock, None | Some(FailMode::Safe)) => FailMode::Safe,
@@ -524,7 +544,8 @@ fn coil(
         return Err(ConfigError::CannotHold { want: name, max_on });
     }
     if fail == FailMode::Secure {
-        for (wired, input) in [(fitted.rex, "rex"), (fitted.fire, "fire")] {
+        let releases = fitted.rex && !fitted.rex_reports_only;
+        for (wired, input) in [(releases, "rex"), (fitted.fire, "fire")] {
             if wired {
                 return Err(ConfigError::EgressOnLimitedCoil { input });
             }

@@ -12,6 +12,7 @@ mod desired;
 mod disk;
 mod event_limit;
 mod forced_lock;
+mod grant;
 mod memory;
 mod opening;
 mod self_test;
@@ -36,6 +37,7 @@ use answer::Pending;
 use disk::DiskWait;
 use event_limit::{EventLimit, Subject};
 use forced_lock::ForcedLock;
+use grant::GrantContact;
 pub(crate) use memory::AcceptedCommand;
 use memory::CommandMemory;
 use opening::Opening;
@@ -110,6 +112,9 @@ pub struct Door {
     /// ends the latch.
     reset_armed: bool,
     forced_lock: ForcedLock,
+    grant: GrantContact,
+    /// Boot-clock time until which an exit button that only reports explains an opening.
+    exit_until: Option<BootTime>,
     /// Boot-clock time of the latest step.
     stepped_at: BootTime,
     memory: CommandMemory,
@@ -175,6 +180,8 @@ impl Door {
             active_after_passage: BTreeSet::new(),
             reset_armed: false,
             forced_lock: ForcedLock::default(),
+            grant: GrantContact::default(),
+            exit_until: None,
             stepped_at: now.boottime,
             memory,
             pending: Vec::new(),
@@ -216,40 +223,55 @@ impl Door {
         let before = self.sensing.inputs();
         self.sensing.read(now.boottime, inputs);
         let inputs = self.sensing.inputs();
-        for (input, slot, was, is, event) in [
+        let settings = self.config.settings;
+        let grant_max = settings.grant_max.max(settings.strike_time);
+        // What the activation leaves is counted from before this reading, which may end it.
+        let granted = self.grant.is_active();
+        let mut grant_left = self.grant.left(now.boottime, grant_max);
+        self.grant.read(now.boottime, inputs.grant, grant_max);
+        if self.blocks_grant() {
+            self.grant.block();
+        }
+        if self.grant.is_active() {
+            grant_left = self.grant.left(now.boottime, grant_max);
+        }
+        for (input, slot, was, is, longest, event) in [
             (
                 Input::REX,
                 Slot::RequestToExit,
-                before.rex,
-                inputs.rex,
+                before.rex == Some(true),
+                inputs.rex == Some(true),
+                Duration::MAX,
                 EventKind::RequestToExit,
             ),
             (
                 Input::GRANT,
                 Slot::LocalGrant,
-                before.grant,
-                inputs.grant,
+                granted,
+                self.grant.is_active(),
+                grant_left,
                 EventKind::LocalGrant,
             ),
         ] {
-            let (was, is) = (was == Some(true), is == Some(true));
             if is && !was {
                 self.active_after_passage.remove(&slot);
-                effects.retry_now = true;
+                effects.retry_now |=
+                    slot != Slot::RequestToExit || !self.config.fitted.rex_reports_only;
                 // An input in fault records a count of changes instead of an event for each.
                 if !self.sensing.is_faulty(input) {
                     effects.events.push(event);
                 }
             }
-            if is || was {
-                let settings = &self.config.settings;
+            if (is || was) && slot == Slot::RequestToExit && self.config.fitted.rex_reports_only {
+                self.exit_until = Some(now.boottime + settings.strike_time);
+            } else if is || was {
                 let passed = !is && self.active_after_passage.remove(&slot);
                 let time = if passed {
                     settings.relock_delay.min(settings.strike_time)
                 } else {
                     settings.strike_time
                 };
-                let expiry = Expiry::after(time, now);
+                let expiry = Expiry::after(time.min(longest), now);
                 self.array
                     .fill(slot, Entry::new(Want::Released, Some(expiry)));
             }
@@ -308,6 +330,7 @@ impl Door {
             self.opening.poll_timeout(&self.config.settings),
             self.event_limit.poll_timeout(),
             self.forced_lock.poll_timeout(),
+            self.exit_until.filter(|until| *until > self.stepped_at),
             self.pending.iter().map(Pending::deadline).min(),
             self.disk_waits.iter().map(DiskWait::deadline).min(),
             self.save_due,
@@ -360,10 +383,10 @@ impl Door {
         }
         let expiry = Expiry::after(settings.relock_delay, now);
         for (slot, pressed) in [
-            (Slot::RequestToExit, inputs.rex),
-            (Slot::LocalGrant, inputs.grant),
+            (Slot::RequestToExit, inputs.rex == Some(true)),
+            (Slot::LocalGrant, self.grant.is_active()),
         ] {
-            if pressed == Some(true) {
+            if pressed {
                 self.active_after_passage.insert(slot);
             } else {
                 self.array.shorten(slot, expiry);
@@ -373,6 +396,11 @@ impl Door {
         if pulse.is_some_and(|entry| entry.one_passage) {
             effects.save |= self.array.shorten(Slot::OperatorGrant, expiry);
         }
+    }
+
+    /// During a lockdown the reader releases nothing, unless the configuration allows it.
+    fn blocks_grant(&self) -> bool {
+        !self.config.settings.grant_in_lockdown && self.array.get(Slot::Lockdown).is_some()
     }
 
     fn update_fire_release(&mut self, before: &Inputs, inputs: &Inputs, effects: &mut StepEffects) {
@@ -402,11 +430,13 @@ impl Door {
     fn finish(&mut self, now: &Now, mut effects: StepEffects) -> Vec<Action> {
         self.stepped_at = now.boottime;
         self.sensing.advance(now.boottime);
-        if self.sensing.is_faulty(Input::GRANT) {
+        if self.sensing.is_faulty(Input::GRANT) || self.blocks_grant() {
+            self.grant.block();
             self.array.clear(Slot::LocalGrant);
         }
         self.expire(now, &mut effects);
         let was_thrown = self.strike.is_thrown();
+        let may_open = self.may_open(now.boottime);
         if self.sensing.has_read() {
             let strike_inputs = self.strike_inputs(effects.retry_now);
             self.strike.advance(now.boottime, &strike_inputs);
@@ -415,7 +445,7 @@ impl Door {
             && !self.strike.is_thrown()
             && self.array.want() == Want::Locked
             && self.sensing.inputs().bonded == Some(false);
-        self.update_alarms(now, bolt_left, &mut effects);
+        self.update_alarms(now, bolt_left, may_open, &mut effects);
         self.answer_pending(now, &mut effects);
         self.answer_disk_waits(now, &mut effects);
 
@@ -480,12 +510,31 @@ impl Door {
         }
     }
 
+    /// Whether people may open the door although the array does not release it: by a handle whose
+    /// exit button only reports, or because the lock is still as released as the start found it.
+    fn may_open(&self, at: BootTime) -> bool {
+        let found_released = match self.config.rest() {
+            Rest::Released => true,
+            Rest::Locked => false,
+            Rest::Stays => self.sensing.inputs().bonded == Some(false),
+        };
+        let is_untouched = self.sensing.has_read() && self.strike.is_untouched();
+        (found_released && is_untouched) || self.exit_until.is_some_and(|until| at < until)
+    }
+
     /// `bolt_left`: in this step the bolt left its thrown position although locked is wanted.
+    /// `may_open`: see [`Door::may_open`], as before this step.
     ///
     /// `jammed` stays until a movement is proven, `lockFault` while coil or motor must rest,
     /// `forcedOpen` and `heldOpen` until the door closes, `lockForced` until a command is accepted.
     /// `sensorFault` and `tamper` follow the readings.
-    fn update_alarms(&mut self, now: &Now, bolt_left: bool, effects: &mut StepEffects) {
+    fn update_alarms(
+        &mut self,
+        now: &Now,
+        bolt_left: bool,
+        may_open: bool,
+        effects: &mut StepEffects,
+    ) {
         let at = now.boottime;
         self.set_alarm(Alarm::SensorFault, self.sensing.has_fault(), now, effects);
         for report in self.sensing.take_reports() {
@@ -495,7 +544,8 @@ impl Door {
         }
         let inputs = self.sensing.inputs();
         let settings = &self.config.settings;
-        if self.opening.step(at, inputs.closed, &self.array, settings)
+        let opening = &mut self.opening;
+        if opening.step(at, inputs.closed, may_open, &self.array, settings)
             && self.array.mode() != Mode::Maintenance
         {
             let alarm = Alarm::HeldOpen;
@@ -506,7 +556,7 @@ impl Door {
         // Without a door position switch, nothing shows whether the door opened after the bolt
         // left.
         let bolt_left = bolt_left && self.config.fitted.door && self.opening.is_unreleased(at);
-        let is_released = self.array.want() == Want::Released;
+        let is_released = may_open || self.array.want() == Want::Released;
         let bond_time = self.config.bond_time;
         self.forced_lock
             .step(at, bolt_left, inputs.closed, is_released, bond_time);
@@ -683,12 +733,13 @@ fn report(
 ) -> DoorReport {
     let lock_state = strike.lock_state(sensing.inputs().bonded);
     let door_state = sensing.door_state();
+    let has_fault = !sensing.position_faults().is_empty();
     DoorReport {
         status: LockStatus {
             lock_state,
             door_state,
-            secured: secured(lock_state, door_state, alarms),
-            proof: sensing.proof(),
+            secured: secured(lock_state, door_state, has_fault, alarms),
+            proof: sensing.proof(lock_state),
             locked_until: array.locked_until(),
             held_by: array.held_by(),
         },
@@ -702,17 +753,18 @@ fn report(
 }
 
 /// Secured: locked, closed and no fault. Unsecured if any of these is known to be false, else
-/// unknown.
+/// unknown. `has_fault`: door contact or lock monitor is in fault; no other input bears on it.
 fn secured(
     lock_state: LockState,
     door_state: DoorState,
+    has_fault: bool,
     alarms: &BTreeMap<Alarm, Raised>,
 ) -> Secured {
     let raised = |alarm| alarms.contains_key(&alarm);
     match (lock_state, door_state) {
         (_, DoorState::Open) => Secured::Unsecured,
         (LockState::Unknown, _) => Secured::Unknown,
-        (LockState::Locked, _) if raised(Alarm::SensorFault) => Secured::Unknown,
+        (LockState::Locked, _) if has_fault => Secured::Unknown,
         (LockState::Locked, DoorState::Unknown) => Secured::Unknown,
         (LockState::Locked, DoorState::Closed)
             if !raised(Alarm::LockFault)

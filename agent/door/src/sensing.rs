@@ -3,10 +3,11 @@
 //!
 //! Why: docs/decisions/0017-levels-not-edges.md.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::config::Fitted;
-use crate::contract::{DoorState, InputFault, Proof};
+use crate::contract::{DoorState, InputFault, LockState, Proof};
 use crate::time::BootTime;
 
 /// A logical level: `Some(true)` is active; `None` is not fitted or not readable.
@@ -71,6 +72,28 @@ impl Inputs {
 }
 
 impl Fitted {
+    /// The readings of fitted inputs only.
+    #[must_use]
+    pub fn keep(&self, inputs: Inputs) -> Inputs {
+        let kept = |fitted: bool, reading: Reading| reading.filter(|_| fitted);
+        Inputs {
+            closed: kept(self.door, inputs.closed),
+            bonded: kept(self.bond, inputs.bonded),
+            rex: kept(self.rex, inputs.rex),
+            grant: kept(self.grant, inputs.grant),
+            fire: kept(self.fire, inputs.fire),
+            fire_reset: kept(self.fire_reset, inputs.fire_reset),
+            tamper: kept(self.tamper, inputs.tamper),
+        }
+    }
+
+    /// Whether the input with this key is fitted.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        let index = INPUTS.iter().position(|input| *input == key);
+        index.is_some_and(|index| self.all()[index])
+    }
+
     /// In the order of [`INPUTS`].
     pub(crate) fn all(&self) -> [bool; INPUTS.len()] {
         [
@@ -130,6 +153,25 @@ pub(crate) struct FaultReport {
     pub(crate) ended: bool,
 }
 
+/// Input and fault for a reader, such as "input tamper chatters".
+impl fmt::Display for FaultReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fault = match self.fault {
+            InputFault::Unreadable => "cannot be read",
+            InputFault::Contradiction => "reads thrown in an open door",
+            InputFault::Chatter => "chatters",
+            InputFault::Stuck => "is stuck",
+        };
+        write!(f, "input {} {fault}", self.input.key())
+    }
+}
+
+/// Faults of several inputs for a reader.
+pub(crate) fn faults_text(faults: &[FaultReport]) -> String {
+    let faults: Vec<_> = faults.iter().map(FaultReport::to_string).collect();
+    faults.join(", ")
+}
+
 /// Readings, and since when they hold.
 ///
 /// An input in fault is still read. Exit button and fire release are trusted whenever they are
@@ -169,17 +211,7 @@ impl Sensing {
 
     /// Handles a reading. Inputs that are not fitted are ignored.
     pub(crate) fn read(&mut self, at: BootTime, inputs: Inputs) {
-        let fitted = self.fitted;
-        let trusted = |fitted: bool, reading: Reading| reading.filter(|_| fitted);
-        let inputs = Inputs {
-            closed: trusted(fitted.door, inputs.closed),
-            bonded: trusted(fitted.bond, inputs.bonded),
-            rex: trusted(fitted.rex, inputs.rex),
-            grant: trusted(fitted.grant, inputs.grant),
-            fire: trusted(fitted.fire, inputs.fire),
-            fire_reset: trusted(fitted.fire_reset, inputs.fire_reset),
-            tamper: trusted(fitted.tamper, inputs.tamper),
-        };
+        let inputs = self.fitted.keep(inputs);
         for (index, level) in inputs.levels().into_iter().enumerate() {
             let changed = self.watches[index].read(at, level);
             if let Some(fault) = self.faults[index].as_mut().filter(|_| changed) {
@@ -317,10 +349,14 @@ impl Sensing {
         }
     }
 
-    pub(crate) fn proof(&self) -> Proof {
+    /// How the readings prove this state of the lock: never by a sensor that denies it.
+    pub(crate) fn proof(&self, lock_state: LockState) -> Proof {
         match (self.inputs().bonded, self.inputs().closed) {
             _ if self.is_faulty(Input::BOND) => Proof::None,
+            (Some(false), _) if lock_state == LockState::Locked => Proof::None,
+            (Some(true), _) if lock_state == LockState::Unlocked => Proof::None,
             (Some(_), _) => Proof::Bond,
+            (None, Some(false)) if lock_state == LockState::Locked => Proof::None,
             // If the fitted lock monitor cannot be read, there is no proof.
             (None, Some(_)) if !self.fitted.bond => Proof::Contact,
             (None, _) => Proof::None,
@@ -345,6 +381,22 @@ impl Sensing {
 
     pub(crate) fn has_fault(&self) -> bool {
         self.faults.iter().any(is_present)
+    }
+
+    /// The inputs in fault on which `secured` depends: door and bond.
+    pub(crate) fn position_faults(&self) -> Vec<FaultReport> {
+        let reports = [Input::DOOR, Input::BOND].map(|input| self.fault_report(input));
+        reports
+            .into_iter()
+            .flatten()
+            .filter(|report| !report.ended)
+            .collect()
+    }
+
+    /// All inputs in fault.
+    pub(crate) fn present_faults(&self) -> Vec<FaultReport> {
+        let reports = (0..INPUTS.len()).map(|index| self.fault_report(Input(index)));
+        reports.flatten().filter(|report| !report.ended).collect()
     }
 
     /// When a fault begins, ends or has a count to report by time alone.

@@ -78,6 +78,8 @@ pub(crate) enum Phase {
 /// A movement of the bolt in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Move {
+    /// When the motor starts, while it pauses before it reverses.
+    starts: Option<BootTime>,
     /// When the motor stops. `None` once it has stopped, and for a coil, which holds its level.
     drive: Option<BootTime>,
     /// Deadline of the proof; after it the strike is jammed.
@@ -106,6 +108,10 @@ pub(crate) struct Strike {
     /// Failed attempts in a row; cleared when something else is wanted.
     failures: Option<Failures>,
     coil: Coil,
+    /// Something was driven since the start, or the bolt was found thrown.
+    has_driven: bool,
+    /// Outputs that were energised last, and until when: a motor reverses only after a pause.
+    last_driven: Option<(Outputs, BootTime)>,
 }
 
 /// Coil or motor must rest before the strike can do what is wanted. `Display` is part of replies.
@@ -153,6 +159,8 @@ impl Strike {
             jammed: false,
             failures: None,
             coil: Coil::new(config.duty, at),
+            has_driven: false,
+            last_driven: None,
         }
     }
 
@@ -181,10 +189,8 @@ impl Strike {
 
     pub(crate) fn outputs(&self) -> Outputs {
         match (self.actuator, self.phase) {
-            (Actuator::MotorLock { .. }, Phase::Locking(Move { drive: Some(_), .. })) => {
-                Outputs::Throw
-            }
-            (Actuator::MotorLock { .. }, Phase::Releasing(Move { drive: Some(_), .. })) => {
+            (Actuator::MotorLock { .. }, Phase::Locking(motion)) if motion.runs() => Outputs::Throw,
+            (Actuator::MotorLock { .. }, Phase::Releasing(motion)) if motion.runs() => {
                 Outputs::Retract
             }
             (Actuator::MotorLock { .. }, _) => Outputs::DeEnergised,
@@ -246,9 +252,26 @@ impl Strike {
         })
     }
 
+    /// When the coil, which holds the present state, will reach its limit; with the limit as text.
+    pub(crate) fn hold_limit(&self, inputs: &StrikeInputs) -> Option<(BootTime, String)> {
+        let at = self.exhausted_at(inputs)?;
+        let (max_on, cool_down) = self.coil.limits()?;
+        let limit = RequiredRest {
+            part: "coil",
+            max_on,
+            cool_down,
+            left: Duration::ZERO,
+        };
+        Some((at, limit.to_string()))
+    }
+
     /// Advances the phase according to readings and time.
     pub(crate) fn advance(&mut self, at: BootTime, inputs: &StrikeInputs) {
         self.coil.account(at);
+        let driven = self.outputs();
+        if driven != Outputs::DeEnergised {
+            self.last_driven = Some((driven, at));
+        }
         self.failures = self
             .failures
             .filter(|failures| failures.toward == inputs.want);
@@ -261,14 +284,21 @@ impl Strike {
                 _ => break,
             }
         }
-        self.coil.set(self.outputs() != Outputs::DeEnergised);
+        let outputs = self.outputs();
+        self.coil.set(outputs != Outputs::DeEnergised);
+        self.has_driven |= outputs != Outputs::DeEnergised || self.is_thrown();
+    }
+
+    /// Whether it is still where the time before the start left it.
+    pub(crate) fn is_untouched(&self) -> bool {
+        !self.has_driven
     }
 
     /// When the phase changes by time alone, given unchanged readings.
     pub(crate) fn poll_timeout(&self, inputs: &StrikeInputs) -> Option<BootTime> {
         let moving = match self.phase {
             Phase::Releasing(motion) | Phase::Locking(motion) => {
-                Some(motion.drive.unwrap_or(motion.proof_by))
+                Some(motion.starts.or(motion.drive).unwrap_or(motion.proof_by))
             }
             _ => None,
         };
@@ -364,7 +394,7 @@ impl Strike {
     }
 
     fn finish_release(&self, motion: Move, at: BootTime, inputs: &StrikeInputs) -> Option<Phase> {
-        if let Some(motion) = motion.stopped(at) {
+        if let Some(motion) = motion.started(at).or(motion.stopped(at)) {
             return Some(Phase::Releasing(motion));
         }
         if motion.drive.is_some() {
@@ -391,7 +421,10 @@ impl Strike {
                 toward: Want::Locked,
                 why: Failure::Jammed,
             }),
-            _ => motion.stopped(at).map(Phase::Locking),
+            _ => motion
+                .started(at)
+                .or(motion.stopped(at))
+                .map(Phase::Locking),
         }
     }
 
@@ -495,12 +528,7 @@ impl Strike {
     /// Starts a throw if the door has settled and coil or motor has rested.
     fn throw(&self, at: BootTime, inputs: &StrikeInputs) -> Option<Phase> {
         let ready = self.throw_at(inputs)? <= at;
-        ready.then(|| {
-            Phase::Locking(Move {
-                drive: self.pulse().map(|pulse| at + pulse),
-                ..self.hold(at, inputs)
-            })
-        })
+        ready.then(|| Phase::Locking(self.run(Outputs::Throw, at, inputs)))
     }
 
     fn has_bolt(&self) -> bool {
@@ -571,7 +599,7 @@ impl Strike {
     /// Starts a release. Only a coil or motor at its limit can prevent it.
     fn release(&self, at: BootTime, inputs: &StrikeInputs) -> Phase {
         let may = match self.actuator {
-            Actuator::MotorLock { pulse } => self.coil.remaining() >= pulse,
+            Actuator::MotorLock { pulse, .. } => self.coil.remaining() >= pulse,
             Actuator::Coil {
                 fail: FailMode::Safe,
                 ..
@@ -590,14 +618,29 @@ impl Strike {
                 why: Failure::Exhausted,
             };
         }
-        Phase::Releasing(Move {
-            drive: self.pulse().map(|pulse| at + pulse),
-            ..self.hold(at, inputs)
-        })
+        Phase::Releasing(self.run(Outputs::Retract, at, inputs))
+    }
+
+    /// A movement that begins now, or for a motor that ran the other way after its dead time.
+    fn run(&self, direction: Outputs, at: BootTime, inputs: &StrikeInputs) -> Move {
+        let Actuator::MotorLock { pulse, dead_time } = self.actuator else {
+            return self.hold(at, inputs);
+        };
+        let ran = self.last_driven.filter(|(driven, _)| *driven != direction);
+        let starts = ran
+            .map(|(_, until)| until + dead_time)
+            .filter(|starts| *starts > at);
+        let begin = starts.unwrap_or(at);
+        Move {
+            starts,
+            drive: Some(begin + pulse),
+            ..self.hold(begin, inputs)
+        }
     }
 
     fn hold(&self, at: BootTime, inputs: &StrikeInputs) -> Move {
         Move {
+            starts: None,
             drive: None,
             proof_by: at + self.bond_time,
             from: inputs.bonded,
@@ -606,7 +649,7 @@ impl Strike {
 
     fn pulse(&self) -> Option<Duration> {
         match self.actuator {
-            Actuator::MotorLock { pulse } => Some(pulse),
+            Actuator::MotorLock { pulse, .. } => Some(pulse),
             Actuator::Coil { .. } => None,
         }
     }
@@ -657,6 +700,20 @@ impl Phase {
 }
 
 impl Move {
+    /// Whether the motor runs.
+    fn runs(&self) -> bool {
+        self.starts.is_none() && self.drive.is_some()
+    }
+
+    /// The movement with its motor running, once the pause has ended.
+    fn started(self, at: BootTime) -> Option<Self> {
+        self.starts.filter(|starts| *starts <= at)?;
+        Some(Self {
+            starts: None,
+            ..self
+        })
+    }
+
     /// The movement with its motor stopped, once the pulse has ended.
     fn stopped(self, at: BootTime) -> Option<Self> {
         self.drive.filter(|until| *until <= at)?;

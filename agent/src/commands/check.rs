@@ -12,8 +12,8 @@ use door_agent::gpio::{self, BoardConfig, BoardKind, ClockTrust};
 use door_agent::storage::saved_door;
 use door_agent::tls::{CertificateAge, TlsCache, certificate_end};
 use door_agent::{AgentConfig, cloud};
-use door_core::config::Egress;
-use door_core::{DoorConfig, SavedDoor};
+use door_core::config::{Egress, FailMode, Rest};
+use door_core::{DoorConfig, SavedDoor, StrikeConfig};
 use jiff::Timestamp;
 
 /// The user of door-agent@.service.
@@ -59,6 +59,8 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
                 AgentConfig::service_state(path),
             ]);
             check_egress(&report, &config);
+            check_inputs(&report, &config);
+            check_strike(&report, &config.strike);
             check_state(
                 &mut report,
                 &config.state.directory,
@@ -129,6 +131,38 @@ fn check_egress(report: &CheckReport, config: &AgentConfig) {
              \"none\": how people get out, which is never by this program",
         ),
     }
+}
+
+/// What an installer may expect of the reader or of the exit contact, and does not get.
+fn check_inputs(report: &CheckReport, config: &AgentConfig) {
+    let fitted = config.board.fitted();
+    if fitted.grant {
+        let during = if config.door.grant_in_lockdown {
+            "under a lockdown the reader opens this door (door.grant_in_lockdown)"
+        } else {
+            "under a lockdown the reader does not open this door"
+        };
+        let detail = format!("{during}; a button inside must be wired as rex");
+        report.note("grant", detail);
+    }
+    if fitted.rex_reports_only {
+        let detail = "releases nothing (releases = false): people get out by the handle alone";
+        report.note("rex", detail);
+    }
+}
+
+fn check_strike(report: &CheckReport, strike: &StrikeConfig) {
+    let Some(max_on) = strike.max_on.filter(|_| strike.rest() != Rest::Stays) else {
+        return;
+    };
+    let what = match strike.fail_mode() {
+        FailMode::Safe => "lock",
+        FailMode::Secure => "unlock",
+    };
+    report.note(
+        "strike",
+        format_args!("no {what} lasts longer than {max_on:?} (strike.max_on)"),
+    );
 }
 
 fn check_state(report: &mut CheckReport, configured: &Path, path: &Path, running: Option<&Path>) {

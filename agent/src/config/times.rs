@@ -41,7 +41,9 @@ pub(super) fn limits() -> impl Iterator<Item = Limit> {
         ("door.relock_delay", Setting::RelockDelay),
     ];
     let others = [
+        ("door.grant_max", 60 * MINUTE),
         ("strike.bond_time", MINUTE),
+        ("strike.dead_time", SECOND),
         ("strike.pulse", MINUTE),
         ("strike.max_on", DAY),
         ("strike.cool_down", DAY),

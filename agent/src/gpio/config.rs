@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use door_core::config::{Fitted, StrikeConfig, StrikeKind, time};
-use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, de};
 use thiserror::Error;
 
@@ -33,9 +34,10 @@ pub struct BoardConfig {
     /// The output pins; a simulated door has none.
     #[serde(default)]
     pub outputs: OutputPins,
-    /// The input pins. An input without a pin is not fitted.
+    /// The input pins. An input without a pin is not fitted. Simulated: the keys of the fitted
+    /// inputs; all without this list.
     #[serde(default)]
-    pub inputs: InputPins,
+    pub inputs: BoardInputs,
     /// Simulated: travel time of the bolt from one end to the other.
     #[serde(default = "default_bolt_travel", deserialize_with = "time")]
     pub bolt_travel: Duration,
@@ -49,7 +51,7 @@ pub struct BoardConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BoardKind {
-    /// A door in memory, with every input fitted.
+    /// A door in memory.
     Simulated,
     /// The header of a Raspberry Pi, through its registers.
     RaspberryPi,
@@ -158,6 +160,8 @@ pub struct InputPin {
     pub bias: PinBias,
     /// How long a level must hold to count.
     pub debounce: Duration,
+    /// Only for `rex`: `false` if the contact only reports an exit through a free handle.
+    pub releases: Option<bool>,
 }
 
 /// The keys of `[board.outputs.<x>]`.
@@ -187,6 +191,7 @@ struct InputTable {
     /// not settled to idle for four times as long.
     #[serde(default = "default_debounce", deserialize_with = "time")]
     debounce: Duration,
+    releases: Option<bool>,
 }
 
 /// `line = 17` or `line = "GPIO17"`.
@@ -212,6 +217,7 @@ impl TryFrom<InputTable> for InputPin {
             active: table.active,
             bias: table.bias,
             debounce: table.debounce,
+            releases: table.releases,
         })
     }
 }
@@ -307,6 +313,75 @@ pub struct OutputPins {
     pub coil: Option<OutputPin>,
 }
 
+/// `[board] inputs`: a table of pins, or the list of a simulated board.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BoardInputs {
+    pins: InputPins,
+    /// The inputs of a list.
+    listed: Option<Fitted>,
+}
+
+impl BoardInputs {
+    /// The pins; none for a list.
+    #[must_use]
+    pub fn pins(&self) -> &InputPins {
+        &self.pins
+    }
+}
+
+impl<'de> Deserialize<'de> for BoardInputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TableOrList;
+
+        impl<'de> Visitor<'de> for TableOrList {
+            type Value = BoardInputs;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of input pins, or a list of inputs for a simulated board")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<BoardInputs, A::Error> {
+                let pins = InputPins::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(BoardInputs { pins, listed: None })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<BoardInputs, A::Error> {
+                let mut fitted = Fitted::default();
+                while let Some(input) = list.next_element()? {
+                    *match input {
+                        InputName::Door => &mut fitted.door,
+                        InputName::Bond => &mut fitted.bond,
+                        InputName::Rex => &mut fitted.rex,
+                        InputName::Grant => &mut fitted.grant,
+                        InputName::Fire => &mut fitted.fire,
+                        InputName::FireReset => &mut fitted.fire_reset,
+                        InputName::Tamper => &mut fitted.tamper,
+                    } = true;
+                }
+                Ok(BoardInputs {
+                    listed: Some(fitted),
+                    ..BoardInputs::default()
+                })
+            }
+        }
+
+        deserializer.deserialize_any(TableOrList)
+    }
+}
+
+/// Key of an input.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum InputName {
+    Door,
+    Bond,
+    Rex,
+    Grant,
+    Fire,
+    FireReset,
+    Tamper,
+}
+
 /// `[board.inputs]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -384,8 +459,17 @@ pub enum BoardConfigError {
         kind: &'static str,
     },
     /// A simulated board has no pins.
-    #[error("[board] kind = \"simulated\" has no pins: remove [board.outputs] and [board.inputs]")]
+    #[error(
+        "[board] kind = \"simulated\" has no pins: remove [board.outputs] and [board.inputs], or \
+         write inputs = [\"door\", \"rex\"] to leave others out"
+    )]
     PinsUnused,
+    /// Inputs with pins are named by their tables.
+    #[error("[board] inputs is a list, expected a table of pins such as [board.inputs.door]")]
+    PinsMissing,
+    /// Only an exit button can be one that releases nothing.
+    #[error("[board.inputs.{role}] releases does not apply to this input: remove it")]
+    ReleasesUnused { role: &'static str },
 }
 
 impl BoardConfigError {
@@ -405,6 +489,8 @@ impl BoardConfigError {
                 format!("board.outputs.{role}")
             }
             Self::PinsUnused => "board.kind".to_owned(),
+            Self::PinsMissing => "board.inputs".to_owned(),
+            Self::ReleasesUnused { role } => format!("board.inputs.{role}.releases"),
         }
     }
 }
@@ -417,7 +503,7 @@ impl BoardConfig {
             kind: BoardKind::Simulated,
             chip: None,
             outputs: OutputPins::default(),
-            inputs: InputPins::default(),
+            inputs: BoardInputs::default(),
             bolt_travel: default_bolt_travel(),
             clock: None,
         }
@@ -426,16 +512,22 @@ impl BoardConfig {
     /// The inputs that are fitted.
     #[must_use]
     pub fn fitted(&self) -> Fitted {
-        match self.kind {
-            BoardKind::Simulated => Fitted::ALL,
-            BoardKind::RaspberryPi | BoardKind::Gpio => Fitted {
-                door: self.inputs.door.is_some(),
-                bond: self.inputs.bond.is_some(),
-                rex: self.inputs.rex.is_some(),
-                grant: self.inputs.grant.is_some(),
-                fire: self.inputs.fire.is_some(),
-                fire_reset: self.inputs.fire_reset.is_some(),
-                tamper: self.inputs.tamper.is_some(),
+        let pins = self.inputs.pins();
+        match (self.kind, self.inputs.listed) {
+            (_, Some(fitted)) => fitted,
+            (BoardKind::Simulated, None) => Fitted::ALL,
+            (BoardKind::RaspberryPi | BoardKind::Gpio, None) => Fitted {
+                door: pins.door.is_some(),
+                bond: pins.bond.is_some(),
+                rex: pins.rex.is_some(),
+                rex_reports_only: pins
+                    .rex
+                    .as_ref()
+                    .is_some_and(|rex| rex.releases == Some(false)),
+                grant: pins.grant.is_some(),
+                fire: pins.fire.is_some(),
+                fire_reset: pins.fire_reset.is_some(),
+                tamper: pins.tamper.is_some(),
             },
         }
     }
@@ -471,11 +563,20 @@ impl BoardConfig {
             _ => {}
         }
         if self.kind == BoardKind::Simulated {
-            let none = self.outputs == OutputPins::default() && self.inputs == InputPins::default();
+            let none = self.outputs == OutputPins::default()
+                && *self.inputs.pins() == InputPins::default();
             if !none {
                 mistakes.push(BoardConfigError::PinsUnused);
             }
             return mistakes;
+        }
+        if self.inputs.listed.is_some() {
+            mistakes.push(BoardConfigError::PinsMissing);
+        }
+        for (role, input) in self.inputs.pins().all() {
+            if role != "rex" && input.is_some_and(|input| input.releases.is_some()) {
+                mistakes.push(BoardConfigError::ReleasesUnused { role });
+            }
         }
         let kind = strike.kind.name();
         let needed: &[_] = match strike.kind {
@@ -522,7 +623,7 @@ impl BoardConfig {
     pub(super) fn pins(&self) -> impl Iterator<Item = (&'static str, &'static str, &PinName)> {
         let outputs = self.outputs.all().into_iter();
         let outputs = outputs.filter_map(|(role, it)| Some(("outputs", role, &it?.pin)));
-        let inputs = self.inputs.all().into_iter();
+        let inputs = self.inputs.pins().all().into_iter();
         outputs.chain(inputs.filter_map(|(role, it)| Some(("inputs", role, &it?.pin))))
     }
 
@@ -703,7 +804,7 @@ mod tests {
         ));
         assert_eq!(board.check(&StrikeConfig::motor_lock()), Ok(()));
         assert!(board.fitted().door && !board.fitted().rex);
-        let door = board.inputs.door.as_ref();
+        let door = board.inputs.pins().door.as_ref();
         assert_eq!(
             door.map(|input| input.debounce),
             Some(Duration::from_millis(20))
@@ -740,6 +841,47 @@ mod tests {
     }
 
     #[test]
+    fn a_simulated_board_lists_its_inputs() {
+        let board = |text: &str| toml::from_str::<BoardConfig>(text);
+        let quiet = board("kind = \"simulated\"\ninputs = [\"door\", \"fire_reset\"]").unwrap();
+        let expected = Fitted {
+            door: true,
+            fire_reset: true,
+            ..Fitted::default()
+        };
+        assert_eq!(quiet.fitted(), expected);
+        let pulse = StrikeConfig::pulse_strike(Duration::from_secs(10));
+        assert_eq!(quiet.check(&pulse), Ok(()));
+        assert_eq!(board("kind = \"simulated\"").unwrap().fitted(), Fitted::ALL);
+        for (text, expected) in [
+            ("inputs = [\"bell\"]", "unknown variant `bell`"),
+            (
+                "inputs = \"door\"",
+                "a list of inputs for a simulated board",
+            ),
+            ("inputs.bell = {}", "unknown field `bell`"),
+        ] {
+            let error = board(&format!("kind = \"simulated\"\n{text}")).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_exit_button_may_only_report() {
+        for (releases, reports_only) in [
+            ("", false),
+            ("releases = true", false),
+            ("releases = false", true),
+        ] {
+            let rex = "[inputs.rex]\npin = 24\nactive = \"low\"\nbias = \"pull-up\"\n";
+            let board = pi(&format!("{MOTOR}\n{rex}{releases}"));
+            assert_eq!(board.check(&StrikeConfig::motor_lock()), Ok(()));
+            assert_eq!(board.fitted().rex_reports_only, reports_only, "{releases}");
+            assert!(board.fitted().rex);
+        }
+    }
+
+    #[test]
     fn an_impossible_board_is_refused_with_its_keys() {
         let motor = StrikeConfig::motor_lock();
         let coil = StrikeConfig::solenoid_bolt(FailMode::Safe);
@@ -756,6 +898,19 @@ mod tests {
                 pi("outputs.coil = { pin = 28, active = \"high\" }"),
                 coil,
                 "[board.outputs.coil] pin = 28",
+            ),
+            (
+                pi(&format!("{MOTOR}\ninputs = [\"door\"]")),
+                motor,
+                "inputs is a list",
+            ),
+            (
+                pi(&format!(
+                    "{MOTOR}\ninputs.door = {{ releases = false, {}",
+                    input.trim_start_matches('{').replace("27", "22")
+                )),
+                motor,
+                "[board.inputs.door] releases",
             ),
             (
                 BoardConfig {

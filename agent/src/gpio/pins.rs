@@ -71,7 +71,7 @@ impl<O: OutputDriver, I: InputReader> Pins<O, I> {
             }
         }
         let mut inputs = Vec::new();
-        for (role, pin) in config.inputs.all() {
+        for (role, pin) in config.inputs.pins().all() {
             if let Some(pin) = pin {
                 inputs.push(Input::new(role, pin, input(role, pin)?));
             }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use door_core::config::{FailMode, StrikeKind};
+use door_core::config::{FailMode, Fitted, StrikeKind};
 use door_core::{Inputs, Outputs, StrikeConfig};
 use serde::Serialize;
 use thiserror::Error;
@@ -31,6 +31,7 @@ pub const SIM_SOCKET: &str = "sim.sock";
 #[derive(Debug)]
 pub struct SimulatedBoard {
     model: Arc<Mutex<Model>>,
+    fitted: Fitted,
 }
 
 /// Control of a simulated door; clones share the door.
@@ -88,13 +89,14 @@ impl SimulatedBoard {
             model: Arc::clone(&model),
             wake,
         };
-        (Self { model }, handle)
+        let fitted = config.fitted();
+        (Self { model, fitted }, handle)
     }
 }
 
 impl Board for SimulatedBoard {
     fn read(&mut self) -> Inputs {
-        lock(&self.model).read(Instant::now())
+        self.fitted.keep(lock(&self.model).read(Instant::now()))
     }
 
     fn drive(&mut self, outputs: Outputs) {
@@ -112,6 +114,7 @@ impl WiredBoard for SimulatedBoard {
         lock(&self.model)
             .wires(Instant::now())
             .into_iter()
+            .filter(|(role, _)| self.fitted.has(role))
             .map(|(role, active)| PinLevel {
                 role: Some(role),
                 pin: None,

@@ -229,6 +229,63 @@ async fn check_prints_one_line_per_check() {
 }
 
 #[test]
+fn check_prints_what_inputs_and_strike_cannot_do() {
+    const MOTOR: &str = "kind = \"motor-lock\"";
+    const BOLT: &str = "kind = \"solenoid-bolt\"\nfail = \"safe\"\nmax_on = \"4s\"";
+    const PULSE: &str = "kind = \"pulse-strike\"\nmax_on = \"10s\"";
+    const SIMULATED: &str = "kind = \"simulated\"";
+    const QUIET: &str = "kind = \"simulated\"\ninputs = [\"door\", \"bond\", \"tamper\"]";
+    let reports = "kind = \"raspberry-pi\"\noutputs.throw = { pin = 17, active = \"high\" }\n\
+                   outputs.retract = { pin = 27, active = \"high\" }\n\
+                   inputs.door = { pin = 22, active = \"low\", bias = \"pull-up\" }\n\
+                   inputs.rex = { pin = 24, active = \"low\", bias = \"pull-up\", releases = false }";
+    let home = tempfile::tempdir().unwrap();
+    let closed = "note   grant: under a lockdown the reader does not open this door; a button inside \
+                  must be wired as rex\n";
+    for (door, strike, board, expected) in [
+        ("", MOTOR, SIMULATED, closed),
+        (
+            "grant_in_lockdown = true",
+            MOTOR,
+            SIMULATED,
+            "note   grant: under a lockdown the reader opens this door (door.grant_in_lockdown)",
+        ),
+        (
+            "relinquish_default = \"released\"",
+            BOLT,
+            SIMULATED,
+            "note   strike: no lock lasts longer than 4s (strike.max_on)\n",
+        ),
+        (
+            "",
+            PULSE,
+            QUIET,
+            "note   strike: no unlock lasts longer than 10s (strike.max_on)\n",
+        ),
+        (
+            "egress = \"free-mechanical\"",
+            MOTOR,
+            reports,
+            "note   rex: releases nothing (releases = false): people get out by the handle alone",
+        ),
+        (
+            "",
+            MOTOR,
+            reports,
+            "[door] egress does not name another way out: expected egress = \"free-mechanical\"",
+        ),
+    ] {
+        let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let text = text.replace(MOTOR, strike).replace(SIMULATED, board);
+        std::fs::write(&config, format!("{text}[door]\n{door}\n")).unwrap();
+        let checked = run_with(&config, "check").expect(1).prints(&[expected]);
+        let grants = checked.stdout.contains("grant:");
+        assert_eq!(grants, board == SIMULATED, "{checked:?}");
+    }
+}
+
+#[test]
 fn a_second_agent_on_the_same_state_is_refused_and_the_first_drains_on_sigterm() {
     let home = tempfile::tempdir().unwrap();
     // Nothing listens on port 1: the door works without a hub.

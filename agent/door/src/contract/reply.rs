@@ -50,7 +50,7 @@ words! {
         Jammed = "jammed",
         /// 500: the coil or motor must rest.
         LockFault = "lockFault",
-        /// 500: an input cannot be read, or two contradict each other.
+        /// 500: door contact or lock monitor is in fault; see `Response`.
         SensorFault = "sensorFault",
         /// 500: the state could not be saved. A lock acts nevertheless, an unlock does not.
         NotStored = "notStored",
@@ -87,6 +87,10 @@ pub struct ReplyBody {
     /// trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<Timestamp>,
+    /// When a coil of limited duty will end the state, earlier than the command asked for; absent
+    /// if the clock is not trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<Timestamp>,
     /// The state of lock and door.
     #[serde(flatten, default)]
     pub status: Option<LockStatus>,

@@ -9,10 +9,11 @@ use super::forced_lock::ForcedLock;
 use super::{Door, Generation, StepEffects, Ticket};
 use crate::authority::AuthorityArray;
 use crate::contract::{
-    Alarm, CommandHeader, CommandId, DoorState, LockStatus, MethodReply, Mode, ReplyError, Secured,
-    Slot, Want,
+    CommandHeader, CommandId, DoorState, LockStatus, MethodReply, Mode, ReplyError, Secured, Slot,
+    Want,
 };
 use crate::event::EventKind;
+use crate::sensing::faults_text;
 use crate::strike::{Failure, Phase};
 use crate::time::{BootTime, Now};
 
@@ -242,7 +243,7 @@ impl Door {
             self.push_pending(now, again);
             return;
         }
-        let mut reply = self.reply(change, self.outcome(change));
+        let mut reply = self.reply(change, self.outcome(change), now);
         self.mark_repeated(&mut reply, header);
         if !reply.is_success() {
             effects.save |= self.forget(header.command_id.as_ref());
@@ -269,7 +270,7 @@ impl Door {
                 Stage::Storing { .. } => None,
                 Stage::Proving => match self.outcome(&pending.change) {
                     Outcome::Waiting if !over => None,
-                    outcome => Some(self.reply(&pending.change, outcome)),
+                    outcome => Some(self.reply(&pending.change, outcome, now)),
                 },
             };
             let Some(mut reply) = reply else {
@@ -346,25 +347,29 @@ impl Door {
             (Phase::Locked { .. }, Want::Locked) if self.strike.is_jammed() => {
                 Outcome::Failed(ReplyError::Jammed)
             }
-            (_, Want::Locked) if self.alarms.contains_key(&Alarm::SensorFault) => {
+            (_, Want::Locked) if !self.sensing.position_faults().is_empty() => {
                 Outcome::Failed(ReplyError::SensorFault)
             }
             _ => Outcome::Waiting,
         }
     }
 
-    fn reply(&self, change: &ArrayChange, outcome: Outcome) -> MethodReply {
+    fn reply(&self, change: &ArrayChange, outcome: Outcome, now: &Now) -> MethodReply {
         let method = change.method();
         let status = self.answer_status(change);
         let rest = self.required_rest().map(|rest| rest.to_string());
+        let limit = match outcome {
+            Outcome::Reached => self.hold_limit(change),
+            _ => None,
+        };
         let mut reply = match outcome {
-            Outcome::Reached => MethodReply::accepted(method, true, status),
+            Outcome::Reached => MethodReply::accepted(method, limit.is_none(), status),
             Outcome::Accepted | Outcome::Waiting => MethodReply::accepted(method, false, status),
             Outcome::Failed(error) => {
                 let text = match error {
-                    ReplyError::Jammed => "the strike is jammed",
-                    ReplyError::LockFault => "the strike must rest",
-                    _ => "an input cannot be read, or two contradict each other",
+                    ReplyError::Jammed => "the strike is jammed".to_owned(),
+                    ReplyError::LockFault => "the strike must rest".to_owned(),
+                    _ => faults_text(&self.sensing.position_faults()),
                 };
                 MethodReply::failed(500, error, format!("{method}: {text}"), Some(status))
             }
@@ -374,11 +379,31 @@ impl Door {
             reply.body.response.push_str("; ");
             reply.body.response.push_str(&rest);
         }
+        if let Some((ends, text)) = limit {
+            let left = ends.since(now.boottime);
+            let shown = Duration::from_secs(left.as_secs());
+            let text = format!("; {text}, and will end this state in {shown:?}");
+            reply.body.response.push_str(&text);
+            reply.body.held_until = now.wall_after(left);
+        }
         if change.concerns_mode() {
             reply.with_mode(self.array.mode(), self.array.displaced_mode())
         } else {
             reply
         }
+    }
+
+    /// The limit of a coil that cannot hold the state for as long as the command asks for.
+    fn hold_limit(&self, change: &ArrayChange) -> Option<(BootTime, String)> {
+        if !change.concerns_strike() {
+            return None;
+        }
+        let (ends, text) = self.strike.hold_limit(&self.strike_inputs(false))?;
+        let entry = self.array.winner().map(|(_, entry)| entry.expiry);
+        let asked = entry.flatten().map(|expiry| expiry.ends());
+        asked
+            .is_none_or(|asked| asked > ends)
+            .then_some((ends, text))
     }
 
     /// The state in a reply: `heldBy` is the slot that overrides the command.

@@ -1,5 +1,7 @@
 //! Accepts commands: checks validity and duplicates, then applies the change to the array.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::answer::{Pending, Stage};
@@ -8,6 +10,7 @@ use super::disk::Purpose;
 use super::memory::{AcceptedCommand, IdConflict};
 use super::{Door, StepEffects, Ticket};
 use crate::authority::{AuthorityArray, Refusal};
+use crate::config::Actuator;
 use crate::contract::{
     Command, CommandHeader, CommandId, HeldBy, MethodReply, Pulse, ReplyError, Slot, UnlockDoor,
     Want,
@@ -152,7 +155,11 @@ impl Door {
 
     /// Deadline of the proof for a movement that starts now.
     pub(super) fn proof_by(&self, now: &Now) -> BootTime {
-        now.boottime + self.config.settings.settle_time + self.config.bond_time
+        let dead_time = match self.config.actuator {
+            Actuator::MotorLock { dead_time, .. } => dead_time,
+            Actuator::Coil { .. } => Duration::ZERO,
+        };
+        now.boottime + self.config.settings.settle_time + dead_time + self.config.bond_time
     }
 
     fn refuse(

@@ -1,10 +1,10 @@
 //! The alarms of an open door: `forcedOpen` and `heldOpen`.
 //!
 //! A door is forced if it opens although nothing releases it now or did just before: opening in the
-//! last moment of a release is late, not forced. A door found open at start is not forced, since it
-//! was not seen to open. A door is held if it stands open for longer than allowed while at most a
-//! button, a reader or a pulse releases it. Both end when the door is seen closed; while the switch
-//! is in fault they stay.
+//! last moment of a release is late, not forced. So is opening just after a start that found the
+//! lock released. A door found open at start is not forced, since it was not seen to open. A door
+//! is held if it stands open for longer than allowed while at most a button, a reader or a pulse
+//! releases it. Both end when the door is seen closed; while the switch is in fault they stay.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Opening {
     state: State,
     released: bool,
-    /// Boot-clock time at which the door was last released, or first seen.
+    /// Boot-clock time at which the door was last released.
     released_at: Option<BootTime>,
 }
 
@@ -45,19 +45,22 @@ struct Open {
 }
 
 impl Opening {
-    /// Handles one step; returns true when the pre-alarm of `heldOpen` is due.
+    /// Handles one step; returns true when the pre-alarm of `heldOpen` is due. `may_open`: the door
+    /// may be opened although the array does not release it.
     pub(super) fn step(
         &mut self,
         at: BootTime,
         closed: Reading,
+        may_open: bool,
         array: &AuthorityArray,
         settings: &DoorSettings,
     ) -> bool {
         let released = array.want() == Want::Released;
-        if released || self.released || (self.released_at.is_none() && closed.is_some()) {
+        let may_open = released || may_open;
+        if may_open || self.released {
             self.released_at = Some(at);
         }
-        self.released = released;
+        self.released = may_open;
         let state = std::mem::take(&mut self.state);
         self.state = match (closed, state) {
             // The open time starts again once the door is seen.
@@ -147,8 +150,9 @@ mod tests {
         let (array, settings) = (AuthorityArray::new(Want::Locked), DoorSettings::default());
         for (late, forced) in [(Duration::ZERO, false), (Duration::from_nanos(1), true)] {
             let mut opening = Opening::default();
-            opening.step(at(1), Some(true), &array, &settings);
-            opening.step(at(1) + GRACE + late, Some(false), &array, &settings);
+            opening.step(at(1), Some(true), true, &array, &settings);
+            opening.step(at(2), Some(true), false, &array, &settings);
+            opening.step(at(2) + GRACE + late, Some(false), false, &array, &settings);
             assert_eq!(opening.is_forced(), forced, "{late:?}");
         }
     }
@@ -158,7 +162,7 @@ mod tests {
         let (array, settings) = (AuthorityArray::new(Want::Locked), DoorSettings::default());
         let warns_after = settings.held_open_time - settings.pre_alarm_time;
         let mut opening = Opening::default();
-        let mut step = |time, closed| opening.step(time, closed, &array, &settings);
+        let mut step = |time, closed| opening.step(time, closed, false, &array, &settings);
         step(at(1), Some(true));
         let opened = at(10);
         assert!(!step(opened, Some(false)));

@@ -4,7 +4,7 @@
 use super::answer::STORE_TIME;
 use super::{Door, NotSaved};
 use crate::contract::{Alarm, Check, CheckResult, LockState, MethodReply, SelfTestReport};
-use crate::sensing::Reading;
+use crate::sensing::{Reading, faults_text};
 use crate::strike::Outputs;
 use crate::time::{ClockQuality, Now};
 
@@ -38,8 +38,9 @@ impl Door {
         if readings.iter().any(|(_, reading)| reading.is_none()) {
             return Check::new(CheckResult::Failed, levels);
         }
-        if self.alarms.contains_key(&Alarm::SensorFault) {
-            let detail = format!("{levels}: an input is in fault");
+        let faults = self.sensing.present_faults();
+        if !faults.is_empty() {
+            let detail = format!("{levels}: {}", faults_text(&faults));
             return Check::new(CheckResult::Failed, detail);
         }
         Check::new(CheckResult::Passed, levels)

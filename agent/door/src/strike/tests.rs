@@ -44,6 +44,7 @@ fn a_proven_movement_ends_the_failures_except_a_coil_at_its_limit() {
             strike.failures = Some(Failures::after(None, want, why, at(1)));
             let is_out = want == Locked;
             let motion = Move {
+                starts: None,
                 drive: None,
                 proof_by: at(5),
                 from: Some(is_out != moves),
@@ -104,6 +105,7 @@ fn only_a_movement_from_the_other_position_ends_a_jam() {
         let mut strike = Strike::new(&config, at(1));
         strike.jammed = true;
         strike.phase = Phase::Locking(Move {
+            starts: None,
             drive: None,
             proof_by: at(5),
             from,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::rig::Step::{Close, Fire, Grant, Nothing, Open, Restart, Rex, Tamper};
-use super::rig::{LOCK, Step, UNLOCK, mode, motor, unlock};
+use super::rig::{LOCK, Step, UNLOCK, magnet, mode, motor, strike, unlock};
 use crate::Want::{Locked, Released};
+use crate::config::FailMode;
 use crate::contract::Alarm;
 use crate::contract::Alarm::{ForcedOpen, HeldOpen, SensorFault};
 
@@ -84,6 +85,34 @@ fn a_door_that_is_found_open_is_not_forced() {
     let forced = raised(ForcedOpen);
     assert_eq!(rig.events_with(&forced).len(), 1, "{:?}", rig.events);
     assert!(!rig.has_alarm(ForcedOpen), "{:?}", rig.door);
+}
+
+#[test]
+fn just_after_a_start_only_a_lock_that_was_found_released_explains_an_opening() {
+    let restarted = |opened| vec![(10_000, Restart), (opened, Open)];
+    let opened = |at| vec![(at, Open)];
+    for (door, steps, forced) in [
+        // Locked without power: nobody released it.
+        (strike(FailMode::Secure), opened(500), true),
+        (strike(FailMode::Secure), restarted(10_500), true),
+        // Released without power, until it is driven; and 2 s of grace.
+        (magnet(), opened(500), false),
+        (magnet(), opened(3500), true),
+        (magnet(), restarted(10_500), false),
+        (strike(FailMode::Safe), opened(500), false),
+        // A motor lock stays as it was left.
+        (motor(Locked), opened(100), false),
+        (motor(Locked), restarted(10_500), true),
+    ] {
+        let mut rig = door.run(&steps);
+        rig.run_for(100);
+        assert_eq!(
+            rig.has_alarm(ForcedOpen),
+            forced,
+            "{steps:?}: {:?}",
+            rig.log
+        );
+    }
 }
 
 #[test]

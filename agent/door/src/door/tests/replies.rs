@@ -33,7 +33,7 @@ fn a_failed_reply_names_its_cause_and_the_state_of_the_door() {
             motor(Released),
             [(4000, Unplug), (5000, LOCK)],
             ReplyError::SensorFault,
-            "lockDoor: an input cannot be read",
+            "lockDoor: input door cannot be read",
         ),
     ] {
         let mut rig = door.run(&steps);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rig::Step::{Close, Handle, Jam, Nothing, Open, Restart, Rex, Unplug};
+use super::rig::Step::{Close, Fire, Handle, Jam, Nothing, Open, Restart, Rex, Unplug};
 use super::rig::{LOCK, NO_BOND, Rig, UNLOCK, bolt, config, limited, lock, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{FailMode, Fitted, StrikeConfig};
@@ -53,7 +53,7 @@ fn a_bolt_on_its_way_is_withdrawn_when_the_door_opens_and_thrown_again_when_it_c
     let rig = motor(Locked).run(&[(500, Open), (4000, Close), (6000, Nothing)]);
     assert_eq!(
         rig.drives_from(0),
-        "250 Throw, 500 Retract, 2500 DeEnergised, 4250 Throw, 4850 DeEnergised"
+        "250 Throw, 500 DeEnergised, 550 Retract, 2550 DeEnergised, 4250 Throw, 4850 DeEnergised"
     );
 }
 
@@ -262,7 +262,7 @@ fn a_bolt_found_out_in_an_open_door_at_start_is_a_sensor_fault_and_is_not_driven
 #[test]
 fn a_release_during_a_throw_does_not_wait_for_its_end() {
     for (door, drive) in [
-        (motor(Released), "5200 Retract"),
+        (motor(Released), "5200 DeEnergised"),
         (bolt(FailMode::Safe), "5200 DeEnergised"),
         (bolt(FailMode::Secure), "5200 Energised"),
     ] {
@@ -293,4 +293,51 @@ fn a_magnet_without_a_bond_switch_stays_locked_while_its_door_opens_and_closes()
     let changes = rig.events.iter().filter(|event| event.contains(" by "));
     let expected = ["Locking by Schedule", "Locked by Schedule"];
     assert!(changes.eq(&expected), "{:?}", rig.events);
+}
+
+#[test]
+fn a_motor_pauses_for_its_dead_time_before_it_reverses() {
+    let slow = StrikeConfig {
+        dead_time: Some(Duration::from_millis(200)),
+        ..StrikeConfig::motor_lock()
+    };
+    let throw = (5000, LOCK);
+    // (dead time, steps, drives)
+    for (door, steps, expected) in [
+        (
+            motor(Released),
+            vec![throw, (5200, Rex(true))],
+            "5000 Throw, 5200 DeEnergised, 5250 Retract, 7250 DeEnergised",
+        ),
+        (
+            config(Released, slow, Fitted::ALL),
+            vec![throw, (5200, Rex(true))],
+            "5000 Throw, 5200 DeEnergised, 5400 Retract, 7400 DeEnergised",
+        ),
+        // And the other way, also when the first direction has just ended.
+        (
+            motor(Released),
+            vec![throw, (6000, UNLOCK), (6400, Nothing), (6500, LOCK)],
+            "5000 Throw, 5600 DeEnergised, 6000 Retract, 6500 DeEnergised, 6550 Throw",
+        ),
+        (
+            motor(Released),
+            vec![throw, (5610, Fire(true))],
+            "5000 Throw, 5600 DeEnergised, 5650 Retract, 7650 DeEnergised",
+        ),
+        // Changed back within the pause.
+        (
+            motor(Released),
+            vec![throw, (5200, UNLOCK), (5220, LOCK)],
+            "5000 Throw, 5200 DeEnergised, 5220 Throw, 5620 DeEnergised",
+        ),
+    ] {
+        let mut rig = door.run(&steps);
+        rig.run_to(20_000);
+        assert!(
+            rig.drives_from(2).starts_with(expected),
+            "{steps:?}: {:?}",
+            rig.drives
+        );
+    }
 }
