@@ -280,7 +280,7 @@ event_log_kib = 1
             "door.toml:10: strike.kind: \"glue\", expected one of \"motor-lock\", \
              \"solenoid-bolt\", \"hold-strike\", \"pulse-strike\", \"maglock\"",
             "door.toml:12: strike.cool_dwon: unknown key, did you mean `cool_down`? expected one \
-             of: kind, bond_time, pulse, fail, max_on, cool_down",
+             of: kind, bond_time, pulse, dead_time, fail, max_on, cool_down",
             "door.toml:15: board.outputs.throw.pin: 300, expected a whole number from 0 to 255",
             "door.toml:16: board.outputs.coil.pin: \"17\", expected a whole number from 0 to 255",
             "door.toml:16: board.outputs.coil.active: \"up\", expected \"high\" or \"low\"",

@@ -670,6 +670,7 @@ async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
         Answers, Connects, ConnectsAndLeaves, Disconnects, DiskFills, DiskHasRoom, DiskRejects,
         ImpatientJob, IsDeleted, IsPendingAgain, Job, JobIsStopped, Receives, Row, WillLeave,
     };
+    type Scenario<'a> = (&'a [&'a [Event]], &'a [End], &'static str, usize);
     const LOCKED: &str = "completed";
     const UNKNOWN: &str = "OutcomeUnknown";
     let waits = [Job, Row("pending")];
@@ -679,7 +680,7 @@ async fn a_call_not_sent_before_the_hub_ends_is_sent_once_by_the_next_hub() {
     let answered = [Answers, Row("completed")];
     let both: &[End] = &[Kill, Stop];
     let leaves = [Connects, WillLeave, Job, IsPendingAgain];
-    let rows: [(&[&[Event]], &[End], &'static str, usize); 14] = [
+    let rows: [Scenario<'_>; 14] = [
         // It waits for its door.
         (&[&waits], both, LOCKED, 1),
         // The door is connected, but the disk accepts no writes.
