@@ -223,9 +223,14 @@ impl Storage {
         let (lock, state_file, whole, damages, log, doubt) = match claim_directory(path) {
             Err(error @ StorageError::InUse { .. }) => return Err(error),
             Err(error) => {
-                // Nothing is lost in a folder that does not exist yet.
-                let is_new = fs::symlink_metadata(path)
-                    .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+                // Nothing is lost in a folder that does not exist yet; if the one above it is
+                // missing or unreadable, a state may be there.
+                let above = path
+                    .parent()
+                    .is_some_and(|above| fs::read_dir(above).is_ok());
+                let is_new = above
+                    && fs::symlink_metadata(path)
+                        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
                 let doubt = (!is_new).then(|| error_text(&error));
                 let log = EventLog::unread(&log_path, boot, limit);
                 let state_file = StateFile::unread(path);

@@ -174,7 +174,7 @@ impl Services {
         } else if self.store.is_hanging() {
             Some("the database has not completed a write for more than 5 s; check its disk")
         } else if self.store.is_file_lost() {
-            Some("the database file is missing, unreadable or replaced; check the data folder")
+            Some("the database file is missing or replaced; check the data folder")
         } else {
             None
         }

@@ -327,9 +327,9 @@ impl Store {
     /// Looks whether the path of the database still leads to the open file.
     pub(crate) async fn look_for_file(&self) {
         let (path, file) = (Arc::clone(&self.path), Arc::clone(&self.file));
-        // A hanging disk delays this look only.
         let looked = tokio::task::spawn_blocking(move || {
-            let found = std::fs::File::open(&path).and_then(|file| file.metadata());
+            // Never opened: closing any descriptor of the file would drop SQLite's locks on it.
+            let found = std::fs::metadata(&path);
             let is_same =
                 |found: std::fs::Metadata| (found.dev(), found.ino()) == (file.device, file.inode);
             file.is_lost
@@ -338,7 +338,7 @@ impl Store {
         let _ = looked.await;
     }
 
-    /// Whether the database file was missing, unreadable or another one at the last look.
+    /// Whether the database file was missing or another one at the last look.
     pub(crate) fn is_file_lost(&self) -> bool {
         self.file.is_lost.load(Ordering::Relaxed)
     }

@@ -63,7 +63,14 @@ pub fn decode_value(bytes: Vec<u8>) -> Result<String, TextFileError> {
 /// # Errors
 /// As [`decode`], and when it is recognised as another form.
 pub fn decode_pem(bytes: Vec<u8>) -> Result<String, TextFileError> {
-    let text = decode(bytes)?;
+    // A comment beside the blocks may have any encoding.
+    let lossy = String::from_utf8_lossy(&bytes).into_owned();
+    let text = match decode(bytes) {
+        Err(TextFileError::NotUtf8 { .. }) if lossy.contains("-----BEGIN") => {
+            lossy.replace("\r\n", "\n")
+        }
+        decoded => decoded?,
+    };
     let pem = unquoted(&text);
     if pem.starts_with(['{', '[']) {
         return Err(TextFileError::Json);
@@ -155,5 +162,10 @@ mod tests {
         ] {
             assert_eq!(decode_pem(text.clone().into_bytes()), expected, "{text}");
         }
+        // Comments beside the blocks may have any encoding.
+        let latin = [b"# T\xfcr\r\n", pem.as_bytes()].concat();
+        assert_eq!(decode_pem(latin), Ok(format!("# T\u{fffd}r\n{pem}")));
+        let not_utf8 = Err(TextFileError::NotUtf8 { line: 1 });
+        assert_eq!(decode_pem(b"T\xfcr\n".to_vec()), not_utf8);
     }
 }

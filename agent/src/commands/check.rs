@@ -146,7 +146,7 @@ fn check_inputs(report: &CheckReport, config: &AgentConfig) {
         report.note("grant", detail);
     }
     if fitted.rex_reports_only {
-        let detail = "releases nothing (releases = false): people get out by the handle alone";
+        let detail = "releases nothing (releases = false): people get out as [door] egress says";
         report.note("rex", detail);
     }
 }

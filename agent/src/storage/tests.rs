@@ -82,6 +82,22 @@ async fn state_and_location_are_restored_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_state_folder_whose_parent_cannot_be_read_may_hold_a_state() {
+    let home = tempfile::tempdir().unwrap();
+    // As when the disk of the folder is not there.
+    std::os::unix::fs::symlink(home.path().join("gone"), home.path().join("disk")).unwrap();
+    fs::write(home.path().join("file"), "").unwrap();
+    for path in ["disk/state", "file/state"] {
+        let storage = Storage::spawn().unwrap();
+        let (door, restored) = storage
+            .open(&directory(&home.path().join(path), BOOT))
+            .unwrap();
+        assert!(restored.doubt.is_some(), "{path}");
+        within(door.close()).await;
+    }
+}
+
+#[tokio::test]
 async fn a_folder_in_place_of_a_file_does_not_block_saves() {
     for name in [
         "state.0",

@@ -266,7 +266,7 @@ fn check_prints_what_inputs_and_strike_cannot_do() {
             "egress = \"free-mechanical\"",
             MOTOR,
             reports,
-            "note   rex: releases nothing (releases = false): people get out by the handle alone",
+            "note   rex: releases nothing (releases = false): people get out as [door] egress says",
         ),
         (
             "",

@@ -211,7 +211,17 @@ impl Store {
             let Some(generation) = generation else {
                 return Ok(false);
             };
-            let bytes = ROW_BYTES + message.body.len() + message.properties.len();
+            let model_id: Option<String> = write
+                .connection
+                .prepare_cached(
+                    "SELECT nullif(model_id, '') FROM twin WHERE id = \
+                     (SELECT id FROM device WHERE device_id = ?1)",
+                )?
+                .query_row([device], |row| row.get(0))
+                .optional()?
+                .flatten();
+            let model_bytes = model_id.as_ref().map_or(0, String::len);
+            let bytes = ROW_BYTES + message.body.len() + message.properties.len() + model_bytes;
             write
                 .connection
                 .prepare_cached(
@@ -219,8 +229,7 @@ impl Store {
                      message_id, repeated, bytes, body, model_id) \
                      VALUES (?1, 'telemetry', ?2, ?3, ?4, ?5, ?6, \
                      ?6 IS NOT NULL AND EXISTS (SELECT 1 FROM event WHERE subject = ?2 AND \
-                     message_id = ?6), ?7, ?8, (SELECT nullif(model_id, '') FROM twin WHERE id = \
-                     (SELECT id FROM device WHERE device_id = ?2)))",
+                     message_id = ?6), ?7, ?8, ?9)",
                 )?
                 .execute(params![
                     ticks(message.enqueued),
@@ -231,6 +240,7 @@ impl Store {
                     message.message_id,
                     signed(bytes as u64),
                     &message.body[..],
+                    model_id,
                 ])?;
             Ok(true)
         })

@@ -12,6 +12,53 @@ use crate::types::{CancelMode, ConnectionEpoch};
 
 mod damage;
 
+/// The locks that this process has on a file, by the kernel.
+fn locks_of(file: &Path) -> usize {
+    let (inode, process) = (file.metadata().unwrap().ino(), std::process::id());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let is_ours = |line: &&str| {
+        line.contains(&format!(" {process} ")) && line.contains(&format!(":{inode} "))
+    };
+    locks.lines().filter(is_ours).count()
+}
+
+#[tokio::test]
+async fn looking_for_the_database_file_leaves_its_locks() {
+    let test = TestStore::open();
+    let path = test.folder.path().join("hub.db");
+    let locks = locks_of(&path);
+    assert!(locks > 0);
+    test.store.look_for_file().await;
+    assert_eq!((locks_of(&path), test.store.is_file_lost()), (locks, false));
+    let moved = test.folder.path().join("moved.db");
+    std::fs::rename(&path, &moved).unwrap();
+    test.store.look_for_file().await;
+    assert_eq!((locks_of(&moved), test.store.is_file_lost()), (locks, true));
+    std::fs::write(&path, "another").unwrap();
+    test.store.look_for_file().await;
+    assert!(test.store.is_file_lost());
+}
+
+#[tokio::test]
+async fn the_model_of_a_device_counts_towards_the_size_of_its_events() {
+    let test = TestStore::open();
+    let device = test.add("d").await;
+    let model = "m".repeat(100);
+    test.store.twin_set_model(&device, model).await.unwrap();
+    let message = TelemetryMessage {
+        device,
+        auth_method: "",
+        enqueued: now(),
+        properties: String::new(),
+        message_id: None,
+        body: vec![b'x'].into(),
+    };
+    let (rows, bytes) = test.store.event_total().await.unwrap();
+    assert!(test.store.telemetry_insert(message).await.unwrap());
+    let expected = (rows + 1, bytes + 64 + 100 + 1);
+    assert_eq!(test.store.event_total().await.unwrap(), expected);
+}
+
 const CODE: (&str, &str) = ("Code", "description");
 
 struct TestStore {

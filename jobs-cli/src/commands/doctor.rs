@@ -220,7 +220,10 @@ impl Checks {
                 return;
             }
         };
-        let is_other = |agents: &&agents::Agents| agents.version != OWN_VERSION;
+        let is_other = |agents: &&agents::Agents| {
+            // A door that was never online has none.
+            !agents.version.is_empty() && agents.version != OWN_VERSION
+        };
         let others: u64 = agents
             .iter()
             .filter(is_other)

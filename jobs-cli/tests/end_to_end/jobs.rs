@@ -116,7 +116,7 @@ fn a_job_can_be_cancelled_until_it_starts_and_its_id_is_unique() {
     lab.run_all(&[
         ("jobs cancel tonihgt", 1, "did you mean `tonight`?"),
         ("jobs cancel tonight", 0, "job tonight is cancelled"),
-        ("jobs cancel tonight", 4, "job tonight cannot be cancelled"),
+        ("jobs cancel tonight", 4, "job tonight is cancelled: there is nothing to cancel"),
         ("jobs watch tonight", 2, "job tonight cancelled"),
     ]);
     let cancelled = lab.json("jobs list --status cancelled");

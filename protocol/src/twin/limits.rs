@@ -199,7 +199,11 @@ impl<'a> Checker<'a> {
     fn object(&mut self, object: &'a Object, depth: usize) -> Result<(), TwinError> {
         for (name, value) in object {
             self.path.push(name);
-            check_name(name).map_err(|problem| self.error(problem))?;
+            match check_name(name) {
+                // A name that an earlier version took can still be removed.
+                Err(TwinProblem::NameCharacter('#')) if self.null_removes && value.is_null() => {}
+                checked => checked.map_err(|problem| self.error(problem))?,
+            }
             self.value(value, depth)?;
             self.path.pop();
         }

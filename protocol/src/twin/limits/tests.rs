@@ -31,6 +31,11 @@ fn an_error_names_the_member_and_the_limit() {
     for name in ["$x", "a#b", "a b", "a\tb", "a\u{85}b", "$version"] {
         assert!(say(json!({name:1})).contains("the name has"), "{name}");
     }
+    // An earlier version took `#`: such a name can be removed, and nothing else.
+    let patch = |value: Value| check_patch(SectionKind::Desired, value.as_object().unwrap());
+    assert_eq!(patch(json!({"a#b": null, "c": {"d#e": null}})), Ok(()));
+    assert!(patch(json!({"a#b": {}})).is_err());
+    assert!(patch(json!({"a$b": null})).is_err());
 }
 
 #[test]
