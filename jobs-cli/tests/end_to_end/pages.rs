@@ -154,7 +154,7 @@ fn settings_on_the_pages_for_installers_are_accepted() {
             blocks_of("toml", &path, &fs::read_to_string(&path).unwrap())
         })
         .collect();
-    assert_eq!(settings.len(), 6);
+    assert_eq!(settings.len(), 5);
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("door.connection-string");
     let text = "HostName=hub.example;DeviceId=door;SharedAccessKey=MDEyMw==\n";
