@@ -57,7 +57,7 @@ pub(super) fn open(
     wake: Option<&Wake>,
 ) -> Result<CharacterDevice, BoardError> {
     let chip = OpenChip::find(config)?;
-    let claims = claim_all(config, door, chip.lines_of(config)?)?;
+    let claims = claim_all(door, chip.lines_of(config)?)?;
     let consumer = consumer(door);
     Pins::open(
         config,

@@ -11,6 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use fs4::{FileExt, TryLockError};
+use log::warn;
 
 use super::config::{ActiveLevel, HEADER};
 use super::{BoardError, PinId};
@@ -120,8 +121,25 @@ impl PinClaim {
         self.role
     }
 
+    /// Records that the pin is driven, and opens it. If that fails, this process has not driven it,
+    /// and what was recorded before stands again.
+    pub(super) fn driving<T>(
+        &mut self,
+        active: ActiveLevel,
+        open: impl FnOnce() -> Result<T, BoardError>,
+    ) -> Result<T, BoardError> {
+        let before = self.read()?;
+        self.drives(active)?;
+        open().inspect_err(|_| {
+            // The error of the pin itself is the one to report.
+            if let Err(error) = self.write(&before) {
+                warn!("{error}");
+            }
+        })
+    }
+
     /// Records that the pin is driven from now on, in case this process is killed.
-    pub(super) fn drives(&mut self, active: ActiveLevel) -> Result<(), BoardError> {
+    fn drives(&mut self, active: ActiveLevel) -> Result<(), BoardError> {
         let text = self.read()?;
         let holder = text.lines().next().unwrap_or_default();
         let line = match &self.pin {
@@ -325,6 +343,20 @@ mod tests {
             }
             assert_eq!(found(), []);
         }
+
+        // A pin that could not be opened was not driven; an earlier record stays.
+        let failed = || Err::<(), _>(BoardError::Peripheral("a test".to_owned()));
+        let mut coil = take(&PinId::Bcm(17), "coil");
+        assert!(coil.driving(ActiveLevel::High, failed).is_err());
+        drop(coil);
+        assert_eq!(found(), []);
+        let mut coil = take(&PinId::Bcm(17), "coil");
+        coil.driving(ActiveLevel::Low, || Ok(())).unwrap();
+        drop(coil);
+        let mut coil = take(&PinId::Bcm(17), "coil");
+        assert!(coil.driving(ActiveLevel::High, failed).is_err());
+        drop(coil);
+        assert_eq!(found(), [(PinId::Bcm(17), ActiveLevel::Low)]);
 
         // Released properly.
         let mut coil = take(&PinId::Bcm(17), "coil");

@@ -57,18 +57,25 @@ struct Input<I> {
 }
 
 impl<O: OutputDriver, I: InputReader> Pins<O, I> {
-    /// Opens every configured pin, outputs first.
+    /// Opens every configured pin, outputs first. Each output is recorded as driven right before it
+    /// is opened, which may set its level.
     pub(super) fn open(
         config: &BoardConfig,
-        claims: Vec<PinClaim>,
+        mut claims: Vec<PinClaim>,
         output: impl Fn(&'static str, &config::OutputPin) -> Result<O, BoardError>,
         input: impl Fn(&'static str, &config::InputPin) -> Result<I, BoardError>,
     ) -> Result<Self, BoardError> {
         let mut outputs = Vec::new();
         for (role, pin) in config.outputs.all() {
-            if let Some(pin) = pin {
-                outputs.push((role, output(role, pin)?));
-            }
+            let Some(pin) = pin else {
+                continue;
+            };
+            let claim = claims.iter_mut().find(|claim| claim.role() == role);
+            let opened = match claim {
+                Some(claim) => claim.driving(pin.active, || output(role, pin)),
+                None => output(role, pin),
+            };
+            outputs.push((role, opened?));
         }
         let mut inputs = Vec::new();
         for (role, pin) in config.inputs.pins().all() {
@@ -199,21 +206,13 @@ impl<I: InputReader> Input<I> {
     }
 }
 
-/// Claims pins for `door`, and records the levels that energise the outputs among them.
+/// Claims pins for `door`.
 pub(super) fn claim_all(
-    config: &BoardConfig,
     door: &str,
     pins: impl IntoIterator<Item = (&'static str, PinId)>,
 ) -> Result<Vec<PinClaim>, BoardError> {
     let claim = |(role, pin)| PinClaim::take(Path::new(DIRECTORY), pin, role, door);
-    let mut claims: Vec<_> = pins.into_iter().map(claim).collect::<Result<_, _>>()?;
-    for (role, output) in config.outputs.all() {
-        let claim = claims.iter_mut().find(|claim| claim.role() == role);
-        if let (Some(output), Some(claim)) = (output, claim) {
-            claim.drives(output.active)?;
-        }
-    }
-    Ok(claims)
+    pins.into_iter().map(claim).collect()
 }
 
 /// Claims a pin that another door's last resort may hold for a moment.

@@ -29,7 +29,7 @@ pub(super) fn open(
     door: &str,
     wake: &Wake,
 ) -> Result<RaspberryPi, BoardError> {
-    let claims = claim_all(config, door, pins_of(config)?.map(claimed))?;
+    let claims = claim_all(door, pins_of(config)?.map(claimed))?;
     let gpio = Gpio::new().map_err(peripheral)?;
     Pins::open(
         config,
