@@ -103,8 +103,11 @@ impl Driver {
             back_off.connection_ended(lasted);
             let displaced = match &end {
                 ConnectionEnd::Closed(_) => displacements.closed_after(lasted),
-                ConnectionEnd::Lost(_) => displacements.interrupted(),
-                _ => None,
+                ConnectionEnd::Lost(_) => {
+                    displacements.interrupted();
+                    false
+                }
+                _ => false,
             };
             // The event loop is dropped by now, so the publisher cannot be waiting for it: this
             // send does not deadlock.
@@ -124,8 +127,8 @@ impl Driver {
                 }
                 ConnectionEnd::Lost(problem) | ConnectionEnd::Closed(problem) => {
                     let problem = match displaced {
-                        Some(number) => self.displaced_problem(number),
-                        None => self.name_ended_certificate(problem),
+                        true => self.displaced_problem(&problem),
+                        false => self.name_ended_certificate(problem),
                     };
                     let wait = back_off.next(&mut rand::rng());
                     self.log_problem(&problem, wait, &mut last_logged);
@@ -431,12 +434,13 @@ impl Driver {
         &self.config.connection.device_id
     }
 
-    fn displaced_problem(&self, number: u32) -> ConnectProblem {
-        let (host, device) = (self.target().host, self.device());
+    /// The hub keeps closing young connections: `problem` is the latest end.
+    fn displaced_problem(&self, problem: &ConnectProblem) -> ConnectProblem {
+        let device = self.device();
         ConnectProblem {
             what: format!(
-                "{host} closed {number} connections in a row soon after they began: another agent \
-                 probably connects as {device}"
+                "{}, again soon after the start: another agent probably connects as {device}",
+                problem.what
             ),
             check: format!(
                 "which machines have this connection string (`doorctl events --door {device} \

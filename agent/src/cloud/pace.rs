@@ -56,20 +56,18 @@ const DISPLACED: u32 = 3;
 const YOUNG: Duration = Duration::from_secs(120);
 
 impl Displacements {
-    /// The hub closed a connection that lasted for a time. The number of such ends in a row, if
-    /// they show another client.
-    pub(super) fn closed_after(&mut self, lasted: Duration) -> Option<u32> {
+    /// The hub closed a connection that lasted for a time; whether such ends show another client.
+    pub(super) fn closed_after(&mut self, lasted: Duration) -> bool {
         self.in_a_row = match lasted < YOUNG {
             true => (self.in_a_row + 1).min(DISPLACED),
             false => 0,
         };
-        (self.in_a_row == DISPLACED).then_some(DISPLACED)
+        self.in_a_row == DISPLACED
     }
 
     /// An attempt or a connection failed for another reason.
-    pub(super) fn interrupted(&mut self) -> Option<u32> {
+    pub(super) fn interrupted(&mut self) {
         self.in_a_row = 0;
-        None
     }
 }
 
@@ -112,15 +110,15 @@ mod tests {
         let mut seen = Displacements::default();
         assert_eq!(
             [young; 4].map(|it| seen.closed_after(it)),
-            [None, None, Some(3), Some(3)]
+            [false, false, true, true]
         );
         // A connection that lasts, or another problem, ends the row.
         assert_eq!(
             [old, young, young].map(|it| seen.closed_after(it)),
-            [None; 3]
+            [false; 3]
         );
-        assert_eq!(seen.interrupted(), None);
-        assert_eq!([young; 2].map(|it| seen.closed_after(it)), [None; 2]);
+        seen.interrupted();
+        assert_eq!([young; 2].map(|it| seen.closed_after(it)), [false; 2]);
     }
 
     #[test]
