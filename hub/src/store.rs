@@ -68,6 +68,9 @@ use writer::{Hooks, Write, Writer};
 /// How long [`Store::close`] waits for queued operations to reach the disk.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a look for the database file is waited for.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The time of something that has never happened.
 pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -255,6 +258,8 @@ struct DatabaseFile {
     inode: u64,
     /// Whether its path led elsewhere at the last look.
     is_lost: AtomicBool,
+    /// A look has not ended, as with a disk that hangs.
+    is_looking: AtomicBool,
 }
 
 impl Store {
@@ -324,8 +329,12 @@ impl Store {
         self.writer.is_hanging()
     }
 
-    /// Looks whether the path of the database still leads to the open file.
+    /// Looks whether the path of the database still leads to the open file. A look that hangs with
+    /// its disk is left behind, and no other begins before it ends.
     pub(crate) async fn look_for_file(&self) {
+        if self.file.is_looking.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let (path, file) = (Arc::clone(&self.path), Arc::clone(&self.file));
         let looked = tokio::task::spawn_blocking(move || {
             // Never opened: closing any descriptor of the file would drop SQLite's locks on it.
@@ -334,8 +343,9 @@ impl Store {
                 |found: std::fs::Metadata| (found.dev(), found.ino()) == (file.device, file.inode);
             file.is_lost
                 .store(!found.is_ok_and(is_same), Ordering::Relaxed);
+            file.is_looking.store(false, Ordering::Relaxed);
         });
-        let _ = looked.await;
+        let _ = tokio::time::timeout(LOOK_TIMEOUT, looked).await;
     }
 
     /// Whether the database file was missing or another one at the last look.
@@ -447,6 +457,7 @@ impl DatabaseFile {
             device: metadata.dev(),
             inode: metadata.ino(),
             is_lost: AtomicBool::new(false),
+            is_looking: AtomicBool::new(false),
         })
     }
 }
