@@ -222,7 +222,7 @@ fn try_to_write(folder: &Path) -> Result<(), String> {
 }
 
 /// The user and group id of the service; `None` if this machine does not have that user.
-fn service_user() -> Option<(u32, u32)> {
+pub(super) fn service_user() -> Option<(u32, u32)> {
     let users = std::fs::read_to_string("/etc/passwd").ok()?;
     let user = users
         .lines()

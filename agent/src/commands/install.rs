@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
@@ -14,7 +14,7 @@ use door_agent::AgentConfig;
 use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::check::check;
+use super::check::{check, service_user};
 use super::restart::{parse_name, restart};
 
 /// How long a started door may take to connect.
@@ -225,24 +225,30 @@ impl<'a> Installation<'a> {
                 .with_context(|| format!("cannot write {}", self.mark.display()))?;
         }
         let name = self.name;
+        // The service gets its connection string as a credential, and reads the other files itself.
+        let reader = service_user().filter(|_| rustix::process::geteuid().is_root());
         let mut files = vec![
-            (format!("{name}.connection-string"), 0o600, false),
-            (format!("{name}.ca.pem"), 0o644, false),
+            (format!("{name}.connection-string"), 0o600, None, false),
+            (format!("{name}.ca.pem"), 0o644, None, false),
         ];
         for (file, is_secret) in AgentConfig::relative_hub_files(&self.staged_config()) {
-            let mode = if is_secret { 0o600 } else { 0o644 };
+            let (mode, owner) = if is_secret {
+                (0o600, reader)
+            } else {
+                (0o644, None)
+            };
             let file = file.to_string_lossy().into_owned();
             if files.iter().all(|(known, ..)| *known != file) {
                 create_parent(&self.folder.join(&file))?;
-                files.push((file, mode, false));
+                files.push((file, mode, owner, false));
             }
         }
         // The settings last: they name the others.
-        files.push((format!("{name}.toml"), 0o644, true));
+        files.push((format!("{name}.toml"), 0o644, None, true));
         let mut changed = false;
-        for (file, mode, keep) in files {
+        for (file, mode, owner, keep) in files {
             let Some(placed) = self
-                .place_file(&file, mode, keep)
+                .place_file(&file, mode, owner, keep)
                 .with_context(|| format!("cannot write {}", self.folder.join(&file).display()))?
             else {
                 continue;
@@ -265,7 +271,13 @@ impl<'a> Installation<'a> {
             .with_context(|| format!("cannot write {}", self.folder.display()))
     }
 
-    fn place_file(&self, file: &str, mode: u32, keep: bool) -> io::Result<Option<Placement>> {
+    fn place_file(
+        &self,
+        file: &str,
+        mode: u32,
+        owner: Option<(u32, u32)>,
+        keep: bool,
+    ) -> io::Result<Option<Placement>> {
         let (from, to) = (self.stage.join(file), self.folder.join(file));
         let staged = match fs::read(&from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -276,14 +288,20 @@ impl<'a> Installation<'a> {
             present => Some(present?),
         };
         let permissions = Permissions::from_mode(mode);
+        let own = |file: &Path| match owner {
+            Some((user, group)) => chown(file, Some(user), Some(group)),
+            None => Ok(()),
+        };
         if present.as_ref() == Some(&staged) {
             fs::set_permissions(&to, permissions)?;
+            own(&to)?;
             return Ok(Some(Placement::Unchanged));
         }
         if present.is_some() && keep {
             fs::copy(&to, self.folder.join(format!("{file}.bak")))?;
         }
         fs::set_permissions(&from, permissions)?;
+        own(&from)?;
         fs::rename(&from, &to)?;
         Ok(Some(match present {
             Some(_) => Placement::Replaced,

@@ -22,11 +22,21 @@ const INSIDE: &str = "DOORFLEET_OWN_MOUNTS";
 
 /// True inside the private mounts; otherwise runs the test there and checks its result.
 fn in_private_mounts(test: &str) -> bool {
+    in_namespaces(test, &["--map-root-user", "--user", "--mount"])
+}
+
+/// The same with every user id of the machine; needs root.
+pub(crate) fn in_private_mounts_of_root(test: &str) -> bool {
+    in_namespaces(test, &["--mount"])
+}
+
+fn in_namespaces(test: &str, namespaces: &[&str]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
     let output = Command::new("unshare")
-        .args(["--map-root-user", "--user", "--mount", "--"])
+        .args(namespaces)
+        .arg("--")
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
@@ -41,7 +51,7 @@ fn in_private_mounts(test: &str) -> bool {
     false
 }
 
-fn run(program: &str, arguments: &[&str]) {
+pub(crate) fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap();
     let status = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {status}");

@@ -1,18 +1,33 @@
 //! `door-agent install` into another root, with a service manager that starts nothing.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use doorfleet_testing::{TestHub, run, write_secret, write_with_mode};
 
 use crate::cli::program;
+use crate::disk::{in_private_mounts_of_root, run as mount};
 use crate::hub::{add_certificate, write_certificate};
 
 /// The relative files that the settings name are checked and installed with them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_door_with_a_certificate_is_installed_with_its_files() {
+    const NAME: &str = "install::a_door_with_a_certificate_is_installed_with_its_files";
+    // A user that the service has; only root can give files away.
+    const SERVICE: u32 = 64_321;
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    if is_root && !in_private_mounts_of_root(NAME) {
+        return;
+    }
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
+    if is_root {
+        let users = home.path().join("passwd");
+        let present = std::fs::read_to_string("/etc/passwd").unwrap();
+        let service = format!("door-agent:x:{SERVICE}:{SERVICE}::/:/bin/false\n");
+        std::fs::write(&users, present + &service).unwrap();
+        mount("mount", &["--bind", users.to_str().unwrap(), "/etc/passwd"]);
+    }
     let (_, thumbprint) = write_certificate(home.path(), "lobby-east", 2100);
     add_certificate(&hub, &thumbprint).await;
     let connection = home.path().join("connection-string");
@@ -58,10 +73,16 @@ async fn a_door_with_a_certificate_is_installed_with_its_files() {
     ]);
     let key = std::fs::metadata(folder.join("lobby-east.key")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    // The service reads it; the connection string reaches it as a credential.
+    let owner = |file| std::fs::metadata(folder.join(file)).unwrap().uid();
+    let user = if is_root { SERVICE } else { key.uid() };
+    assert_eq!(owner("lobby-east.key"), user);
+    assert_eq!(is_root, owner("lobby-east.connection-string") == 0);
     // Again, with the files of the earlier installation.
     for file in ["lobby-east.pem", "lobby-east.key"] {
         std::fs::remove_file(home.path().join(file)).unwrap();
     }
     install(None).prints(&["settings: lobby-east.key is unchanged\n"]);
+    assert_eq!(owner("lobby-east.key"), user);
     assert!(!folder.join(".enroll-lobby-east").exists());
 }
