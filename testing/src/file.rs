@@ -1,6 +1,6 @@
 //! Files with a mode, and free ports.
 
-use std::net::TcpListener;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,18 +17,29 @@ pub fn write_with_mode(path: impl AsRef<Path>, text: impl AsRef<[u8]>, mode: u32
 }
 
 /// An unused port of loopback that no other test of this process gets. It is below the ports that
-/// Linux assigns by itself, so that nothing takes it while its server restarts.
+/// the system assigns by itself, so that nothing takes it while its server restarts. It is looked
+/// at without a listener: a process that another test forks at that moment would inherit it and
+/// hold the port until it executes its program.
 pub fn free_port() -> u16 {
     const FIRST: u32 = 10_000;
-    const COUNT: u32 = 20_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = first_assigned_port().saturating_sub(FIRST).max(1_000);
     loop {
         // Test programs that run at the same time begin far apart.
-        let number = std::process::id().wrapping_mul(97) % COUNT;
+        let number = std::process::id().wrapping_mul(97) % count;
         let number = number + NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = u16::try_from(FIRST + number % COUNT).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let port = u16::try_from(FIRST + number % count).unwrap();
+        if TcpStream::connect(("127.0.0.1", port)).is_err() {
             return port;
         }
     }
+}
+
+/// The lowest port that the system assigns by itself: 32,768 on most machines, but a container or
+/// an administrator may choose another.
+fn first_assigned_port() -> u32 {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+        .ok()
+        .and_then(|range| range.split_whitespace().next()?.parse().ok())
+        .unwrap_or(16_000)
 }
