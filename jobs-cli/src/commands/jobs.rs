@@ -92,15 +92,17 @@ async fn name_retries(job: &JobResponse, session: &Session) {
     let Some(command) = command_id(job) else {
         return;
     };
-    // The id of a job is that of its command, with a number if the command took several jobs.
-    let is_first = |job: &JobResponse| {
-        let rest = job.job_id.as_str().strip_prefix(&command);
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-    };
     // The report is printed: an error here must not fail the command.
     let mut jobs = session.hub.jobs(None).await.unwrap_or_default();
     jobs.retain(|other| command_id(other).as_ref() == Some(&command));
     jobs.sort_by_key(|other| other.created_time);
+    // The id of a job is that of its command, with a number if the command took several jobs.
+    let in_parts = jobs.iter().all(|job| job.job_id.as_str() != command);
+    let is_first = |job: &JobResponse| {
+        let rest = job.job_id.as_str().strip_prefix(&command);
+        let part = rest.and_then(|rest| rest.strip_prefix('-')?.parse::<u32>().ok());
+        rest.is_some_and(str::is_empty) || in_parts && part.is_some()
+    };
     for other in &jobs {
         let text = match (is_first(job), is_first(other)) {
             (true, false) => "was retried by job",

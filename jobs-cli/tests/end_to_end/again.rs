@@ -42,17 +42,17 @@ fn a_job_and_its_retry_name_each_other() {
     lab.run("devices add absent").expect(0);
     lab.run("jobs lock absent --id first --connect-timeout 0 --max-execution 7m --watch")
         .expect(2);
-    lab.run("jobs retry first --id second --connect-timeout 1m")
+    lab.run("jobs retry first --id first-2 --connect-timeout 1m")
         .expect(0);
-    let second = lab.json("jobs show second");
+    let second = lab.json("jobs show first-2");
     let call = &second["job"]["cloudToDeviceMethod"];
     assert_eq!(call["connectTimeoutInSeconds"], 60, "{call}");
     assert_eq!(call["responseTimeoutInSeconds"], 60, "{call}");
     assert_eq!(second["job"]["maxExecutionTimeInSeconds"], 420, "{second}");
     lab.run("jobs show first")
-        .says(&["job first was retried by job second"]);
-    lab.run("jobs show second")
-        .says(&["job second retries job first"]);
+        .says(&["job first was retried by job first-2"]);
+    lab.run("jobs show first-2")
+        .says(&["job first-2 retries job first"]);
     lab.run("jobs retry first --response-timeout 6s --connect-timeout 1m")
         .expect(1)
         .says(&["--connect-timeout 1m is longer than --response-timeout 6s"]);
