@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use iothub_protocol::DeviceId;
 use iothub_protocol::bulk::{BulkItem, ImportMode, NewProperties};
-use iothub_protocol::identity::{Authentication, Thumbprints};
+use iothub_protocol::identity::{Authentication, SymmetricKey, Thumbprints};
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::text_file::decode;
 use iothub_protocol::twin::limits::{check_growth, check_replacement};
@@ -144,7 +144,7 @@ pub(super) fn read(
     purpose: FilePurpose,
 ) -> Result<Vec<DoorRecord>, Failure> {
     let mut mistakes = Vec::new();
-    let is_json = purpose == FilePurpose::Import && text.trim_start().starts_with(['{', '[']);
+    let is_json = purpose == FilePurpose::Import && json::is_json(text);
     let records = match is_json {
         true => json::read(text, &mut mistakes),
         false => table::read(text, purpose, &mut mistakes),
@@ -262,6 +262,27 @@ impl DoorRecord {
         let value = self.properties.desired.get(name);
         value.map_or(String::new(), crate::printer::plain)
     }
+}
+
+/// A missing type follows from what is given; `None` if nothing is.
+fn authentication(
+    kind: Option<String>,
+    keys: SymmetricKey,
+    thumbprints: Thumbprints,
+) -> Option<Authentication> {
+    let symmetric_key = (keys != SymmetricKey::default()).then_some(keys);
+    let x509_thumbprint = (thumbprints != Thumbprints::default()).then_some(thumbprints);
+    let kind = match (kind, &x509_thumbprint, &symmetric_key) {
+        (Some(kind), ..) => kind,
+        (None, Some(_), _) => "selfSigned".to_owned(),
+        (None, None, Some(_)) => "sas".to_owned(),
+        (None, None, None) => return None,
+    };
+    Some(Authentication {
+        kind,
+        symmetric_key,
+        x509_thumbprint,
+    })
 }
 
 /// Errors never contain a key.

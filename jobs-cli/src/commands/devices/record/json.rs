@@ -1,11 +1,12 @@
 //! Reads doors from lines of JSON, or from a JSON array.
 
-use iothub_protocol::identity::Authentication;
+use iothub_protocol::identity::{SymmetricKey, Thumbprints};
 use iothub_protocol::twin::{Capabilities, DeviceStatus, Object};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{DoorRecord, FileMistake};
+use super::{DoorRecord, FileMistake, authentication};
 use crate::suggest;
 
 /// Members that an export writes.
@@ -31,6 +32,12 @@ const IGNORED_MEMBERS: [&str; 5] = [
 /// Members of a section that the hub maintains.
 const HUB_MEMBERS: [&str; 2] = ["$metadata", "$version"];
 
+/// Whether a file is JSON: an array, or an object on one of the first two lines.
+pub(super) fn is_json(text: &str) -> bool {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    text.trim_start().starts_with('[') || lines.take(2).any(|line| line.starts_with('{'))
+}
+
 /// Reads the doors; mistakes are appended to `mistakes`.
 pub(super) fn read(text: &str, mistakes: &mut Vec<FileMistake>) -> Vec<DoorRecord> {
     let mut values: Vec<(u64, Value)> = Vec::new();
@@ -40,9 +47,16 @@ pub(super) fn read(text: &str, mistakes: &mut Vec<FileMistake>) -> Vec<DoorRecor
             Err(error) => mistakes.push(not_json(u64::try_from(error.line()).unwrap_or(0), &error)),
         }
     } else {
-        for (line, text) in (1..).zip(text.lines()) {
+        let mut is_first = true;
+        for (line, text) in (1..).zip(text.lines().map(str::trim)) {
+            if text.is_empty() {
+                continue;
+            }
+            // An Azure export without keys begins with a line of plain text.
+            if std::mem::take(&mut is_first) && !text.starts_with('{') {
+                continue;
+            }
             match serde_json::from_str(text) {
-                _ if text.trim().is_empty() => {}
                 Ok(value) => values.push((line, value)),
                 Err(error) => mistakes.push(not_json(line, &error)),
             }
@@ -106,9 +120,16 @@ fn record(line: u64, value: Value) -> Result<DoorRecord, FileMistake> {
     .map(|status: DeviceStatus| status);
     record.status_reason = member(line, "statusReason", take("statusReason"), "text")?;
     let form = "{\"type\":\"sas\",\"symmetricKey\":{\"primaryKey\":..,\"secondaryKey\":..}}";
-    let given: Option<Authentication> =
+    let given: Option<GivenAuthentication> =
         member(line, "authentication", take("authentication"), form)?;
-    record.authentication = given.map(without_empty);
+    record.authentication = given.and_then(|given| {
+        let (keys, thumbprints) = (given.symmetric_key, given.x509_thumbprint);
+        authentication(
+            given.kind,
+            keys.unwrap_or_default(),
+            thumbprints.unwrap_or_default(),
+        )
+    });
     let capabilities: Option<Capabilities> = member(
         line,
         "capabilities",
@@ -155,16 +176,15 @@ fn section(line: u64, name: &str, value: Option<Value>) -> Result<Object, FileMi
     Ok(values)
 }
 
-/// Azure also writes empty members for the authentication types that a device does not use.
-fn without_empty(mut authentication: Authentication) -> Authentication {
-    let keys = authentication.symmetric_key.take();
-    authentication.symmetric_key =
-        keys.filter(|keys| keys.primary_key.is_some() || keys.secondary_key.is_some());
-    let thumbprints = authentication.x509_thumbprint.take();
-    authentication.x509_thumbprint = thumbprints.filter(|thumbprints| {
-        thumbprints.primary_thumbprint.is_some() || thumbprints.secondary_thumbprint.is_some()
-    });
-    authentication
+/// `authentication` of a line. Azure also writes null members for the authentication types that a
+/// device does not use, and its documentation shows lines without a type.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GivenAuthentication {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    symmetric_key: Option<SymmetricKey>,
+    x509_thumbprint: Option<Thumbprints>,
 }
 
 #[cfg(test)]
@@ -202,6 +222,62 @@ mod tests {
         );
         let array = format!("[{text}]");
         assert_eq!(read(&array, "f", FilePurpose::Import).unwrap(), records);
+    }
+
+    #[test]
+    fn a_missing_type_follows_from_keys_and_thumbprints() {
+        let key = "MDEyMzQ1Njc4OWFiY2RlZg==";
+        let keys = format!(r#""symmetricKey":{{"primaryKey":"{key}","secondaryKey":"{key}"}}"#);
+        let thumbprint = r#""x509Thumbprint":{"primaryThumbprint":"AB"}"#;
+        for (authentication, kind) in [
+            // The line of Microsoft's documentation.
+            (keys.clone(), Some("sas")),
+            (
+                format!(r#""type":null,{keys},"x509Thumbprint":null"#),
+                Some("sas"),
+            ),
+            (thumbprint.to_owned(), Some("selfSigned")),
+            (
+                format!(r#""symmetricKey":null,{thumbprint}"#),
+                Some("selfSigned"),
+            ),
+            (
+                r#""symmetricKey":{"primaryKey":null,"secondaryKey":null}"#.to_owned(),
+                None,
+            ),
+            (
+                r#""type":"sas","symmetricKey":null"#.to_owned(),
+                Some("sas"),
+            ),
+            (String::new(), None),
+        ] {
+            let line = format!(
+                r#"{{"id":"Device1","eTag":"MA==","status":"enabled","authentication":{{{authentication}}}}}"#
+            );
+            let records = read(&line, "f", FilePurpose::Import).unwrap();
+            let given = records[0].authentication.as_ref();
+            assert_eq!(given.map(|given| given.kind.as_str()), kind, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_plain_text_before_an_export_without_keys_is_ignored() {
+        let door = r#"{"id":"east","status":"enabled"}"#;
+        for (text, line) in [
+            (
+                format!("The keys are excluded from this export.\n{door}\n"),
+                2,
+            ),
+            (format!("\n\u{20}\nKeys: none\n\n{door}"), 5),
+        ] {
+            let records = read(&text, "f", FilePurpose::Import).unwrap();
+            assert_eq!((records.len(), records[0].line), (1, line), "{text}");
+        }
+        let late = format!("{door}\nThe keys are excluded.\n");
+        let error = read(&late, "f", FilePurpose::Import)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("line 2: not JSON"), "{error}");
     }
 
     #[test]

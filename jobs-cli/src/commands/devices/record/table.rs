@@ -3,12 +3,12 @@
 mod quotes;
 mod write;
 
-use iothub_protocol::identity::{Authentication, SymmetricKey, Thumbprints};
+use iothub_protocol::identity::{SymmetricKey, Thumbprints};
 use iothub_protocol::twin::{DeviceStatus, Object};
 use serde_json::Value;
 
 use super::super::add;
-use super::{DoorRecord, FileMistake};
+use super::{DoorRecord, FileMistake, authentication};
 use crate::cli::twin::scalar;
 use crate::commands::twin_patch;
 use crate::suggest;
@@ -241,36 +241,18 @@ fn record(
     let mut record = DoorRecord::new(line, id);
     record.status = status;
     record.status_reason = owned("statusReason");
-    record.authentication = authentication(&owned);
+    let keys = SymmetricKey {
+        primary_key: owned("primaryKey"),
+        secondary_key: owned("secondaryKey"),
+    };
+    let thumbprints = Thumbprints {
+        primary_thumbprint: owned("primaryThumbprint"),
+        secondary_thumbprint: owned("secondaryThumbprint"),
+    };
+    record.authentication = authentication(owned("authenticationType"), keys, thumbprints);
     record.tags = tags;
     record.properties.desired = desired;
     Some(record)
-}
-
-fn authentication(cell: &impl Fn(&str) -> Option<String>) -> Option<Authentication> {
-    let keys = SymmetricKey {
-        primary_key: cell("primaryKey"),
-        secondary_key: cell("secondaryKey"),
-    };
-    let thumbprints = Thumbprints {
-        primary_thumbprint: cell("primaryThumbprint"),
-        secondary_thumbprint: cell("secondaryThumbprint"),
-    };
-    let (has_keys, has_thumbprints) = (
-        keys != SymmetricKey::default(),
-        thumbprints != Thumbprints::default(),
-    );
-    let kind = match (cell("authenticationType"), has_thumbprints, has_keys) {
-        (Some(kind), ..) => kind,
-        (None, true, _) => "selfSigned".to_owned(),
-        (None, false, true) => "sas".to_owned(),
-        (None, false, false) => return None,
-    };
-    Some(Authentication {
-        kind,
-        symmetric_key: has_keys.then_some(keys),
-        x509_thumbprint: has_thumbprints.then_some(thumbprints),
-    })
 }
 
 #[cfg(test)]
