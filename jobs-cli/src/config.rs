@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -87,20 +86,17 @@ impl Contexts {
         toml::from_str(&text).map_err(|error| ConfigError::parse(path, &text, &error))
     }
 
-    /// Replaces the file atomically.
-    pub(crate) fn write(&self, path: &Path) -> Result<(), ConfigError> {
-        if let Some(folder) = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
-            fs::create_dir_all(folder).map_err(|source| PrivateFileError::Io {
-                action: "create",
-                path: folder.to_owned(),
-                source,
-            })?;
-        }
-        let text = toml::to_string(self).map_err(ConfigError::Write)?;
-        Ok(private_file::replace(path, &text)?)
+    /// Changes the file while no other doorctl does; an error of `change` leaves it as it was.
+    pub(crate) fn change<T>(
+        path: &Path,
+        change: impl FnOnce(&mut Self) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let _lock = private_file::lock(path)?;
+        let mut contexts = Self::read(path)?;
+        let changed = change(&mut contexts)?;
+        let text = toml::to_string(&contexts).map_err(ConfigError::Write)?;
+        private_file::replace(path, &text)?;
+        Ok(changed)
     }
 
     /// The context `name`, else the current one.
@@ -260,7 +256,12 @@ mod tests {
             current: Some("lab".to_owned()),
             by_name: BTreeMap::from([("lab".to_owned(), lab())]),
         };
-        contexts.write(&path).unwrap();
+        let all = contexts.clone();
+        Contexts::change(&path, |present| {
+            *present = all;
+            Ok(())
+        })
+        .unwrap();
         assert_eq!(Contexts::read(&path).unwrap(), contexts);
         assert_eq!(contexts.select(None).unwrap().0, "lab");
     }

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use fs4::FileExt;
 use iothub_protocol::text_file::{TextFileError, decode};
 
 /// Why a private file cannot be used.
@@ -19,7 +20,7 @@ pub(crate) enum PrivateFileError {
     TooOpen { path: PathBuf, mode: u32 },
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// `read`, `create`, `write`.
+        /// `read`, `create`, `write`, `lock`.
         action: &'static str,
         path: PathBuf,
         source: io::Error,
@@ -58,23 +59,69 @@ pub(crate) fn create(path: &Path, text: &str) -> Result<(), PrivateFileError> {
     })
 }
 
-/// Writes or replaces a file atomically: a reader sees the old or the new text, never a part.
+/// Writes or replaces a file atomically: a reader sees the old or the new text, never a part. A
+/// symbolic link stays one.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), PrivateFileError> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.new", std::process::id()));
-    let temporary = PathBuf::from(temporary);
+    let path = followed(path);
+    let temporary = beside(&path, &format!("{}.new", std::process::id()));
     let written = write_new(&temporary, text)
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| sync_folder_of(path));
+        .and_then(|()| fs::rename(&temporary, &path))
+        .and_then(|()| sync_folder_of(&path));
     written.map_err(|source| {
         // Best effort: the error above is the one to report.
         drop(fs::remove_file(&temporary));
         PrivateFileError::Io {
             action: "write",
-            path: path.to_owned(),
+            path,
             source,
         }
     })
+}
+
+/// Waits until no other process holds the lock of a file that is read, changed and replaced. The
+/// lock is a file of its own, because `replace` replaces the other, and lasts until it is dropped.
+pub(crate) fn lock(path: &Path) -> Result<File, PrivateFileError> {
+    let path = followed(path);
+    let folder = path.parent().filter(|path| !path.as_os_str().is_empty());
+    if let Some(folder) = folder {
+        fs::create_dir_all(folder).map_err(|source| PrivateFileError::Io {
+            action: "create",
+            path: folder.to_owned(),
+            source,
+        })?;
+    }
+    let lock = beside(&path, "lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    private_mode(&mut options);
+    let locked = options.open(&lock).and_then(|file| {
+        FileExt::lock(&file)?;
+        Ok(file)
+    });
+    locked.map_err(|source| PrivateFileError::Io {
+        action: "lock",
+        path: lock,
+        source,
+    })
+}
+
+/// The file that a path leads to through symbolic links, whether or not it exists.
+fn followed(path: &Path) -> PathBuf {
+    match (fs::canonicalize(path), fs::read_link(path)) {
+        (Ok(file), _) => file,
+        // A loop of links is another error.
+        (Err(error), Ok(to)) if error.kind() == io::ErrorKind::NotFound => {
+            followed(&path.parent().unwrap_or(Path::new("")).join(to))
+        }
+        _ => path.to_owned(),
+    }
+}
+
+/// `PATH.ENDING`
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{ending}"));
+    PathBuf::from(beside)
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
@@ -105,13 +152,19 @@ fn sync_folder_of(_: &Path) -> io::Result<()> {
 fn create_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    private_mode(&mut options);
     let mut file = options.open(path)?;
     write(&mut file).inspect_err(|_| {
         // Best effort: the write error is the one to report.
         drop(fs::remove_file(path));
     })
+}
+
+/// Only the owner may read a file that these options create.
+#[cfg_attr(not(unix), expect(unused_variables, reason = "Unix only"))]
+fn private_mode(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
 }
 
 #[cfg(unix)]

@@ -38,14 +38,7 @@ pub(crate) async fn run(
 async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Result<()> {
     let name = &args.name;
     let path = config::path()?;
-    let is_taken = Contexts::read(&path)?.by_name.contains_key(name);
-    if is_taken && !args.replace {
-        return Err(
-            Failure::new(format!("there is a context called `{name}` already"))
-                .next("choose another name, or add --replace")
-                .into(),
-        );
-    }
+    refuse_taken(&Contexts::read(&path)?, args)?;
     let file = &args.connection_string_file;
     let connection_string =
         private_file::read_with(file, decode_value).context("--connection-string-file")?;
@@ -71,17 +64,19 @@ async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Resu
         None => "cannot set up a connection".to_owned(),
     })?;
     let answer = hub.statistics().await;
-    // Another doorctl may have changed the file meanwhile.
-    let mut contexts = Contexts::read(&path)?;
-    contexts.by_name.insert(name.clone(), context);
     // It is stored all the same: the hub may learn of the policy in a moment.
     let is_refused = answer.as_ref().err().is_some_and(is_refused);
-    if !is_refused {
-        contexts.current = Some(name.clone());
-    }
-    contexts.write(&path)?;
+    let current = Contexts::change(&path, |contexts| {
+        // Another doorctl may have changed the file meanwhile.
+        refuse_taken(contexts, args)?;
+        contexts.by_name.insert(name.clone(), context);
+        if !is_refused {
+            contexts.current = Some(name.clone());
+        }
+        Ok(contexts.current.clone())
+    })?;
     let file = path.display();
-    printer.say(match (is_refused, &contexts.current) {
+    printer.say(match (is_refused, current) {
         (false, _) => format!("context {name} is stored in {file} and is the current one"),
         (true, Some(current)) => {
             format!("context {name} is stored in {file}; the current one is still {current}")
@@ -111,6 +106,18 @@ async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Resu
     Ok(())
 }
 
+/// Only `--replace` replaces a context.
+fn refuse_taken(contexts: &Contexts, args: &AddArgs) -> Result<(), Failure> {
+    let name = &args.name;
+    match contexts.by_name.contains_key(name) && !args.replace {
+        true => Err(
+            Failure::new(format!("there is a context called `{name}` already"))
+                .next("choose another name, or add --replace"),
+        ),
+        false => Ok(()),
+    }
+}
+
 /// Whether the hub refuses the key; a policy that lacks a right has a valid one.
 fn is_refused(error: &ClientError) -> bool {
     matches!(error.status(), Some(401 | 403)) && error.needed_rights().is_none()
@@ -138,28 +145,25 @@ fn list(printer: &Printer) -> anyhow::Result<()> {
 }
 
 fn select(name: &str, printer: &Printer) -> anyhow::Result<()> {
-    let path = config::path()?;
-    let mut contexts = Contexts::read(&path)?;
-    if !contexts.by_name.contains_key(name) {
-        return Err(contexts.unknown(name).into());
-    }
-    contexts.current = Some(name.to_owned());
-    contexts.write(&path)?;
+    Contexts::change(&config::path()?, |contexts| {
+        if !contexts.by_name.contains_key(name) {
+            return Err(contexts.unknown(name).into());
+        }
+        contexts.current = Some(name.to_owned());
+        Ok(())
+    })?;
     printer.say(format!("{name} is the current context"));
     Ok(())
 }
 
 fn remove(name: &str, printer: &Printer) -> anyhow::Result<()> {
-    let path = config::path()?;
-    let mut contexts = Contexts::read(&path)?;
-    if contexts.by_name.remove(name).is_none() {
-        return Err(contexts.unknown(name).into());
-    }
-    let was_current = contexts
-        .current
-        .take_if(|current| current == name)
-        .is_some();
-    contexts.write(&path)?;
+    let was_current = Contexts::change(&config::path()?, |contexts| {
+        if contexts.by_name.remove(name).is_none() {
+            return Err(contexts.unknown(name).into());
+        }
+        let was_current = contexts.current.take_if(|current| current == name);
+        Ok(was_current.is_some())
+    })?;
     printer.say(format!("context {name} is removed"));
     if was_current {
         printer.say("no context selected: doorctl context use NAME");

@@ -15,7 +15,7 @@ fn a_context_is_added_even_if_its_hub_does_not_answer() {
     status: 0
     --- stderr
     context lab is stored in HOME/config.toml and is the current one
-    warning: the hub does not answer: cannot reach localhost:1: Connection refused (os error 111)
+    warning: the hub does not answer: cannot reach localhost:1: Connection refused
     ");
     insta::assert_snapshot!(home.run("context list"), @r"
     status: 0
@@ -50,6 +50,35 @@ fn a_context_is_added_even_if_its_hub_does_not_answer() {
     context lab is removed
     no context selected: doorctl context use NAME
     ");
+}
+
+#[test]
+fn contexts_added_at_once_are_all_kept_and_a_link_stays_a_link() {
+    let home = Home::new();
+    home.secret("good", &format!("{GOOD}{KEY}\n"));
+    let link = home.path().join("config.toml");
+    // The file behind the second link and its folder do not exist yet.
+    std::os::unix::fs::symlink("second.toml", &link).unwrap();
+    let second = home.path().join("second.toml");
+    std::os::unix::fs::symlink("dotfiles/doorctl.toml", &second).unwrap();
+    let add = |name: &str| {
+        let line = format!("context add {name} --connection-string-file good");
+        let mut command = home.command(line.as_str());
+        command.stderr(std::process::Stdio::null()).spawn().unwrap()
+    };
+    // `h0` to `h6` once, and `h7` three times.
+    let mut running: Vec<_> = (0..10).map(|n| add(&format!("h{}", n.min(7)))).collect();
+    let ended = running.iter_mut().map(|child| child.wait().unwrap());
+    assert_eq!(ended.filter(|status| status.success()).count(), 8);
+    assert!(link.is_symlink() && second.is_symlink());
+    let listed = home.run("context list -o csv");
+    for n in 0..8 {
+        assert!(listed.contains(&format!(",h{n},")), "{listed}");
+    }
+    let names = std::fs::read_dir(home.path().join("dotfiles")).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["doorctl.toml", "doorctl.toml.lock"]);
 }
 
 #[test]
@@ -106,7 +135,7 @@ fn missing_or_readable_or_invalid_files_are_refused() {
     insta::assert_snapshot!(output, @r"
     status: 1
     --- stderr
-    error: --connection-string-file: cannot read nowhere: No such file or directory (os error 2)
+    error: --connection-string-file: cannot read nowhere: No such file or directory
     ");
     write_with_mode(home.path().join("open"), format!("{GOOD}{KEY}"), 0o644);
     home.snapshot("context add lab --connection-string-file open");

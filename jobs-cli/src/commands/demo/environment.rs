@@ -78,7 +78,10 @@ impl Environment {
             ca_file,
         };
         let config_file = folder.join("doorctl.toml");
-        contexts(connection.expose_secret(), ca).write(&config_file)?;
+        Contexts::change(&config_file, |present| {
+            *present = contexts(connection.expose_secret(), ca);
+            Ok(())
+        })?;
         let client = HubClient::new(connection, &options)?;
         printer.say(format!(
             "hub      REST API on https://{}, MQTT over TLS on {}; everything is in {}",
