@@ -41,10 +41,10 @@ First steps:
   doorctl why lobby-east
   doorctl events --since 1h                      past events; -f follows new ones
 
-The connection string belongs to a policy: door-hub writes it to its data folder, next to ca.pem.
+The connection string belongs to a policy: door-hub writes it to its data folder, next to ca.pem. \
 Each verb has examples: doorctl jobs lock --help. Tab completes doors: doorctl completion --help.
 
-Exit status: 0 every door reached the requested state, 1 usage or connection error, 2 some doors
+Exit status: 0 every door reached the requested state, 1 usage or connection error, 2 some doors \
 did not reach it, 3 deadline exceeded, 4 refused.",
     arg_required_else_help = true,
     max_term_width = 100
@@ -136,7 +136,7 @@ Examples:
   doorctl whoami
   doorctl whoami --context guard -o json
 
-door-hub names every right. Of Azure IoT Hub, RegistryRead and ServiceConnect are shown: only a
+door-hub names every right. Of Azure IoT Hub, RegistryRead and ServiceConnect are shown: only a \
 change would show the others.")]
     Whoami,
     /// Show the versions of doorctl, of the hub and of the agents.
@@ -172,8 +172,8 @@ Examples:
   doorctl completion fish > ~/.config/fish/completions/doorctl.fish
   source <(doorctl completion bash)                         this shell only
 
-The script calls doorctl, which must be on the PATH. Door names and job ids come from the hub of the
-context on the command line; if the hub does not answer within 1 s, none are offered.")]
+The script calls doorctl, which must be on the PATH. Door names and job ids come from the hub of \
+the context on the command line; if the hub does not answer within 1 s, none are offered.")]
     Completion {
         /// Shell to print the script for.
         shell: Shell,
@@ -214,5 +214,69 @@ pub(crate) fn period_or_zero(text: &str) -> Result<Duration, String> {
     match text.trim() {
         "0" | "0s" => Ok(Duration::ZERO),
         text => period(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// Every command below `command`, with its path.
+    fn walk(command: &clap::Command, path: &str, see: &mut dyn FnMut(&str, &clap::Command)) {
+        see(path, command);
+        for verb in command.get_subcommands() {
+            walk(verb, &format!("{path} {}", verb.get_name()), see);
+        }
+    }
+
+    /// A heading of a flattened struct must not apply to the arguments after it.
+    #[test]
+    fn each_argument_is_under_its_own_heading() {
+        let mut headings: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        walk(&Cli::command(), "", &mut |_, command| {
+            for arg in command.get_arguments() {
+                if let Some(heading) = arg.get_help_heading() {
+                    let ids = headings.entry(heading.to_owned()).or_default();
+                    ids.insert(arg.get_id().to_string());
+                }
+            }
+        });
+        insta::assert_debug_snapshot!(headings);
+    }
+
+    /// clap wraps paragraphs to the terminal; a line break in one would stay.
+    #[test]
+    fn a_paragraph_of_help_is_one_line() {
+        walk(&Cli::command(), "doorctl", &mut |path, command| {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let lines: Vec<&str> = help.lines().collect();
+            let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+            for pair in lines.windows(2).filter(|pair| !pair[0].ends_with(':')) {
+                assert!(
+                    !(is_prose(pair[0]) && is_prose(pair[1])),
+                    "{path}: {pair:?}"
+                );
+            }
+        });
+    }
+
+    #[test]
+    fn a_floor_may_be_negative() {
+        walk(&Cli::command(), "doorctl", &mut |path, command| {
+            let places = command.get_arguments().filter(|arg| {
+                let names = arg.get_value_names().unwrap_or_default();
+                names
+                    .iter()
+                    .any(|name| ["FLOOR", "BUILDING"].contains(&name.as_str()))
+            });
+            for place in places {
+                assert!(place.is_allow_negative_numbers_set(), "{path} {place}");
+            }
+        });
     }
 }

@@ -7,7 +7,7 @@ use iothub_protocol::ErrorCode;
 
 use crate::config::ConfigError;
 use crate::exit_status::ExitStatus;
-use crate::printer::{print_message, printable};
+use crate::printer::{print_message, printable, without_os_number};
 
 /// An error of a command, with the next step and the exit status.
 #[derive(Debug, thiserror::Error)]
@@ -93,14 +93,18 @@ pub(crate) fn sentence(error: &anyhow::Error) -> String {
         let text = match cause.downcast_ref::<ClientError>() {
             // The text may come from the hub or a proxy.
             Some(error) => printable(&error.to_string()),
-            None => cause.to_string(),
+            None => without_os_number(&cause.to_string()),
         };
         if !parts.iter().any(|part| part.contains(&text)) {
             parts.push(text);
         }
         if matches!(cause.downcast_ref(), Some(ClientError::Unreachable { .. })) {
             // The causes between this one and the root only repeat it.
-            parts.extend(chain.last().map(ToString::to_string));
+            parts.extend(
+                chain
+                    .last()
+                    .map(|root| without_os_number(&root.to_string())),
+            );
             break;
         }
     }

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue};
 
 use cli::Cli;
 use exit_status::ExitStatus;
@@ -47,7 +48,8 @@ fn main() -> ExitCode {
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            remove_escape_tip(&mut error);
             let status = match error.use_stderr() {
                 true => {
                     // If stderr is closed, the error cannot be reported anywhere.
@@ -64,6 +66,17 @@ fn main() -> ExitCode {
     };
     let status = run(cli).unwrap_or_else(|error| failure::report(&error));
     status.into()
+}
+
+/// clap advises `-- --every` for an unknown `--every`: as the name of a door, for example, it would
+/// only be the next mistake.
+fn remove_escape_tip(error: &mut clap::Error) {
+    if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
+        tips.retain(|tip| !tip.to_string().contains("-- "));
+        if !tips.is_empty() {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+        }
+    }
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitStatus> {

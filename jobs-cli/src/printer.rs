@@ -330,9 +330,23 @@ fn write_last(text: &str) -> io::Result<()> {
 /// Prints lines on stderr and escapes foreign text in them.
 pub(crate) fn print_message(text: &str) {
     let is_layout = |character| matches!(character, '\n' | '\t');
-    print_styled_message(&escaped(text, |character| {
+    print_styled_message(&escaped(&without_os_number(text), |character| {
         is_unprintable(character) && !is_layout(character)
     }));
+}
+
+/// Removes the `(os error 17)` that Rust appends to an error of the system.
+pub(crate) fn without_os_number(text: &str) -> String {
+    const START: &str = " (os error ";
+    let mut parts = text.split(START);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.parse::<i32>().is_ok() => shown.push_str(rest),
+            _ => shown.extend([START, part]),
+        }
+    }
+    shown
 }
 
 /// Prints lines with colours on stderr; foreign text in them must be [`printable`] already.

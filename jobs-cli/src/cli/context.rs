@@ -9,10 +9,10 @@ use clap::{Args, Subcommand};
 pub(crate) enum ContextCommand {
     /// Add a hub and make it the current context.
     #[command(after_help = "\
-The connection string belongs to a policy: HostName=..;SharedAccessKeyName=..;SharedAccessKey=..
-door-hub writes it to service-connection-string in its data folder; Azure IoT Hub shows it under
-\"Shared access policies\". doorctl reads it from a file that only you may read (chmod 600), never
-from the command line.
+The connection string belongs to a policy: HostName=..;SharedAccessKeyName=..;SharedAccessKey=.. \
+door-hub writes it to service-connection-string in its data folder; Azure IoT Hub shows it under \
+\"Shared access policies\". doorctl reads it from a file that only you may read (chmod 600), \
+never from the command line.
 
 Examples:
   doorctl context add site --connection-string-file data/service-connection-string --ca data/ca.pem

@@ -19,9 +19,9 @@ Examples:
   doorctl status --building 43 -o json
   doorctl status --floor 3 --expect-secured || echo 'floor 3 is not closed'
 
-An offline door is counted as offline only, because its last report may be outdated. Alarms are
-those last reported, for offline doors too. The exit status is 2 if a door is offline, unknown or in
-alarm.")]
+An offline door is counted as offline only, because its last report may be outdated. Alarms are \
+those last reported, for offline doors too. The exit status is 2 if a door is offline, unknown or \
+in alarm.")]
     Status(StatusArgs),
     /// Explain the state of a door: who holds each slot, until when, and which one decides.
     #[command(after_help = "\
@@ -29,7 +29,7 @@ Examples:
   doorctl why lobby-east
   doorctl why lobby-east -o json
 
-The door itself is asked. If it is offline, its last report is shown with its age, and the exit
+The door itself is asked. If it is offline, its last report is shown with its age, and the exit \
 status is 2.")]
     Why {
         /// Name of the door.
@@ -42,8 +42,8 @@ Examples:
   doorctl lock --floor 3 --for 10m
   doorctl lock --building 43 --until 'tomorrow 06:30' --deadline 2m
 
-A single door is called directly; several are called by a job, which goes on without this machine.
-For a later start: doorctl jobs lock --at.")]
+A single door is called directly; several are called by a job, which goes on without this \
+machine. For a later start: doorctl jobs lock --at.")]
     Lock(LockNowArgs),
     /// Unlock doors now.
     #[command(after_help = "\
@@ -52,7 +52,7 @@ Examples:
   doorctl unlock lobby-east --for 5m
   doorctl unlock --floor 3 --until 18:00 --yes
 
-A door in lockdown or mode secure refuses. Without an end, doors stay unlocked until they are
+A door in lockdown or mode secure refuses. Without an end, doors stay unlocked until they are \
 relinquished.")]
     Unlock(UnlockNowArgs),
     /// Withdraw operator commands: doors return to their mode, schedule or default.
@@ -70,8 +70,8 @@ Examples:
   doorctl mode secure vault
   doorctl mode normal --all --yes
 
-Reaches online doors only. To assign a mode to offline doors too:
-doorctl jobs twin --set mode=secure; to lock down: doorctl lockdown.")]
+Reaches online doors only. To assign a mode to offline doors too: doorctl jobs twin --set \
+mode=secure; to lock down: doorctl lockdown.")]
     Mode(ModeArgs),
     /// Lock doors against entry; offline doors follow when they reconnect.
     #[command(after_help = "\
@@ -80,10 +80,11 @@ Examples:
   doorctl lockdown --all
   doorctl lockdown --building 43 --deadline 5m    wait for doors that stand open
 
-No confirmation is needed: it locks, and people can always leave. The mode is assigned to every door
-(desired property `mode`), which offline doors apply when they reconnect, and each door is called to
-prove that it is secured. The previously assigned mode is kept in the tag `doorctlLockdown` for
-all-clear. It is safe to repeat. Exit button, local grant and fire release still open the doors.")]
+No confirmation is needed: it locks, and people can always leave. The mode is assigned to every \
+door (desired property `mode`), which offline doors apply when they reconnect, and each door is \
+called to prove that it is secured. The previously assigned mode is kept in the tag \
+`doorctlLockdown` for all-clear. It is safe to repeat. Exit button, local grant and fire release \
+still open the doors.")]
     Lockdown(LockdownArgs),
     /// End a lockdown and restore the state before it.
     #[command(after_help = "\
@@ -91,7 +92,7 @@ Examples:
   doorctl all-clear --building 43
   doorctl all-clear lobby-east
 
-Assigns the mode that was assigned before, and each door returns to the mode that the lockdown
+Assigns the mode that was assigned before, and each door returns to the mode that the lockdown \
 displaced. Offline doors follow when they reconnect.")]
     AllClear(AllClearArgs),
 }
@@ -197,8 +198,6 @@ pub(crate) enum PulseKind {
 
 #[derive(Debug, Args)]
 pub(crate) struct RelinquishArgs {
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
     /// Empty only this slot: 5 (lockdown), 7 (operator grant), 8 (operator hold) or 9 (passage).
     #[arg(
         long,
@@ -207,6 +206,8 @@ pub(crate) struct RelinquishArgs {
         hide_possible_values = true
     )]
     pub(crate) slot: Option<String>,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) now: NowArgs,
     #[command(flatten)]
@@ -243,13 +244,13 @@ pub(crate) enum ModeName {
 
 #[derive(Debug, Args)]
 pub(crate) struct LockdownArgs {
+    /// Accepted and ignored, as a lockdown needs no confirmation: nobody in a hurry gets an error.
+    #[arg(long, hide = true)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) now: NowArgs,
-    /// Accepted and ignored, as a lockdown needs no confirmation: nobody in a hurry gets an error.
-    #[arg(long, hide = true)]
-    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -15,14 +15,15 @@ Examples:
   doorctl devices enroll root@10.0.3.7 lobby-east --ssh-port 2222 --hub-host 10.0.3.1
   doorctl devices enroll pi@10.0.3.7 lobby-east --config lobby-east.toml --dry-run
 
-Steps, each printed on stderr with its duration: inspects the Pi, registers the door, assigns it,
-installs the package, sends settings, key and CA, checks them on the Pi (door-agent check), puts
-them in place, starts door-agent@NAME, and waits until the door reports. All steps use the system's
-ssh with its settings and keys.
+Steps, each printed on stderr with its duration: inspects the Pi, registers the door, assigns it, \
+installs the package, sends settings, key and CA, checks them on the Pi (door-agent check), puts \
+them in place, starts door-agent@NAME, and waits until the door reports. All steps use the \
+system's ssh with its settings and keys.
 
-Safe to repeat: completed steps are skipped, and a door whose settings did not change is not
-restarted. Replaced settings are kept as NAME.toml.bak. A running door is restarted with `door-agent
-restart NAME`, which refuses if the restart would move the lock, unless --force is given.";
+Safe to repeat: completed steps are skipped, and a door whose settings did not change is not \
+restarted. Replaced settings are kept as NAME.toml.bak. A running door is restarted with \
+`door-agent restart NAME`, which refuses if the restart would move the lock, unless --force is \
+given.";
 
 #[derive(Debug, Args)]
 pub(crate) struct EnrollArgs {
@@ -32,10 +33,10 @@ pub(crate) struct EnrollArgs {
     /// Name of the door: letters, digits, `_` and `-`, at most 64.
     pub(crate) name: String,
     /// Assign the door to this building (desired property `building`).
-    #[arg(long, value_name = "BUILDING")]
+    #[arg(long, allow_negative_numbers = true, value_name = "BUILDING")]
     pub(crate) building: Option<String>,
     /// Assign the door to this floor (desired property `floor`).
-    #[arg(long, value_name = "FLOOR")]
+    #[arg(long, allow_negative_numbers = true, value_name = "FLOOR")]
     pub(crate) floor: Option<String>,
     /// Settings of the door: its wiring in [strike], [door] and [board]; [hub] is filled in
     /// [default: the settings on the Pi].

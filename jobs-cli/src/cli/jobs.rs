@@ -21,9 +21,9 @@ Examples:
   doorctl jobs plan lock --floor 3 --at 22:00 --for 10m
   doorctl jobs plan unlock --building 43 -o json
 
-Lists each door that matches now: its state, what the job would do to it, and which other jobs call
-it in the same period. The plan has a digest: `doorctl jobs apply --plan DIGEST` with the same
-arguments creates the job if the matching doors are still the same.")]
+Lists each door that matches now: its state, what the job would do to it, and which other jobs \
+call it in the same period. The plan has a digest: `doorctl jobs apply --plan DIGEST` with the \
+same arguments creates the job if the matching doors are still the same.")]
     Plan {
         /// Job to plan.
         #[command(subcommand)]
@@ -35,9 +35,9 @@ Examples:
   doorctl jobs apply --plan 5d0f1b3c9a47 lock --floor 3 --at 22:00 --for 10m --watch
   doorctl jobs apply --plan 5d0f1b3c9a47 lock --floor 3 --at 22:00 --for 10m --yes
 
-If a door joined or left since the plan, or the arguments describe another job, no job is created,
-the difference is printed, and the exit status is 4. The doors are selected again when the job
-starts.")]
+If a door joined or left since the plan, or the arguments describe another job, no job is \
+created, the difference is printed, and the exit status is 4. The doors are selected again when \
+the job starts.")]
     Apply {
         /// Digest that `jobs plan` printed, or at least its first 8 characters.
         #[arg(long, value_name = "DIGEST")]
@@ -92,9 +92,9 @@ Examples:
   doorctl jobs cancel lock-20261123-220000-x7k2
   doorctl jobs watch lock-20261123-220000-x7k2
 
-Doors that were already called keep their new state, and their answers are still recorded; the
-others are not called. Azure IoT Hub cancels a job only before its start: there, the exit status for
-a running job is 4."
+Doors that were already called keep their new state, and their answers are still recorded; the \
+others are not called. Azure IoT Hub cancels a job only before its start: there, the exit status \
+for a running job is 4."
     )]
     Cancel {
         /// Id of the job.
@@ -106,11 +106,11 @@ Examples:
   doorctl jobs retry lock-20261123-220000-x7k2 --watch
   doorctl jobs retry lock-20261123-220000-x7k2 --at +5m --id second-try
 
-It repeats the same command, so a door that already executed it does not act again. A lock with a
-named end keeps that end; a lock with a duration counts from when the door acts. Doors that reached
-the state after accepting are left out. If every door reached it, no job is created and the exit
-status is 0. It is 4 for a job that called no door, which a retry cannot fix, and 2 if all its doors
-have been removed.")]
+It repeats the same command, so a door that already executed it does not act again. A lock with a \
+named end keeps that end; a lock with a duration counts from when the door acts. Doors that \
+reached the state after accepting are left out. If every door reached it, no job is created and \
+the exit status is 0. It is 4 for a job that called no door, which a retry cannot fix, and 2 if \
+all its doors have been removed.")]
     Retry(RetryArgs),
     /// Export the outcome of a job at each door, as CSV or JSON.
     #[command(after_help = "\
@@ -119,7 +119,7 @@ Examples:
   doorctl jobs export lock-20261123-220000-x7k2 --out lock.json
   doorctl jobs export lock-20261123-220000-x7k2 -o jsonl
 
-Writes CSV, unless -o or the file name selects another format. An existing file is not
+Writes CSV, unless -o or the file name selects another format. An existing file is not \
 overwritten.")]
     Export {
         /// Id of the job.
@@ -144,9 +144,10 @@ Examples:
   doorctl jobs lock lobby-east lobby-west --at +10s --for 10m --watch
   doorctl jobs lock --where \"properties.reported.floor.value = 3 AND tags.wing = 'east'\"
 
-The hub selects the doors when the job starts. After --for, doors return to what else is set for
-them; without an end they stay locked until relinquished. A list of names that is too long for one
-job becomes several jobs, <id>-1 and on (door-hub only; on Azure IoT Hub, tag the doors first).")]
+The hub selects the doors when the job starts. After --for, doors return to what else is set for \
+them; without an end they stay locked until relinquished. A list of names that is too long for \
+one job becomes several jobs, <id>-1 and on (door-hub only; on Azure IoT Hub, tag the doors \
+first).")]
     Lock(LockArgs),
     /// Unlock doors by a job.
     #[command(after_help = "\
@@ -155,8 +156,8 @@ Examples:
   doorctl jobs unlock --floor 3 --at 07:00 --until 18:00
   doorctl jobs unlock lobby-east --for 5m
 
---until is the first such time after the start; +8h counts from the start. Without an end, doorctl
-prints a warning, and the doors stay unlocked until relinquished.")]
+--until is the first such time after the start; +8h counts from the start. Without an end, \
+doorctl prints a warning, and the doors stay unlocked until relinquished.")]
     Unlock(LockArgs),
     /// Call a direct method of doors.
     #[command(after_help = "\
@@ -164,8 +165,8 @@ Examples:
   doorctl jobs method relinquish --floor 3
   doorctl jobs method lockDoor --all --payload '{\"lockTime\":\"10m\"}' --at +1h
 
-The payload is sent unchanged: --reason goes to the hub's audit log only. To record it in the events
-of the doors, add a member \"reason\" to the payload.")]
+The payload is sent unchanged: --reason goes to the hub's audit log only. To record it in the \
+events of the doors, add a member \"reason\" to the payload.")]
     Method(MethodArgs),
     /// Set desired properties and tags of doors.
     #[command(after_help = "\
@@ -265,6 +266,12 @@ pub(crate) struct TagsArgs {
 pub(crate) struct RetryArgs {
     /// Id of the finished job.
     pub(crate) job: String,
+    /// Leave out locked doors even if no sensor can prove that they are secured.
+    #[arg(long)]
+    pub(crate) accept_unproven: bool,
+    /// Skip the confirmation of --at when this machine's clock is wrong.
+    #[arg(long, help_heading = "Confirmation")]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) schedule: ScheduleArgs,
     /// Time to come online: 0 to 5 min [default: that of the first job].
@@ -283,12 +290,6 @@ pub(crate) struct RetryArgs {
         help_heading = "Timeouts per door"
     )]
     pub(crate) response_timeout: Option<Duration>,
-    /// Leave out locked doors even if no sensor can prove that they are secured.
-    #[arg(long)]
-    pub(crate) accept_unproven: bool,
-    /// Skip the confirmation of --at when this machine's clock is wrong.
-    #[arg(long)]
-    pub(crate) yes: bool,
 }
 
 /// When a job runs, and its id.

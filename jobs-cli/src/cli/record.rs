@@ -30,13 +30,15 @@ Examples:
   doorctl events -f --alarms --exec 'curl -fsS --json @- https://alerts.example.com/doors'
   doorctl events -f --event forcedOpen --exec 'mail -s \"$DOORCTL_EVENT_DOOR\" guard@example.com'
 
-The command runs in the system's shell with DOORCTL_EVENT_ID, _KIND, _DOOR, _JOB, _EVENT, _ALARM and
-_TIME in its environment; quote them. Its output goes to stderr. One command runs at a time; if it
-fails or times out, doorctl prints a warning and goes on with the next event. At most 64 events wait
-for the command; until it catches up, doorctl reads no more, and the hub keeps the events.
+The command runs in the system's shell with DOORCTL_EVENT_ID, _KIND, _DOOR, _JOB, _EVENT, _ALARM \
+and _TIME in its environment; quote them. Its output goes to stderr. One command runs at a time; \
+if it fails or times out, doorctl prints a warning and goes on with the next event. At most 64 \
+events wait for the command; until it catches up, doorctl reads no more, and the hub keeps the \
+events.
 
-Duplicates, which doors send when in doubt, are shown once. Ctrl-C exits with status 130 and prints
-how to continue without a gap. Azure IoT Hub has no such events: there, read the Event Hub.")]
+Duplicates, which doors send when in doubt, are shown once. Ctrl-C exits with status 130 and \
+prints how to continue without a gap. Azure IoT Hub has no such events: there, read the Event \
+Hub.")]
 pub(crate) struct EventsArgs {
     /// Follow new events until Ctrl-C; reconnects after an interruption.
     #[arg(short, long)]
@@ -45,10 +47,20 @@ pub(crate) struct EventsArgs {
     #[arg(long = "door", value_name = "DOOR", help_heading = "Event filters")]
     pub(crate) doors: Vec<String>,
     /// Only doors assigned to this building at the start (repeatable).
-    #[arg(long, value_name = "BUILDING", help_heading = "Event filters")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "BUILDING",
+        help_heading = "Event filters"
+    )]
     pub(crate) building: Vec<String>,
     /// Only doors assigned to this floor at the start (repeatable).
-    #[arg(long, value_name = "FLOOR", help_heading = "Event filters")]
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_name = "FLOOR",
+        help_heading = "Event filters"
+    )]
     pub(crate) floor: Vec<String>,
     /// Only these kinds: telemetry, connection, twin, device, job.
     #[arg(
@@ -119,7 +131,7 @@ Examples:
   doorctl logs lobby-east --since 'yesterday 18:00' --limit 20
   doorctl logs lobby-east --since 7d -o csv > lobby-east.csv
 
-Merges the door's events with the calls on it in the audit log, also those of jobs. Without
+Merges the door's events with the calls on it in the audit log, also those of jobs. Without \
 RegistryRead the calls are left out, with a warning. To follow new events: doorctl events -f.")]
 pub(crate) struct LogsArgs {
     /// Name of the door.
@@ -144,14 +156,15 @@ Examples:
   doorctl audit --operation method.invoke --target lobby-east
   doorctl audit --policy alice --since 'yesterday 18:00' -o csv > alice.csv
 
-Shows changes and commands, newest last: identities, twins, methods, jobs; never payloads or keys.
-Refused calls are included. Result \"unknown\" means that the call was attempted and may have been
-executed. It needs a policy with RegistryRead and ServiceConnect: the owner's, or an auditor's,
-created on the server: door-hub policy add auditor --rights RegistryRead,ServiceConnect
+Shows changes and commands, newest last: identities, twins, methods, jobs; never payloads or \
+keys. Refused calls are included. Result \"unknown\" means that the call was attempted and may \
+have been executed. It needs a policy with RegistryRead and ServiceConnect: the owner's, or an \
+auditor's, created on the server: door-hub policy add auditor --rights \
+RegistryRead,ServiceConnect
 
-Operations: device.create, device.update, device.delete, device.bulk, device.regenerateKeys,
-twin.update, twin.replace, method.invoke, job.create, job.cancel, job.stop, message.purge.
-Azure IoT Hub has no such log: there, see the activity log in the portal.")]
+Operations: device.create, device.update, device.delete, device.bulk, device.regenerateKeys, \
+twin.update, twin.replace, method.invoke, job.create, job.cancel, job.stop, message.purge. Azure \
+IoT Hub has no such log: there, see the activity log in the portal.")]
 pub(crate) struct AuditArgs {
     /// Only rows since then: an age (90m, 7d), 22:00, 'yesterday 06:30', RFC 3339.
     #[arg(long, value_name = "TIME")]

@@ -10,10 +10,10 @@ pub(crate) struct TargetArgs {
     #[arg(value_name = "DOOR")]
     pub(crate) doors: Vec<String>,
     /// Doors assigned to this building (desired property `building`; repeatable).
-    #[arg(long, value_name = "BUILDING")]
+    #[arg(long, allow_negative_numbers = true, value_name = "BUILDING")]
     pub(crate) building: Vec<String>,
     /// Doors assigned to this floor (desired property `floor`; repeatable).
-    #[arg(long, value_name = "FLOOR")]
+    #[arg(long, allow_negative_numbers = true, value_name = "FLOOR")]
     pub(crate) floor: Vec<String>,
     /// Doors that match this condition of the query language.
     #[arg(long = "where", value_name = "CONDITION")]

@@ -21,17 +21,18 @@ pub(crate) enum TwinCommand {
     },
     /// Set desired properties and tags.
     #[command(after_help = "\
-A value that parses as JSON is JSON, else text; null removes the key; dots separate nested keys. The
-key may include its section: desired.floor=3, properties.desired.floor=3, --tag tags.wing=east.
+A value that parses as JSON is JSON, else text; null removes the key; dots separate nested keys. \
+The key may include its section: desired.floor=3, properties.desired.floor=3, --tag \
+tags.wing=east.
 
 Examples:
   doorctl twin set lobby-east building=43 floor=3
   doorctl twin set lobby-east --tag wing=east --tag old=null
   doorctl twin set lobby-east floor=4 --etag AAAAAAAAAAI=
 
-For `building`, `floor`, `mode`, `settings` and properties that the door acknowledged before,
-doorctl waits for its answer: the exit status is 2 if the door refuses, 3 if it has not applied the
-change yet. Other properties are only stored.")]
+For `building`, `floor`, `mode`, `settings` and properties that the door acknowledged before, \
+doorctl waits for its answer: the exit status is 2 if the door refuses, 3 if it has not applied \
+the change yet. Other properties are only stored.")]
     Set(SetArgs),
     /// Edit tags and desired properties in your editor.
     #[command(after_help = "\
@@ -40,10 +41,10 @@ Examples:
   VISUAL=\"code --wait\" doorctl twin edit lobby-east
   EDITOR=\"sed -i s/east/west/\" doorctl twin edit lobby-east --yes
 
-Opens $VISUAL, else $EDITOR, else an editor found on this machine. Shows your change as a diff and,
-once you confirm, writes only the keys that differ, and only if the twin did not change in the
-meantime. Keys that you delete or set to null are removed. A change that cannot be written is kept
-in a file, and its name is printed.")]
+Opens $VISUAL, else $EDITOR, else an editor found on this machine. Shows your change as a diff \
+and, once you confirm, writes only the keys that differ, and only if the twin did not change in \
+the meantime. Keys that you delete or set to null are removed. A change that cannot be written is \
+kept in a file, and its name is printed.")]
     Edit(EditArgs),
 }
 
@@ -99,8 +100,8 @@ Examples:
   doorctl query \"SELECT status, COUNT() AS doors FROM devices GROUP BY status\"
   doorctl query \"SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'lock-1'\" -o jsonl
 
-Reads all pages. CSV and JSON lines are streamed page by page; a table is printed after the last.
-Columns follow the order of the query. A table and CSV show whole devices as doors; -o json and
+Reads all pages. CSV and JSON lines are streamed page by page; a table is printed after the last. \
+Columns follow the order of the query. A table and CSV show whole devices as doors; -o json and \
 -o jsonl have all members.")]
 pub(crate) struct QueryArgs {
     /// Query text.
@@ -115,8 +116,8 @@ Examples:
   doorctl invoke lobby-east lockDoor --payload '{\"lockTime\":\"10m\"}'
   doorctl invoke lobby-east lockDoor --payload @payload.json --connect-timeout 30s
 
-The payload is sent unchanged: --reason goes to the hub's audit log only. To record it in the event
-of the door, add a member \"reason\" to the payload.")]
+The payload is sent unchanged: --reason goes to the hub's audit log only. To record it in the \
+event of the door, add a member \"reason\" to the payload.")]
 pub(crate) struct InvokeArgs {
     /// Name of the door.
     pub(crate) door: String,

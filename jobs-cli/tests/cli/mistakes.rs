@@ -28,7 +28,7 @@ fn an_unreachable_hub_is_named() {
     insta::assert_snapshot!(Home::with_absent_hub().run("devices list"), @r"
     status: 1
     --- stderr
-    error: cannot reach localhost:1: Connection refused (os error 111)
+    error: cannot reach localhost:1: Connection refused
       next: is the hub running, and are host and port right? doorctl context list
     ");
 }
@@ -84,6 +84,54 @@ fn a_connect_timeout_above_the_response_timeout_is_refused_before_any_request() 
 }
 
 #[test]
+fn a_floor_below_the_ground_is_not_a_flag() {
+    let home = Home::with_absent_hub();
+    for line in [
+        "lock --floor -1",
+        "lock --floor=-1 --building -2",
+        "jobs lock --floor -1 --floor 2",
+        "devices list --floor -1",
+        "devices add d --building -3 --floor -1",
+        "devices tag --floor -1 level=-1",
+        "events --floor -1",
+        "twin set d floor=-1 --tag level=-1",
+        "jobs twin --set floor=-1 --floor -2",
+    ] {
+        let output = home.run(line);
+        assert!(
+            output.contains("cannot reach localhost:1"),
+            "{line}: {output}"
+        );
+    }
+    // A flag is no floor.
+    let output = home.run("lock --floor --all");
+    assert!(
+        output.contains("a value is required for '--floor <FLOOR>'"),
+        "{output}"
+    );
+}
+
+#[test]
+fn an_unknown_flag_is_not_offered_as_a_value() {
+    let home = Home::with_absent_hub();
+    for line in [
+        "lock --every",
+        "jobs lock --flor 3",
+        "devices tag --wing=east d",
+        "query --x",
+    ] {
+        let output = home.run(line);
+        assert!(output.contains("unexpected argument"), "{line}: {output}");
+        assert!(!output.contains("-- -"), "{line}: {output}");
+    }
+    let output = home.run("jobs lock --flor 3");
+    assert!(
+        output.contains("a similar argument exists: '--floor'"),
+        "{output}"
+    );
+}
+
+#[test]
 fn door_verbs_need_a_selection() {
     insta::assert_snapshot!(Home::with_absent_hub().run("jobs lock"), @r"
     status: 1
@@ -122,7 +170,7 @@ fn invalid_ids_payloads_and_assignments_are_refused_before_any_request() {
     insta::assert_snapshot!(output, @r"
     status: 1
     --- stderr
-    error: --payload: cannot read nowhere.json: No such file or directory (os error 2)
+    error: --payload: cannot read nowhere.json: No such file or directory
     ");
     insta::assert_snapshot!(home.run("twin set d floor"), @r"
     status: 1

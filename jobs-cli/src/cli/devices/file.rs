@@ -16,20 +16,21 @@ Examples:
   doorctl devices add --from doors.csv --keys-folder keys
   doorctl devices add --from doors.csv --dry-run
 
---agent-config writes three files for a door-agent with a simulated board: the configuration and, in
-the same folder, <name>.connection-string (mode 0600) and, if the context has a CA, <name>.ca.pem.
-Existing files are not overwritten.
+--agent-config writes three files for a door-agent with a simulated board: the configuration and, \
+in the same folder, <name>.connection-string (mode 0600) and, if the context has a CA, \
+<name>.ca.pem. Existing files are not overwritten.
 
---from reads CSV with a header. Column door is required; building and floor assign the door;
-tags.KEY and desired.KEY set tags and desired properties, with dots for nested keys. A value that
+--from reads CSV with a header. Column door is required; building and floor assign the door; \
+tags.KEY and desired.KEY set tags and desired properties, with dots for nested keys. A value that \
 parses as JSON is JSON, else text; an empty cell sets nothing:
 
   door,building,floor,tags.wing,desired.settings.strikeTime
   lobby-east,43,3,east,5
   lobby-west,43,3,west,
 
-All lines are checked before any door is created, and each error is reported with its line. Either
-all doors are created or none: if one fails, or on Ctrl-C, the doors created so far are removed.";
+All lines are checked before any door is created, and each error is reported with its line. \
+Either all doors are created or none: if one fails, or on Ctrl-C, the doors created so far are \
+removed.";
 
 pub(super) const EXPORT_EXAMPLES: &str = "\
 Examples:
@@ -38,8 +39,8 @@ Examples:
   doorctl devices export --with-keys --out doors-with-keys.jsonl
   doorctl devices export -o csv | head
 
-Writes one line of JSON per door, in the format of Azure's export, unless -o or the file name
-selects CSV or JSON. Without --with-keys, an import gives the doors new keys. Reported properties
+Writes one line of JSON per door, in the format of Azure's export, unless -o or the file name \
+selects CSV or JSON. Without --with-keys, an import gives the doors new keys. Reported properties \
 are not exported. An existing file is not overwritten.";
 
 pub(super) const IMPORT_EXAMPLES: &str = "\
@@ -48,11 +49,11 @@ Examples:
   doorctl devices import doors-with-keys.jsonl
   doorctl devices import doors.csv --update
 
-Reads the output of `doorctl devices export`, lines of an Azure export, and CSV with the columns of
-`doorctl devices add --from`; `-` is standard input. All lines are checked before any change. If one
-of the doors exists, nothing is imported, unless --update is given: then status and keys in the file
-replace those on the hub, and tags and desired properties are merged into those on the hub. A line
-that cannot be applied is reported and the others go on; the exit status is 2.
+Reads the output of `doorctl devices export`, lines of an Azure export, and CSV with the columns \
+of `doorctl devices add --from`; `-` is standard input. All lines are checked before any change. \
+If one of the doors exists, nothing is imported, unless --update is given: then status and keys \
+in the file replace those on the hub, and tags and desired properties are merged into those on \
+the hub. A line that cannot be applied is reported and the others go on; the exit status is 2. \
 Doors without keys in the file get new ones: doorctl devices connection-string DOOR --out FILE";
 
 #[derive(Debug, Args)]
@@ -61,10 +62,10 @@ pub(crate) struct AddArgs {
     #[arg(required_unless_present = "from", value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// Assign the doors to this building (desired property `building`).
-    #[arg(long, value_name = "BUILDING")]
+    #[arg(long, allow_negative_numbers = true, value_name = "BUILDING")]
     pub(crate) building: Option<String>,
     /// Assign the doors to this floor (desired property `floor`).
-    #[arg(long, value_name = "FLOOR")]
+    #[arg(long, allow_negative_numbers = true, value_name = "FLOOR")]
     pub(crate) floor: Option<String>,
     /// Tag for the doors; dots separate nested keys (repeatable).
     #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag_assignment)]

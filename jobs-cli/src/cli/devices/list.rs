@@ -12,11 +12,11 @@ Examples:
   doorctl devices list --sort floor --reverse --limit 10
   doorctl devices list --columns door,tags.wing,desired.floor,reported.door.mode --sort tags.wing
 
-Columns: door, connectionState, building, floor, lockState, doorState, secured, proof; status,
-statusReason, authenticationType, lastActivityTime, version, etag, modelId; and the paths tags.KEY,
-desired.KEY and reported.KEY.
+Columns: door, connectionState, building, floor, lockState, doorState, secured, proof; status, \
+statusReason, authenticationType, lastActivityTime, version, etag, modelId; and the paths \
+tags.KEY, desired.KEY and reported.KEY.
 
-CSV and JSON lines (-o csv, -o jsonl) are streamed page by page in the order of the hub, for any
+CSV and JSON lines (-o csv, -o jsonl) are streamed page by page in the order of the hub, for any \
 number of doors, unless --sort or --reverse is given. A table and -o json are sorted by door.";
 
 #[derive(Debug, Args)]

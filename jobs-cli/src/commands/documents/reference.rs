@@ -49,8 +49,13 @@ fn section(page: &mut String, command: &mut Command, depth: usize) {
     code(page, usage.trim_start_matches("Usage:").trim());
     options(page, command, is_root);
     if let Some(after) = command.get_after_long_help().or(command.get_after_help()) {
+        let after = after.to_string();
+        let lines = after.trim_end().lines().map(|line| match line {
+            example if example.starts_with(' ') => example.to_owned(),
+            paragraph => wrapped(paragraph),
+        });
         page.push('\n');
-        code(page, after.to_string().trim_end());
+        code(page, &lines.collect::<Vec<_>>().join("\n"));
     }
     let shown = |command: &&mut Command| !command.is_hide_set() && command.get_name() != "help";
     if REPEATS_JOBS.contains(&name.as_str()) {
