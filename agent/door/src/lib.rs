@@ -10,6 +10,7 @@
 //! | [`contract`] | the wire format: methods, payloads, replies, durations, reported `door` |
 //! | [`config`] | the strike, the inputs and the settings, checked before anything is driven |
 //! | [`authority`] | the priority array that decides the wanted state of the strike |
+//! | [`schedule`] | the door's week: what a schedule wants at a moment |
 //! | `strike` | the actuator: phases, proof, jam, coil guard |
 //! | `sensing` | the inputs: door, bond, faults |
 //! | `door` | the whole door: commands, persistence, replies, events |
@@ -23,6 +24,7 @@ mod desired;
 mod door;
 mod event;
 mod saved;
+pub mod schedule;
 mod sensing;
 mod strike;
 mod time;
