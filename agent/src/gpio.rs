@@ -75,8 +75,9 @@ pub trait Board: Send {
     /// The present levels, debounced.
     fn read(&mut self) -> Inputs;
 
-    /// Sets the outputs. A level may be set repeatedly.
-    fn drive(&mut self, outputs: Outputs);
+    /// Sets the outputs. A level may be set repeatedly. An error names the output and the reason;
+    /// the other outputs are set all the same.
+    fn drive(&mut self, outputs: Outputs) -> Result<(), String>;
 
     /// When a reading will change without an edge.
     fn next_change(&self) -> Option<Instant>;

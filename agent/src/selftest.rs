@@ -46,7 +46,8 @@ struct SafeBoard(Box<dyn WiredBoard>);
 
 impl Drop for SafeBoard {
     fn drop(&mut self) {
-        self.0.drive(Outputs::DeEnergised);
+        // The board logs why.
+        let _ = self.0.drive(Outputs::DeEnergised);
     }
 }
 
@@ -422,8 +423,9 @@ mod tests {
             Inputs::default()
         }
 
-        fn drive(&mut self, outputs: Outputs) {
+        fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
             assert_eq!(outputs, Outputs::DeEnergised);
+            Ok(())
         }
 
         fn next_change(&self) -> Option<Instant> {

@@ -96,7 +96,8 @@ words! {
         Tamper = "tamper",
         /// An input cannot be read, chatters, is stuck, or contradicts another.
         SensorFault = "sensorFault",
-        /// The strike cannot do what is wanted, since coil or motor must rest.
+        /// The strike cannot do what is wanted: coil or motor must rest, or an output cannot be
+        /// driven.
         LockFault = "lockFault",
         /// The bolt left without a request to exit, a grant or a command, and the door was not seen
         /// to open.

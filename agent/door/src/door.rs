@@ -10,6 +10,7 @@ mod change;
 mod command;
 mod desired;
 mod disk;
+mod driven;
 mod event_limit;
 mod forced_lock;
 mod grant;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use crate::authority::{AuthorityArray, Entry, Expiry};
 use crate::config::{DoorConfig, Overrides, Relock, Rest};
 use crate::contract::{
-    Alarm, Command, DoorReport, DoorState, LockState, LockStatus, MethodReply, Mode, Raised,
+    Alarm, Command, DoorReport, DoorState, LockState, LockStatus, MethodReply, Mode, Proof, Raised,
     Secured, Slot, Source, Want,
 };
 use crate::event::{Event, EventKind};
@@ -57,7 +58,7 @@ pub struct NotSaved;
 /// What the shell has to do. Actions are carried out in the order returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Set the outputs to this level.
+    /// Set the outputs to this level, and call [`Door::handle_driven`] with the result.
     Drive(Outputs),
     /// Save the state. Call [`Door::handle_persisted`] once this state, or a later one, survives a
     /// power cut.
@@ -126,6 +127,8 @@ pub struct Door {
     save_due: Option<BootTime>,
     /// Whether the latest save contains the fire latch.
     latch_saved: bool,
+    /// Why what is wanted cannot be driven: the output and what its board said.
+    output_fault: Option<String>,
     /// Outputs and report according to the actions returned so far.
     driven: Outputs,
     reported: DoorReport,
@@ -167,7 +170,7 @@ impl Door {
         let sensing = Sensing::new(config.fitted);
         let strike = Strike::new(&config, now.boottime);
         let mut door = Self {
-            reported: report(&array, &sensing, &strike, &BTreeMap::new()),
+            reported: report(&array, &sensing, &strike, &BTreeMap::new(), false),
             configured: config,
             config,
             overrides: Overrides::new(),
@@ -189,6 +192,7 @@ impl Door {
             generation: Generation::default(),
             save_due: None,
             latch_saved: false,
+            output_fault: None,
             driven: Outputs::DeEnergised,
         };
         if let Some(saved) = restored {
@@ -349,7 +353,14 @@ impl Door {
     /// The state as reported to the hub.
     #[must_use]
     pub fn report(&self) -> DoorReport {
-        report(&self.array, &self.sensing, &self.strike, &self.alarms)
+        let has_fault = self.output_fault.is_some();
+        report(
+            &self.array,
+            &self.sensing,
+            &self.strike,
+            &self.alarms,
+            has_fault,
+        )
     }
 
     /// Where the strike rests when it is de-energised.
@@ -446,12 +457,13 @@ impl Door {
             && self.array.want() == Want::Locked
             && self.sensing.inputs().bonded == Some(false);
         self.update_alarms(now, bolt_left, may_open, &mut effects);
-        self.answer_pending(now, &mut effects);
-        self.answer_disk_waits(now, &mut effects);
-
         let mut actions = Vec::new();
         let outputs = self.outputs();
-        if outputs != self.driven {
+        if outputs == self.driven {
+            self.answer_pending(now, &mut effects);
+            self.answer_disk_waits(now, &mut effects);
+        } else {
+            // The next step answers: whether the outputs could be set is known then.
             self.driven = outputs;
             actions.push(Action::Drive(outputs));
         }
@@ -525,8 +537,8 @@ impl Door {
     /// `bolt_left`: in this step the bolt left its thrown position although locked is wanted.
     /// `may_open`: see [`Door::may_open`], as before this step.
     ///
-    /// `jammed` stays until a movement is proven, `lockFault` while coil or motor must rest,
-    /// `forcedOpen` and `heldOpen` until the door closes, `lockForced` until a command is accepted.
+    /// `jammed` stays until a movement is proven, `lockFault` while coil or motor must rest or an
+    /// output cannot be driven, `forcedOpen` and `heldOpen` until the door closes, `lockForced` until a command is accepted.
     /// `sensorFault` and `tamper` follow the readings.
     fn update_alarms(
         &mut self,
@@ -577,7 +589,7 @@ impl Door {
         self.set_alarm(Alarm::Jammed, self.strike.is_jammed(), now, effects);
         self.set_alarm(
             Alarm::LockFault,
-            self.required_rest().is_some(),
+            self.required_rest().is_some() || self.output_fault.is_some(),
             now,
             effects,
         );
@@ -629,7 +641,13 @@ impl Door {
     fn alarm_event(&self, alarm: Alarm) -> EventKind {
         match self.array.mode() {
             Mode::Maintenance => EventKind::AlarmSuppressed { alarm },
-            _ => EventKind::AlarmRaised { alarm },
+            _ => EventKind::AlarmRaised {
+                alarm,
+                reason: self
+                    .output_fault
+                    .clone()
+                    .filter(|_| alarm == Alarm::LockFault),
+            },
         }
     }
 
@@ -730,8 +748,14 @@ fn report(
     sensing: &Sensing,
     strike: &Strike,
     alarms: &BTreeMap<Alarm, Raised>,
+    has_output_fault: bool,
 ) -> DoorReport {
-    let lock_state = strike.lock_state(sensing.inputs().bonded);
+    let (lock_state, proof) = if has_output_fault {
+        (LockState::Unknown, Proof::None)
+    } else {
+        let lock_state = strike.lock_state(sensing.inputs().bonded);
+        (lock_state, sensing.proof(lock_state))
+    };
     let door_state = sensing.door_state();
     let has_fault = !sensing.position_faults().is_empty();
     DoorReport {
@@ -739,7 +763,7 @@ fn report(
             lock_state,
             door_state,
             secured: secured(lock_state, door_state, has_fault, alarms),
-            proof: sensing.proof(lock_state),
+            proof,
             locked_until: array.locked_until(),
             held_by: array.held_by(),
         },

@@ -134,6 +134,9 @@ event_kinds! {
     AlarmRaised = "alarmRaised" {
         /// The alarm.
         alarm: Alarm,
+        /// For `lockFault`: the output that cannot be driven, and why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// The cause of an alarm is present, but mode `maintenance` suppresses the alarm.
     AlarmSuppressed = "alarmSuppressed" {
@@ -432,7 +435,13 @@ mod tests {
             (EventKind::FireReset, true),
             (EventKind::Mode { mode: Mode::Secure }, true),
             (EventKind::PreAlarm { alarm }, true),
-            (EventKind::AlarmRaised { alarm }, true),
+            (
+                EventKind::AlarmRaised {
+                    alarm,
+                    reason: None,
+                },
+                true,
+            ),
             (EventKind::AlarmSuppressed { alarm }, true),
             (EventKind::AlarmCleared { alarm }, true),
             (EventKind::RequestToExit, false),

@@ -94,6 +94,8 @@ pub(crate) enum Failure {
     Jammed,
     /// The coil guard: coil or motor must rest.
     Exhausted,
+    /// The outputs could not be set.
+    Undriven,
 }
 
 #[derive(Debug, Clone)]
@@ -263,6 +265,35 @@ impl Strike {
             left: Duration::ZERO,
         };
         Some((at, limit.to_string()))
+    }
+
+    /// The outputs were set, or could not be: then the movement has failed. A motor tries again
+    /// after a pause; a coil holds its level, so it tries all the time. Returns whether what is
+    /// wanted is driven.
+    pub(crate) fn handle_driven(
+        &mut self,
+        at: BootTime,
+        inputs: &StrikeInputs,
+        is_set: bool,
+    ) -> bool {
+        let why = Failure::Undriven;
+        match self.phase {
+            Phase::Failed { toward, why: was } if was == why => {
+                if !is_set || self.pulse().is_some() {
+                    return false;
+                }
+                self.phase = match toward {
+                    Want::Locked => Phase::Locking(self.hold(at, inputs)),
+                    Want::Released => Phase::Releasing(self.hold(at, inputs)),
+                };
+            }
+            phase => {
+                if let Some(toward) = phase.holds().filter(|_| !is_set) {
+                    self.enter(Phase::Failed { toward, why }, at, inputs);
+                }
+            }
+        }
+        is_set
     }
 
     /// Advances the phase according to readings and time.
@@ -464,7 +495,7 @@ impl Strike {
         match (toward, inputs.want) {
             (Want::Locked, Want::Released) => Some(self.release(at, inputs)),
             (Want::Locked, Want::Locked) => match (why, inputs.bonded) {
-                (Failure::Jammed, Some(true)) => locked,
+                (Failure::Jammed | Failure::Undriven, Some(true)) => locked,
                 (Failure::Jammed, _) if inputs.closed == Some(false) => {
                     Some(self.handle_open_door(at, inputs))
                 }
@@ -477,7 +508,9 @@ impl Strike {
             (Want::Released, Want::Locked) if self.is_found_thrown(inputs) => locked,
             (Want::Released, Want::Locked) => self.throw(at, inputs),
             (Want::Released, Want::Released) => match (why, inputs.bonded) {
-                (Failure::Jammed, Some(false)) => Some(Phase::Released { since: at }),
+                (Failure::Jammed | Failure::Undriven, Some(false)) => {
+                    Some(Phase::Released { since: at })
+                }
                 _ if again => Some(self.release(at, inputs)),
                 _ => None,
             },
@@ -488,7 +521,7 @@ impl Strike {
     /// and not before coil or motor has rested. `None` for a coil that holds its level, which is a
     /// continuous attempt.
     fn retry_at(&self, toward: Want, why: Failure, inputs: &StrikeInputs) -> Option<BootTime> {
-        if why == Failure::Jammed && self.pulse().is_none() {
+        if why != Failure::Exhausted && self.pulse().is_none() {
             return None;
         }
         let ready = match toward {
@@ -498,7 +531,7 @@ impl Strike {
         // A motor that only had to rest continues as soon as it may.
         let failures = self
             .failures
-            .filter(|_| why == Failure::Jammed || self.pulse().is_none());
+            .filter(|_| why != Failure::Exhausted || self.pulse().is_none());
         let due = failures.map(|failures| failures.retry_at(inputs.at_the_door));
         Some(ready.max(due.unwrap_or_default()))
     }
@@ -507,8 +540,8 @@ impl Strike {
     fn retry_must_rest(&self, toward: Want, why: Failure, inputs: &StrikeInputs) -> bool {
         match (why, toward) {
             (Failure::Exhausted, _) => true,
-            (Failure::Jammed, Want::Locked) => self.throw_must_rest(inputs),
-            (Failure::Jammed, Want::Released) => {
+            (_, Want::Locked) => self.throw_must_rest(inputs),
+            (_, Want::Released) => {
                 self.pulse().is_some() && self.release_ready_at(inputs) > self.coil.as_of()
             }
         }

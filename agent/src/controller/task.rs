@@ -61,7 +61,8 @@ struct SafeBoard(Box<dyn Board>);
 
 impl Drop for SafeBoard {
     fn drop(&mut self) {
-        self.0.drive(Outputs::DeEnergised);
+        // The board logs why; `ExecStopPost` tries again.
+        let _ = self.0.drive(Outputs::DeEnergised);
     }
 }
 
@@ -80,7 +81,7 @@ impl Task {
     ) -> (Self, watch::Receiver<Snapshot>) {
         let mut clock = parts.clock;
         let mut board = SafeBoard(parts.board.board);
-        board.0.drive(Outputs::DeEnergised);
+        let driven = board.0.drive(Outputs::DeEnergised);
         let now = clock.now();
         let fitted = parts.door.inputs();
         let (door, actions) = Door::new(parts.door, parts.restored.as_ref(), &now);
@@ -109,6 +110,7 @@ impl Task {
             }),
         };
         task.carry_out(actions);
+        task.handle_driven(driven);
         task.read();
         task.publish();
         (task, receiver)
@@ -160,7 +162,8 @@ impl Task {
     fn catch_up(&mut self) {
         let now = Instant::now();
         if self.asserted_at + ASSERT_INTERVAL <= now {
-            self.drive(self.door.outputs());
+            let driven = self.drive(self.door.outputs());
+            self.handle_driven(driven);
         }
         // The reading also processes the door's own deadlines.
         self.read();
@@ -196,9 +199,10 @@ impl Task {
         let recorded = actions
             .iter()
             .any(|action| matches!(action, Action::Record(event) if event.is_urgent()));
+        let mut driven = None;
         for action in actions {
             match action {
-                Action::Drive(outputs) => self.drive(outputs),
+                Action::Drive(outputs) => driven = Some(self.drive(outputs)),
                 Action::Persist { generation, saved } => self.persist(generation, &saved),
                 Action::Answer { ticket, reply } => {
                     fail_point::reach("answer-before");
@@ -213,6 +217,15 @@ impl Task {
                 Action::Report => {}
             }
         }
+        if let Some(driven) = driven {
+            self.handle_driven(driven);
+        }
+    }
+
+    fn handle_driven(&mut self, driven: Result<(), String>) {
+        let now = self.clock.now();
+        let actions = self.door.handle_driven(&now, driven);
+        self.carry_out(actions);
     }
 
     /// Sends the reply, once its record is on disk: every result that a caller received is in the
@@ -231,11 +244,12 @@ impl Task {
         });
     }
 
-    fn drive(&mut self, outputs: Outputs) {
+    fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
         fail_point::reach("drive-before");
-        self.board.0.drive(outputs);
+        let driven = self.board.0.drive(outputs);
         fail_point::reach("drive-after");
         self.asserted_at = Instant::now();
+        driven
     }
 
     fn persist(&self, generation: Generation, saved: &SavedDoor) {

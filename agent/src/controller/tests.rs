@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use door_core::contract::{LockState, Mode, ReplyError, Secured};
+use door_core::contract::{Alarm, LockState, Mode, ReplyError, Secured};
 use door_core::{
     ClockQuality, DoorConfig, DoorSettings, Fitted, Inputs, Outputs, StrikeConfig, Want,
 };
@@ -266,6 +266,7 @@ struct BoardLog {
     inputs: Inputs,
     reads: usize,
     drives: Vec<Outputs>,
+    output_fault: Option<&'static str>,
     panic: bool,
 }
 
@@ -279,8 +280,11 @@ impl Board for RecordingBoard {
         inputs
     }
 
-    fn drive(&mut self, outputs: Outputs) {
-        self.0.lock().unwrap().drives.push(outputs);
+    fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
+        let mut log = self.0.lock().unwrap();
+        log.drives.push(outputs);
+        log.output_fault
+            .map_or(Ok(()), |fault| Err(fault.to_owned()))
     }
 
     fn next_change(&self) -> Option<Instant> {
@@ -333,6 +337,37 @@ async fn inputs_are_read_every_second_and_outputs_set_every_3_seconds() {
     running.shutdown.cancel();
     running.task.await.unwrap();
     running.storage.shutdown();
+}
+
+#[tokio::test]
+async fn a_lock_at_an_output_that_cannot_be_driven_is_no_success_until_a_later_write_succeeds() {
+    const FAULT: &str = "line 4 (throw) cannot be driven: input/output error";
+    let directory = tempfile::tempdir().unwrap();
+    let board_log = RecordingBoard::stuck();
+    let (board, _wake) = board_log.open();
+    let running = Running::with_board(directory.path(), board, Want::Locked);
+    running.is_secured().await;
+    board_log.0.lock().unwrap().output_fault = Some(FAULT);
+    running
+        .until(|seen| lock_state(seen) == LockState::Unknown)
+        .await;
+    let seen = running.controller.snapshot().borrow().report.clone();
+    assert!(seen.alarms.contains_key(&Alarm::LockFault), "{seen:?}");
+    let reply = running.controller.invoke("lockDoor", b"{}").await;
+    assert_eq!(
+        (reply.status, reply.body.error),
+        (500, Some(ReplyError::LockFault))
+    );
+    assert!(
+        reply.body.response.contains(FAULT),
+        "{}",
+        reply.body.response
+    );
+    board_log.0.lock().unwrap().output_fault = None;
+    running.is_secured().await;
+    let seen = running.controller.snapshot().borrow().report.clone();
+    assert!(seen.alarms.is_empty(), "{seen:?}");
+    running.stop().await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use gpiocdev::line::{Bias, EdgeDetection, Info, Value};
 use gpiocdev::request::Builder;
 use gpiocdev::{Error, Request, chip};
-use log::{error, info, warn};
+use log::warn;
 
 use super::config::{self, ActiveLevel, BoardConfig, Chip, PinBias, PinName, is_header};
 use super::pin_claim::{DIRECTORY, LAST_RESORT, PinClaim};
@@ -27,12 +27,7 @@ const MAX_FAILURES: u32 = 10;
 pub(super) type CharacterDevice = Pins<Output, Input>;
 
 #[derive(Debug)]
-pub(super) struct Output {
-    request: Request,
-    name: PinName,
-    role: &'static str,
-    is_faulty: bool,
-}
+pub(super) struct Output(Request);
 
 #[derive(Debug)]
 pub(super) struct Input {
@@ -313,30 +308,19 @@ impl Output {
                 line.as_active_low();
             }
         })?;
-        Ok(Self {
-            request,
-            name: config.pin.clone(),
-            role,
-            is_faulty: false,
-        })
+        Ok(Self(request))
     }
 }
 
 impl OutputDriver for Output {
-    fn set(&mut self, energised: bool) {
+    fn set(&mut self, energised: bool) -> Result<(), String> {
         let value = if energised {
             Value::Active
         } else {
             Value::Inactive
         };
-        let done = self.request.set_lone_value(value);
-        let (name, role) = (&self.name, self.role);
-        match (&done, self.is_faulty) {
-            (Err(failed), false) => error!("{name} ({role}) cannot be driven: {}", reason(failed)),
-            (Ok(()), true) => info!("{name} ({role}) can be driven again"),
-            _ => {}
-        }
-        self.is_faulty = done.is_err();
+        let done = self.0.set_lone_value(value);
+        done.map_err(|error| reason(&error))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use door_core::{Inputs, Outputs, Reading};
-use log::{info, warn};
+use log::{error, info, warn};
 
 use super::config::{self, ActiveLevel, BoardConfig};
 use super::debounce::Debounce;
@@ -16,8 +16,8 @@ use super::{Board, BoardError, PinId, PinLevel, PinName, WiredBoard, earlier_of}
 
 /// A claimed output pin.
 pub(super) trait OutputDriver: Send {
-    /// Energises or de-energises what the pin drives.
-    fn set(&mut self, energised: bool);
+    /// Energises or de-energises what the pin drives, or says why it cannot.
+    fn set(&mut self, energised: bool) -> Result<(), String>;
 }
 
 /// A claimed input pin.
@@ -38,9 +38,18 @@ pub(super) fn is_egress(role: &str) -> bool {
 /// All pins of a door. Dropping it de-energises the outputs.
 #[derive(Debug)]
 pub(super) struct Pins<O: OutputDriver, I> {
-    outputs: Vec<(&'static str, O)>,
+    outputs: Vec<Output<O>>,
     inputs: Vec<Input<I>>,
     claims: Vec<PinClaim>,
+}
+
+#[derive(Debug)]
+struct Output<O> {
+    role: &'static str,
+    name: PinName,
+    driver: O,
+    /// It could not be set the last time.
+    is_faulty: bool,
 }
 
 #[derive(Debug)]
@@ -75,7 +84,12 @@ impl<O: OutputDriver, I: InputReader> Pins<O, I> {
                 Some(claim) => claim.driving(pin.active, || output(role, pin)),
                 None => output(role, pin),
             };
-            outputs.push((role, opened?));
+            outputs.push(Output {
+                role,
+                name: pin.pin.clone(),
+                driver: opened?,
+                is_faulty: false,
+            });
         }
         let mut inputs = Vec::new();
         for (role, pin) in config.inputs.pins().all() {
@@ -92,27 +106,48 @@ impl<O: OutputDriver, I: InputReader> Pins<O, I> {
 }
 
 impl<O: OutputDriver, I> Pins<O, I> {
-    /// Switches off before it switches on: a motor never gets both of its directions.
-    fn set_outputs(&mut self, outputs: Outputs) {
+    /// Switches off before it switches on: a motor never gets both of its directions. Sets every
+    /// output, and returns the first error.
+    fn set_outputs(&mut self, outputs: Outputs) -> Result<(), String> {
         let energised = match outputs {
             Outputs::DeEnergised => None,
             Outputs::Throw => Some("throw"),
             Outputs::Retract => Some("retract"),
             Outputs::Energised => Some("coil"),
         };
+        let mut done = Ok(());
         for on in [false, true] {
-            for (role, output) in &mut self.outputs {
-                if (energised == Some(*role)) == on {
-                    output.set(on);
+            for output in &mut self.outputs {
+                if (energised == Some(output.role)) == on {
+                    done = done.and(output.set(on));
                 }
             }
         }
+        done
+    }
+}
+
+impl<O: OutputDriver> Output<O> {
+    fn set(&mut self, on: bool) -> Result<(), String> {
+        let (name, role) = (&self.name, self.role);
+        let done = self.driver.set(on);
+        let done = done.map_err(|reason| format!("{name} ({role}) cannot be driven: {reason}"));
+        match (&done, self.is_faulty) {
+            (Err(problem), false) => error!("{problem}"),
+            (Ok(()), true) => info!("{name} ({role}) can be driven again"),
+            _ => {}
+        }
+        self.is_faulty = done.is_err();
+        done
     }
 }
 
 impl<O: OutputDriver, I> Drop for Pins<O, I> {
     fn drop(&mut self) {
-        self.set_outputs(Outputs::DeEnergised);
+        if self.set_outputs(Outputs::DeEnergised).is_err() {
+            // The pins stay recorded as driven: the last resort de-energises them once more.
+            return;
+        }
         for claim in &mut self.claims {
             // If this fails, the pin is de-energised once more later.
             if let Err(error) = claim.forget() {
@@ -132,8 +167,8 @@ impl<O: OutputDriver, I: InputReader> Board for Pins<O, I> {
         inputs
     }
 
-    fn drive(&mut self, outputs: Outputs) {
-        self.set_outputs(outputs);
+    fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
+        self.set_outputs(outputs)
     }
 
     fn next_change(&self) -> Option<Instant> {
@@ -262,6 +297,8 @@ mod tests {
         /// Low, high or unreadable; by role.
         low: Vec<&'static str>,
         unreadable: Vec<&'static str>,
+        /// The outputs that cannot be set.
+        stuck: Vec<&'static str>,
     }
 
     #[derive(Debug)]
@@ -272,10 +309,14 @@ mod tests {
     }
 
     impl OutputDriver for MemoryPin {
-        fn set(&mut self, energised: bool) {
+        fn set(&mut self, energised: bool) -> Result<(), String> {
+            let mut state = self.memory.0.lock().unwrap();
+            if state.stuck.contains(&self.role) {
+                return Err("input/output error".to_owned());
+            }
             let sign = if energised { "+" } else { "-" };
-            let set = format!("{sign}{}", self.role);
-            self.memory.0.lock().unwrap().set.push(set);
+            state.set.push(format!("{sign}{}", self.role));
+            Ok(())
         }
     }
 
@@ -324,7 +365,7 @@ mod tests {
         let memory = Memory::default();
         let mut pins = pins(&memory, false);
         for outputs in [Outputs::Throw, Outputs::Retract, Outputs::Energised] {
-            pins.drive(outputs);
+            assert_eq!(pins.drive(outputs), Ok(()));
         }
         drop(pins);
         let set = memory.0.lock().unwrap().set.join(" ");
@@ -332,6 +373,20 @@ mod tests {
             set,
             "-retract +throw -throw +retract -throw -retract -throw -retract"
         );
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_set_is_named_and_the_others_are_set() {
+        let memory = Memory::default();
+        let mut pins = pins(&memory, false);
+        memory.0.lock().unwrap().stuck = vec!["throw"];
+        let failed = Err("line 1 (throw) cannot be driven: input/output error".to_owned());
+        assert_eq!(pins.drive(Outputs::Throw), failed);
+        assert_eq!(pins.drive(Outputs::Retract), failed);
+        memory.0.lock().unwrap().stuck.clear();
+        assert_eq!(pins.drive(Outputs::DeEnergised), Ok(()));
+        let set = memory.0.lock().unwrap().set.join(" ");
+        assert_eq!(set, "-retract +retract -throw -retract");
     }
 
     #[test]

@@ -68,8 +68,8 @@ impl Board for WholeHeader {
         self.door.read()
     }
 
-    fn drive(&mut self, outputs: Outputs) {
-        self.door.drive(outputs);
+    fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
+        self.door.drive(outputs)
     }
 
     fn next_change(&self) -> Option<Instant> {
@@ -186,11 +186,13 @@ impl Output {
 }
 
 impl OutputDriver for Output {
-    fn set(&mut self, energised: bool) {
+    /// By register, which cannot fail.
+    fn set(&mut self, energised: bool) -> Result<(), String> {
         match (energised, self.active) {
             (true, ActiveLevel::High) | (false, ActiveLevel::Low) => self.pin.set_high(),
             (true, ActiveLevel::Low) | (false, ActiveLevel::High) => self.pin.set_low(),
         }
+        Ok(())
     }
 }
 

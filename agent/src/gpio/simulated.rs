@@ -99,8 +99,9 @@ impl Board for SimulatedBoard {
         self.fitted.keep(lock(&self.model).read(Instant::now()))
     }
 
-    fn drive(&mut self, outputs: Outputs) {
+    fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
         lock(&self.model).drive(Instant::now(), outputs);
+        Ok(())
     }
 
     fn next_change(&self) -> Option<Instant> {

@@ -210,9 +210,9 @@ impl SelfTest {
         self.person
             .say(&format!("  {what}, for {:?} at most", drive.time))?;
         let last_shown = self.bond_level();
-        self.board.0.drive(drive.outputs);
+        self.set(drive.outputs)?;
         let seen = self.settle(drive.time, Some(want), last_shown).await;
-        self.board.0.drive(drive.then);
+        self.set(drive.then)?;
         match seen? {
             Some(state) => Ok(Some(state)),
             None => {
@@ -224,6 +224,15 @@ impl SelfTest {
                 .await
             }
         }
+    }
+
+    /// Sets the outputs; an output that cannot be driven is shown, and the test goes on to judge
+    /// what the strike did.
+    fn set(&mut self, outputs: Outputs) -> Result<(), SelfTestError> {
+        if let Err(problem) = self.board.0.drive(outputs) {
+            self.person.say(&format!("  {problem}"))?;
+        }
+        Ok(())
     }
 
     async fn ask_state(&mut self, verb: &str) -> Result<Option<Want>, SelfTestError> {
@@ -269,7 +278,7 @@ impl SelfTest {
 
     async fn fail_mode(&mut self, test: StrikeTest) -> Result<(), SelfTestError> {
         let last_shown = self.bond_level();
-        self.board.0.drive(test.while_cut);
+        self.set(test.while_cut)?;
         let before = self.settle(self.strike.bond_time, None, last_shown).await?;
         self.person
             .say("Now cut the power of the lock: its own supply, not this machine's.")?;
@@ -278,7 +287,7 @@ impl SelfTest {
             .await?
             == SKIP
         {
-            self.board.0.drive(Outputs::DeEnergised);
+            self.set(Outputs::DeEnergised)?;
             self.summary
                 .add("fail mode", "", Finding::Untested("skipped".to_owned()));
             return Ok(());
@@ -288,7 +297,7 @@ impl SelfTest {
             Some(state) => Some(state),
             None => self.ask_state("Is").await?,
         };
-        self.board.0.drive(Outputs::DeEnergised);
+        self.set(Outputs::DeEnergised)?;
         self.summary
             .add("fail mode", "", judge_fail_mode(test, before, learned));
         self.person.say("Restore the power of the lock.")?;

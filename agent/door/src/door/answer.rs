@@ -332,6 +332,9 @@ impl Door {
         if self.array.want() != wanted {
             return Outcome::Accepted;
         }
+        if self.output_fault.is_some() {
+            return Outcome::Failed(ReplyError::LockFault);
+        }
         let status = self.report().status;
         match (self.strike.phase(), wanted) {
             (_, Want::Locked) if status.door_state == DoorState::Open => Outcome::Accepted,
@@ -340,7 +343,7 @@ impl Door {
             (Phase::Failed { toward, why }, wanted) if toward == wanted => {
                 Outcome::Failed(match why {
                     Failure::Jammed => ReplyError::Jammed,
-                    Failure::Exhausted => ReplyError::LockFault,
+                    Failure::Exhausted | Failure::Undriven => ReplyError::LockFault,
                 })
             }
             // The bolt is thrown, but the last attempt to move it failed.
@@ -368,7 +371,10 @@ impl Door {
             Outcome::Failed(error) => {
                 let text = match error {
                     ReplyError::Jammed => "the strike is jammed".to_owned(),
-                    ReplyError::LockFault => "the strike must rest".to_owned(),
+                    ReplyError::LockFault => match &self.output_fault {
+                        Some(problem) => problem.clone(),
+                        None => "the strike must rest".to_owned(),
+                    },
                     _ => faults_text(&self.sensing.position_faults()),
                 };
                 MethodReply::failed(500, error, format!("{method}: {text}"), Some(status))

@@ -67,6 +67,9 @@ impl Door {
         if let Some(rest) = self.required_rest() {
             detail.push_str(&format!("; {rest}"));
         }
+        if let Some(problem) = &self.output_fault {
+            detail.push_str(&format!("; {problem}"));
+        }
         let faulty = [Alarm::Jammed, Alarm::LockFault]
             .iter()
             .any(|alarm| self.alarms.contains_key(alarm));

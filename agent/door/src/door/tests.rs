@@ -5,6 +5,7 @@ mod clock;
 mod commands;
 mod deadlines;
 mod desired;
+mod driven;
 mod exit_handle;
 mod faults;
 mod fire;

@@ -22,7 +22,7 @@ fn alarm_events(default: crate::Want, steps: &[(u64, Step)]) -> Vec<String> {
 }
 
 fn raised(alarm: Alarm) -> String {
-    format!("AlarmRaised {{ alarm: {alarm:?} }}")
+    format!("AlarmRaised {{ alarm: {alarm:?}, reason: None }}")
 }
 
 fn cleared(alarm: Alarm) -> String {

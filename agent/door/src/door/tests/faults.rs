@@ -75,7 +75,11 @@ impl Bench {
     fn take(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Drive(outputs) => self.outputs = outputs,
+                Action::Drive(outputs) => {
+                    self.outputs = outputs;
+                    let actions = self.door.handle_driven(&self.now, Ok(()));
+                    self.take(actions);
+                }
                 Action::Record(event) => self.events.push((self.now.boottime, event.kind)),
                 Action::Persist { generation, .. } => {
                     let actions = self.door.handle_persisted(&self.now, generation, Ok(()));
@@ -518,7 +522,8 @@ fn below_the_chatter_limit_alarm_events_are_bounded_and_end_with_the_present_sta
         matches!(
             event,
             EventKind::AlarmRaised {
-                alarm: Alarm::Tamper
+                alarm: Alarm::Tamper,
+                ..
             } | EventKind::AlarmCleared {
                 alarm: Alarm::Tamper
             }
@@ -597,7 +602,7 @@ proptest! {
             for (_, event) in within {
                 all += 1;
                 let subject = match event {
-                    EventKind::AlarmRaised { alarm }
+                    EventKind::AlarmRaised { alarm, .. }
                     | EventKind::AlarmCleared { alarm }
                     | EventKind::PreAlarm { alarm } => format!("{alarm:?}"),
                     EventKind::InputFault { input, .. } => input.clone(),

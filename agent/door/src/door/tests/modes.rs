@@ -256,9 +256,9 @@ fn maintenance_hides_alarms_records_them_as_suppressed_and_shows_them_after_it()
     assert_eq!(
         rig.events_with("Alarm"),
         [
-            "AlarmRaised { alarm: Jammed }",
+            "AlarmRaised { alarm: Jammed, reason: None }",
             "AlarmSuppressed { alarm: Jammed }",
-            "AlarmRaised { alarm: Jammed }"
+            "AlarmRaised { alarm: Jammed, reason: None }"
         ]
     );
 }

@@ -16,6 +16,7 @@ pub(super) enum DoorCall {
     Command(Ticket, Command),
     Desired(Ticket, DesiredDoor),
     Persisted(Generation, Result<(), NotSaved>),
+    Driven(Result<(), String>),
     Timeout,
 }
 
@@ -39,6 +40,7 @@ impl DoorCall {
             Self::Command(ticket, command) => door.handle_command(now, *ticket, command),
             Self::Desired(ticket, desired) => door.handle_desired(now, *ticket, desired),
             Self::Persisted(generation, result) => door.handle_persisted(now, *generation, *result),
+            Self::Driven(result) => door.handle_driven(now, result.clone()),
             Self::Timeout => door.handle_timeout(now),
         }
     }

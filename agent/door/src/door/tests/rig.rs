@@ -33,6 +33,8 @@ pub(super) enum Step {
     Fire(bool),
     FireReset(bool),
     Tamper(bool),
+    /// The outputs cannot be set while it holds.
+    OutputFault(bool),
     /// The door position switch cannot be read.
     Unplug,
     /// Method and payload; tickets count from 1.
@@ -65,6 +67,7 @@ pub(super) struct Rig {
     pub(super) inputs: Inputs,
     unplugged: bool,
     jammed: bool,
+    output_fault: bool,
     /// How far the bolt is out, in travel time.
     pub(super) bolt: Duration,
     pub(super) outputs: Outputs,
@@ -215,6 +218,7 @@ impl Rig {
             inputs: AT_REST,
             unplugged: false,
             jammed: false,
+            output_fault: false,
             bolt: Duration::ZERO,
             outputs: Outputs::DeEnergised,
             last_read: now.boottime,
@@ -246,6 +250,10 @@ impl Rig {
             Step::Fire(on) => self.inputs.fire = Some(*on),
             Step::FireReset(on) => self.inputs.fire_reset = Some(*on),
             Step::Tamper(on) => self.inputs.tamper = Some(*on),
+            Step::OutputFault(fails) => {
+                self.output_fault = *fails;
+                self.drive(self.door.outputs());
+            }
             Step::Unplug => self.unplugged = true,
             Step::Call(method, payload) => self.call(method, payload),
             Step::Desire(mode, strike_time) => {
@@ -430,10 +438,11 @@ impl Rig {
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
+        let (mut drive, mut save) = (None, None);
         for action in actions {
             match action {
-                Action::Drive(outputs) => self.drive(outputs),
-                Action::Persist { generation, saved } => self.persist(generation, saved),
+                Action::Drive(outputs) => drive = Some(outputs),
+                Action::Persist { generation, saved } => save = Some((generation, saved)),
                 Action::Answer { ticket, reply } => self.answer(ticket, reply),
                 Action::Record(event) => {
                     let text = match event.kind {
@@ -451,14 +460,29 @@ impl Rig {
                 Action::Report => {}
             }
         }
-        assert_eq!(
-            self.door.outputs(),
-            self.outputs,
+        if let Some(outputs) = drive {
+            self.drive(outputs);
+        }
+        if let Some((generation, saved)) = save {
+            self.persist(generation, saved);
+        }
+        assert!(
+            self.output_fault || self.door.outputs() == self.outputs,
             "the outputs changed without an action"
         );
     }
 
     fn drive(&mut self, outputs: Outputs) {
+        if self.output_fault {
+            let problem = "line 4 (throw) cannot be driven: input/output error";
+            self.call_door(DoorCall::Driven(Err(problem.to_owned())));
+        } else {
+            self.set_outputs(outputs);
+            self.call_door(DoorCall::Driven(Ok(())));
+        }
+    }
+
+    fn set_outputs(&mut self, outputs: Outputs) {
         if outputs == self.outputs {
             return;
         }

@@ -106,7 +106,7 @@ fn a_bolt_that_stays_out_is_jammed_and_tried_again_at_the_next_request_to_exit()
         rig.drives_from(2),
         "2000 Retract, 4000 DeEnergised, 6000 Retract, 8000 DeEnergised"
     );
-    assert!(rig.has_event("AlarmRaised { alarm: Jammed }"));
+    assert!(rig.has_event("AlarmRaised { alarm: Jammed, reason: None }"));
     assert!(!rig.has_alarm(Alarm::Jammed));
 }
 
