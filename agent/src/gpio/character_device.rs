@@ -3,8 +3,10 @@
 //! The kernel gives a line to one program at a time, frees it when the program ends, however it
 //! ends, and debounces inputs. Each line is requested by itself, so that an error names its role.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gpiocdev::line::{Bias, EdgeDetection, Info, Value};
@@ -14,7 +16,9 @@ use log::warn;
 
 use super::config::{self, ActiveLevel, BoardConfig, Chip, PinBias, PinName, is_header};
 use super::pin_claim::{DIRECTORY, LAST_RESORT, PinClaim};
-use super::pins::{InputReader, OutputDriver, Pins, claim_all, claim_with_retry, is_egress};
+use super::pins::{
+    InputReader, OutputDriver, POLL_INTERVAL, Pins, claim_all, claim_with_retry, is_egress,
+};
 use super::{BoardError, PinId, Wake};
 
 /// How long a thread waits for an edge until it looks whether its input was dropped.
@@ -33,6 +37,8 @@ pub(super) struct Output(Request);
 pub(super) struct Input {
     request: Arc<Request>,
     is_debounced: bool,
+    /// The thread that forwards edges sets it to false when it fails.
+    has_edges: Arc<AtomicBool>,
 }
 
 /// The chip of a configuration.
@@ -353,23 +359,60 @@ impl Input {
             // A chip without interrupts has neither edges nor debounce.
             Err(error) => match request(false) {
                 Ok(request) => {
-                    warn!("{error}: without interrupts it is polled once a second");
+                    warn!("{error}: without interrupts it is polled every {POLL_INTERVAL:?}");
                     (request, false)
                 }
                 Err(_) => return Err(error),
             },
         };
-        let request = Arc::new(request);
+        let input = Self {
+            request: Arc::new(request),
+            is_debounced: has_edges && !is_egress(role),
+            has_edges: Arc::new(AtomicBool::new(has_edges)),
+        };
         if let Some(wake) = wake.filter(|_| has_edges) {
-            let forwarded = forward_edges(&request, wake.clone(), &config.pin, role);
-            if let Err(error) = forwarded {
-                warn!("{} ({role}) is polled once a second: {error}", config.pin);
+            if let Err(error) = input.forward_edges(wake.clone(), &config.pin, role) {
+                warn_polled(&config.pin, role, &error.to_string());
+                input.has_edges.store(false, Ordering::Relaxed);
             }
         }
-        Ok(Self {
-            request,
-            is_debounced: has_edges && !is_egress(role),
-        })
+        Ok(input)
+    }
+
+    /// Pokes `wake` after each edge, in a thread of its own, until the input is dropped or fails.
+    fn forward_edges(&self, wake: Wake, name: &PinName, role: &'static str) -> io::Result<()> {
+        let request = Arc::downgrade(&self.request);
+        let has_edges = Arc::clone(&self.has_edges);
+        let name = name.clone();
+        let forward = move || {
+            let mut failures = 0;
+            while let Some(request) = request.upgrade() {
+                // Levels are read after an edge: which edge it was does not matter.
+                let edge = request
+                    .wait_edge_event(EDGE_WAIT)
+                    .and_then(|has_edge| has_edge.then(|| request.read_edge_event()).transpose());
+                match edge {
+                    Ok(edge) => {
+                        failures = 0;
+                        if edge.is_some() {
+                            wake.poke();
+                        }
+                    }
+                    // A signal interrupts a wait too.
+                    Err(_) if failures < MAX_FAILURES => {
+                        failures += 1;
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
+                    Err(error) => {
+                        warn_polled(&name, role, &reason(&error));
+                        has_edges.store(false, Ordering::Relaxed);
+                        return wake.poke();
+                    }
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("edges of {role}"));
+        thread.spawn(forward).map(drop)
     }
 }
 
@@ -384,45 +427,14 @@ impl InputReader for Input {
     fn is_debounced(&self) -> bool {
         self.is_debounced
     }
+
+    fn has_edges(&self) -> bool {
+        self.has_edges.load(Ordering::Relaxed)
+    }
 }
 
-/// Pokes `wake` after each edge, in a thread of its own, until the input is dropped or fails.
-fn forward_edges(
-    request: &Arc<Request>,
-    wake: Wake,
-    name: &PinName,
-    role: &'static str,
-) -> std::io::Result<()> {
-    let request = Arc::downgrade(request);
-    let name = name.clone();
-    let forward = move || {
-        let mut failures = 0;
-        while let Some(request) = request.upgrade() {
-            // Levels are read after an edge: which edge it was does not matter.
-            let edge = request
-                .wait_edge_event(EDGE_WAIT)
-                .and_then(|has_edge| has_edge.then(|| request.read_edge_event()).transpose());
-            match edge {
-                Ok(edge) => {
-                    failures = 0;
-                    if edge.is_some() {
-                        wake.poke();
-                    }
-                }
-                // A signal interrupts a wait too.
-                Err(_) if failures < MAX_FAILURES => {
-                    failures += 1;
-                    std::thread::sleep(Duration::from_millis(100));
-                }
-                Err(error) => {
-                    let error = reason(&error);
-                    return warn!("{name} ({role}) has no more edges, it is polled: {error}");
-                }
-            }
-        }
-    };
-    let thread = std::thread::Builder::new().name(format!("edges of {role}"));
-    thread.spawn(forward).map(drop)
+fn warn_polled(name: &PinName, role: &str, error: &str) {
+    warn!("{name} ({role}) has no edges and is polled every {POLL_INTERVAL:?}: {error}");
 }
 
 #[cfg(test)]

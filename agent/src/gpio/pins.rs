@@ -14,6 +14,10 @@ use super::debounce::Debounce;
 use super::pin_claim::{DIRECTORY, PinClaim};
 use super::{Board, BoardError, PinId, PinLevel, PinName, WiredBoard, earlier_of};
 
+/// Interval at which inputs without edges are read: an exit button works without a noticeable
+/// delay, and a slow Pi hardly notices.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(25);
+
 /// A claimed output pin.
 pub(super) trait OutputDriver: Send {
     /// Energises or de-energises what the pin drives, or says why it cannot.
@@ -27,6 +31,9 @@ pub(super) trait InputReader: Send {
 
     /// Whether levels have held for the debounce time before they are read.
     fn is_debounced(&self) -> bool;
+
+    /// Whether an edge pokes the [`super::Wake`]; otherwise it is polled.
+    fn has_edges(&self) -> bool;
 }
 
 /// The inputs that must let people out: a contact that chatters counts as active (see
@@ -40,6 +47,7 @@ pub(super) fn is_egress(role: &str) -> bool {
 pub(super) struct Pins<O: OutputDriver, I> {
     outputs: Vec<Output<O>>,
     inputs: Vec<Input<I>>,
+    read_at: Instant,
     claims: Vec<PinClaim>,
 }
 
@@ -100,6 +108,7 @@ impl<O: OutputDriver, I: InputReader> Pins<O, I> {
         Ok(Self {
             outputs,
             inputs,
+            read_at: Instant::now(),
             claims,
         })
     }
@@ -160,6 +169,7 @@ impl<O: OutputDriver, I> Drop for Pins<O, I> {
 impl<O: OutputDriver, I: InputReader> Board for Pins<O, I> {
     fn read(&mut self) -> Inputs {
         let now = Instant::now();
+        self.read_at = now;
         let mut inputs = Inputs::default();
         for input in &mut self.inputs {
             *reading_of(&mut inputs, input.role) = input.read(now);
@@ -176,7 +186,9 @@ impl<O: OutputDriver, I: InputReader> Board for Pins<O, I> {
             .inputs
             .iter()
             .filter_map(|input| input.debounce.as_ref());
-        debounces.map(Debounce::due).fold(None, earlier_of)
+        let is_polled = self.inputs.iter().any(|input| !input.reader.has_edges());
+        let poll = is_polled.then(|| self.read_at + POLL_INTERVAL);
+        debounces.map(Debounce::due).fold(poll, earlier_of)
     }
 }
 
@@ -306,6 +318,7 @@ mod tests {
         role: &'static str,
         memory: Memory,
         is_debounced: bool,
+        has_edges: bool,
     }
 
     impl OutputDriver for MemoryPin {
@@ -332,9 +345,21 @@ mod tests {
         fn is_debounced(&self) -> bool {
             self.is_debounced
         }
+
+        fn has_edges(&self) -> bool {
+            self.has_edges
+        }
     }
 
     fn pins(memory: &Memory, is_debounced: bool) -> Pins<MemoryPin, MemoryPin> {
+        with_edges(memory, is_debounced, true)
+    }
+
+    fn with_edges(
+        memory: &Memory,
+        is_debounced: bool,
+        has_edges: bool,
+    ) -> Pins<MemoryPin, MemoryPin> {
         let config: BoardConfig = toml::from_str(
             r#"kind = "gpio"
             chip = "test"
@@ -349,6 +374,7 @@ mod tests {
                 role,
                 memory: memory.clone(),
                 is_debounced,
+                has_edges,
             })
         };
         Pins::open(
@@ -373,6 +399,19 @@ mod tests {
             set,
             "-retract +throw -throw +retract -throw -retract -throw -retract"
         );
+    }
+
+    #[test]
+    fn inputs_without_edges_are_polled() {
+        for has_edges in [true, false] {
+            let mut pins = with_edges(&Memory::default(), true, has_edges);
+            let before = Instant::now();
+            pins.read();
+            let next = pins.next_change();
+            assert_eq!(next.is_none(), has_edges);
+            assert!(next.is_none_or(|next| next >= before + POLL_INTERVAL));
+            assert!(next.is_none_or(|next| next <= Instant::now() + POLL_INTERVAL));
+        }
     }
 
     #[test]

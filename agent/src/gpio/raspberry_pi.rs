@@ -9,7 +9,7 @@ use rppal::gpio::{Bias, Error, Gpio, InputPin, Level, OutputPin, Pin, Trigger};
 
 use super::config::{self, ActiveLevel, BoardConfig, PinBias, bcm};
 use super::pin_claim::{DIRECTORY, LAST_RESORT, PinClaim};
-use super::pins::{InputReader, OutputDriver, Pins, claim_all, claim_with_retry};
+use super::pins::{InputReader, OutputDriver, POLL_INTERVAL, Pins, claim_all, claim_with_retry};
 use super::{Board, BoardError, PinId, PinLevel, PinName, Wake, WiredBoard};
 
 /// The pins of a door.
@@ -22,7 +22,10 @@ pub(super) struct Output {
 }
 
 #[derive(Debug)]
-pub(super) struct Input(InputPin);
+pub(super) struct Input {
+    pin: InputPin,
+    has_edges: bool,
+}
 
 pub(super) fn open(
     config: &BoardConfig,
@@ -216,21 +219,28 @@ impl Input {
         pin.set_reset_on_drop(false);
         // Raw edges: the debounce works on reads, with or without an edge.
         let edges = pin.set_async_interrupt(Trigger::Both, None, move |_| wake.poke());
-        if let Err(error) = edges {
-            warn!("BCM {number} ({role}) has no interrupts and is polled once a second: {error}");
+        if let Err(error) = &edges {
+            warn!("BCM {number} ({role}) is polled every {POLL_INTERVAL:?}: {error}");
         }
-        Ok(Self(pin))
+        Ok(Self {
+            pin,
+            has_edges: edges.is_ok(),
+        })
     }
 }
 
 impl InputReader for Input {
     /// By register, which cannot fail.
     fn is_high(&self) -> Result<bool, String> {
-        Ok(self.0.is_high())
+        Ok(self.pin.is_high())
     }
 
     fn is_debounced(&self) -> bool {
         false
+    }
+
+    fn has_edges(&self) -> bool {
+        self.has_edges
     }
 }
 
