@@ -209,7 +209,8 @@ impl Storage {
     /// Opens a door's directory. Reads on the caller's thread, before any output is driven.
     ///
     /// A directory that cannot be created or locked is retried with each save: the door works
-    /// without it. If there may be a state in it, the door is in doubt.
+    /// without it, in doubt. A state may be on a disk that is mounted later, even if the directory
+    /// does not exist.
     ///
     /// # Errors
     /// When the directory is in use.
@@ -223,15 +224,7 @@ impl Storage {
         let (lock, state_file, whole, damages, log, doubt) = match claim_directory(path) {
             Err(error @ StorageError::InUse { .. }) => return Err(error),
             Err(error) => {
-                // Nothing is lost in a folder that does not exist yet; if the one above it is
-                // missing or unreadable, a state may be there.
-                let above = path
-                    .parent()
-                    .is_some_and(|above| fs::read_dir(above).is_ok());
-                let is_new = above
-                    && fs::symlink_metadata(path)
-                        .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-                let doubt = (!is_new).then(|| error_text(&error));
+                let doubt = Some(error_text(&error));
                 let log = EventLog::unread(&log_path, boot, limit);
                 let state_file = StateFile::unread(path);
                 (None, state_file, Vec::new(), Vec::new(), log, doubt)
