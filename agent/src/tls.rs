@@ -10,6 +10,7 @@
 //! Why: docs/decisions/0020-one-tls-provider.md.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -149,15 +150,16 @@ impl CertificateAge {
 pub fn certificate_end(files: &CertificateFiles) -> Result<Timestamp, TlsError> {
     let path = &files.certificate;
     let pem = read_identity_file(path, "certificate")?;
-    let invalid = |error: &dyn std::fmt::Display| identity(path, format!("invalid: {error}"));
+    let invalid = |error: &dyn std::fmt::Display| identity_error(path, format!("invalid: {error}"));
     let own = read_chain(path, pem.as_bytes())?.swap_remove(0);
     let (_, own) = X509Certificate::from_der(&own).map_err(|error| invalid(&error))?;
     let end = Timestamp::from_second(own.validity().not_after.timestamp());
     end.map_err(|error| invalid(&error))
 }
 
-/// Input of a configuration: content of the CA file and of the certificate file.
-type FileContents = (String, Option<String>);
+/// Input of a configuration: content of the CA file and of the certificate file, and the hash of
+/// the key file, so that no copy of the key stays in memory.
+type FileContents = (String, Option<(String, u64)>);
 
 /// The TLS configurations of a process, one per CA and certificate.
 #[derive(Debug, Default)]
@@ -194,9 +196,17 @@ impl TlsCache {
             })?,
             None => String::new(),
         };
-        let chain = certificate.map(|files| read_identity_file(&files.certificate, "certificate"));
-        let chain = chain.transpose()?;
-        let read = (pem, chain);
+        let identity = certificate.map(|files| {
+            let chain = read_identity_file(&files.certificate, "certificate")?;
+            Ok::<_, TlsError>((chain, read_identity_file(&files.key, "key")?))
+        });
+        let identity = identity.transpose()?;
+        let hashed = identity.as_ref().map(|(chain, key)| {
+            let mut hasher = DefaultHasher::new();
+            key.hash(&mut hasher);
+            (chain.clone(), hasher.finish())
+        });
+        let read = (pem, hashed);
         let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = configs.get(&read) {
             return Ok(Arc::clone(config));
@@ -214,11 +224,11 @@ impl TlsCache {
         )
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
-        let config = match (certificate, &read.1) {
-            (Some(files), Some(chain)) => {
-                let (chain, key) = read_identity(files, chain.as_bytes())?;
+        let config = match (certificate, &identity) {
+            (Some(files), Some((chain, key))) => {
+                let (chain, key) = parse_identity(files, chain, key)?;
                 config.with_client_auth_cert(chain, key).map_err(|error| {
-                    identity(&files.key, format!("not the certificate's key: {error}"))
+                    identity_error(&files.key, format!("not the certificate's key: {error}"))
                 })?
             }
             _ => config.with_no_client_auth(),
@@ -229,7 +239,7 @@ impl TlsCache {
     }
 }
 
-fn identity(path: &Path, problem: String) -> TlsError {
+fn identity_error(path: &Path, problem: String) -> TlsError {
     TlsError::Identity {
         path: path.to_path_buf(),
         problem,
@@ -238,20 +248,20 @@ fn identity(path: &Path, problem: String) -> TlsError {
 
 fn read_identity_file(path: &Path, what: &str) -> Result<String, TlsError> {
     let text = read_text(path, decode_pem);
-    text.map_err(|error| identity(path, format!("cannot read the {what}: {error}")))
+    text.map_err(|error| identity_error(path, format!("cannot read the {what}: {error}")))
 }
 
-/// Reads the device's certificate chain and private key.
-fn read_identity(
+/// Parses the device's certificate chain and private key.
+fn parse_identity(
     files: &CertificateFiles,
-    chain: &[u8],
+    chain: &str,
+    key: &str,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let chain = read_chain(&files.certificate, chain)?;
-    let key = read_identity_file(&files.key, "key")?;
+    let chain = read_chain(&files.certificate, chain.as_bytes())?;
     // Without the cause, which might repeat a part of the key.
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| {
         let problem = "no private key in it, expected one in PEM";
-        identity(&files.key, problem.to_owned())
+        identity_error(&files.key, problem.to_owned())
     })?;
     Ok((chain, key))
 }
@@ -260,10 +270,10 @@ fn read_identity(
 fn read_chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| identity(path, format!("not PEM: {error}")))?;
+        .map_err(|error| identity_error(path, format!("not PEM: {error}")))?;
     if chain.is_empty() {
         let problem = "no certificate in it, expected one in PEM";
-        return Err(identity(path, problem.to_owned()));
+        return Err(identity_error(path, problem.to_owned()));
     }
     Ok(chain)
 }
@@ -328,6 +338,40 @@ mod tests {
         );
         clock.set_trusted(false);
         assert_eq!(clock.effective(0), ahead);
+    }
+
+    #[test]
+    fn a_replaced_key_is_noticed_beside_an_unchanged_certificate() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = CertificateFiles {
+            certificate: directory.path().join("door.pem"),
+            key: directory.path().join("door.key"),
+        };
+        let [key, other] = [(); 2].map(|()| rcgen::KeyPair::generate().unwrap());
+        let parameters = rcgen::CertificateParams::new(["door".to_owned()]).unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        std::fs::write(&files.certificate, certificate.pem()).unwrap();
+        let cache = TlsCache::default();
+        for (key, is_right) in [(&key, true), (&other, false), (&key, true)] {
+            std::fs::write(&files.key, key.serialize_pem()).unwrap();
+            let config = cache.client_config(None, Some(&files));
+            assert_eq!(config.is_ok(), is_right, "{config:?}");
+        }
+        assert_eq!(cache.configs.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn certificates_are_judged_by_the_time_that_is_left() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        for (left_s, expected) in [
+            (-1, CertificateAge::Ended),
+            (0, CertificateAge::EndsSoon),
+            (CERTIFICATE_NOTICE_S - 1, CertificateAge::EndsSoon),
+            (CERTIFICATE_NOTICE_S, CertificateAge::Valid),
+        ] {
+            let end = now + jiff::SignedDuration::from_secs(left_s);
+            assert_eq!(CertificateAge::of(end, now), expected, "{left_s}");
+        }
     }
 
     #[test]

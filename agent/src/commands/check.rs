@@ -1,6 +1,7 @@
 //! `door-agent check`: one line for each precondition of a working door.
 
 use std::fmt::Display;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -332,23 +333,51 @@ fn check_writable_settings(report: &CheckReport, path: &Path) {
     let mut folder = path.as_os_str().to_owned();
     folder.push(".d");
     let drop_ins = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-    let mut files = vec![path.to_path_buf(), PathBuf::from(&folder)];
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    let above = above.unwrap_or(Path::new("."));
+    let mut files = vec![
+        path.to_path_buf(),
+        PathBuf::from(&folder),
+        above.to_path_buf(),
+    ];
     files.extend(drop_ins.map(|entry| entry.path()));
     for file in files {
-        let mode = std::fs::metadata(&file).map_or(0, |metadata| metadata.mode());
-        if mode & 0o002 != 0 {
+        let Ok(metadata) = std::fs::metadata(&file) else {
+            continue;
+        };
+        let shown = file.display();
+        for (who, mend) in who_may_change(&metadata) {
             report.note(
                 "settings",
                 format_args!(
-                    "{}: mode {:04o} lets every user change it, and it says which pin is the \
-                     fire release: chmod o-w {}",
-                    file.display(),
-                    mode & 0o7777,
-                    file.display()
+                    "{shown}: mode {:04o} lets {who} change the settings, which say which pin is \
+                     the fire release: {mend} {shown}",
+                    metadata.mode() & 0o7777,
                 ),
             );
         }
     }
+}
+
+/// Who may change a file beside root and its reader, with the command that ends it. A shared folder
+/// with the sticky bit, such as `/tmp`, keeps the files of others.
+fn who_may_change(metadata: &Metadata) -> Vec<(String, &'static str)> {
+    let (mode, owner, group) = (metadata.mode(), metadata.uid(), metadata.gid());
+    let is_shared = metadata.is_dir() && mode & 0o1000 != 0;
+    let reader = rustix::process::geteuid().as_raw();
+    let service = service_user().map(|(user, _)| user);
+    let is_trusted = owner == 0 || owner == reader || service == Some(owner);
+    let mut others = Vec::new();
+    if !is_trusted {
+        others.push((format!("user {owner}"), "chown root"));
+    }
+    if mode & 0o020 != 0 && group != 0 && !is_shared {
+        others.push((format!("group {group}"), "chmod g-w"));
+    }
+    if mode & 0o002 != 0 && !is_shared {
+        others.push(("every user".to_owned(), "chmod o-w"));
+    }
+    others
 }
 
 fn check_certificate(report: &mut CheckReport, hub: &HubConfig) {

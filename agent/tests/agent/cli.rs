@@ -1,6 +1,8 @@
 //! The command line: exit status, stdout and stderr.
 
+use std::fs::Permissions;
 use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,6 +10,8 @@ use std::time::{Duration, Instant};
 use doorfleet_testing::{
     CommandLine, CommandOutput, DEADLINE, Process, TestHub, write_secret, write_with_mode,
 };
+use jiff::Timestamp;
+use jiff::civil::date;
 use serde_json::Value;
 
 use crate::hub::write_certificate;
@@ -446,29 +450,56 @@ fn check_reports_a_state_folder_that_cannot_be_written() {
 fn check_reminds_of_settings_that_others_may_change() {
     let home = tempfile::tempdir().unwrap();
     let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
-    let drop_in = home.path().join("door.toml.d/10.toml");
-    std::fs::create_dir(home.path().join("door.toml.d")).unwrap();
-    for path in [Path::new(&config), &drop_in] {
-        for (mode, reminds) in [(0o666, true), (0o644, false)] {
-            write_with_mode(path, std::fs::read(&config).unwrap(), mode);
+    let drop_ins = home.path().join("door.toml.d");
+    let drop_in = drop_ins.join("10.toml");
+    std::fs::create_dir(&drop_ins).unwrap();
+    std::fs::copy(&config, &drop_in).unwrap();
+    // As root also another owner and group; others cannot give files away.
+    let is_root = rustix::process::geteuid().is_root();
+    for path in [Path::new(&config), &drop_in, &drop_ins, home.path()] {
+        for (mode, owner, who) in [
+            (0o700, None, None),
+            (0o702, None, Some("every user")),
+            (0o1702, None, path.is_file().then_some("every user")),
+            (0o720, Some((0, 0)), None),
+            (0o720, Some((0, 4242)), Some("group 4242")),
+            (0o700, Some((4242, 0)), Some("user 4242")),
+        ] {
+            if owner.is_some() && !is_root {
+                continue;
+            }
+            let (user, group) = owner.unzip();
+            std::os::unix::fs::chown(path, user, group).unwrap();
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
             let checked = run_with(&config, "check");
-            let note = format!(
-                "note   settings: {}: mode 0666 lets every user",
-                path.display()
-            );
-            assert_eq!(checked.stdout.contains(&note), reminds, "{checked:?}");
+            let of_file = format!("note   settings: {}: mode ", path.display());
+            let mut notes = checked.stdout.lines();
+            let note = notes.find(|line| line.starts_with(&of_file));
+            let expected = who.map(|who| format!("{of_file}{mode:04o} lets {who} change"));
+            let is_right = match (note, &expected) {
+                (Some(note), Some(expected)) => note.starts_with(expected),
+                (note, expected) => note.is_none() && expected.is_none(),
+            };
+            assert!(is_right, "{expected:?}: {checked:?}");
+            if is_root {
+                std::os::unix::fs::chown(path, Some(0), Some(0)).unwrap();
+            }
+            std::fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
         }
     }
 }
 
 #[test]
 fn check_judges_the_end_of_the_devices_certificate() {
-    for (year, expected) in [
-        (2024, "WRONG  certificate: "),
-        (2100, "fine   certificate: "),
+    let soon = Timestamp::now() + jiff::SignedDuration::from_hours(10 * 24);
+    let soon = jiff::tz::TimeZone::UTC.to_datetime(soon).date();
+    for (end, expected) in [
+        (date(2024, 1, 1), "WRONG  certificate: "),
+        (soon, "note   certificate: "),
+        (date(2100, 1, 1), "fine   certificate: "),
     ] {
         let home = tempfile::tempdir().unwrap();
-        let (files, _) = write_certificate(home.path(), "door", year);
+        let (files, _) = write_certificate(home.path(), "door", end);
         let settings = format!(
             "mqtt_port = 1\ncertificate_file = {:?}\nkey_file = {:?}",
             files.certificate, files.key
@@ -476,8 +507,8 @@ fn check_judges_the_end_of_the_devices_certificate() {
         let x509 = "HostName=localhost;DeviceId=lobby-east;x509=true";
         let config = write_config(home.path(), x509, &settings);
         let expected = format!("{expected}{}", files.certificate.display());
-        let date = format!("{year}-01-01T00:00:00Z");
-        run_with(&config, "check").prints(&[&expected, &date]);
+        let end = format!("{end}T00:00:00Z");
+        run_with(&config, "check").prints(&[&expected, &end]);
     }
 }
 

@@ -9,6 +9,7 @@ use door_agent::tls::TlsCache;
 use door_agent::{Agent, Shared};
 use door_core::contract::Mode;
 use doorfleet_testing::{TestHub, agent_until, eventually, write_secret};
+use jiff::civil::{Date, date};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -268,15 +269,16 @@ async fn a_device_created_later_connects_by_itself() {
     agent.shutdown().await;
 }
 
-/// Writes a self-signed certificate that ends in a year, and its key; returns the files and the
-/// thumbprint.
+/// Writes a self-signed certificate that ends at the start of a day, and its key; returns the files
+/// and the thumbprint.
 pub(crate) fn write_certificate(
     folder: &Path,
     name: &str,
-    end_year: i32,
+    end: Date,
 ) -> (CertificateFiles, String) {
     let mut parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
-    parameters.not_after = rcgen::date_time_ymd(end_year, 1, 1);
+    let [month, day] = [end.month(), end.day()].map(|part| part.try_into().unwrap());
+    parameters.not_after = rcgen::date_time_ymd(end.year().into(), month, day);
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = parameters.self_signed(&key).unwrap();
     let files = CertificateFiles {
@@ -305,7 +307,7 @@ pub(crate) async fn add_certificate(hub: &TestHub, thumbprint: &str) {
 async fn an_ended_certificate_is_named_first() {
     let connection = "HostName=localhost;DeviceId=lobby-east;x509=true";
     let mut site = Site::with(TestHub::start().await, connection);
-    let (files, thumbprint) = write_certificate(site.home.path(), DOOR, 2024);
+    let (files, thumbprint) = write_certificate(site.home.path(), DOOR, date(2024, 1, 1));
     add_certificate(&site.hub, &thumbprint).await;
     site.config.hub.certificate = Some(files);
     let agent = site.start().await;
@@ -352,14 +354,14 @@ async fn two_agents_with_one_identity_are_named_by_agent_and_hub() {
 async fn a_door_authenticates_with_a_certificate() {
     let connection = "HostName=localhost;DeviceId=lobby-east;x509=true";
     let mut site = Site::with(TestHub::start().await, connection);
-    let (files, thumbprint) = write_certificate(site.home.path(), DOOR, 2100);
+    let (files, thumbprint) = write_certificate(site.home.path(), DOOR, date(2100, 1, 1));
     add_certificate(&site.hub, &thumbprint).await;
     site.config.hub.certificate = Some(files.clone());
     let agent = site.start().await;
     site.reports("/door/secured", "secured").await;
 
     // The hub does not know this certificate.
-    let (other, _) = write_certificate(site.home.path(), "other", 2100);
+    let (other, _) = write_certificate(site.home.path(), "other", date(2100, 1, 1));
     let mut hub = site.config.hub.clone();
     hub.certificate = Some(other.clone());
     assert!(agent.set_hub(hub.clone()).unwrap());

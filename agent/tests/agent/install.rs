@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use doorfleet_testing::{TestHub, run, write_secret, write_with_mode};
+use jiff::civil::date;
 
 use crate::cli::program;
 use crate::disk::{in_private_mounts_of_root, run as mount};
@@ -28,7 +29,7 @@ async fn a_door_with_a_certificate_is_installed_with_its_files() {
         std::fs::write(&users, present + &service).unwrap();
         mount("mount", &["--bind", users.to_str().unwrap(), "/etc/passwd"]);
     }
-    let (_, thumbprint) = write_certificate(home.path(), "lobby-east", 2100);
+    let (_, thumbprint) = write_certificate(home.path(), "lobby-east", date(2100, 1, 1));
     add_certificate(&hub, &thumbprint).await;
     let connection = home.path().join("connection-string");
     write_secret(
