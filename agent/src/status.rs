@@ -161,7 +161,7 @@ mod tests {
                 document: json!({}),
             };
             tokio::select! {
-                () = socket.serve(|| status.clone()) => unreachable!("it serves for ever"),
+                () = socket.serve(|| status.clone()) => unreachable!("it serves forever"),
                 answer = ask_in(socket_paths(state, &shared)) => {
                     assert_eq!(answer.unwrap(), status);
                 }
@@ -180,7 +180,7 @@ mod tests {
             document: json!({"lockState": "locked"}),
         };
         tokio::select! {
-            () = socket.serve(|| status.clone()) => unreachable!("it serves for ever"),
+            () = socket.serve(|| status.clone()) => unreachable!("it serves forever"),
             answer = ask(directory.path()) => assert_eq!(answer.unwrap(), status),
         }
         drop(socket);

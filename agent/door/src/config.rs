@@ -50,7 +50,7 @@ pub struct DoorSettings {
     #[serde(deserialize_with = "time")]
     pub relock_delay: Duration,
     /// How long one activation of the reader's contact may release, from its first active reading;
-    /// a contact that is stuck active must not release for ever. At least the strike time counts.
+    /// a contact that is stuck active must not release forever. At least the strike time counts.
     #[serde(deserialize_with = "time")]
     pub grant_max: Duration,
     /// The reader releases the door during a lockdown too.

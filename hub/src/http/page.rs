@@ -76,7 +76,7 @@ fn size(text: &str, name: &str) -> Result<u32, HttpError> {
 }
 
 /// A page: a bare array, the kind of its rows, and the continuation, if there is more. An empty
-/// continuation header would make Node's client request pages for ever.
+/// continuation header would make Node's client request pages forever.
 pub(super) fn page_response(
     rows: &impl Serialize,
     item_type: &'static str,

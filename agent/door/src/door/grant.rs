@@ -1,6 +1,6 @@
 //! The contact of a reader or keypad: when it releases.
 //!
-//! A relay whose contact is welded, or stuck after a fault, must not release the door for ever. So
+//! A relay whose contact is welded, or stuck after a fault, must not release the door forever. So
 //! an activation begins only after the contact was seen idle, and ends after `grant_max`. During a
 //! lockdown the contact releases nothing, unless the configuration allows it.
 

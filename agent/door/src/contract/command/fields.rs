@@ -10,7 +10,7 @@ use super::{CommandHeader, MethodReply, Pulse, Slot, duration};
 /// Longest reason of a command, in bytes.
 const MAX_REASON: usize = 256;
 
-/// The payload's object, with known keys only. A misspelt `lockTime` would otherwise lock for ever.
+/// The payload's object, with known keys only. A misspelt `lockTime` would otherwise lock forever.
 pub(super) struct Fields<'a> {
     method: &'a str,
     map: Map<String, Value>,
