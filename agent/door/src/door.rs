@@ -127,7 +127,7 @@ pub struct Door {
     save_due: Option<BootTime>,
     /// Whether the latest save contains the fire latch.
     latch_saved: bool,
-    /// Why what is wanted cannot be driven: the output and what its board said.
+    /// Why what is wanted cannot be driven: the output and the reason.
     output_fault: Option<String>,
     /// Outputs and report according to the actions returned so far.
     driven: Outputs,
@@ -538,8 +538,8 @@ impl Door {
     /// `may_open`: see [`Door::may_open`], as before this step.
     ///
     /// `jammed` stays until a movement is proven, `lockFault` while coil or motor must rest or an
-    /// output cannot be driven, `forcedOpen` and `heldOpen` until the door closes, `lockForced` until a command is accepted.
-    /// `sensorFault` and `tamper` follow the readings.
+    /// output cannot be driven, `forcedOpen` and `heldOpen` until the door closes, `lockForced`
+    /// until a command is accepted. `sensorFault` and `tamper` follow the readings.
     fn update_alarms(
         &mut self,
         now: &Now,
