@@ -17,5 +17,5 @@ mod zone;
 
 pub use calendar::{Calendar, Level, Occurrence};
 pub use days::{Clock, Dates, Days, MonthDay};
-pub use week::{Exception, MAX_BYTES, Otherwise, Week, WeekError, Window, WindowId};
+pub use week::{AssignedWeek, Exception, MAX_BYTES, Otherwise, Week, WeekError, Window, WindowId};
 pub use zone::{zone, zoneinfo};

@@ -111,6 +111,18 @@ impl Calendar {
         None
     }
 
+    /// Windows between two moments that do not happen, since a clock change leaves nothing of them.
+    #[must_use]
+    pub fn left_out(&self, from: Timestamp, to: Timestamp) -> Vec<Occurrence> {
+        let mut all: Vec<_> = self
+            .with_empty(from, to)
+            .into_iter()
+            .map(|(one, _)| one)
+            .collect();
+        all.retain(|one| one.from >= one.until && (from..to).contains(&one.from));
+        all
+    }
+
     fn level_among(&self, near: &[(Occurrence, &Window)], at: Timestamp) -> Level {
         let present = || {
             let is_present = |(one, _): &&(Occurrence, &Window)| one.from <= at && at < one.until;
@@ -151,6 +163,13 @@ impl Calendar {
     /// The times of windows from some days before to some days after: a window has at most 24
     /// hours, its lead too, and a zone may skip or repeat a day.
     fn occurrences(&self, from: Timestamp, to: Timestamp) -> Vec<(Occurrence, &Window)> {
+        let mut all = self.with_empty(from, to);
+        all.retain(|(one, _)| one.from < one.until);
+        all
+    }
+
+    /// Like [`Calendar::occurrences`], with those of which a clock change leaves nothing.
+    fn with_empty(&self, from: Timestamp, to: Timestamp) -> Vec<(Occurrence, &Window)> {
         let day = |at: Timestamp| day_of(self.zone.to_datetime(at).date());
         let spans = spans(&self.week, day(from) - 3..=day(to) + 3, true);
         let mut occurrences = Vec::new();
@@ -184,10 +203,7 @@ impl Calendar {
                         until.min(last_at)
                     },
                 };
-                // A clock change may leave nothing of it.
-                if occurrence.from < occurrence.until {
-                    occurrences.push((occurrence, span.window));
-                }
+                occurrences.push((occurrence, span.window));
             }
         }
         occurrences

@@ -93,6 +93,19 @@ pub struct Exception {
     pub windows: Vec<Window>,
 }
 
+/// The desired property `schedule`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssignedWeek {
+    /// SHA-256 of the text, in lower-case hexadecimal digits; acknowledged alone.
+    pub digest: String,
+    /// The week as canonical JSON.
+    pub text: String,
+    /// A released window that is present releases at once; otherwise the next one is the first.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub now: bool,
+}
+
 /// Which window of a week it is, from zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowId {

@@ -205,7 +205,10 @@ fn clock_changes_lengthen_what_locks_and_shorten_what_releases() {
         ),
     ];
     for (windows, (from, to), expected) in table {
-        assert_changes(&calendar(&json!({"window": windows})), from, to, expected);
+        let calendar = calendar(&json!({"window": windows}));
+        assert_changes(&calendar, from, to, expected);
+        let left_out = calendar.left_out(at(from), at(to)).len();
+        assert_eq!(left_out, usize::from(expected.is_empty()));
     }
 }
 
