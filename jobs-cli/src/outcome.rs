@@ -16,13 +16,14 @@ use crate::printer::{Cell, Row, Tone};
 const REFUSED_STATUS: i32 = 409;
 
 /// Members of the payloads of all commands.
-const MEMBERS: [&str; 9] = [
+const MEMBERS: [&str; 10] = [
     "lockTime",
     "unlockTime",
     "until",
     "pulse",
     "slot",
     "mode",
+    "by",
     "commandId",
     "notAfter",
     "reason",

@@ -6,6 +6,7 @@
 //! Why: docs/decisions/0003-authority-array.md.
 
 mod doubt;
+mod lockdown;
 mod mode;
 
 use std::collections::BTreeMap;
@@ -14,9 +15,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{CommandId, HeldBy, Mode, Slot, SlotState, Want, duration};
+use crate::contract::{CommandId, HeldBy, Lockdown, Mode, Slot, SlotState, Want, duration};
 use crate::time::{BootTime, Now};
 pub(crate) use doubt::Doubt;
+pub(crate) use lockdown::AppliedLockdown;
 pub(crate) use mode::{BaseMode, Refusal};
 
 /// When an entry ends.
@@ -148,6 +150,12 @@ pub struct AuthorityArray {
     desired: Option<Mode>,
     /// The desired mode before the desired lockdown.
     desired_before: Option<Mode>,
+    /// The lockdown in slot 5, over the mode.
+    lockdown: Option<Lockdown>,
+    /// Mode `lockdown` is set: slot 5 stays filled after `lockdown`.
+    mode_lockdown: bool,
+    /// The desired lockdown that was last applied.
+    desired_lockdown: Option<AppliedLockdown>,
     doubt: Option<Doubt>,
 }
 
@@ -159,6 +167,9 @@ impl AuthorityArray {
             base: BaseMode::default(),
             desired: None,
             desired_before: None,
+            lockdown: None,
+            mode_lockdown: false,
+            desired_lockdown: None,
             doubt: None,
         }
     }

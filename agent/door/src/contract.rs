@@ -6,6 +6,7 @@
 mod array;
 mod command;
 pub mod duration;
+mod lockdown;
 mod reply;
 mod self_test;
 mod word;
@@ -21,6 +22,7 @@ pub use command::{
     Command, CommandHeader, CommandId, Goal, Identity, InvalidCommandId, LockDoor, METHODS, Pulse,
     Reboot, Relinquish, SetMode, UnlockDoor,
 };
+pub use lockdown::{Lockdown, LockdownOrder};
 pub use reply::{MethodReply, ReplyBody, ReplyError};
 pub use self_test::{Check, CheckResult, SelfTestReport};
 
@@ -195,6 +197,9 @@ pub struct DoorReport {
     pub status: LockStatus,
     /// The mode.
     pub mode: Mode,
+    /// The lockdown, unless it is one of the mode alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lockdown: Option<Lockdown>,
     /// The raised alarms.
     #[serde(default)]
     pub alarms: BTreeMap<Alarm, Raised>,
@@ -241,6 +246,7 @@ mod tests {
                 }),
             },
             mode: Mode::Normal,
+            lockdown: None,
             alarms: BTreeMap::from([(Alarm::Jammed, Raised { since: Some(until) })]),
         };
         let text = json!({

@@ -1,7 +1,7 @@
 //! The desired properties of a door, already validated.
 
 use crate::config::Overrides;
-use crate::contract::Mode;
+use crate::contract::{Lockdown, Mode};
 
 /// The desired properties that the door handles.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -10,6 +10,8 @@ pub struct DesiredDoor {
     pub mode: DesiredMode,
     /// The desired settings; all others are as configured.
     pub settings: Overrides,
+    /// The desired lockdown.
+    pub lockdown: DesiredLockdown,
 }
 
 /// The desired property `mode`.
@@ -22,4 +24,24 @@ pub enum DesiredMode {
     Unreadable,
     /// This mode is desired.
     Mode(Mode),
+}
+
+/// The desired property `lockdown`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum DesiredLockdown {
+    /// No lockdown is desired.
+    #[default]
+    Absent,
+    /// Absent from a document older than the one that ordered the lockdown: the hub was restored
+    /// from a backup. The lockdown stays until an all-clear is called.
+    Lost,
+    /// The value is invalid: nothing changes.
+    Unreadable,
+    /// This lockdown is desired.
+    Lockdown {
+        /// With its id.
+        lockdown: Lockdown,
+        /// `$version` of the desired properties that ordered it.
+        version: u64,
+    },
 }

@@ -652,8 +652,10 @@ impl Door {
     }
 
     fn record_changes(&self, report: &DoorReport, effects: &mut StepEffects) {
-        if self.reported.mode != report.mode {
-            effects.events.push(EventKind::Mode { mode: report.mode });
+        let ordered = |report: &DoorReport| (report.mode, report.lockdown.clone());
+        if ordered(&self.reported) != ordered(report) {
+            let (mode, lockdown) = ordered(report);
+            effects.events.push(EventKind::Mode { mode, lockdown });
             let maintained = |mode| mode == Mode::Maintenance;
             if maintained(self.reported.mode) != maintained(report.mode) {
                 // Record all raised alarms again: from here on they are hidden, or shown.
@@ -768,6 +770,7 @@ fn report(
             held_by: array.held_by(),
         },
         mode: array.mode(),
+        lockdown: array.lockdown().cloned(),
         // Mode maintenance hides the alarms. `secured` still depends on them.
         alarms: match array.mode() {
             Mode::Maintenance => BTreeMap::new(),

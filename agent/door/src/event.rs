@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::contract::{
-    Alarm, CommandId, DoorState, InputFault, LockState, Mode, Proof, Secured, Slot, Source, Want,
-    Word, words,
+    Alarm, CommandId, DoorState, InputFault, LockState, Lockdown, Mode, Proof, Secured, Slot,
+    Source, Want, Word, words,
 };
 use crate::time::{ClockQuality, Now};
 
@@ -125,10 +125,13 @@ event_kinds! {
         /// What the start found.
         reason: String,
     },
-    /// The mode changed.
+    /// The mode changed, or another lockdown applies.
     Mode = "mode" {
         /// The new mode.
         mode: Mode,
+        /// The lockdown, unless it is one of the mode alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lockdown: Option<Lockdown>,
     },
     /// An alarm was raised.
     AlarmRaised = "alarmRaised" {
@@ -433,7 +436,13 @@ mod tests {
         for (kind, is_urgent) in [
             (EventKind::FireRelease, true),
             (EventKind::FireReset, true),
-            (EventKind::Mode { mode: Mode::Secure }, true),
+            (
+                EventKind::Mode {
+                    mode: Mode::Secure,
+                    lockdown: None,
+                },
+                true,
+            ),
             (EventKind::PreAlarm { alarm }, true),
             (
                 EventKind::AlarmRaised {

@@ -32,7 +32,7 @@ mod time;
 pub use authority::{AuthorityArray, Entry};
 pub use config::{ConfigError, DoorConfig, DoorSettings, Fitted, Overrides, Setting, StrikeConfig};
 pub use contract::{Command, DoorReport, MethodReply, Slot, Want};
-pub use desired::{DesiredDoor, DesiredMode};
+pub use desired::{DesiredDoor, DesiredLockdown, DesiredMode};
 pub use door::{Action, Door, Generation, NotSaved, Ticket};
 pub use event::{DoorEvent, DropReason, Event, EventKind, EventName};
 pub use saved::SavedDoor;

@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::authority::{AuthorityArray, BaseMode, Doubt, Entry, Expiry, ExpiryClock};
+use crate::authority::{
+    AppliedLockdown, AuthorityArray, BaseMode, Doubt, Entry, Expiry, ExpiryClock,
+};
 use crate::config::{Fitted, Overrides, Setting};
-use crate::contract::{CommandId, Mode, Raised, Slot, Want};
-use crate::desired::{DesiredDoor, DesiredMode};
+use crate::contract::{CommandId, Lockdown, Mode, Raised, Slot, Want};
+use crate::desired::{DesiredDoor, DesiredLockdown, DesiredMode};
 use crate::door::AcceptedCommand;
 use crate::event::DropReason;
 use crate::time::{BootId, BootTime, Now, milliseconds};
@@ -35,6 +37,15 @@ pub struct SavedDoor {
     /// The desired mode before the desired lockdown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) desired_mode_before: Option<Mode>,
+    /// The lockdown in slot 5; without one, mode `lockdown` has filled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lockdown: Option<Lockdown>,
+    /// Mode `lockdown` is set below `lockdown`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) mode_lockdown: bool,
+    /// The desired lockdown that was last applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) desired_lockdown: Option<AppliedLockdown>,
     /// The applied desired settings by name, in milliseconds.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) settings: BTreeMap<String, u64>,
@@ -104,6 +115,7 @@ impl SavedDoor {
                 one_passage: entry.one_passage,
             })
             .collect();
+        let (lockdown, mode_lockdown, desired_lockdown) = array.saved_lockdown();
         Self {
             boot_id: now.boot_id.clone(),
             saved_at: now.boottime,
@@ -111,6 +123,9 @@ impl SavedDoor {
             mode: array.base_mode(),
             desired_mode: array.desired_mode(),
             desired_mode_before: array.desired_before(),
+            lockdown,
+            mode_lockdown,
+            desired_lockdown,
             settings: settings
                 .iter()
                 .map(|(setting, time)| {
@@ -141,6 +156,9 @@ impl SavedDoor {
             mode: BaseMode::default(),
             desired_mode: None,
             desired_mode_before: None,
+            lockdown: None,
+            mode_lockdown: false,
+            desired_lockdown: None,
             settings: BTreeMap::new(),
             commands: Vec::new(),
             lock_forced: None,
@@ -155,7 +173,8 @@ impl SavedDoor {
     ///
     /// A fire latch is kept from any of them. From the newest, lockdown, locks, settings and
     /// command ids are kept. Operators' releases are dropped, the mode is `secure`, also below
-    /// a lockdown, and the desired mode counts as not yet applied.
+    /// a lockdown, and desired mode and lockdown count as not yet applied: a lockdown that is kept
+    /// ends by an all-clear.
     #[must_use]
     pub fn in_doubt(found: Vec<Self>, reason: String, now: &Now) -> Self {
         let is_latch = |entry: &&SavedEntry| entry.slot == Slot::FireRelease;
@@ -178,6 +197,7 @@ impl SavedDoor {
             mode: BaseMode::Secure,
             desired_mode: None,
             desired_mode_before: None,
+            desired_lockdown: None,
             doubt: Some(Doubt {
                 reason,
                 secure: own,
@@ -196,6 +216,16 @@ impl SavedDoor {
                 None => DesiredMode::Absent,
             },
             settings: self.settings(),
+            lockdown: match &self.desired_lockdown {
+                Some(AppliedLockdown { id, version }) => DesiredLockdown::Lockdown {
+                    lockdown: Lockdown {
+                        id: Some(id.clone()),
+                        ..Lockdown::default()
+                    },
+                    version: *version,
+                },
+                None => DesiredLockdown::Absent,
+            },
         }
     }
 
@@ -252,6 +282,11 @@ impl SavedDoor {
             );
         }
         array.restore_mode(self.mode);
+        array.restore_lockdown(
+            self.lockdown.as_ref(),
+            self.mode_lockdown,
+            self.desired_lockdown.as_ref(),
+        );
         array.restore_desired(self.desired_mode, self.desired_mode_before);
         array.restore_doubt(self.doubt.as_ref());
         dropped

@@ -93,6 +93,9 @@ impl AgentSnapshot {
             write!(out, ", {displaced} after it")?;
         }
         writeln!(out)?;
+        if let Some(lockdown) = &door.report.lockdown {
+            writeln!(out, "lockdown {lockdown}")?;
+        }
         let raised = alarms(door);
         writeln!(out, "alarms   {}", raised.as_deref().unwrap_or("none"))?;
         for (index, slot) in door.slots.iter().enumerate() {

@@ -333,6 +333,7 @@ impl Publisher {
         let link = self.link.borrow();
         let device = json!({
             "version": env!("CARGO_PKG_VERSION"),
+            "features": {"lockdown": true},
             "startReason": self.start_reason,
             "bootReason": self.boot_reason,
             "clock": clock,

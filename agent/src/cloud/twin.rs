@@ -1,11 +1,12 @@
-//! The desired half of the twin: `building`, `floor`, `mode` and `settings`, validated and
-//! acknowledged.
+//! The desired half of the twin: `building`, `floor`, `mode`, `settings` and `lockdown`, validated
+//! and acknowledged.
 //!
 //! Pure. The caller applies and persists an accepted value, which is then acknowledged as
 //! `{value, ac: 200, av, ad}` in the reported properties; a refused value leaves the old one in
 //! place and gets `ac` 400 with the reason. Notifications may be late, duplicated or lost: the
 //! version reveals it, and after a gap the twin is read again.
 
+mod lockdown;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -16,13 +17,14 @@ use door_core::{DesiredDoor, DesiredMode, DoorConfig};
 use serde_json::{Map, Value};
 
 use crate::storage::SiteLocation;
+use lockdown::LockdownProperty;
 use settings::Settings;
 use verdict::{Verdict, type_name};
 
 /// Longest `building` or `floor`, in characters.
 const MAX_CHARACTERS: usize = 128;
 /// The desired properties owned by the agent, and the reported ones that acknowledge them.
-pub(super) const KEYS: [&str; 4] = ["building", "floor", "mode", "settings"];
+pub(super) const KEYS: [&str; 5] = ["building", "floor", "mode", "settings", "lockdown"];
 
 /// The desired properties as the agent knows them.
 #[derive(Debug)]
@@ -34,6 +36,7 @@ pub(super) struct Desired {
     mode: Option<Mode>,
     mode_verdict: Verdict,
     settings: Settings,
+    lockdown: LockdownProperty,
     version: TwinVersion,
 }
 
@@ -61,7 +64,7 @@ pub(super) enum TwinAction {
 pub(super) struct ApplyProblems {
     /// Of building and floor.
     pub(super) location: Option<String>,
-    /// Of mode and settings.
+    /// Of mode, settings and lockdown.
     pub(super) door: Option<String>,
 }
 
@@ -78,6 +81,7 @@ impl Desired {
             },
             mode_verdict: Verdict::Absent,
             settings: Settings::new(door.settings, configured),
+            lockdown: LockdownProperty::new(&door.lockdown),
             version: TwinVersion::Unread { notified: 0 },
         }
     }
@@ -95,6 +99,7 @@ impl Desired {
                 (_, None) => DesiredMode::Absent,
             },
             settings: self.settings.accepted().clone(),
+            lockdown: self.lockdown.desired(),
         }
     }
 
@@ -113,8 +118,10 @@ impl Desired {
         self.version = TwinVersion::Read(version);
         for key in KEYS {
             let value = desired.get(key).unwrap_or(&Value::Null);
-            if let Value::Object(settings) = value {
-                self.settings.keep_only(settings);
+            match (key, value) {
+                ("settings", Value::Object(settings)) => self.settings.keep_only(settings),
+                ("lockdown", _) => self.lockdown.begin_document(value, version),
+                _ => {}
             }
             self.apply(key, value, version);
         }
@@ -156,11 +163,17 @@ impl Desired {
     pub(super) fn acknowledgements(
         &self,
         problems: &ApplyProblems,
-    ) -> [(&'static str, Option<Value>); 4] {
+    ) -> [(&'static str, Option<Value>); 5] {
         let (location, door) = (problems.location.as_deref(), problems.door.as_deref());
         let SiteLocation { building, floor } = &self.location;
         let mode = self.mode.map(|mode| Value::from(mode.as_str()));
-        let [building_key, floor_key, mode_key, settings_key] = KEYS;
+        let [
+            building_key,
+            floor_key,
+            mode_key,
+            settings_key,
+            lockdown_key,
+        ] = KEYS;
         [
             (
                 building_key,
@@ -169,6 +182,7 @@ impl Desired {
             (floor_key, self.floor.acknowledge(floor.as_ref(), location)),
             (mode_key, self.mode_verdict.acknowledge(mode.as_ref(), door)),
             (settings_key, self.settings.acknowledge(door)),
+            (lockdown_key, self.lockdown.acknowledge(door)),
         ]
     }
 
@@ -182,6 +196,10 @@ impl Desired {
                     value => Some(read_mode(value)),
                 };
                 self.mode_verdict.judge(&mut self.mode, parsed, version);
+                return;
+            }
+            "lockdown" => {
+                self.lockdown.apply(value, version);
                 return;
             }
             _ => {

@@ -1,7 +1,7 @@
 //! The mode, as part of the array: lockdown is slot 5, passage slot 9, the others are a value
 //! beside the slots.
 //!
-//! A lockdown displaces the mode and keeps it: when the lockdown ends, by another mode or by
+//! Mode `lockdown` displaces the mode and keeps it: when the lockdown ends, by another mode or by
 //! relinquishing slot 5, the displaced mode returns. Mode `secure` empties slot 7 and a release in
 //! slot 8, so that nothing released before stays released. A lockdown leaves both slots as they
 //! are, and what has not expired applies again after it.
@@ -88,19 +88,18 @@ impl AuthorityArray {
         }
     }
 
+    /// Sets the mode; a lockdown over it stays.
     pub(crate) fn set_mode(&mut self, mode: Mode, command_id: Option<&CommandId>) {
         let entry = |want| Entry {
             command_id: command_id.cloned(),
             ..Entry::new(want, None)
         };
         let Some(base) = BaseMode::of(mode) else {
-            // A lockdown without a command id does not replace the id of a present one.
-            if command_id.is_some() || self.get(Slot::Lockdown).is_none() {
-                self.fill(Slot::Lockdown, entry(Want::Locked));
-            }
+            self.mode_lockdown = true;
+            self.fill_by_mode(command_id);
             return;
         };
-        self.clear(Slot::Lockdown);
+        self.end_mode_lockdown();
         self.base = base;
         if let Some(doubt) = &mut self.doubt {
             doubt.secure = false;
@@ -121,7 +120,10 @@ impl AuthorityArray {
 
     /// Empties a slot that commands fill. Slot 5 ends the lockdown, slot 9 passage mode.
     pub(crate) fn relinquish(&mut self, slot: Slot) {
-        self.clear(slot);
+        match slot {
+            Slot::Lockdown => self.end_lockdowns(),
+            other => drop(self.clear(other)),
+        }
         if slot == Slot::Passage && self.base == BaseMode::Passage {
             self.base = BaseMode::Normal;
         }
@@ -141,12 +143,15 @@ impl AuthorityArray {
 
     /// Applies a change of the desired mode; `None` if no mode is desired any more.
     pub(crate) fn follow_desired(&mut self, desired: Option<Mode>) {
+        if desired == self.desired {
+            return;
+        }
         let was_lockdown = self.desired == Some(Mode::Lockdown);
         match desired {
             // The lockdown is withdrawn: the mode desired before has been applied already, and must
             // not undo a mode set since.
             back if was_lockdown && (back.is_none() || back == self.desired_before) => {
-                self.relinquish(Slot::Lockdown);
+                self.end_mode_lockdown();
             }
             Some(mode) => self.set_mode(mode, None),
             None => {}

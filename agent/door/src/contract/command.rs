@@ -15,19 +15,22 @@ use serde_json::value::{RawValue, to_raw_value};
 use thiserror::Error;
 
 use super::duration;
+use super::lockdown::LockdownOrder;
 use super::reply::MethodReply;
 use super::{Mode, Slot, words};
-use fields::Fields;
+pub(super) use fields::Fields;
 pub use identify::Identity;
 pub use reboot::Reboot;
 pub use set_mode::SetMode;
 
 /// The methods of a door. [`Reboot`] and [`Identity`] are methods of its machine.
-pub const METHODS: [&str; 6] = [
+pub const METHODS: [&str; 8] = [
     "lockDoor",
     "unlockDoor",
     "relinquish",
     "setMode",
+    "lockdown",
+    "allClear",
     "getState",
     "selfTest",
 ];
@@ -173,6 +176,10 @@ pub enum Command {
     Relinquish(Relinquish),
     /// Changes the mode.
     SetMode(SetMode),
+    /// Locks against entry, whatever the mode.
+    Lockdown(LockdownOrder),
+    /// Ends every lockdown; the mode decides again.
+    AllClear(LockdownOrder),
     /// Returns the state; changes nothing.
     GetState,
     /// Checks the hardware as far as possible without moving the bolt.
@@ -232,6 +239,13 @@ impl Command {
                 }))
             }
             "setMode" => SetMode::read(&fields(SetMode::FIELDS)?).map(Self::SetMode),
+            "lockdown" | "allClear" => {
+                let order = LockdownOrder::read(&fields(LockdownOrder::FIELDS)?)?;
+                Ok(match method {
+                    "lockdown" => Self::Lockdown(order),
+                    _ => Self::AllClear(order),
+                })
+            }
             "getState" => fields(&[]).map(|_| Self::GetState),
             "selfTest" => fields(&[]).map(|_| Self::SelfTest),
             _ => Err(MethodReply::unknown_method(method)),
@@ -246,6 +260,8 @@ impl Command {
             Self::Unlock(_) => "unlockDoor",
             Self::Relinquish(_) => "relinquish",
             Self::SetMode(_) => "setMode",
+            Self::Lockdown(_) => "lockdown",
+            Self::AllClear(_) => "allClear",
             Self::GetState => "getState",
             Self::SelfTest => "selfTest",
         }
@@ -260,6 +276,7 @@ impl Command {
             Self::Unlock(unlock) => to_raw_value(unlock),
             Self::Relinquish(relinquish) => to_raw_value(relinquish),
             Self::SetMode(set) => to_raw_value(set),
+            Self::Lockdown(order) | Self::AllClear(order) => to_raw_value(order),
             Self::GetState | Self::SelfTest => return (self.method(), None),
         };
         let payload = payload.expect("a payload has string keys only");
@@ -270,25 +287,30 @@ impl Command {
     #[must_use]
     pub fn goal(&self) -> Goal {
         match self {
-            Self::Lock(_) => Goal::Secured,
+            Self::Lock(_) | Self::Lockdown(_) => Goal::Secured,
             Self::Unlock(_) => Goal::Released,
             Self::SetMode(set) => match set.mode {
                 Mode::Lockdown | Mode::Secure => Goal::Secured,
                 Mode::Passage => Goal::Released,
                 Mode::Normal | Mode::Maintenance => Goal::Answered,
             },
-            Self::Relinquish(_) | Self::GetState | Self::SelfTest => Goal::Answered,
+            Self::Relinquish(_) | Self::AllClear(_) | Self::GetState | Self::SelfTest => {
+                Goal::Answered
+            }
         }
     }
 
     /// Digest (FNV-1a) that tells commands with the same `commandId` apart. It covers the parsed
-    /// payload without id, validity and reason, which a repetition may change. It is saved, so it
-    /// must not change between versions.
+    /// payload without id, validity, reason and name, which a repetition may change. It is saved,
+    /// so it must not change between versions.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut command = self.clone();
         if let Some(header) = command.header_mut() {
             *header = CommandHeader::default();
+        }
+        if let Self::Lockdown(order) | Self::AllClear(order) = &mut command {
+            order.by = None;
         }
         let (_, payload) = command.to_call();
         let payload = payload.as_deref().map_or("", RawValue::get);
@@ -305,6 +327,7 @@ impl Command {
             Self::Unlock(unlock) => Some(&unlock.header),
             Self::Relinquish(relinquish) => Some(&relinquish.header),
             Self::SetMode(set) => Some(&set.header),
+            Self::Lockdown(order) | Self::AllClear(order) => Some(&order.header),
             Self::GetState | Self::SelfTest => None,
         }
     }
@@ -315,6 +338,7 @@ impl Command {
             Self::Unlock(unlock) => Some(&mut unlock.header),
             Self::Relinquish(relinquish) => Some(&mut relinquish.header),
             Self::SetMode(set) => Some(&mut set.header),
+            Self::Lockdown(order) | Self::AllClear(order) => Some(&mut order.header),
             Self::GetState | Self::SelfTest => None,
         }
     }
@@ -373,6 +397,7 @@ mod tests {
             ("unlockDoor", r#""unlockTime":"10m""#),
             ("relinquish", r#""slot":8"#),
             ("setMode", r#""mode":"secure""#),
+            ("lockdown", r#""by":"alice""#),
         ] {
             let alone = digest(method, &format!("{{{payload}}}"));
             let with_header = digest(method, &format!("{{{header},{payload}}}"));
@@ -478,8 +503,16 @@ mod tests {
             .prop_map(|(slot, header)| Command::Relinquish(Relinquish { slot, header }));
         let set_mode = (proptest::sample::select(&Mode::ALL), header())
             .prop_map(|(mode, header)| Command::SetMode(SetMode { mode, header }));
+        let by = proptest::option::of("\\PC{1,64}");
+        let lockdown = (by, header(), any::<bool>()).prop_map(|(by, header, begins)| {
+            let order = LockdownOrder { by, header };
+            match begins {
+                true => Command::Lockdown(order),
+                false => Command::AllClear(order),
+            }
+        });
         let reads = proptest::sample::select(vec![Command::GetState, Command::SelfTest]);
-        prop_oneof![lock, unlock, pulse, relinquish, set_mode, reads]
+        prop_oneof![lock, unlock, pulse, relinquish, set_mode, lockdown, reads]
     }
 
     #[test]
@@ -532,6 +565,8 @@ mod tests {
                 Some("until"),
                 r#""2026-11-23T22:10:00Z""#,
             ),
+            ("lockdown", r#"{"by":7}"#, Some("by"), "7"),
+            ("allClear", r#"{"slot":5}"#, Some("slot"), "5"),
             ("getState", r#"{"a":1}"#, Some("a"), "1"),
             ("selfTest", r#"{"a":1}"#, Some("a"), "1"),
             ("lockDoor", "[1]", None, "[1]"),

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Alarm, Check, CheckResult, DoorReport, Identity, LockStatus, METHODS, Mode, Raised, Reboot,
-    SelfTestReport, SlotState, Want, words,
+    Alarm, Check, CheckResult, DoorReport, Identity, LockStatus, Lockdown, METHODS, Mode, Raised,
+    Reboot, SelfTestReport, SlotState, Want, words,
 };
 use crate::authority::AuthorityArray;
 
@@ -94,12 +94,15 @@ pub struct ReplyBody {
     /// The state of lock and door.
     #[serde(flatten, default)]
     pub status: Option<LockStatus>,
-    /// The mode: `getState`, `setMode`, and unlocks that a mode refuses.
+    /// The mode: `getState`, `setMode`, `lockdown`, `allClear`, and unlocks that a mode refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// During a lockdown: the mode that returns after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub displaced_mode: Option<Mode>,
+    /// `getState` only: the lockdown, unless it is one of the mode alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lockdown: Option<Lockdown>,
     /// `getState` only: the raised alarms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alarms: Option<BTreeMap<Alarm, Raised>>,
@@ -166,6 +169,7 @@ impl MethodReply {
                 status: Some(report.status),
                 mode: Some(report.mode),
                 displaced_mode: array.displaced_mode(),
+                lockdown: report.lockdown,
                 alarms: Some(report.alarms),
                 slots: Some(array.slots()),
                 relinquish_default: Some(array.relinquish_default()),

@@ -243,6 +243,24 @@ impl Door {
             self.push_pending(now, again);
             return;
         }
+        let id = header.command_id.as_ref();
+        let is_in_force = id.is_some_and(|id| self.array.is_locked_down_by(id));
+        if is_in_force && matches!(change, ArrayChange::Lockdown(_)) {
+            // The desired property may have been first, a moment ago: save and prove it again.
+            effects.save = true;
+            effects.retry_now = true;
+            let stage = Stage::storing(self.next_generation(), now.boottime, None);
+            let (change, header) = (change.clone(), header.clone());
+            let pending = Pending::new(ticket, change, header, stage, self.proof_by(now), now);
+            self.push_pending(
+                now,
+                Pending {
+                    repeated: true,
+                    ..pending
+                },
+            );
+            return;
+        }
         let mut reply = self.reply(change, self.outcome(change), now);
         self.mark_repeated(&mut reply, header);
         if !reply.is_success() {
@@ -291,7 +309,7 @@ impl Door {
                     .get_or_insert_with(|| self.answer_status(&pending.change));
             }
             // A change by a desired property is recorded as the event `mode`.
-            if !matches!(pending.change, ArrayChange::Desired(_)) {
+            if !matches!(pending.change, ArrayChange::Desired { .. }) {
                 effects.events.push(EventKind::Command {
                     method: pending.change.method().to_owned(),
                     command_id: pending.header.command_id,
@@ -311,8 +329,9 @@ impl Door {
         reply.body.first = id.and_then(|id| self.memory.first(id));
     }
 
+    /// Forgets a command that failed, unless it is the lockdown in force.
     fn forget(&mut self, id: Option<&CommandId>) -> bool {
-        id.is_some_and(|id| self.memory.forget(id))
+        id.is_some_and(|id| !self.array.is_locked_down_by(id) && self.memory.forget(id))
     }
 
     fn outcome(&self, change: &ArrayChange) -> Outcome {
@@ -325,9 +344,10 @@ impl Door {
                 Mode::Secure => self.array.want(),
                 Mode::Normal | Mode::Maintenance => return Outcome::Reached,
             },
+            ArrayChange::Lockdown(_) => Want::Locked,
             // A desired property has only to be applied.
-            ArrayChange::Desired(_) => return Outcome::Reached,
-            ArrayChange::Relinquish(_) => self.array.want(),
+            ArrayChange::Desired { .. } => return Outcome::Reached,
+            ArrayChange::Relinquish(_) | ArrayChange::AllClear => self.array.want(),
         };
         if self.array.want() != wanted {
             return Outcome::Accepted;
@@ -418,13 +438,16 @@ impl Door {
             ArrayChange::Lock(_) => self.array.overridden(Slot::OperatorHold, Want::Locked),
             ArrayChange::Grant(_) => self.array.overridden(Slot::OperatorGrant, Want::Released),
             ArrayChange::Release(_) => self.array.overridden(Slot::OperatorHold, Want::Released),
-            ArrayChange::Relinquish(_) => self.array.overridden(Slot::OperatorGrant, Want::Locked),
+            ArrayChange::Relinquish(_) | ArrayChange::AllClear => {
+                self.array.overridden(Slot::OperatorGrant, Want::Locked)
+            }
+            ArrayChange::Lockdown(_) => self.array.overridden(Slot::Lockdown, Want::Locked),
             ArrayChange::Mode { mode, .. } => match mode {
                 Mode::Lockdown => self.array.overridden(Slot::Lockdown, Want::Locked),
                 Mode::Passage => self.array.overridden(Slot::Passage, Want::Released),
                 Mode::Normal | Mode::Secure | Mode::Maintenance => None,
             },
-            ArrayChange::Desired(_) => None,
+            ArrayChange::Desired { .. } => None,
         };
         LockStatus {
             held_by,
@@ -437,6 +460,7 @@ fn not_stored_reply(change: &ArrayChange) -> MethodReply {
     let method = change.method();
     let text = match change {
         ArrayChange::Lock(_)
+        | ArrayChange::Lockdown(_)
         | ArrayChange::Mode {
             mode: Mode::Lockdown,
             ..

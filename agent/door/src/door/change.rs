@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::authority::{AuthorityArray, Entry, Expiry};
+use crate::authority::{AppliedLockdown, AuthorityArray, Entry, Expiry};
 use crate::contract::{
-    Command, CommandId, LockDoor, MethodReply, Mode, Relinquish, ReplyError, Slot, UnlockDoor,
-    Want, duration,
+    Command, CommandId, LockDoor, Lockdown, MethodReply, Mode, Relinquish, ReplyError, Slot,
+    UnlockDoor, Want, duration,
 };
 use crate::time::Now;
 
@@ -27,9 +27,16 @@ pub(super) enum ArrayChange {
         mode: Mode,
         command_id: Option<CommandId>,
     },
-    /// A desired mode that differs from the one last applied; `None` if no mode is desired any
-    /// more.
-    Desired(Option<Mode>),
+    /// `lockdown`: fills slot 5, over the mode.
+    Lockdown(Lockdown),
+    /// `allClear`: empties slot 5.
+    AllClear,
+    /// The desired mode and lockdown, when either differs from what was last applied; `None` if
+    /// none is desired any more.
+    Desired {
+        mode: Option<Mode>,
+        lockdown: Option<AppliedLockdown>,
+    },
 }
 
 impl ArrayChange {
@@ -67,8 +74,17 @@ impl ArrayChange {
                     None => Self::Release(entry),
                 }
             }
+            Command::Lockdown(_) => {
+                let mut change = Self::without_times(command);
+                if let Some(Self::Lockdown(lockdown)) = &mut change {
+                    let wall = now.trusted_wall();
+                    lockdown.at = wall.and_then(|at| Timestamp::from_second(at.as_second()).ok());
+                }
+                return Ok(change);
+            }
             Command::Relinquish(_)
             | Command::SetMode(_)
+            | Command::AllClear(_)
             | Command::GetState
             | Command::SelfTest => {
                 return Ok(Self::without_times(command));
@@ -94,12 +110,23 @@ impl ArrayChange {
                 mode: set.mode,
                 command_id: set.header.command_id.clone(),
             },
+            Command::Lockdown(order) => Self::Lockdown(Lockdown {
+                id: order.header.command_id.clone(),
+                by: order.by.clone(),
+                at: None,
+                reason: order.header.reason.clone(),
+            }),
+            Command::AllClear(_) => Self::AllClear,
             Command::GetState | Command::SelfTest => return None,
         })
     }
 
     pub(super) fn apply(&self, array: &mut AuthorityArray) {
-        if !matches!(self, Self::Desired(_)) {
+        // A lockdown, its end and a desired property are not about this door alone.
+        if !matches!(
+            self,
+            Self::Desired { .. } | Self::Lockdown(_) | Self::AllClear
+        ) {
             array.end_doubt();
         }
         match self {
@@ -114,8 +141,18 @@ impl ArrayChange {
                 array.clear(Slot::OperatorHold);
             }
             Self::Relinquish(Some(slot)) => array.relinquish(*slot),
-            Self::Desired(mode) => array.follow_desired(*mode),
-            Self::Mode { mode, command_id } => array.set_mode(*mode, command_id.as_ref()),
+            Self::Desired { mode, lockdown } => {
+                array.follow_desired(*mode);
+                array.follow_desired_lockdown(lockdown.as_ref());
+            }
+            Self::Mode { mode, command_id } => {
+                if *mode != Mode::Lockdown {
+                    array.relinquish(Slot::Lockdown);
+                }
+                array.set_mode(*mode, command_id.as_ref());
+            }
+            Self::Lockdown(lockdown) => array.begin_lockdown(lockdown),
+            Self::AllClear => array.relinquish(Slot::Lockdown),
         }
     }
 
@@ -125,7 +162,9 @@ impl ArrayChange {
             Self::Grant(_) | Self::Release(_) => "unlockDoor",
             Self::Relinquish(_) => "relinquish",
             Self::Mode { .. } => "setMode",
-            Self::Desired(_) => "desired mode",
+            Self::Lockdown(_) => "lockdown",
+            Self::AllClear => "allClear",
+            Self::Desired { .. } => "desired properties",
         }
     }
 
@@ -150,7 +189,10 @@ impl ArrayChange {
             Self::Mode {
                 mode: Mode::Normal | Mode::Maintenance,
                 ..
-            } | Self::Desired(Some(Mode::Normal | Mode::Maintenance))
+            } | Self::Desired {
+                mode: Some(Mode::Normal | Mode::Maintenance),
+                ..
+            }
         )
     }
 
@@ -158,7 +200,10 @@ impl ArrayChange {
     pub(super) fn concerns_mode(&self) -> bool {
         matches!(
             self,
-            Self::Mode { .. } | Self::Relinquish(Some(Slot::Lockdown | Slot::Passage))
+            Self::Mode { .. }
+                | Self::Lockdown(_)
+                | Self::AllClear
+                | Self::Relinquish(Some(Slot::Lockdown | Slot::Passage))
         )
     }
 
@@ -171,15 +216,18 @@ impl ArrayChange {
             Self::Mode {
                 mode: Mode::Normal | Mode::Passage | Mode::Maintenance,
                 ..
-            }
-            | Self::Desired(Some(Mode::Normal | Mode::Passage | Mode::Maintenance)) => true,
-            Self::Relinquish(Some(Slot::Lockdown)) | Self::Desired(None) => {
-                array.mode() == Mode::Lockdown
-            }
-            Self::Relinquish(_) | Self::Mode { .. } | Self::Desired(_) => {
+            } => true,
+            Self::Desired {
+                mode: mode @ Some(Mode::Normal | Mode::Passage | Mode::Maintenance),
+                ..
+            } if *mode != array.desired_mode() => true,
+            _ => {
                 let mut after = array.clone();
                 self.apply(&mut after);
-                array.remote_want() == Want::Locked && after.remote_want() == Want::Released
+                let is_released =
+                    array.remote_want() == Want::Locked && after.remote_want() == Want::Released;
+                let is_lockdown = |array: &AuthorityArray| array.mode() == Mode::Lockdown;
+                is_released || (is_lockdown(array) && !is_lockdown(&after))
             }
         }
     }

@@ -110,7 +110,7 @@ impl Door {
             return;
         }
         if let Some(refusal) = self.array.refuses_unlock().filter(|_| change.is_unlock()) {
-            let reply = refusal_reply(change.method(), refusal);
+            let reply = self.refusal_reply(change.method(), refusal);
             self.refuse(ticket, &change, header, reply, effects);
             return;
         }
@@ -121,13 +121,7 @@ impl Door {
         let staged = if releases || self.would_release(&change) {
             Some(change.clone())
         } else {
-            // Keep the order of acceptance: changes that still wait for the disk act now, before
-            // this one.
-            for pending in &mut self.pending {
-                pending.apply_early(&mut self.array, &mut self.forced_lock, now.boottime);
-            }
-            change.apply(&mut self.array);
-            self.forced_lock.follow(&change);
+            self.apply_now(now, &change);
             effects.retry_now = change.concerns_strike();
             None
         };
@@ -135,6 +129,17 @@ impl Door {
         let stage = Stage::storing(self.next_generation(), now.boottime, staged);
         let pending = Pending::new(ticket, change, header, stage, self.proof_by(now), now);
         self.push_pending(now, pending);
+    }
+
+    /// Applies a change that keeps the door held, before it is saved.
+    pub(super) fn apply_now(&mut self, now: &Now, change: &ArrayChange) {
+        // Keep the order of acceptance: changes that still wait for the disk act now, before this
+        // one.
+        for pending in &mut self.pending {
+            pending.apply_early(&mut self.array, &mut self.forced_lock, now.boottime);
+        }
+        change.apply(&mut self.array);
+        self.forced_lock.follow(change);
     }
 
     /// Whether a change, together with those that still wait for the disk, would release the door.
@@ -160,6 +165,24 @@ impl Door {
             Actuator::Coil { .. } => Duration::ZERO,
         };
         now.boottime + self.config.settings.settle_time + dead_time + self.config.bond_time
+    }
+
+    /// The refusal of an unlock, naming the lockdown.
+    fn refusal_reply(&self, method: &str, refusal: Refusal) -> MethodReply {
+        let mut text = match refusal {
+            Refusal::Lockdown => "the door is in lockdown (slot 5)",
+            Refusal::Secure => "the door is in mode secure, which blocks unlocks in slots 7 and 8",
+            Refusal::InDoubt => {
+                "the door is in doubt about its state, and in mode secure until the next lockDoor, \
+                 relinquish or setMode"
+            }
+        }
+        .to_owned();
+        if let Some(lockdown) = self.array.lockdown() {
+            text.push_str(&format!(": {lockdown}"));
+        }
+        let text = format!("{method} is refused: {text}");
+        MethodReply::failed(409, ReplyError::Refused, text, None)
     }
 
     fn refuse(
@@ -190,23 +213,6 @@ impl Door {
         });
         effects.answers.push((ticket, reply));
     }
-}
-
-fn refusal_reply(method: &str, refusal: Refusal) -> MethodReply {
-    let text = match refusal {
-        Refusal::Lockdown => "the door is in lockdown (slot 5)",
-        Refusal::Secure => "the door is in mode secure, which blocks unlocks in slots 7 and 8",
-        Refusal::InDoubt => {
-            "the door is in doubt about its state, and in mode secure until the next lockDoor, \
-             relinquish or setMode"
-        }
-    };
-    MethodReply::failed(
-        409,
-        ReplyError::Refused,
-        format!("{method} is refused: {text}"),
-        None,
-    )
 }
 
 fn id_taken(method: &str, id: &CommandId, conflict: &IdConflict) -> MethodReply {

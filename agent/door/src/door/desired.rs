@@ -1,12 +1,14 @@
-//! Desired properties: a mode acts only if it differs from the one last applied; settings take
-//! effect at once.
+//! Desired properties: a mode acts only if it differs from the one last applied, a lockdown once
+//! per id; settings take effect at once.
 
 use super::change::ArrayChange;
 use super::disk::Purpose;
+use super::memory::AcceptedCommand;
 use super::{Action, Door, StepEffects, Ticket};
+use crate::authority::{AppliedLockdown, AuthorityArray};
 use crate::config::{Overrides, Setting};
-use crate::contract::{CommandHeader, MethodReply};
-use crate::desired::{DesiredDoor, DesiredMode};
+use crate::contract::{Command, CommandHeader, CommandId, Lockdown, LockdownOrder, MethodReply};
+use crate::desired::{DesiredDoor, DesiredLockdown, DesiredMode};
 use crate::time::Now;
 
 impl Door {
@@ -25,18 +27,23 @@ impl Door {
             self.use_settings(&desired.settings);
             effects.save = true;
         }
+        let lockdown = self.desired_lockdown(now, &desired.lockdown, &mut effects);
         // An earlier desired mode may still wait for the disk: the newest one has to follow it.
-        let accepted = self.array_after_pending().desired_mode();
+        let planned = self.array_after_pending();
+        let accepted = planned.desired_mode();
         let mode = match desired.mode {
             DesiredMode::Absent => None,
             DesiredMode::Unreadable => accepted,
             DesiredMode::Mode(mode) => Some(mode),
         };
-        if mode != accepted || mode != self.array.desired_mode() {
+        let differs = |array: &AuthorityArray| {
+            mode != array.desired_mode() || lockdown.as_ref() != array.desired_lockdown()
+        };
+        if differs(&planned) || differs(&self.array) {
             self.act(
                 now,
                 ticket,
-                ArrayChange::Desired(mode),
+                ArrayChange::Desired { mode, lockdown },
                 0,
                 CommandHeader::default(),
                 &mut effects,
@@ -47,6 +54,43 @@ impl Door {
             effects.answers.push((ticket, self.applied()));
         }
         self.finish(now, effects)
+    }
+
+    /// The desired lockdown to follow. One with a new id locks at once, before the disk.
+    fn desired_lockdown(
+        &mut self,
+        now: &Now,
+        desired: &DesiredLockdown,
+        effects: &mut StepEffects,
+    ) -> Option<AppliedLockdown> {
+        let planned = self.array_after_pending().desired_lockdown().cloned();
+        match desired {
+            DesiredLockdown::Absent => None,
+            DesiredLockdown::Unreadable => planned,
+            DesiredLockdown::Lost => {
+                effects.save |= self.array.desired_lockdown().is_some();
+                self.array.keep_lost_lockdown();
+                None
+            }
+            DesiredLockdown::Lockdown { lockdown, version } => {
+                let (id, version) = (lockdown.id.clone()?, *version);
+                let is_applied = planned.is_some_and(|applied| applied.id == id);
+                if !is_applied && !self.memory.contains(&id) {
+                    self.begin_lockdown(now, &id, lockdown);
+                    effects.save = true;
+                    effects.retry_now = true;
+                }
+                Some(AppliedLockdown { id, version })
+            }
+        }
+    }
+
+    fn begin_lockdown(&mut self, now: &Now, id: &CommandId, lockdown: &Lockdown) {
+        self.apply_now(now, &ArrayChange::Lockdown(lockdown.clone()));
+        // As the method would be remembered: its call is a duplicate.
+        let call = Command::Lockdown(LockdownOrder::default());
+        let details = AcceptedCommand::new(call.method(), call.digest(), now.trusted_wall());
+        self.memory.remember(id, details);
     }
 
     /// Applies settings; returns those that do not fit the configuration and therefore keep their

@@ -12,6 +12,7 @@ mod fire;
 mod forced_lock;
 mod grant;
 mod ids;
+mod lockdown;
 mod modes;
 mod passage;
 mod proof;

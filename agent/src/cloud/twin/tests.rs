@@ -1,6 +1,7 @@
 //! Validation, storage and acknowledgement of the desired properties.
 
-use door_core::{DoorSettings, Fitted, Overrides, Setting, StrikeConfig};
+use door_core::contract::Lockdown;
+use door_core::{DesiredLockdown, DoorSettings, Fitted, Overrides, Setting, StrikeConfig};
 use serde_json::json;
 use std::time::Duration;
 
@@ -203,4 +204,83 @@ fn a_failed_value_is_acknowledged_with_500_and_a_refused_one_with_400() {
     assert_eq!(notified["mode"], failed);
     assert_eq!(notified["floor"]["ac"], 200);
     assert_eq!(notified["building"]["ac"], 400);
+}
+
+fn lockdown(id: &str, version: u64) -> DesiredLockdown {
+    DesiredLockdown::Lockdown {
+        lockdown: Lockdown {
+            id: id.parse().ok(),
+            ..Lockdown::default()
+        },
+        version,
+    }
+}
+
+#[test]
+fn a_lockdown_is_acknowledged_as_given_and_an_invalid_one_changes_nothing() {
+    let mut desired = read(json!({"lockdown": {"id": "L1", "level": 3}, "$version": 5}));
+    assert_eq!(desired.door().lockdown, lockdown("L1", 5));
+    let value = json!({"id": "L1", "level": 3});
+    assert_eq!(
+        acknowledged(&desired)["lockdown"],
+        applied(value.clone(), 5)
+    );
+    for (version, bad, reason) in [
+        (6, json!({"id": null}), "expected an object with \"id\""),
+        (7, json!({"id": 5}), "invalid type: integer `5`"),
+        (8, json!("L3"), "expected an object, found another string"),
+        (9, json!(true), "expected an object, found true or false"),
+    ] {
+        desired.handle_patch(version, &map(json!({"lockdown": bad})));
+        assert_eq!(desired.door().lockdown, DesiredLockdown::Unreadable);
+        let acknowledged = &acknowledged(&desired)["lockdown"];
+        assert_eq!(
+            (&acknowledged["ac"], &acknowledged["av"]),
+            (&json!(400), &json!(version))
+        );
+        assert_eq!(acknowledged["value"], value);
+        let text = acknowledged["ad"].as_str().unwrap();
+        assert!(text.contains(reason), "{text}");
+    }
+    // A patch names the changed members only.
+    desired.handle_patch(10, &map(json!({"lockdown": {"id": "L2", "level": null}})));
+    assert_eq!(desired.door().lockdown, lockdown("L2", 10));
+    desired.handle_patch(11, &map(json!({"lockdown": null})));
+    assert_eq!(desired.door().lockdown, DesiredLockdown::Absent);
+    assert_eq!(acknowledged(&desired), json!({}));
+}
+
+#[test]
+fn a_document_older_than_the_order_of_a_lockdown_does_not_end_it() {
+    let strike = StrikeConfig::motor_lock();
+    let configured = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
+    let saved = DesiredDoor {
+        lockdown: lockdown("L1", 5),
+        ..DesiredDoor::default()
+    };
+    for (document, expected) in [
+        (json!({"$version": 5}), DesiredLockdown::Absent),
+        (
+            json!({"lockdown": null, "$version": 6}),
+            DesiredLockdown::Absent,
+        ),
+        (json!({"$version": 4}), DesiredLockdown::Lost),
+        (
+            json!({"lockdown": {"id": "L0"}, "$version": 4}),
+            lockdown("L0", 4),
+        ),
+        (
+            json!({"lockdown": 7, "$version": 4}),
+            DesiredLockdown::Unreadable,
+        ),
+    ] {
+        let mut desired = Desired::new(SiteLocation::default(), saved.clone(), configured);
+        desired.handle_document(&map(document.clone()));
+        assert_eq!(desired.door().lockdown, expected, "{document}");
+    }
+    // Within a run too.
+    let mut desired = read(json!({"lockdown": {"id": "L1"}, "$version": 5}));
+    desired.connected();
+    desired.handle_document(&map(json!({"$version": 3})));
+    assert_eq!(desired.door().lockdown, DesiredLockdown::Lost);
 }

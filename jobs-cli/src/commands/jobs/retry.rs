@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use door_core::contract::duration;
+use door_core::contract::{METHODS, duration};
 use iothub_protocol::job::{JobAction, JobResponse};
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::{DeviceId, JobId};
@@ -212,9 +212,8 @@ fn extend_validity(payload: &mut Value, not_after: Timestamp) {
 
 /// Puts the reason into the payload of a method that accepts one; other payloads stay unchanged.
 fn insert_reason(method: &str, payload: &mut Value, reason: &str) {
-    if let ("lockDoor" | "unlockDoor" | "relinquish" | "setMode", Value::Object(members)) =
-        (method, payload)
-    {
+    let accepts = METHODS.contains(&method) && !matches!(method, "getState" | "selfTest");
+    if let (true, Value::Object(members)) = (accepts, payload) {
         members.insert("reason".to_owned(), reason.into());
     }
 }
@@ -252,6 +251,7 @@ mod tests {
                 json!({"mode": "lockdown"}),
                 json!({"mode": "lockdown", "reason": "drill"}),
             ),
+            ("lockdown", json!({}), json!({"reason": "drill"})),
             ("lockDoor", json!("{}"), json!("{}")),
             ("reboot", json!({"reason": "a"}), json!({"reason": "a"})),
             ("getState", json!({}), json!({})),

@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use super::{CommandHeader, MethodReply, Pulse, Slot, duration};
 
-/// Longest reason of a command, in bytes.
-const MAX_REASON: usize = 256;
+/// Longest reason of a command, and longest name of who gave it, in bytes.
+const MAX_TEXT: usize = 256;
 
 /// The payload's object, with known keys only. A misspelt `lockTime` would otherwise lock forever.
-pub(super) struct Fields<'a> {
+pub(in crate::contract) struct Fields<'a> {
     method: &'a str,
     map: Map<String, Value>,
 }
@@ -119,20 +119,21 @@ impl<'a> Fields<'a> {
     }
 
     /// As [`Fields::header`], with the reason.
-    pub(super) fn header_with_reason(&self) -> Result<CommandHeader, MethodReply> {
-        let reason = match self.get("reason") {
-            None => None,
-            Some(value) => {
-                let text = value.as_str();
-                let text = text.filter(|text| (1..=MAX_REASON).contains(&text.len()));
-                let refuse = || self.refuse("reason", value, "a text of 1 to 256 bytes");
-                Some(text.ok_or_else(refuse)?.to_owned())
-            }
-        };
+    pub(in crate::contract) fn header_with_reason(&self) -> Result<CommandHeader, MethodReply> {
         Ok(CommandHeader {
-            reason,
+            reason: self.text("reason")?,
             ..self.header()?
         })
+    }
+
+    pub(in crate::contract) fn text(&self, key: &str) -> Result<Option<String>, MethodReply> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let text = value.as_str();
+        let text = text.filter(|text| (1..=MAX_TEXT).contains(&text.len()));
+        let refuse = || self.refuse(key, value, "a text of 1 to 256 bytes");
+        Ok(Some(text.ok_or_else(refuse)?.to_owned()))
     }
 
     /// A pulse; it excludes the fields `others`.

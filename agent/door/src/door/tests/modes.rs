@@ -97,10 +97,10 @@ fn passage_releases_below_operators_and_returns_after_a_lockdown() {
     assert_eq!(
         rig.events_with("Mode {"),
         [
-            "Mode { mode: Passage }",
-            "Mode { mode: Lockdown }",
-            "Mode { mode: Passage }",
-            "Mode { mode: Normal }"
+            "Mode { mode: Passage, lockdown: None }",
+            "Mode { mode: Lockdown, lockdown: None }",
+            "Mode { mode: Passage, lockdown: None }",
+            "Mode { mode: Normal, lockdown: None }"
         ]
     );
 }

@@ -60,12 +60,16 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..MODES.len()).prop_map(|n| ("setMode", MODES[n])),
         1 => Just(("relinquish", r#"{"slot":5}"#)),
         1 => Just(("relinquish", r#"{"slot":9}"#)),
+        1 => Just(("lockdown", r#"{"commandId":"L1"}"#)),
+        1 => Just(("allClear", "{}")),
     ];
+    let lockdowns = proptest::sample::select(vec!["L1", "L2", "none", "lost", "bad"]);
     prop_oneof![
         6 => (method, payload()).prop_map(|(method, payload)| Step::Call(method, payload)),
         2 => modes.prop_map(|(method, payload)| Step::Call(method, payload)),
         1 => (desired_mode(), prop_oneof![Just(None), Just(Some(2)), Just(Some(9))])
             .prop_map(|(mode, strike_time)| Step::Desire(mode, strike_time)),
+        1 => lockdowns.prop_map(Step::DesireLockdown),
         2 => Just(Step::Open),
         3 => Just(Step::Close),
         1 => any::<bool>().prop_map(Step::Jam),
@@ -147,6 +151,7 @@ fn decisions(rig: &Rig) -> impl PartialEq + std::fmt::Debug + use<> {
         array.displaced_mode(),
         array.desired_mode(),
         array.desired_before(),
+        array.saved_lockdown(),
         entries,
     )
 }
@@ -344,17 +349,24 @@ proptest! {
         prop_assert_eq!(decisions(&rig), before, "{:?}", rig.log);
     }
 
-    /// Reading the same desired mode again changes nothing, whatever happened since.
+    /// Reading the same desired mode and lockdown again changes nothing, whatever happened since.
     #[test]
-    fn a_desired_mode_acts_once(config in door(), scenario in scenario()) {
+    fn a_desired_mode_and_lockdown_act_once(config in door(), scenario in scenario()) {
         let mut rig = watch(config, &scenario, |_, _| {});
         rig.act(&Step::SlowDisk(false));
-        let Some(applied) = rig.door.authority().desired_mode() else {
-            return Ok(());
-        };
         let decided = |rig: &Rig| (rig.door.authority().mode(), rig.slots());
         let before = decided(&rig);
-        rig.act(&Step::Desire(DesiredMode::Mode(applied), None));
+        let (_, _, applied) = rig.door.authority().saved_lockdown();
+        let id = applied.map_or("none", |applied| match applied.id.as_str() {
+            "L1" => "L1",
+            _ => "L2",
+        });
+        // Forget what a restart lost before it was saved.
+        rig.desired.mode = DesiredMode::Unreadable;
+        rig.act(&Step::DesireLockdown(id));
+        if let Some(applied) = rig.door.authority().desired_mode() {
+            rig.act(&Step::Desire(DesiredMode::Mode(applied), None));
+        }
         prop_assert_eq!(decided(&rig), before, "{:?}", rig.log);
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::record::{DoorCall, Record};
 use crate::config::{DoorConfig, DoorSettings, FailMode, Fitted, Setting, StrikeConfig};
-use crate::contract::{Alarm, Command, MethodReply};
-use crate::desired::{DesiredDoor, DesiredMode};
+use crate::contract::{Alarm, Command, Lockdown, MethodReply};
+use crate::desired::{DesiredDoor, DesiredLockdown, DesiredMode};
 use crate::door::{Action, Door, Generation, NotSaved, Ticket};
 use crate::event::EventKind;
 use crate::saved::SavedDoor;
@@ -41,6 +41,9 @@ pub(super) enum Step {
     Call(&'static str, &'static str),
     /// The desired mode, and the desired strike time in seconds, are read: changed or not.
     Desire(DesiredMode, Option<u64>),
+    /// The desired lockdown is read: its id, `none`, `lost` or `bad`. Other desired properties are
+    /// as before.
+    DesireLockdown(&'static str),
     /// True: from here on saves are pending. False: pending saves complete.
     SlowDisk(bool),
     /// Pending saves fail.
@@ -76,6 +79,7 @@ pub(super) struct Rig {
     slow_disk: bool,
     waiting: VecDeque<(Generation, SavedDoor)>,
     next_ticket: u64,
+    pub(super) desired: DesiredDoor,
     pub(super) drives: Vec<String>,
     pub(super) answers: Vec<(Ticket, MethodReply)>,
     pub(super) answer_lines: Vec<String>,
@@ -227,6 +231,7 @@ impl Rig {
             slow_disk: false,
             waiting: VecDeque::new(),
             next_ticket: 1,
+            desired: DesiredDoor::default(),
             drives: Vec::new(),
             answers: Vec::new(),
             answer_lines: Vec::new(),
@@ -258,16 +263,26 @@ impl Rig {
             Step::Call(method, payload) => self.call(method, payload),
             Step::Desire(mode, strike_time) => {
                 let strike_time = strike_time.map(Duration::from_secs);
-                let desired = DesiredDoor {
-                    mode: *mode,
-                    settings: strike_time
-                        .map(|time| (Setting::StrikeTime, time))
-                        .into_iter()
-                        .collect(),
+                self.desired.mode = *mode;
+                let strike_time = strike_time.map(|time| (Setting::StrikeTime, time));
+                self.desired.settings = strike_time.into_iter().collect();
+                self.desire();
+            }
+            Step::DesireLockdown(id) => {
+                self.desired.lockdown = match *id {
+                    "none" => DesiredLockdown::Absent,
+                    "lost" => DesiredLockdown::Lost,
+                    "bad" => DesiredLockdown::Unreadable,
+                    id => DesiredLockdown::Lockdown {
+                        lockdown: Lockdown {
+                            id: id.parse().ok(),
+                            by: Some("alice".to_owned()),
+                            ..Lockdown::default()
+                        },
+                        version: 5,
+                    },
                 };
-                let ticket = Ticket(self.next_ticket);
-                self.next_ticket += 1;
-                self.call_door(DoorCall::Desired(ticket, desired));
+                self.desire();
             }
             Step::SlowDisk(slow) => {
                 self.slow_disk = *slow;
@@ -299,6 +314,12 @@ impl Rig {
             Step::Nothing => {}
         }
         self.read();
+    }
+
+    fn desire(&mut self) {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.call_door(DoorCall::Desired(ticket, self.desired.clone()));
     }
 
     fn restart(&mut self) {

@@ -1,0 +1,114 @@
+//! A lockdown in slot 5, over the mode: it changes nothing below it.
+//!
+//! Method and desired property fill the slot alike. The property is a level: the lockdown ends when
+//! the id that filled the slot is no longer desired. A lockdown of another id, called since, stays.
+//! Mode `lockdown` fills slot 5 too, and stays when a lockdown over it is withdrawn.
+//!
+//! Why: docs/decisions/0016-lockdown-is-a-property-and-a-method.md.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AuthorityArray, Entry};
+use crate::contract::{CommandId, Lockdown, Slot, Want};
+
+/// A desired lockdown that was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AppliedLockdown {
+    pub(crate) id: CommandId,
+    /// `$version` of the desired properties that ordered it.
+    pub(crate) version: u64,
+}
+
+impl AuthorityArray {
+    /// The lockdown in slot 5; `None` if there is none, or if it is one of the mode alone.
+    #[must_use]
+    pub fn lockdown(&self) -> Option<&Lockdown> {
+        self.lockdown.as_ref()
+    }
+
+    pub(crate) fn begin_lockdown(&mut self, lockdown: &Lockdown) {
+        let entry = Entry {
+            command_id: lockdown.id.clone(),
+            ..Entry::new(Want::Locked, None)
+        };
+        self.fill(Slot::Lockdown, entry);
+        self.lockdown = Some(lockdown.clone());
+    }
+
+    /// Whether the lockdown in slot 5 has this id.
+    pub(crate) fn is_locked_down_by(&self, id: &CommandId) -> bool {
+        let own = self.lockdown.as_ref();
+        own.is_some_and(|lockdown| lockdown.id.as_ref() == Some(id))
+    }
+
+    pub(crate) fn desired_lockdown(&self) -> Option<&AppliedLockdown> {
+        self.desired_lockdown.as_ref()
+    }
+
+    /// Follows the desired property. One that appears has filled slot 5 already, if its id had not
+    /// acted before.
+    pub(crate) fn follow_desired_lockdown(&mut self, desired: Option<&AppliedLockdown>) {
+        let before = std::mem::replace(&mut self.desired_lockdown, desired.cloned());
+        if let (Some(before), None) = (before, desired) {
+            if self.is_locked_down_by(&before.id) {
+                self.lockdown = None;
+                self.clear(Slot::Lockdown);
+                self.fill_by_mode(None);
+            }
+        }
+    }
+
+    /// The document that ordered the lockdown is lost: the lockdown stays until an all-clear is
+    /// called.
+    pub(crate) fn keep_lost_lockdown(&mut self) {
+        self.desired_lockdown = None;
+    }
+
+    /// Fills slot 5 for mode `lockdown`, below a lockdown that is there.
+    pub(super) fn fill_by_mode(&mut self, command_id: Option<&CommandId>) {
+        // Without a command id it does not replace the id of a present one.
+        let is_filled = self.get(Slot::Lockdown).is_some();
+        let keeps = is_filled && (command_id.is_none() || self.lockdown.is_some());
+        if self.mode_lockdown && !keeps {
+            let entry = Entry {
+                command_id: command_id.cloned(),
+                ..Entry::new(Want::Locked, None)
+            };
+            self.fill(Slot::Lockdown, entry);
+        }
+    }
+
+    /// Ends mode `lockdown`; a lockdown over it stays.
+    pub(super) fn end_mode_lockdown(&mut self) {
+        self.mode_lockdown = false;
+        if self.lockdown.is_none() {
+            self.clear(Slot::Lockdown);
+        }
+    }
+
+    /// Ends every lockdown.
+    pub(super) fn end_lockdowns(&mut self) {
+        self.lockdown = None;
+        self.end_mode_lockdown();
+    }
+
+    /// For the saved state: the lockdown, whether the mode is one too, and the desired one.
+    pub(crate) fn saved_lockdown(&self) -> (Option<Lockdown>, bool, Option<AppliedLockdown>) {
+        let below = self.mode_lockdown && self.lockdown.is_some();
+        (self.lockdown.clone(), below, self.desired_lockdown.clone())
+    }
+
+    /// Restores what [`Self::saved_lockdown`] returned, after slot 5. Version 0.1 saves the slot
+    /// alone: then the mode has filled it.
+    pub(crate) fn restore_lockdown(
+        &mut self,
+        lockdown: Option<&Lockdown>,
+        below: bool,
+        desired: Option<&AppliedLockdown>,
+    ) {
+        let is_filled = self.get(Slot::Lockdown).is_some();
+        self.lockdown = lockdown.filter(|_| is_filled).cloned();
+        self.mode_lockdown = is_filled && (below || lockdown.is_none());
+        self.desired_lockdown = desired.cloned();
+    }
+}
