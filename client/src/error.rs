@@ -1,6 +1,9 @@
 //! Errors of requests to the hub.
 
+use std::error::Error;
 use std::fmt;
+use std::io;
+use std::iter::successors;
 use std::time::Duration;
 
 use iothub_protocol::connection_string::HostName;
@@ -8,6 +11,7 @@ use iothub_protocol::rest::ERROR_CODE;
 use iothub_protocol::{ErrorCode, JobId};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
+use rustls::CertificateError;
 use serde::Deserialize;
 
 /// Why a client cannot be created.
@@ -122,12 +126,94 @@ impl ClientError {
         }
     }
 
+    /// What is wrong with the certificate of the hub, if that is the cause.
+    #[must_use]
+    pub fn certificate_problem(&self) -> Option<CertificateProblem> {
+        let Self::Unreachable { source, .. } = self else {
+            return None;
+        };
+        let first: &(dyn Error + 'static) = source;
+        let mut causes = successors(Some(first), |&cause| match cause.downcast_ref() {
+            // Its `source` would be that of the error in it.
+            Some(io) => io::Error::get_ref(io).map(|inner| inner as _),
+            None => cause.source(),
+        });
+        match causes.find_map(|cause| cause.downcast_ref())? {
+            rustls::Error::InvalidCertificate(error) => Some(CertificateProblem::of(error)),
+            _ => None,
+        }
+    }
+
     /// Whether the error may go away by itself soon.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::TimedOut { .. } => true,
             _ => matches!(self.status(), Some(429 | 500..=599)),
+        }
+    }
+}
+
+/// What is wrong with the certificate of a hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CertificateProblem {
+    /// It has expired, or this machine's clock is fast.
+    Expired {
+        /// Its end, in seconds since 1970.
+        not_after: u64,
+    },
+    /// It is not valid yet, or this machine's clock is slow.
+    NotValidYet {
+        /// Its start, in seconds since 1970.
+        not_before: u64,
+    },
+    /// It is from a CA that is not trusted.
+    UnknownAuthority,
+    /// It does not have the host's name.
+    OtherNames(
+        /// The names and addresses that it has.
+        Vec<String>,
+    ),
+    /// It is the certificate of a CA (`CA:TRUE`).
+    IsAuthority,
+    /// Its purposes do not include servers.
+    NotForServers,
+    /// Anything else.
+    Other,
+}
+
+impl CertificateProblem {
+    fn of(error: &CertificateError) -> Self {
+        match error {
+            CertificateError::ExpiredContext { not_after, .. } => Self::Expired {
+                not_after: not_after.as_secs(),
+            },
+            CertificateError::NotValidYetContext { not_before, .. } => Self::NotValidYet {
+                not_before: not_before.as_secs(),
+            },
+            // A CA with the same name but another key yields a bad signature.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                Self::UnknownAuthority
+            }
+            CertificateError::NotValidForNameContext { presented, .. } => {
+                // They look like `DnsName("localhost")` and `IpAddress(127.0.0.1)`.
+                let name = |shown: &String| {
+                    let inner = shown
+                        .split_once('(')
+                        .map_or(shown.as_str(), |(_, name)| name);
+                    inner.trim_end_matches(')').trim_matches('"').to_owned()
+                };
+                Self::OtherNames(presented.iter().map(name).collect())
+            }
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                Self::NotForServers
+            }
+            // rustls does not name this one, and the verifier's own type is not public there.
+            CertificateError::Other(other) if format!("{:?}", other.0) == "CaUsedAsEndEntity" => {
+                Self::IsAuthority
+            }
+            _ => Self::Other,
         }
     }
 }
@@ -152,7 +238,7 @@ pub struct ErrorResponse {
     pub needed_rights: Option<&'static str>,
 }
 
-impl std::error::Error for ErrorResponse {}
+impl Error for ErrorResponse {}
 
 impl fmt::Display for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -57,7 +57,7 @@ use token::{Token, TokenSource};
 use watcher::redacted_body;
 
 pub use device::{HubStatistics, NewDevice};
-pub use error::{BuildError, ClientError, ErrorResponse};
+pub use error::{BuildError, CertificateProblem, ClientError, ErrorResponse};
 pub use event::{EventStream, EventStreamItem, HubEvent};
 pub use page::{ItemType, Page};
 pub use rights::PolicyRights;

@@ -2,8 +2,9 @@
 
 use std::io;
 
-use iothub_client::{BuildError, ClientError};
+use iothub_client::{BuildError, CertificateProblem, ClientError};
 use iothub_protocol::ErrorCode;
+use jiff::Timestamp;
 
 use crate::config::ConfigError;
 use crate::exit_status::ExitStatus;
@@ -156,26 +157,63 @@ pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
             return Some(how_to_get_rights(rights));
         }
         if let Some(client) = cause.downcast_ref::<ClientError>() {
-            return after_client_error(client, &sentence(error)).map(str::to_owned);
+            return match client.certificate_problem() {
+                Some(problem) => after_certificate_problem(&problem),
+                None => after_client_error(client).map(str::to_owned),
+            };
         }
     }
     None
 }
 
-fn after_client_error(error: &ClientError, text: &str) -> Option<&'static str> {
-    match error {
-        ClientError::Unreachable { .. } if text.contains("UnknownIssuer") => Some(
-            "trust the hub's CA: doorctl context add NAME --replace --connection-string-file FILE \
-             --ca ca.pem",
-        ),
-        ClientError::Unreachable { .. } if text.contains("CaUsedAsEndEntity") => Some(
+fn after_certificate_problem(problem: &CertificateProblem) -> Option<String> {
+    let clock = |valid: &str, seconds: &u64| {
+        let at = i64::try_from(*seconds)
+            .ok()
+            .and_then(|at| Timestamp::from_second(at).ok());
+        let at = at.map_or_else(|| "unknown".to_owned(), |at| at.to_string());
+        format!(
+            "the hub's certificate is valid {valid} {at}, and this machine's clock shows {:.0}: \
+             if the clock is wrong, set it; else give the hub a new certificate (door-hub renews \
+             its own)",
+            Timestamp::now()
+        )
+    };
+    Some(match problem {
+        CertificateProblem::Expired { not_after } => clock("until", not_after),
+        CertificateProblem::NotValidYet { not_before } => clock("from", not_before),
+        CertificateProblem::UnknownAuthority => {
+            "the context does not trust the CA of this hub: fetch ca.pem from the hub's data \
+             folder, then: doorctl context add NAME --replace --connection-string-file FILE --ca \
+             ca.pem"
+                .to_owned()
+        }
+        CertificateProblem::OtherNames(names) => {
+            let names = match names.as_slice() {
+                [] => "no names".to_owned(),
+                names => format!("the names {}", printable(&names.join(", "))),
+            };
+            format!(
+                "the hub's certificate has {names}: write one of them as HostName in the \
+                 connection string, or add the name on the server (door-hub --san NAME)"
+            )
+        }
+        CertificateProblem::IsAuthority => {
             "the hub's certificate is one of an authority (CA:TRUE); create it with CA:FALSE, or \
-             let door-hub create one (without certificate_file)",
-        ),
-        ClientError::Unreachable { .. } if text.contains("certificate") => Some(
-            "is HostName in the connection string a name in the hub's certificate \
-             (door-hub --name, --san)?",
-        ),
+             let door-hub create one (without certificate_file)"
+                .to_owned()
+        }
+        CertificateProblem::NotForServers => {
+            "the hub's certificate is not for servers; create it with the extended key usage \
+             serverAuth, or let door-hub create one (without certificate_file)"
+                .to_owned()
+        }
+        _ => return None,
+    })
+}
+
+fn after_client_error(error: &ClientError) -> Option<&'static str> {
+    match error {
         ClientError::Unreachable { .. } => {
             Some("is the hub running, and are host and port right? doorctl context list")
         }

@@ -29,7 +29,7 @@ pub use hub::{HubProcess, StoppedHub, TestHub};
 pub use operator::{Answer, Operator, answer, eventually, in_an_hour, roots, texts, trusting};
 pub use peer::{PACKET_LIMIT, PEER_DEADLINE, Peer, login, wait_for_connected};
 pub use process::{Process, workspace_program};
-pub use server::{Received, Reply, Server, certified};
+pub use server::{CertificateFault, Received, Reply, Server, certified};
 pub use sink::{Sink, spawn_with_sinks};
 
 /// Deadline of a program; reached only on a failure.

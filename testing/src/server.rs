@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    date_time_ymd,
+};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -118,10 +121,9 @@ impl Server {
         Self::presenting(certified(), script).await
     }
 
-    /// A server whose certificate is one of an authority (`CA:TRUE`).
-    pub async fn with_certificate_of_an_authority() -> Self {
-        let any = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self::presenting(certified_as(any), Vec::new()).await
+    /// A server that no client talks to, because of its certificate.
+    pub async fn with_bad_certificate(fault: CertificateFault) -> Self {
+        Self::presenting(certified_with(Some(fault)), Vec::new()).await
     }
 
     async fn presenting((acceptor, ca_pem): (TlsAcceptor, String), script: Vec<Reply>) -> Self {
@@ -165,18 +167,50 @@ impl Drop for Server {
     }
 }
 
-/// The acceptor of a server called `localhost`, and its CA.
-pub fn certified() -> (TlsAcceptor, String) {
-    certified_as(IsCa::NoCa)
+/// What is wrong with a server's certificate.
+#[derive(Debug, Clone, Copy)]
+pub enum CertificateFault {
+    Expired,
+    NotValidYet,
+    /// It is one of an authority (`CA:TRUE`).
+    IsAuthority,
+    /// It has the names `door-hub` and 10.9.8.7.
+    OtherNames,
+    ForClients,
+    /// The CA in `ca_pem` has the name of the right one.
+    UnknownAuthority,
 }
 
-fn certified_as(kind: IsCa) -> (TlsAcceptor, String) {
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+/// The acceptor of a server called `localhost`, and its CA.
+pub fn certified() -> (TlsAcceptor, String) {
+    certified_with(None)
+}
+
+fn certified_with(fault: Option<CertificateFault>) -> (TlsAcceptor, String) {
+    let authority = || {
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap()
+    };
+    let (ca, mut trusted) = (authority(), None);
     let key = KeyPair::generate().unwrap();
-    let mut leaf = CertificateParams::new(["localhost".to_owned()]).unwrap();
-    leaf.is_ca = kind;
+    let mut names = vec!["localhost".to_owned()];
+    if let Some(CertificateFault::OtherNames) = fault {
+        names = vec!["door-hub".to_owned(), "10.9.8.7".to_owned()];
+    }
+    let mut leaf = CertificateParams::new(names).unwrap();
+    match fault {
+        Some(CertificateFault::Expired) => leaf.not_after = date_time_ymd(2020, 1, 1),
+        Some(CertificateFault::NotValidYet) => leaf.not_before = date_time_ymd(3000, 1, 1),
+        Some(CertificateFault::IsAuthority) => {
+            leaf.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        Some(CertificateFault::ForClients) => {
+            leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        }
+        Some(CertificateFault::UnknownAuthority) => trusted = Some(authority().pem()),
+        Some(CertificateFault::OtherNames) | None => {}
+    }
     let leaf = leaf.signed_by(&key, &ca).unwrap();
     let config = rustls::ServerConfig::builder_with_provider(Arc::new(
         rustls::crypto::ring::default_provider(),
@@ -189,7 +223,8 @@ fn certified_as(kind: IsCa) -> (TlsAcceptor, String) {
         PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
     )
     .unwrap();
-    (TlsAcceptor::from(Arc::new(config)), ca.pem())
+    let trusted = trusted.unwrap_or_else(|| ca.pem());
+    (TlsAcceptor::from(Arc::new(config)), trusted)
 }
 
 async fn serve(

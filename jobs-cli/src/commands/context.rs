@@ -13,7 +13,7 @@ use crate::cli::Global;
 use crate::cli::context::{AddArgs, ContextCommand};
 use crate::config::{self, Context, Contexts};
 use crate::exit_status::ExitStatus;
-use crate::failure::{Failure, sentence};
+use crate::failure::{Failure, next_step, sentence};
 use crate::printer::{Cell, Printer, Row, Tone, doors, plain};
 use crate::private_file;
 use crate::session::client_options;
@@ -99,8 +99,11 @@ async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Resu
             printer.say(format!("once it is right: doorctl context use {name}"));
         }
         Err(error) => {
-            let why = sentence(&error.into());
-            printer.warn(format!("the hub does not answer: {why}"));
+            let error = error.into();
+            printer.warn(format!("the hub does not answer: {}", sentence(&error)));
+            if let Some(next) = next_step(&error) {
+                printer.say(format!("  next: {next}"));
+            }
         }
     }
     Ok(())

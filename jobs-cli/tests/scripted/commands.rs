@@ -2,7 +2,7 @@
 
 use std::process::{Output, Stdio};
 
-use doorfleet_testing::{Reply, Server};
+use doorfleet_testing::{CertificateFault, Reply, Server};
 use serde_json::{Value, json};
 
 use super::{TWIN, refusal};
@@ -58,15 +58,39 @@ async fn stored_events_are_read_completely_over_broken_responses() {
 }
 
 #[tokio::test]
-async fn a_server_certificate_of_an_authority_is_explained() {
-    let server = Server::with_certificate_of_an_authority().await;
-    let output = doorctl(&server, &["devices", "list"]).await;
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(
-        message.contains("next: the hub's certificate is one of an authority (CA:TRUE)"),
-        "{message}"
-    );
+async fn each_fault_of_the_hubs_certificate_has_its_own_next_step() {
+    for (fault, expected) in [
+        (
+            CertificateFault::Expired,
+            "valid until 2020-01-01T00:00:00Z, and this machine's clock shows ",
+        ),
+        (
+            CertificateFault::NotValidYet,
+            "valid from 3000-01-01T00:00:00Z, and this machine's clock shows ",
+        ),
+        (
+            CertificateFault::UnknownAuthority,
+            "fetch ca.pem from the hub's data folder",
+        ),
+        (
+            CertificateFault::OtherNames,
+            "has the names door-hub, 10.9.8.7: write one of them as HostName",
+        ),
+        (
+            CertificateFault::IsAuthority,
+            "is one of an authority (CA:TRUE)",
+        ),
+        (CertificateFault::ForClients, "is not for servers"),
+    ] {
+        let server = Server::with_bad_certificate(fault).await;
+        let output = doorctl(&server, &["devices", "list"]).await;
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{fault:?}: {message}");
+        let (_, next) = message.split_once("\n  next: ").unwrap_or_default();
+        assert!(next.contains(expected), "{fault:?}: {message}");
+        // Without a second, misleading hint.
+        assert!(!next.contains("is the hub running"), "{fault:?}: {message}");
+    }
 }
 
 #[tokio::test]
