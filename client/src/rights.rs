@@ -1,6 +1,7 @@
-//! The rights that requests need, as IoT Hub documents them, and those that a policy has.
+//! Refusals for want of a right, and the rights that a policy has.
 
 use iothub_protocol::ErrorCode;
+use iothub_protocol::rest::needed_rights;
 use reqwest::Method;
 
 use super::HubClient;
@@ -80,46 +81,12 @@ pub(super) fn missing(
 ) -> Option<&'static str> {
     let lacks = refusal.code == Some(ErrorCode::IotHubUnauthorizedAccess)
         && refusal.message.contains(REFUSAL);
-    lacks.then(|| needed(method, path))
-}
-
-fn needed(method: &Method, path: &str) -> &'static str {
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match (method, &parts[..]) {
-        (_, ["audit"]) => "RegistryRead,ServiceConnect",
-        (&Method::POST, ["devices", "query"]) => "ServiceConnect",
-        (&Method::GET, ["devices", ..] | ["statistics", "devices"]) => "RegistryRead",
-        (_, ["devices", ..]) => "RegistryWrite",
-        _ => "ServiceConnect",
-    }
+    lacks.then(|| needed_rights(method.as_str(), path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_request_has_the_rights_that_its_path_needs() {
-        let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
-        for (method, path, expected) in [
-            (&get, "/devices/east", "RegistryRead"),
-            // A device may have this name.
-            (&get, "/devices/query", "RegistryRead"),
-            (&post, "/devices/query", "ServiceConnect"),
-            (&post, "/devices", "RegistryWrite"),
-            (&put, "/devices/east", "RegistryWrite"),
-            (&Method::DELETE, "/devices/east", "RegistryWrite"),
-            (&get, "/statistics/devices", "RegistryRead"),
-            (&get, "/statistics/service", "ServiceConnect"),
-            (&Method::PATCH, "/twins/east", "ServiceConnect"),
-            (&post, "/twins/east/methods", "ServiceConnect"),
-            (&put, "/jobs/v2/night", "ServiceConnect"),
-            (&get, "/events", "ServiceConnect"),
-            (&get, "/audit", "RegistryRead,ServiceConnect"),
-        ] {
-            assert_eq!(needed(method, path), expected, "{method} {path}");
-        }
-    }
 
     #[test]
     fn the_header_of_a_hub_names_every_right() {

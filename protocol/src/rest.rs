@@ -1,4 +1,4 @@
-//! What all calls of the service API share: its version, and names of headers.
+//! What all calls of the service API share: its version, names of headers, and the rights needed.
 
 /// The version of IoT Hub's API (`api-version`).
 pub const API_VERSION: &str = "2021-04-12";
@@ -23,3 +23,21 @@ pub const POLICY_RIGHTS: &str = "x-policy-rights";
 
 /// The event after which a stream continues (request; WHATWG HTML, section 9.2).
 pub const LAST_EVENT_ID: &str = "last-event-id";
+
+/// The rights that a request needs, separated by commas (IoT Hub developer guide, "Control access
+/// to IoT Hub"; `/audit`, `/events` and `/metrics` are door-hub's).
+#[must_use]
+pub fn needed_rights(method: &str, path: &str) -> &'static str {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match (method, &parts[..]) {
+        (_, ["audit"]) => "RegistryRead,ServiceConnect",
+        // A device may be called `query`.
+        ("POST", ["devices", "query"]) | (_, ["devices", _, "commands"]) => "ServiceConnect",
+        ("GET", ["devices", ..])
+        | (_, ["statistics", "devices"] | ["metrics"] | ["jobs"] | ["configurations"]) => {
+            "RegistryRead"
+        }
+        (_, ["devices", ..]) => "RegistryWrite",
+        _ => "ServiceConnect",
+    }
+}
