@@ -12,7 +12,17 @@ use crate::exit_status::ExitStatus;
 use crate::printer::{Printer, Row};
 
 /// Variables of the environment that change what doorctl does, without those shown elsewhere.
-const VARIABLES: [&str; 5] = ["HTTPS_PROXY", "NO_PROXY", "NO_COLOR", "VISUAL", "EDITOR"];
+const VARIABLES: [&str; 9] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "NO_COLOR",
+    "VISUAL",
+    "EDITOR",
+];
 
 pub(super) fn run(global: &Global, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let path = config::path()?;

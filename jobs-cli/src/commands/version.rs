@@ -1,6 +1,7 @@
 //! `doorctl version`: the versions of doorctl, of the hub and of the agents.
 
-use iothub_client::{ClientError, HubClient};
+use anyhow::Context as _;
+use iothub_client::HubClient;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,18 +21,15 @@ pub(super) async fn run(global: &Global, printer: &Printer) -> anyhow::Result<Ex
         return Ok(ExitStatus::Success);
     }
     let session = Session::open(global, printer)?;
-    let asked = hub_and_agents(&session.hub).await;
-    if let Ok(others) = &asked {
-        rows.extend_from_slice(others);
-    }
-    // An unreachable hub does not hide the version of this program.
+    let asked = add_hub_and_agents(&mut rows, &session.hub).await;
+    // An error does not hide the versions that are known.
     printer.rows(&rows)?;
     asked?;
     Ok(ExitStatus::Success)
 }
 
-async fn hub_and_agents(hub: &HubClient) -> Result<Vec<VersionRow>, ClientError> {
-    let hub_row = match hub.is_door_hub().await? {
+async fn add_hub_and_agents(rows: &mut Vec<VersionRow>, hub: &HubClient) -> anyhow::Result<()> {
+    rows.push(match hub.is_door_hub().await? {
         true => {
             let health = hub.door_hub_health().await;
             VersionRow::new(
@@ -40,15 +38,13 @@ async fn hub_and_agents(hub: &HubClient) -> Result<Vec<VersionRow>, ClientError>
             )
         }
         false => VersionRow::new("Azure IoT Hub, or another hub", ""),
-    };
-    let mut rows = vec![hub_row];
-    for agents in agents(hub).await? {
-        rows.push(VersionRow {
-            doors: Some(agents.doors),
-            ..VersionRow::new("door-agent", &agents.version)
-        });
-    }
-    Ok(rows)
+    });
+    let agents = agents(hub).await.context("the agents are left out")?;
+    rows.extend(agents.into_iter().map(|agents| VersionRow {
+        doors: Some(agents.doors),
+        ..VersionRow::new("door-agent", &agents.version)
+    }));
+    Ok(())
 }
 
 #[derive(Debug, Clone, Serialize)]

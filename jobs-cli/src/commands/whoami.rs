@@ -18,9 +18,13 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<ExitStatus> {
     };
     session.printer.rows(std::slice::from_ref(&row))?;
     if !row.missing.is_empty() {
-        session.printer.say(
-            "for more rights, on the server: door-hub policy add NAME --rights RIGHT,.. --out FILE",
-        );
+        session.printer.say(match session.hub.is_door_hub().await? {
+            true => {
+                "for more rights, on the server: door-hub policy add NAME --rights RIGHT,.. \
+                 --out FILE"
+            }
+            false => "for more rights: a policy under \"Shared access policies\" of the hub",
+        });
     }
     Ok(ExitStatus::Success)
 }

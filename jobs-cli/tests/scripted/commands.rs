@@ -250,6 +250,7 @@ async fn another_hub_shows_only_the_rights_that_reads_prove() {
     let server = Server::play(vec![
         Reply::ok(r#"{"totalDeviceCount":1}"#),
         Reply::status(401, lacks),
+        not_door_hub(),
     ])
     .await;
     let output = doorctl(&server, &["whoami", "-o", "jsonl"]).await;
@@ -257,4 +258,7 @@ async fn another_hub_shows_only_the_rights_that_reads_prove() {
     let row: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(row["rights"], json!(["RegistryRead"]), "{row}");
     assert_eq!(row["missing"], json!(["ServiceConnect"]), "{row}");
+    let advice = String::from_utf8(output.stderr).unwrap();
+    assert!(advice.contains("Shared access policies"), "{advice}");
+    assert!(!advice.contains("door-hub"), "{advice}");
 }
