@@ -2,6 +2,7 @@
 //! little and take only little time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -112,8 +113,9 @@ pub(super) async fn accept(
     link: &Arc<SocketLink>,
     gateway: &Gateway,
     slot: &ConnectionSlot,
+    peer: SocketAddr,
 ) -> Result<Accepted, Refusal> {
-    let accepted = connect(link, gateway, slot).await;
+    let accepted = connect(link, gateway, slot, peer).await;
     if let Some(code) = accepted.as_ref().err().and_then(Refusal::code) {
         let mut answer = Vec::new();
         codec::write_connack(&mut answer, false, code);
@@ -127,6 +129,7 @@ async fn connect(
     link: &Arc<SocketLink>,
     gateway: &Gateway,
     slot: &ConnectionSlot,
+    peer: SocketAddr,
 ) -> Result<Accepted, Refusal> {
     let mut plain = Vec::new();
     let mut allowance = MAX_BEFORE_CONNECT;
@@ -146,7 +149,7 @@ async fn connect(
             };
             // From here on the peer waits for the hub.
             slot.set_busy();
-            let (session, entry, epoch) = authenticate(&connect, link, gateway).await?;
+            let (session, entry, epoch) = authenticate(&connect, link, gateway, peer).await?;
             plain.drain(..length);
             return Ok(Accepted {
                 session,
@@ -165,6 +168,7 @@ async fn authenticate(
     connect: &Connect<'_>,
     link: &Arc<SocketLink>,
     gateway: &Gateway,
+    peer: SocketAddr,
 ) -> Result<(Session, Arc<Entry>, ConnectionEpoch), Refusal> {
     let policies = gateway.services.policy.version();
     let (identity, etag, model_id) = login(connect, link, gateway).await?;
@@ -195,6 +199,7 @@ async fn authenticate(
                 .min(MAX_TOKEN_LIFE),
         ),
     ));
+    entry.set_peer(peer);
     gateway.registry.insert(&entry);
     let pending = PendingConnection {
         gateway,

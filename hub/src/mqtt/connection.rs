@@ -81,7 +81,10 @@ pub(super) async fn serve(
 ) {
     let link = Arc::new(link);
     // Boxed, like everything rare: an idle connection keeps only this function's own state.
-    let accept = tokio::time::timeout(CONNECT_DEADLINE, Box::pin(accept(&link, &gateway, &slot)));
+    let accept = tokio::time::timeout(
+        CONNECT_DEADLINE,
+        Box::pin(accept(&link, &gateway, &slot, peer)),
+    );
     // A hub that stops does not wait for unauthenticated peers.
     let accepted = tokio::select! {
         accepted = accept => accepted,
@@ -112,7 +115,6 @@ pub(super) async fn serve(
         unread,
     } = accepted;
     tracing::debug!(%peer, device = %entry.device(), proof = ?entry.proof(), "connected");
-    entry.set_peer(peer);
     if let Some(earlier) = entry.identity_conflict() {
         Box::pin(record_conflict(&gateway, &entry, earlier, peer)).await;
     }

@@ -1,7 +1,7 @@
 //! One connected device in the registry.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,10 @@ struct Takeover {
     in_turn: u32,
     /// The address of the displaced connection.
     earlier: Option<SocketAddr>,
+    /// When an entry before this one in the row of turns reported the conflict.
+    reported: Option<Instant>,
+    /// This entry reported it.
+    reports: AtomicBool,
 }
 
 /// A displaced connection younger than this may belong to a client that takes turns with another.
@@ -47,6 +51,8 @@ const TURN: Duration = Duration::from_secs(60);
 /// This many displacements in turn are two clients with one identity. A single client whose
 /// connection was lost displaces its own, but not that often in such a time.
 const CONFLICT: u32 = 3;
+/// How often two clients that go on are reported.
+const CONFLICT_AGAIN: Duration = Duration::from_secs(5 * 60);
 
 struct State {
     /// The filters that match method calls.
@@ -120,28 +126,40 @@ impl Entry {
         &self.proof
     }
 
-    /// Sets the address of the client; call once the connection is accepted.
+    /// Sets the address of the client, before the entry is inserted.
     pub(crate) fn set_peer(&self, peer: SocketAddr) {
         let _ = self.peer.set(peer);
     }
 
     /// Records that this connection displaced `earlier`.
     pub(super) fn displaced(&self, earlier: &Self) {
-        let in_turn = match earlier.takeover.get() {
-            Some(before) if self.started.saturating_duration_since(earlier.started) < TURN => {
-                before.in_turn.saturating_add(1)
-            }
-            _ => 1,
-        };
-        let earlier = earlier.peer.get().copied();
-        let _ = self.takeover.set(Takeover { in_turn, earlier });
+        let age = self.started.saturating_duration_since(earlier.started);
+        let before = earlier.takeover.get().filter(|_| age < TURN);
+        let (in_turn, reported) = before.map_or((1, None), |before| {
+            let own = before.reports.load(Ordering::Relaxed);
+            let reported = own.then_some(earlier.started).or(before.reported);
+            (before.in_turn.saturating_add(1), reported)
+        });
+        let _ = self.takeover.set(Takeover {
+            in_turn,
+            earlier: earlier.peer.get().copied(),
+            reported,
+            reports: AtomicBool::new(false),
+        });
     }
 
     /// The address of the displaced client if with this connection it shows that two clients take
-    /// turns; only once for a row of turns.
+    /// turns: from the third turn on, and once in [`CONFLICT_AGAIN`]. An entry that does not ask,
+    /// because its client was gone, leaves the report to the next.
     pub(crate) fn identity_conflict(&self) -> Option<SocketAddr> {
-        let takeover = self.takeover.get().filter(|it| it.in_turn == CONFLICT);
-        takeover.and_then(|takeover| takeover.earlier)
+        let takeover = self.takeover.get().filter(|it| it.in_turn >= CONFLICT)?;
+        let since = |at| self.started.saturating_duration_since(at);
+        let is_due = takeover
+            .reported
+            .is_none_or(|at| since(at) >= CONFLICT_AGAIN);
+        let earlier = takeover.earlier.filter(|_| is_due)?;
+        takeover.reports.store(true, Ordering::Relaxed);
+        Some(earlier)
     }
 
     pub(super) const fn order(&self) -> u64 {

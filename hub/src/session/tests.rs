@@ -97,6 +97,15 @@ impl Fixture {
         order: u64,
         subscriptions: &[Subscription],
     ) -> (Arc<Recorder>, Arc<Entry>) {
+        self.connect_at(self.start, order, subscriptions)
+    }
+
+    fn connect_at(
+        &self,
+        at: Instant,
+        order: u64,
+        subscriptions: &[Subscription],
+    ) -> (Arc<Recorder>, Arc<Entry>) {
         let link = Arc::new(Recorder::default());
         let token_deadline = Some(self.start + Duration::from_secs(3600));
         let entry = Entry::new(
@@ -104,11 +113,13 @@ impl Fixture {
             Proof::DeviceKey,
             Arc::clone(&link) as _,
             order,
-            self.start,
+            at,
             Duration::from_secs(90),
             token_deadline,
         );
         let entry = Arc::new(entry);
+        let port = u16::try_from(order).unwrap();
+        entry.set_peer(([127, 0, 0, 1], port).into());
         self.registry.insert(&entry);
         self.registry.subscribed(&entry, &granted(subscriptions));
         (link, entry)
@@ -164,6 +175,30 @@ fn filter(text: &str) -> (TopicFilter, u8) {
 
 /// Each row: the filters of the device, and whether it is online for the methods `lock` and
 /// `unlock`.
+#[test]
+fn two_clients_with_one_identity_are_reported_at_the_third_turn_and_every_5_minutes() {
+    let fixture = Fixture::new();
+    let mut reports = Vec::new();
+    // A client that is gone before it is accepted does not ask: the next one reports.
+    let gone = [4, 5];
+    for order in 1..=100_u64 {
+        let at = fixture.start + Duration::from_secs(10 * order);
+        let (_, entry) = fixture.connect_at(at, order, &[]);
+        if gone.contains(&order) {
+            continue;
+        }
+        if let Some(earlier) = entry.identity_conflict() {
+            assert_eq!(u64::from(earlier.port()), order - 1);
+            reports.push(order);
+        }
+    }
+    assert_eq!(reports, [6, 36, 66, 96]);
+    // A pause ends the row of turns.
+    let late = fixture.start + Duration::from_secs(1100);
+    let (_, entry) = fixture.connect_at(late, 101, &[]);
+    assert_eq!(entry.identity_conflict(), None);
+}
+
 #[test]
 fn a_filter_for_one_method_receives_only_the_calls_of_that_method() {
     for (filters, lock, unlock) in [
