@@ -3,6 +3,7 @@
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Writes a file that only its owner may read.
@@ -14,6 +15,22 @@ pub fn write_secret(path: impl AsRef<Path>, text: impl AsRef<[u8]>) {
 pub fn write_with_mode(path: impl AsRef<Path>, text: impl AsRef<[u8]>, mode: u32) {
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Writes a script that programs run. Another process copies it into place: one that another test
+/// forks meanwhile would inherit the open file, and until it executes its own program the script
+/// could not be run (ETXTBSY).
+pub fn write_program(path: impl AsRef<Path>, text: &str) {
+    let path = path.as_ref();
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, text).unwrap();
+    let copied = Command::new("install")
+        .args(["-m", "755"])
+        .arg(&draft)
+        .arg(path)
+        .status();
+    assert!(copied.unwrap().success());
+    std::fs::remove_file(draft).unwrap();
 }
 
 /// An unused port of loopback that no other test of this process gets. It is below the ports that

@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use agent::{agent_until, simulated_door, start_agent_again};
 pub use command::{CommandLine, CommandOutput, missing, run, run_with_input};
 pub use device::Device;
-pub use file::{free_port, write_secret, write_with_mode};
+pub use file::{free_port, write_program, write_secret, write_with_mode};
 pub use hub::{HubProcess, StoppedHub, TestHub};
 pub use operator::{Answer, Operator, answer, eventually, in_an_hour, roots, texts, trusting};
 pub use peer::{PACKET_LIMIT, PEER_DEADLINE, Peer, login, wait_for_connected};

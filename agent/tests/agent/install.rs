@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use doorfleet_testing::{TestHub, run, write_secret, write_with_mode};
+use doorfleet_testing::{TestHub, run, write_program, write_secret};
 use jiff::civil::date;
 
 use crate::cli::program;
@@ -48,10 +48,9 @@ async fn a_door_with_a_certificate_is_installed_with_its_files() {
     std::fs::create_dir_all(root.join("run/systemd/system")).unwrap();
     let tools = home.path().join("bin");
     std::fs::create_dir(&tools).unwrap();
-    write_with_mode(
+    write_program(
         tools.join("systemctl"),
         "#!/bin/sh\n[ \"$1\" != is-active ]\n",
-        0o755,
     );
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
     let install = |config: Option<&Path>| {

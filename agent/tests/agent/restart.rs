@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use doorfleet_testing::{CommandOutput, write_with_mode};
+use doorfleet_testing::{CommandOutput, write_program};
 
 use crate::cli::{CONNECTION, Running, program, run, shows, write_config};
 
@@ -28,7 +28,7 @@ fn restart(home: &Path, config: &str, arguments: &str) -> (CommandOutput, String
         asked.display(),
         broken.display()
     );
-    write_with_mode(tools.join("systemctl"), script, 0o755);
+    write_program(tools.join("systemctl"), &script);
     let path = std::env::var("PATH").unwrap();
     let mut command = program(format!("restart --config {config} {arguments}"));
     command.env("PATH", format!("{}:{path}", tools.display()));

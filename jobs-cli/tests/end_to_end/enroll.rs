@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use doorfleet_testing::{CommandOutput, run, workspace_program};
+use doorfleet_testing::{CommandOutput, run, workspace_program, write_program};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -38,8 +38,7 @@ impl Pi {
             fs::create_dir_all(pi.at(folder)).unwrap();
         }
         let script = pi.at("pi.sh");
-        fs::write(&script, include_str!("enroll/pi.sh")).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&script, include_str!("enroll/pi.sh"));
         symlink(&script, pi.at("here/ssh")).unwrap();
         for name in PROGRAMS {
             symlink(&script, pi.at("bin").join(name)).unwrap();

@@ -40,7 +40,7 @@ fn a_scheduled_job_survives_a_kill_of_the_hub() {
 
     let scheduled = Instant::now();
     operator
-        .run("jobs lock --floor 3 --id night --at +8s --for 10m --connect-timeout 5s")
+        .run("jobs lock --floor 3 --id night --at +8s --for 10m --connect-timeout 15s")
         .expect(0);
     let mut watch = operator.command("jobs watch night -o json");
     let mut watch = Process::spawn(watch.stderr(Stdio::piped()).stdout(Stdio::piped()));
