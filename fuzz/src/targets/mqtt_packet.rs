@@ -14,12 +14,13 @@ const LIMIT: usize = 4096;
 const HELD_FOR_EACH_BYTE: usize = 8;
 
 /// Violations of the standard that rumqttc's codec does not detect.
-const LENIENT: [&str; 11] = [
+const LENIENT: [&str; 12] = [
     "PacketType",
     "Flags",
     "Text",
     "ReservedConnectFlag",
     "PasswordWithoutUser",
+    "Dup",
     "PacketIdZero",
     "Qos",
     "TopicName",
