@@ -9,7 +9,7 @@ mod doubt;
 mod lockdown;
 mod mode;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -37,7 +37,7 @@ pub struct Expiry {
 
 /// The reported end is recomputed only if it is off by more than this, which indicates a step of
 /// the wall clock.
-const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
+pub(crate) const CLOCK_STEP: SignedDuration = SignedDuration::from_secs(2);
 
 /// Which clock an expiry follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,16 @@ impl Expiry {
             until: Some(until),
             governs: ExpiryClock::Wall,
             pinned: left.is_some(),
+        }
+    }
+
+    /// Ends at `until`, as the clock of the schedule decides: probably at `ends`.
+    pub(crate) fn scheduled(until: Timestamp, ends: BootTime) -> Self {
+        Self {
+            ends,
+            until: Some(until),
+            governs: ExpiryClock::Wall,
+            pinned: true,
         }
     }
 
@@ -143,6 +153,10 @@ impl Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorityArray {
     entries: BTreeMap<Slot, Entry>,
+    /// What the schedule wants now; it covers an entry of the same slot and is never saved.
+    overlay: BTreeMap<Slot, Entry>,
+    /// Slots that a person has changed since [`AuthorityArray::take_superseded`].
+    superseded: BTreeSet<Slot>,
     relinquish_default: Want,
     /// The mode apart from lockdown, which is slot 5.
     base: BaseMode,
@@ -163,6 +177,8 @@ impl AuthorityArray {
     pub(crate) fn new(relinquish_default: Want) -> Self {
         Self {
             entries: BTreeMap::new(),
+            overlay: BTreeMap::new(),
+            superseded: BTreeSet::new(),
             relinquish_default,
             base: BaseMode::default(),
             desired: None,
@@ -184,14 +200,17 @@ impl AuthorityArray {
     /// The deciding slot; `None` when all are empty.
     #[must_use]
     pub fn winner(&self) -> Option<(Slot, &Entry)> {
-        self.entries
-            .iter()
-            .next()
-            .map(|(slot, entry)| (*slot, entry))
+        self.entries().next()
     }
 
     /// The occupied slots, highest priority first.
     pub fn entries(&self) -> impl Iterator<Item = (Slot, &Entry)> {
+        let slots = Slot::ALL.into_iter();
+        slots.filter_map(|slot| Some((slot, self.get(slot)?)))
+    }
+
+    /// The same without the schedule.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = (Slot, &Entry)> {
         self.entries.iter().map(|(slot, entry)| (*slot, entry))
     }
 
@@ -211,7 +230,23 @@ impl AuthorityArray {
     /// The entry of a slot.
     #[must_use]
     pub fn get(&self, slot: Slot) -> Option<&Entry> {
-        self.entries.get(&slot)
+        self.overlay.get(&slot).or_else(|| self.entries.get(&slot))
+    }
+
+    /// Puts what the schedule wants now over the slots.
+    pub(crate) fn set_overlay(&mut self, overlay: BTreeMap<Slot, Entry>) {
+        self.overlay = overlay;
+    }
+
+    /// A person changes these slots: what the schedule wanted of them before is over.
+    pub(crate) fn supersede(&mut self, slots: &[Slot]) {
+        self.superseded.extend(slots);
+        self.overlay.retain(|slot, _| !slots.contains(slot));
+    }
+
+    /// The slots that a person has changed since the last call.
+    pub(crate) fn take_superseded(&mut self) -> BTreeSet<Slot> {
+        std::mem::take(&mut self.superseded)
     }
 
     /// The wanted state when all slots are empty.

@@ -1,7 +1,10 @@
 //! The desired properties of a door, already validated.
 
+use std::collections::BTreeMap;
+
 use crate::config::Overrides;
 use crate::contract::{Lockdown, Mode};
+use crate::schedule::{EntryId, TimedEntry};
 
 /// The desired properties that the door handles.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -12,6 +15,10 @@ pub struct DesiredDoor {
     pub settings: Overrides,
     /// The desired lockdown.
     pub lockdown: DesiredLockdown,
+    /// The timed entries.
+    pub timed: BTreeMap<EntryId, TimedEntry>,
+    /// `$version` of the latest change of `timed`.
+    pub timed_version: u64,
 }
 
 /// The desired property `mode`.

@@ -31,6 +31,7 @@ use crate::contract::{
 };
 use crate::event::{Event, EventKind};
 use crate::saved::SavedDoor;
+use crate::schedule::{Agenda, EntryId, SAVE_INTERVAL, TimedReport};
 use crate::sensing::{FaultReport, Input, Inputs, Sensing};
 use crate::strike::{Failure, Outputs, Phase, RequiredRest, Strike, StrikeInputs};
 use crate::time::{BootTime, Now};
@@ -102,6 +103,9 @@ pub struct Door {
     config: DoorConfig,
     overrides: Overrides,
     array: AuthorityArray,
+    agenda: Agenda,
+    /// Boot-clock deadline of the proof for the timed entry that began last.
+    timed_proof_by: Option<BootTime>,
     sensing: Sensing,
     strike: Strike,
     alarms: BTreeMap<Alarm, Raised>,
@@ -153,7 +157,11 @@ impl Door {
         let mut array = AuthorityArray::new(config.relinquish_default());
         let mut effects = StepEffects::default();
         let mut memory = CommandMemory::default();
+        let mut agenda = Agenda::default();
         if let Some(saved) = restored {
+            if let Some(timed) = &saved.agenda {
+                agenda = Agenda::restore(timed, &saved.boot_id, saved.saved_at, now);
+            }
             let dropped = saved.restore(now, config.fitted, &mut array);
             // Save again: the remaining time of a hold now counts on this boot's clock.
             effects.save = saved.boot_id != now.boot_id || !dropped.is_empty();
@@ -175,6 +183,8 @@ impl Door {
             config,
             overrides: Overrides::new(),
             array,
+            agenda,
+            timed_proof_by: None,
             sensing,
             strike,
             alarms: BTreeMap::new(),
@@ -216,6 +226,9 @@ impl Door {
                 }
                 None => {}
             }
+        }
+        if door.agenda.awaits_proof() {
+            door.timed_proof_by = Some(door.proof_by(now));
         }
         let actions = door.finish(now, effects);
         (door, actions)
@@ -335,6 +348,9 @@ impl Door {
             self.event_limit.poll_timeout(),
             self.forced_lock.poll_timeout(),
             self.exit_until.filter(|until| *until > self.stepped_at),
+            self.agenda.poll_timeout(self.stepped_at),
+            self.timed_proof_by
+                .filter(|by| *by > self.stepped_at && self.agenda.awaits_result()),
             self.pending.iter().map(Pending::deadline).min(),
             self.disk_waits.iter().map(DiskWait::deadline).min(),
             self.save_due,
@@ -373,6 +389,12 @@ impl Door {
     #[must_use]
     pub fn authority(&self) -> &AuthorityArray {
         &self.array
+    }
+
+    /// The timed entries and what became of each.
+    #[must_use]
+    pub fn timed(&self) -> &BTreeMap<EntryId, TimedReport> {
+        self.agenda.timed()
     }
 
     /// Number of calls that have not been answered yet.
@@ -446,6 +468,7 @@ impl Door {
             self.array.clear(Slot::LocalGrant);
         }
         self.expire(now, &mut effects);
+        self.look_at_agenda(now, &mut effects);
         let was_thrown = self.strike.is_thrown();
         let may_open = self.may_open(now.boottime);
         if self.sensing.has_read() {
@@ -460,6 +483,7 @@ impl Door {
         let mut actions = Vec::new();
         let outputs = self.outputs();
         if outputs == self.driven {
+            self.prove_timed(now, &mut effects);
             self.answer_pending(now, &mut effects);
             self.answer_disk_waits(now, &mut effects);
         } else {
@@ -497,6 +521,16 @@ impl Door {
                 effects.events.push(EventKind::Expired { slot, want });
                 effects.save = true;
             }
+        }
+    }
+
+    fn look_at_agenda(&mut self, now: &Now, effects: &mut StepEffects) {
+        let look = self.agenda.look(now, &mut self.array);
+        effects.events.extend(look.events);
+        effects.save |= look.save;
+        if look.started {
+            effects.retry_now = true;
+            self.timed_proof_by = Some(self.proof_by(now));
         }
     }
 
@@ -702,16 +736,21 @@ impl Door {
 
     fn persist(&mut self, now: &Now) -> Action {
         self.generation = self.next_generation();
-        let array = self.array_after_pending();
+        let mut array = self.array_after_pending();
+        let agenda = self.agenda.to_saved(now.boottime, &array.take_superseded());
         let temporary = array
-            .entries()
+            .stored()
             .filter(|(slot, _)| !slot.is_at_the_door())
             .filter_map(|(_, entry)| entry.expiry);
         let intervals = temporary.map(|expiry| {
             let left = expiry.ends().since(now.boottime);
             (left / REMAINDER_PART).max(REMAINDER_INTERVAL)
         });
-        self.save_due = intervals.min().map(|interval| now.boottime + interval);
+        let timed = self.agenda.is_live().then_some(SAVE_INTERVAL);
+        self.save_due = intervals
+            .chain(timed)
+            .min()
+            .map(|interval| now.boottime + interval);
         let latched = array.get(Slot::FireRelease).is_some();
         if latched != self.latch_saved {
             // Saved twice, so that both state files contain it: losing one file must lock nobody
@@ -723,6 +762,7 @@ impl Door {
             generation: self.generation,
             saved: SavedDoor {
                 lock_forced: self.alarms.get(&Alarm::LockForced).copied(),
+                agenda: Some(agenda),
                 ..SavedDoor::new(now, &array, &self.overrides, self.memory.to_saved())
             },
         }

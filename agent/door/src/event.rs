@@ -10,6 +10,7 @@ use crate::contract::{
     Alarm, CommandId, DoorState, InputFault, LockState, Lockdown, Mode, Proof, Secured, Slot,
     Source, Want, Word, words,
 };
+use crate::schedule::EntryId;
 use crate::time::{ClockQuality, Now};
 
 /// Something that happened at the door.
@@ -124,6 +125,52 @@ event_kinds! {
     StateInDoubt = "stateInDoubt" {
         /// What the start found.
         reason: String,
+    },
+    /// A timed entry began to speak.
+    TimedStarted = "timedStarted" {
+        /// The entry.
+        id: EntryId,
+        /// What it wants.
+        want: Want,
+        /// The slot that it fills.
+        slot: Slot,
+        /// Who gave it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A timed entry reached its end.
+    TimedEnded = "timedEnded" {
+        /// The entry.
+        id: EntryId,
+        /// What it wanted.
+        want: Want,
+        /// It never spoke: the door was off, or something overruled it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        missed: bool,
+    },
+    /// A timed entry has begun and does not speak.
+    Overruled = "overruled" {
+        /// The entry.
+        id: EntryId,
+        /// What it wants.
+        want: Want,
+        /// What overrules it.
+        why: String,
+    },
+    /// A timed entry was removed before its end.
+    Disarmed = "disarmed" {
+        /// The entry.
+        id: EntryId,
+        /// What it wanted.
+        want: Want,
+        /// Its begin.
+        from: Timestamp,
+        /// Its end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
     },
     /// The mode changed, or another lockdown applies.
     Mode = "mode" {
@@ -259,14 +306,17 @@ impl Event {
         }
     }
 
-    /// Whether it must be written to disk at once: commands, alarms, fire releases and faults of
-    /// the disk.
+    /// Whether it must be written to disk at once: commands, alarms, fire releases, what is timed
+    /// and faults of the disk.
     #[must_use]
     pub fn is_urgent(&self) -> bool {
         matches!(
             self.kind,
             EventKind::Command { .. }
                 | EventKind::Mode { .. }
+                | EventKind::TimedStarted { .. }
+                | EventKind::Overruled { .. }
+                | EventKind::Disarmed { .. }
                 | EventKind::AlarmRaised { .. }
                 | EventKind::AlarmSuppressed { .. }
                 | EventKind::AlarmCleared { .. }

@@ -12,6 +12,7 @@
 //! | [`authority`] | the priority array that decides the wanted state of the strike |
 //! | [`schedule`] | the door's week: what a schedule wants at a moment |
 //! | `strike` | the actuator: phases, proof, jam, coil guard |
+//! | [`schedule`] | timed entries: what they want of the door at a time |
 //! | `sensing` | the inputs: door, bond, faults |
 //! | `door` | the whole door: commands, persistence, replies, events |
 
@@ -36,6 +37,7 @@ pub use desired::{DesiredDoor, DesiredLockdown, DesiredMode};
 pub use door::{Action, Door, Generation, NotSaved, Ticket};
 pub use event::{DoorEvent, DropReason, Event, EventKind, EventName};
 pub use saved::SavedDoor;
+pub use schedule::{EntryId, TimedEntry, TimedReport, TimedState};
 pub use sensing::{Inputs, Reading};
 pub use strike::Outputs;
 pub use time::{BootId, BootTime, ClockQuality, Now};

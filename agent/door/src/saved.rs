@@ -16,6 +16,7 @@ use crate::contract::{CommandId, Lockdown, Mode, Raised, Slot, Want};
 use crate::desired::{DesiredDoor, DesiredLockdown, DesiredMode};
 use crate::door::AcceptedCommand;
 use crate::event::DropReason;
+use crate::schedule::{EntryId, SavedAgenda, TimedReport};
 use crate::time::{BootId, BootTime, Now, milliseconds};
 
 /// The door's state on disk, as JSON. A field added by a later version must have a default.
@@ -60,6 +61,9 @@ pub struct SavedDoor {
     /// The doubt; lasts until the next accepted command of an operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) doubt: Option<Doubt>,
+    /// What is timed. Version 0.1 leaves it out of its saves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) agenda: Option<SavedAgenda>,
     /// Slots that the doubt emptied, in the start that found it.
     #[serde(skip)]
     pub(crate) dropped: Vec<Slot>,
@@ -100,7 +104,7 @@ impl SavedDoor {
         (commands, command_details): (Vec<CommandId>, Vec<Option<AcceptedCommand>>),
     ) -> Self {
         let slots = array
-            .entries()
+            .stored()
             .filter(|(slot, _)| slot.outlasts_restart())
             .map(|(slot, entry)| SavedEntry {
                 slot,
@@ -138,6 +142,7 @@ impl SavedDoor {
             doubt: array.doubt().cloned(),
             dropped: Vec::new(),
             lock_forced: None,
+            agenda: None,
         }
     }
 
@@ -164,6 +169,7 @@ impl SavedDoor {
             lock_forced: None,
             command_details: Vec::new(),
             doubt: None,
+            agenda: None,
             dropped: Vec::new(),
         })
     }
@@ -174,7 +180,7 @@ impl SavedDoor {
     /// A fire latch is kept from any of them. From the newest, lockdown, locks, settings and
     /// command ids are kept. Operators' releases are dropped, the mode is `secure`, also below
     /// a lockdown, and desired mode and lockdown count as not yet applied: a lockdown that is kept
-    /// ends by an all-clear.
+    /// ends by an all-clear. Of what is timed only locks speak until the twin has been read.
     #[must_use]
     pub fn in_doubt(found: Vec<Self>, reason: String, now: &Now) -> Self {
         let is_latch = |entry: &&SavedEntry| entry.slot == Slot::FireRelease;
@@ -203,6 +209,7 @@ impl SavedDoor {
                 secure: own,
             }),
             dropped: dropped.filter(|slot| !slot.is_at_the_door()).collect(),
+            agenda: Some(state.agenda.unwrap_or_default().in_doubt()),
             ..state
         }
     }
@@ -226,7 +233,17 @@ impl SavedDoor {
                 },
                 None => DesiredLockdown::Absent,
             },
+            timed: self
+                .timed()
+                .map(|(id, it)| (id.clone(), it.entry.clone()))
+                .collect(),
+            timed_version: self.agenda.as_ref().map_or(0, |agenda| agenda.version),
         }
+    }
+
+    /// The timed entries.
+    pub fn timed(&self) -> impl Iterator<Item = (&EntryId, &TimedReport)> {
+        self.agenda.iter().flat_map(|agenda| &agenda.timed)
     }
 
     /// The saved settings, without those in [`SavedDoor::unknown_settings`].

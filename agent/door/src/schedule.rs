@@ -1,10 +1,15 @@
-//! The door's week: when a schedule locks and releases it.
+//! What a schedule wants of the door: a level, computed from entries, week and time at each look.
 //!
-//! [`Week`] is what people write in TOML and doors get as canonical JSON. [`Calendar`] is a week in
-//! its zone: what slot 16 gets at a moment, and when that changes. Both are pure; the rules of the
-//! zone come from [`zone`].
+//! Nothing here is a queue of commands: a level cannot act twice, and after an absence the door
+//! wants what the present time asks for. What is unknown never loosens a lock.
+//!
+//! [`TimedEntry`] is a lock or release that was delivered ahead. [`Week`] is what people write in
+//! TOML and doors get as canonical JSON. [`Calendar`] is a week in its zone: what slot 16 gets at a
+//! moment, and when that changes; the rules of the zone come from [`zone`].
 
+mod agenda;
 mod calendar;
+mod clock;
 mod conflict;
 mod days;
 #[cfg(test)]
@@ -12,10 +17,14 @@ mod reference;
 mod span;
 #[cfg(test)]
 mod tests;
+mod timed;
 mod week;
 mod zone;
 
+pub(crate) use agenda::{Agenda, SAVE_INTERVAL, SavedAgenda};
+pub use agenda::{Progress, TimedReport, TimedResult, TimedState};
 pub use calendar::{Calendar, Level, Occurrence};
 pub use days::{Clock, Dates, Days, MonthDay};
+pub use timed::{EntryId, TimedEntry};
 pub use week::{AssignedWeek, Exception, MAX_BYTES, Otherwise, Week, WeekError, Window, WindowId};
 pub use zone::{zone, zoneinfo};

@@ -61,6 +61,20 @@ pub(crate) enum Refusal {
     InDoubt,
 }
 
+impl Refusal {
+    /// The reason, for a person.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Lockdown => "the door is in lockdown (slot 5)",
+            Self::Secure => "the door is in mode secure, which blocks unlocks in slots 7 and 8",
+            Self::InDoubt => {
+                "the door is in doubt about its state, and in mode secure until the next \
+                 lockDoor, relinquish or setMode"
+            }
+        }
+    }
+}
+
 impl AuthorityArray {
     /// The present mode.
     #[must_use]
@@ -111,7 +125,8 @@ impl AuthorityArray {
         }
         if base == BaseMode::Secure {
             self.clear(Slot::OperatorGrant);
-            let hold = self.get(Slot::OperatorHold).map(|entry| entry.want);
+            let hold = self.entries.get(&Slot::OperatorHold);
+            let hold = hold.map(|entry| entry.want);
             if hold == Some(Want::Released) {
                 self.clear(Slot::OperatorHold);
             }

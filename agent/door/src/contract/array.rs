@@ -34,11 +34,13 @@ pub enum Slot {
     OperatorHold,
     /// 9: mode `passage`, released.
     Passage,
+    /// 16: the schedule.
+    Schedule,
 }
 
 impl Slot {
     /// All slots, highest priority first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::FireRelease,
         Self::RequestToExit,
         Self::LocalGrant,
@@ -46,6 +48,7 @@ impl Slot {
         Self::OperatorGrant,
         Self::OperatorHold,
         Self::Passage,
+        Self::Schedule,
     ];
 
     /// The slot's number; 1 is the highest priority.
@@ -59,6 +62,7 @@ impl Slot {
             Self::OperatorGrant => 7,
             Self::OperatorHold => 8,
             Self::Passage => 9,
+            Self::Schedule => 16,
         }
     }
 
@@ -72,6 +76,7 @@ impl Slot {
             Self::Lockdown | Self::OperatorGrant | Self::OperatorHold | Self::Passage => {
                 Source::Remote
             }
+            Self::Schedule => Source::Schedule,
         }
     }
 
@@ -81,31 +86,36 @@ impl Slot {
         self <= Self::LocalGrant
     }
 
-    /// Key of the input that fills it, in `[board.inputs]`; `None` for slots that commands fill.
+    /// Whether commands fill and empty it.
+    pub(crate) fn is_of_commands(self) -> bool {
+        !self.is_at_the_door() && self != Self::Schedule
+    }
+
+    /// Key of the input that fills it, in `[board.inputs]`; `None` for the other slots.
     #[must_use]
     pub fn input(self) -> Option<&'static str> {
         match self {
             Self::FireRelease => Some("fire"),
             Self::RequestToExit => Some("rex"),
             Self::LocalGrant => Some("grant"),
-            Self::Lockdown | Self::OperatorGrant | Self::OperatorHold | Self::Passage => None,
+            _ => None,
         }
     }
 
-    /// Whether the input that fills it is fitted; true for slots that commands fill.
+    /// Whether the input that fills it is fitted; true for the other slots.
     pub(crate) fn is_fitted(self, fitted: Fitted) -> bool {
         match self {
             Self::FireRelease => fitted.fire,
             Self::RequestToExit => fitted.rex,
             Self::LocalGrant => fitted.grant,
-            Self::Lockdown | Self::OperatorGrant | Self::OperatorHold | Self::Passage => true,
+            _ => true,
         }
     }
 
     /// Whether its entry is restored after a restart. A button press is not.
     #[must_use]
     pub fn outlasts_restart(self) -> bool {
-        !self.is_at_the_door() || self == Self::FireRelease
+        self.is_of_commands() || self == Self::FireRelease
     }
 }
 
@@ -168,6 +178,7 @@ mod tests {
                 (7, None),
                 (8, None),
                 (9, None),
+                (16, None),
             ]
         );
     }

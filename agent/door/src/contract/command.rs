@@ -497,7 +497,7 @@ mod tests {
                     ..UnlockDoor::default()
                 })
             });
-        let slots = Slot::ALL.into_iter().filter(|slot| !slot.is_at_the_door());
+        let slots = Slot::ALL.into_iter().filter(|slot| slot.is_of_commands());
         let slot = proptest::option::of(proptest::sample::select(slots.collect::<Vec<_>>()));
         let relinquish = (slot, header())
             .prop_map(|(slot, header)| Command::Relinquish(Relinquish { slot, header }));
@@ -550,6 +550,7 @@ mod tests {
             ("relinquish", r#"{"reason":7}"#, Some("reason"), "7"),
             ("lockDoor", r#"{"reason":""}"#, Some("reason"), r#""""#),
             ("relinquish", r#"{"slot":2}"#, Some("slot"), "2"),
+            ("relinquish", r#"{"slot":16}"#, Some("slot"), "16"),
             ("relinquish", r#"{"slot":"5"}"#, Some("slot"), r#""5""#),
             ("setMode", "", Some("mode"), "null"),
             ("setMode", r#"{"mode":5}"#, Some("mode"), "5"),

@@ -10,6 +10,7 @@ use super::{
     Reboot, SelfTestReport, SlotState, Want, words,
 };
 use crate::authority::AuthorityArray;
+use crate::schedule::{EntryId, TimedReport};
 
 /// Longest part of an invalid value that is sent back, in characters.
 const MAX_SHOWN: usize = 80;
@@ -112,6 +113,9 @@ pub struct ReplyBody {
     /// `getState` only: the wanted state when no slot is occupied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relinquish_default: Option<Want>,
+    /// `getState` only: the timed entries and what became of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timed: Option<BTreeMap<EntryId, TimedReport>>,
     /// `selfTest` only: the results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<SelfTestReport>,
@@ -162,7 +166,12 @@ impl MethodReply {
         self
     }
 
-    pub(crate) fn state(method: &str, report: DoorReport, array: &AuthorityArray) -> Self {
+    pub(crate) fn state(
+        method: &str,
+        report: DoorReport,
+        array: &AuthorityArray,
+        timed: BTreeMap<EntryId, TimedReport>,
+    ) -> Self {
         Self::new(
             200,
             ReplyBody {
@@ -173,6 +182,7 @@ impl MethodReply {
                 alarms: Some(report.alarms),
                 slots: Some(array.slots()),
                 relinquish_default: Some(array.relinquish_default()),
+                timed: (!timed.is_empty()).then_some(timed),
                 ..ReplyBody::new(format!("{method} called successfully"))
             },
         )

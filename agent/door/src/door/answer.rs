@@ -13,6 +13,7 @@ use crate::contract::{
     Want,
 };
 use crate::event::EventKind;
+use crate::schedule::TimedResult;
 use crate::sensing::faults_text;
 use crate::strike::{Failure, Phase};
 use crate::time::{BootTime, Now};
@@ -349,6 +350,11 @@ impl Door {
             ArrayChange::Desired { .. } => return Outcome::Reached,
             ArrayChange::Relinquish(_) | ArrayChange::AllClear => self.array.want(),
         };
+        self.outcome_toward(wanted)
+    }
+
+    /// Progress toward a wanted state of the strike.
+    fn outcome_toward(&self, wanted: Want) -> Outcome {
         if self.array.want() != wanted {
             return Outcome::Accepted;
         }
@@ -375,6 +381,34 @@ impl Door {
             }
             _ => Outcome::Waiting,
         }
+    }
+
+    /// Notes what the sensors show of the timed entries that speak, as a call would be answered.
+    pub(super) fn prove_timed(&mut self, now: &Now, effects: &mut StepEffects) {
+        if !self.agenda.awaits_proof() {
+            return;
+        }
+        let in_time = self.timed_proof_by.is_some_and(|by| now.boottime < by);
+        let LockStatus { secured, proof, .. } = self.report().status;
+        let proven = [Want::Locked, Want::Released].map(|want| {
+            let (reached, error) = match self.outcome_toward(want) {
+                Outcome::Waiting if in_time => return None,
+                Outcome::Reached => (true, None),
+                Outcome::Accepted | Outcome::Waiting => (false, None),
+                Outcome::Failed(error) => (false, Some(error)),
+            };
+            Some(TimedResult {
+                secured,
+                proof,
+                reached,
+                error,
+            })
+        });
+        let [locked, released] = proven;
+        effects.save |= self.agenda.prove(|want| match want {
+            Want::Locked => locked.clone(),
+            Want::Released => released.clone(),
+        });
     }
 
     fn reply(&self, change: &ArrayChange, outcome: Outcome, now: &Now) -> MethodReply {

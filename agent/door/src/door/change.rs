@@ -129,6 +129,7 @@ impl ArrayChange {
         ) {
             array.end_doubt();
         }
+        array.supersede(self.slots(array));
         match self {
             Self::Lock(entry) => {
                 array.clear(Slot::OperatorGrant);
@@ -153,6 +154,31 @@ impl ArrayChange {
             }
             Self::Lockdown(lockdown) => array.begin_lockdown(lockdown),
             Self::AllClear => array.relinquish(Slot::Lockdown),
+        }
+    }
+
+    /// The slots that it changes, as far as a schedule may fill them too.
+    fn slots(&self, array: &AuthorityArray) -> &'static [Slot] {
+        let of_mode = |mode: Mode| -> &'static [Slot] {
+            match mode {
+                Mode::Secure => &[Slot::OperatorGrant, Slot::Passage],
+                Mode::Lockdown => &[],
+                Mode::Normal | Mode::Passage | Mode::Maintenance => &[Slot::Passage],
+            }
+        };
+        match self {
+            Self::Lock(_) | Self::Relinquish(None) => &[Slot::OperatorGrant, Slot::OperatorHold],
+            Self::Grant(_) | Self::Relinquish(Some(Slot::OperatorGrant)) => &[Slot::OperatorGrant],
+            Self::Release(_) | Self::Relinquish(Some(Slot::OperatorHold)) => &[Slot::OperatorHold],
+            Self::Relinquish(Some(Slot::Passage)) => &[Slot::Passage],
+            Self::Mode { mode, .. } => of_mode(*mode),
+            Self::Desired { mode, .. } if *mode != array.desired_mode() => {
+                mode.map_or(&[], of_mode)
+            }
+            Self::Desired { .. }
+            | Self::Lockdown(_)
+            | Self::AllClear
+            | Self::Relinquish(Some(_)) => &[],
         }
     }
 

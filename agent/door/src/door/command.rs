@@ -36,7 +36,8 @@ impl Door {
             if *command == Command::SelfTest {
                 self.wait_for_disk(now, ticket, Purpose::SelfTest, effects);
             } else {
-                let reply = MethodReply::state(command.method(), self.report(), &self.array);
+                let timed = self.timed().clone();
+                let reply = MethodReply::state(command.method(), self.report(), &self.array, timed);
                 effects.answers.push((ticket, reply));
             }
             return;
@@ -169,15 +170,7 @@ impl Door {
 
     /// The refusal of an unlock, naming the lockdown.
     fn refusal_reply(&self, method: &str, refusal: Refusal) -> MethodReply {
-        let mut text = match refusal {
-            Refusal::Lockdown => "the door is in lockdown (slot 5)",
-            Refusal::Secure => "the door is in mode secure, which blocks unlocks in slots 7 and 8",
-            Refusal::InDoubt => {
-                "the door is in doubt about its state, and in mode secure until the next lockDoor, \
-                 relinquish or setMode"
-            }
-        }
-        .to_owned();
+        let mut text = refusal.text().to_owned();
         if let Some(lockdown) = self.array.lockdown() {
             text.push_str(&format!(": {lockdown}"));
         }

@@ -22,11 +22,13 @@ impl Door {
         desired: &DesiredDoor,
     ) -> Vec<Action> {
         let mut effects = StepEffects::default();
-        let changed = self.overrides != desired.settings;
-        if changed {
+        let (mut changed, removed) = self.agenda.desire(&desired.timed, desired.timed_version);
+        effects.events.extend(removed);
+        if self.overrides != desired.settings {
             self.use_settings(&desired.settings);
-            effects.save = true;
+            changed = true;
         }
+        effects.save |= changed;
         let lockdown = self.desired_lockdown(now, &desired.lockdown, &mut effects);
         // An earlier desired mode may still wait for the disk: the newest one has to follow it.
         let planned = self.array_after_pending();

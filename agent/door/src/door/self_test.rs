@@ -14,7 +14,7 @@ impl Door {
             inputs: self.check_inputs(),
             strike: self.check_strike(),
             storage: check_storage(disk),
-            clock: check_clock(now),
+            clock: self.check_clock(now),
         };
         let jammed = self.alarms.contains_key(&Alarm::Jammed);
         MethodReply::self_test(checks, jammed, self.report().status)
@@ -80,6 +80,23 @@ impl Door {
         };
         Check::new(result, detail)
     }
+
+    fn check_clock(&self, now: &Now) -> Check {
+        let wall = match now.wall {
+            Some(wall) => format!("{wall}, "),
+            None => String::new(),
+        };
+        let mut detail = format!("{wall}{}", now.quality.as_str());
+        let disputed = self.agenda.clock().is_disputed();
+        if disputed {
+            detail.push_str("; it was stepped, or is before the last saved time: no timed release");
+        }
+        let result = match now.quality {
+            ClockQuality::Synchronized if !disputed => CheckResult::Passed,
+            _ => CheckResult::Warning,
+        };
+        Check::new(result, detail)
+    }
 }
 
 fn check_storage(disk: Option<Result<(), NotSaved>>) -> Check {
@@ -91,17 +108,4 @@ fn check_storage(disk: Option<Result<(), NotSaved>>) -> Check {
             Check::new(CheckResult::Failed, detail)
         }
     }
-}
-
-fn check_clock(now: &Now) -> Check {
-    let wall = match now.wall {
-        Some(wall) => format!("{wall}, "),
-        None => String::new(),
-    };
-    let quality = now.quality.as_str();
-    let result = match now.quality {
-        ClockQuality::Synchronized => CheckResult::Passed,
-        ClockQuality::Unsynchronized => CheckResult::Warning,
-    };
-    Check::new(result, format!("{wall}{quality}"))
 }

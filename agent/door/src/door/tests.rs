@@ -28,3 +28,4 @@ mod secured;
 mod self_test;
 mod strike;
 mod strikes;
+mod timed;

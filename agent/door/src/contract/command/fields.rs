@@ -159,7 +159,7 @@ impl<'a> Fields<'a> {
         let number = value.as_u64().and_then(|number| u8::try_from(number).ok());
         number
             .and_then(|number| Slot::try_from(number).ok())
-            .filter(|slot| !slot.is_at_the_door())
+            .filter(|slot| slot.is_of_commands())
             .map(Some)
             .ok_or_else(|| self.refuse(key, value, "5, 7, 8 or 9"))
     }

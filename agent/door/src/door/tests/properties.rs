@@ -48,6 +48,26 @@ fn desired_mode() -> impl Strategy<Value = DesiredMode> {
     ]
 }
 
+/// Timed entries around the time to which the clock is set.
+const TIMED: [&str; 6] = [
+    "{}",
+    r#"{"l": {"want": "locked", "from": "2026-11-23T22:00:10Z", "until": "2026-11-23T22:00:40Z"}}"#,
+    r#"{"l": {"want": "locked", "from": "2026-11-23T22:00:20Z"}}"#,
+    r#"{"r": {"want": "released", "from": "2026-11-23T22:00:05Z", "until": "2026-11-23T22:00:30Z"}}"#,
+    r#"{"l": {"want": "locked", "from": "2026-11-23T22:00:10Z", "until": "2026-11-23T22:00:40Z"},
+        "r": {"want": "released", "from": "2026-11-23T22:00:15Z", "until": "2026-11-23T22:00:20Z"}}"#,
+    r#"{"r": {"want": "released", "from": "2026-11-23T22:00:05Z", "until": "2026-11-23T22:09:00Z"},
+        "o": {"want": "released", "from": "2026-11-23T22:00:00Z", "until": "2026-11-23T22:30:00Z",
+              "slot": 16}}"#,
+];
+
+const CLOCKS: [&str; 4] = [
+    "2026-11-23T22:00:00Z",
+    "2026-11-23T22:00:03Z",
+    "2026-11-23T22:10:00Z",
+    "2026-11-23T21:50:00Z",
+];
+
 fn step() -> impl Strategy<Value = Step> {
     let method = prop_oneof![
         Just("lockDoor"),
@@ -81,9 +101,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Tamper),
         1 => any::<bool>().prop_map(Step::SlowDisk),
         1 => Just(Step::DiskFails),
-        1 => Just(Step::Clock("2026-11-23T22:00:00Z")),
+        2 => (0..CLOCKS.len()).prop_map(|n| Step::Clock(CLOCKS[n])),
+        3 => (0..TIMED.len()).prop_map(|n| Step::Timed(TIMED[n])),
         1 => Just(Step::Restart),
         1 => Just(Step::Reboot),
+        1 => Just(Step::RebootInDoubt),
         3 => Just(Step::Nothing),
     ]
 }
@@ -225,7 +247,7 @@ proptest! {
         let scenario: Vec<_> = scenario
             .into_iter()
             // A restart assumes half of the limit as heat, which is not what is counted here.
-            .filter(|(_, step)| !matches!(step, Step::Restart | Step::Reboot))
+            .filter(|(_, step)| !matches!(step, Step::Restart | Step::Reboot | Step::RebootInDoubt))
             .collect();
         let limit = config.duty.map(|duty| duty.max_on).expect("it is limited");
         let mut rig = watch(config, &scenario, |rig, _| {
@@ -267,7 +289,7 @@ proptest! {
         let mut rig = Rig::new(config);
         rig.act(&Step::Clock("2026-11-23T22:00:00Z"));
         for (pause, step) in &scenario {
-            if matches!(step, Step::Reboot) {
+            if matches!(step, Step::Reboot | Step::RebootInDoubt) {
                 continue;
             }
             rig.run_for(*pause);

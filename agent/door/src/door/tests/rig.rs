@@ -44,6 +44,8 @@ pub(super) enum Step {
     /// The desired lockdown is read: its id, `none`, `lost` or `bad`. Other desired properties are
     /// as before.
     DesireLockdown(&'static str),
+    /// The desired timed entries, as JSON, are read.
+    Timed(&'static str),
     /// True: from here on saves are pending. False: pending saves complete.
     SlowDisk(bool),
     /// Pending saves fail.
@@ -54,6 +56,8 @@ pub(super) enum Step {
     Restart,
     /// The power fails for a while; the wall clock is not trusted until [`Step::Clock`].
     Reboot,
+    /// The same, and the newest saved state may be lost.
+    RebootInDoubt,
     Nothing,
 }
 
@@ -75,11 +79,11 @@ pub(super) struct Rig {
     pub(super) bolt: Duration,
     pub(super) outputs: Outputs,
     last_read: BootTime,
-    disk: Option<SavedDoor>,
+    pub(super) disk: Option<SavedDoor>,
+    pub(super) desired: DesiredDoor,
     slow_disk: bool,
     waiting: VecDeque<(Generation, SavedDoor)>,
     next_ticket: u64,
-    pub(super) desired: DesiredDoor,
     pub(super) drives: Vec<String>,
     pub(super) answers: Vec<(Ticket, MethodReply)>,
     pub(super) answer_lines: Vec<String>,
@@ -228,10 +232,10 @@ impl Rig {
             last_read: now.boottime,
             now,
             disk: None,
+            desired: DesiredDoor::default(),
             slow_disk: false,
             waiting: VecDeque::new(),
             next_ticket: 1,
-            desired: DesiredDoor::default(),
             drives: Vec::new(),
             answers: Vec::new(),
             answer_lines: Vec::new(),
@@ -284,6 +288,11 @@ impl Rig {
                 };
                 self.desire();
             }
+            Step::Timed(entries) => {
+                self.desired.timed = serde_json::from_str(entries).unwrap();
+                self.desired.timed_version += 1;
+                self.desire();
+            }
             Step::SlowDisk(slow) => {
                 self.slow_disk = *slow;
                 while let Some((generation, saved)) = self.waiting.pop_front() {
@@ -304,7 +313,11 @@ impl Rig {
                 self.now.quality = ClockQuality::Synchronized;
             }
             Step::Restart => self.restart(),
-            Step::Reboot => {
+            Step::Reboot | Step::RebootInDoubt => {
+                if matches!(step, Step::RebootInDoubt) {
+                    let found = self.disk.take().into_iter().collect();
+                    self.disk = Some(SavedDoor::in_doubt(found, "a test".to_owned(), &self.now));
+                }
                 self.boots += 1;
                 self.now.boot_id = BootId::new(&format!("boot-{}", self.boots));
                 self.now.boottime = at(100);

@@ -1,0 +1,487 @@
+//! What is timed: which entries speak now, what became of each, and when to look again.
+//!
+//! Each slot keeps the moment of its last change by a person; an entry speaks only if it begins
+//! later. Such a moment is known as well as the clock was: what is unknown never loosens a lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::clock::{DoorClock, SavedClock, Span};
+use super::timed::{EntryId, TimedEntry};
+use crate::authority::{AuthorityArray, Entry, Expiry, Refusal};
+use crate::contract::{Proof, ReplyError, Secured, Slot, Want, words};
+use crate::event::EventKind;
+use crate::time::{BootId, BootTime, ClockQuality, Now};
+
+/// Interval of saves while anything is timed: a start without a clock begins at most this late.
+pub(crate) const SAVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
+
+words! {
+    /// What became of a timed entry.
+    #[derive(Default)]
+    pub enum TimedState {
+        /// It has not begun.
+        #[default]
+        Armed = "armed",
+        /// It speaks.
+        Holding = "holding",
+        /// It has ended, or the door was off all the time.
+        Over = "over",
+        /// It has begun and does not speak; see `why`.
+        Overruled = "overruled",
+    }
+}
+
+/// The progress of a timed entry, as reported.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Where it is.
+    pub state: TimedState,
+    /// Why it does not speak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// When it began to speak, by the door's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// Whether `at` can be trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockQuality>,
+    /// What the sensors showed.
+    #[serde(flatten)]
+    pub result: Option<TimedResult>,
+}
+
+/// What the sensors showed once the strike had moved, or could have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimedResult {
+    /// Whether the door was secured.
+    pub secured: Secured,
+    /// How that is known.
+    pub proof: Proof,
+    /// The wanted state was reached, as by a call that is answered with 200.
+    pub reached: bool,
+    /// Why it cannot be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ReplyError>,
+}
+
+impl Progress {
+    /// Whether it says that the door does, or is about to do, as ordered.
+    #[must_use]
+    pub fn is_as_ordered(&self) -> bool {
+        match self.state {
+            TimedState::Armed => true,
+            TimedState::Overruled => false,
+            TimedState::Holding => self.result.as_ref().is_none_or(|result| result.reached),
+            TimedState::Over => self.result.as_ref().is_some_and(|result| result.reached),
+        }
+    }
+}
+
+/// A timed entry and its progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimedReport {
+    /// What it wants.
+    #[serde(flatten)]
+    pub entry: TimedEntry,
+    /// What became of it.
+    #[serde(flatten)]
+    pub progress: Progress,
+}
+
+/// When a person last changed a slot, as well as the clock knew it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Moment {
+    /// `None`: at any time.
+    earliest: Option<Timestamp>,
+    /// `None`: not known yet; the first trusted time will be later.
+    latest: Option<Timestamp>,
+}
+
+impl Moment {
+    fn of(span: Option<Span>) -> Self {
+        Self {
+            earliest: span.map(|span| span.earliest),
+            latest: span.filter(|span| span.is_certain).map(|span| span.latest),
+        }
+    }
+
+    /// Whether an entry that begins at `from` comes after this change for certain; a lock needs
+    /// only to be possibly later.
+    fn is_before(&self, from: Timestamp, want: Want) -> bool {
+        match want {
+            Want::Locked => self.earliest.is_none_or(|earliest| earliest < from),
+            Want::Released => self.latest.is_some_and(|latest| latest < from),
+        }
+    }
+}
+
+/// The timed entries of a door, its clock, and the persons' changes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Agenda {
+    clock: DoorClock,
+    timed: BTreeMap<EntryId, TimedReport>,
+    /// `$version` of the latest change of `timed`.
+    version: u64,
+    moments: BTreeMap<Slot, Moment>,
+    /// The entries may be outdated: until the twin has been read nothing releases.
+    unread: bool,
+}
+
+/// The agenda on disk, beside the slots.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct SavedAgenda {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<SavedClock>,
+    pub(crate) timed: BTreeMap<EntryId, TimedReport>,
+    pub(crate) version: u64,
+    moments: BTreeMap<Slot, Moment>,
+    unread: bool,
+}
+
+impl SavedAgenda {
+    /// The agenda for a start that may have lost a newer one: persons may have changed any slot
+    /// since, and entries may have been removed.
+    pub(crate) fn in_doubt(mut self) -> Self {
+        for slot in [Slot::OperatorGrant, Slot::OperatorHold, Slot::Passage] {
+            let moment = self.moments.entry(slot).or_insert(Moment::of(None));
+            moment.latest = None;
+        }
+        self.unread = true;
+        self
+    }
+}
+
+/// Consequences of a look, apart from the overlay.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    pub(crate) events: Vec<EventKind>,
+    /// The saved part has changed.
+    pub(crate) save: bool,
+    /// An entry began to speak.
+    pub(crate) started: bool,
+}
+
+impl Agenda {
+    pub(crate) fn restore(saved: &SavedAgenda, boot: &BootId, at: BootTime, now: &Now) -> Self {
+        let clock = saved.clock;
+        let clock = clock.map(|clock| DoorClock::restore(clock, boot, at, now));
+        Self {
+            clock: clock.unwrap_or_default(),
+            timed: saved.timed.clone(),
+            version: saved.version,
+            moments: saved.moments.clone(),
+            unread: saved.unread,
+        }
+    }
+
+    /// The agenda to save; `superseded` are slots that changes will have changed once on disk.
+    pub(crate) fn to_saved(&self, at: BootTime, superseded: &BTreeSet<Slot>) -> SavedAgenda {
+        let mut moments = self.moments.clone();
+        let moment = Moment::of(self.clock.span(at));
+        moments.extend(superseded.iter().map(|slot| (*slot, moment)));
+        SavedAgenda {
+            clock: self.clock.to_saved(at),
+            timed: self.timed.clone(),
+            version: self.version,
+            moments,
+            unread: self.unread,
+        }
+    }
+
+    /// Takes the entries of the twin; returns what was removed before its end.
+    pub(crate) fn desire(
+        &mut self,
+        timed: &BTreeMap<EntryId, TimedEntry>,
+        version: u64,
+    ) -> (bool, Vec<EventKind>) {
+        let mut events = Vec::new();
+        let mut changed = std::mem::take(&mut self.unread);
+        self.timed.retain(|id, TimedReport { entry, progress }| {
+            let stays = timed.contains_key(id);
+            changed |= !stays;
+            if !stays && progress.state != TimedState::Over {
+                events.push(EventKind::Disarmed {
+                    id: id.clone(),
+                    want: entry.want,
+                    from: entry.from,
+                    until: entry.until,
+                });
+            }
+            stays
+        });
+        for (id, entry) in timed {
+            if self.timed.get(id).is_none_or(|known| known.entry != *entry) {
+                changed = true;
+                let new = TimedReport {
+                    entry: entry.clone(),
+                    progress: Progress::default(),
+                };
+                self.timed.insert(id.clone(), new);
+            }
+        }
+        changed |= self.version != version;
+        self.version = version;
+        (changed, events)
+    }
+
+    pub(crate) fn timed(&self) -> &BTreeMap<EntryId, TimedReport> {
+        &self.timed
+    }
+
+    pub(crate) fn clock(&self) -> &DoorClock {
+        &self.clock
+    }
+
+    /// Whether something will begin or end.
+    pub(crate) fn is_live(&self) -> bool {
+        let mut timed = self.timed.values();
+        timed.any(|timed| timed.progress.state != TimedState::Over)
+    }
+
+    pub(crate) fn poll_timeout(&self, after: BootTime) -> Option<BootTime> {
+        let timed = self.timed.values();
+        let times = timed.flat_map(|timed| [Some(timed.entry.from), timed.entry.until]);
+        self.clock.deadlines(after, times.flatten())
+    }
+
+    /// Computes what the entries want now, and puts it over the slots.
+    pub(crate) fn look(&mut self, now: &Now, array: &mut AuthorityArray) -> Look {
+        let mut look = Look::default();
+        self.clock.follow(now);
+        let span = self.clock.span(now.boottime);
+        for slot in array.take_superseded() {
+            self.moments.insert(slot, Moment::of(span));
+        }
+        if let Some(Span { latest, .. }) = span.filter(|span| span.is_certain) {
+            for moment in self.moments.values_mut().filter(|it| it.latest.is_none()) {
+                moment.latest = Some(latest);
+                look.save = true;
+            }
+        }
+        let mut overlay = BTreeMap::new();
+        // Locks first: they silence releases.
+        for want in [Want::Locked, Want::Released] {
+            let ids: Vec<_> = self.timed.keys().cloned().collect();
+            for id in ids {
+                if self.timed[&id].entry.want != want {
+                    continue;
+                }
+                let judged = self.judge(&id, span, array);
+                if judged == Judged::Speaks {
+                    look.save |= self.speak(&id, array, &mut overlay);
+                }
+                self.note(&id, judged, span, &mut look);
+            }
+        }
+        let overlay = overlay.into_iter().map(|(slot, id)| {
+            let TimedEntry { want, until, .. } = self.timed[&id].entry;
+            let ends =
+                until.map(|until| Expiry::scheduled(until, self.clock.when(now.boottime, until)));
+            let command_id = id.as_str().parse().ok();
+            (
+                slot,
+                Entry {
+                    command_id,
+                    ..Entry::new(want, ends)
+                },
+            )
+        });
+        array.set_overlay(overlay.collect());
+        look
+    }
+
+    fn judge(&self, id: &EntryId, span: Option<Span>, array: &AuthorityArray) -> Judged {
+        let entry = &self.timed[id].entry;
+        let Some(span) = span else {
+            return Judged::Armed;
+        };
+        let is_over = |at| entry.until.is_some_and(|until| until <= at);
+        let is_inside = |at| entry.from <= at && !is_over(at);
+        let [one, other] = [span.earliest, span.latest].map(is_inside);
+        let is_due = match entry.want {
+            Want::Locked => one || other,
+            Want::Released => span.earliest >= entry.from,
+        };
+        if is_over(span.earliest) {
+            return Judged::Over;
+        }
+        if !is_due {
+            return Judged::Armed;
+        }
+        let slot = entry.slot();
+        let moment = self.moments.get(&slot);
+        let is_called = array.stored().any(|(stored, held)| {
+            stored == slot
+                && held
+                    .command_id
+                    .as_ref()
+                    .is_some_and(|it| it.as_str() == id.as_str())
+        });
+        let refusal = array.refuses_unlock().map(Refusal::text);
+        let why = match entry.want {
+            Want::Released if !span.is_certain => Some("no clock is trusted"),
+            Want::Released if !(one && other) => Some("the clock was stepped"),
+            Want::Released if self.unread => Some("the twin has not been read since the doubt"),
+            Want::Released if refusal.is_some() => refusal,
+            _ if is_called => return Judged::Called,
+            _ if moment.is_none_or(|it| it.is_before(entry.from, entry.want)) => None,
+            _ => Some("its slot was changed later"),
+        };
+        why.map_or(Judged::Speaks, |why| Judged::Overruled(why.to_owned()))
+    }
+
+    /// The entry speaks: it replaces what its slot had before, and a lock releases, as a call does.
+    /// A lock that a person gave stays below. Returns whether that changed anything.
+    fn speak(
+        &mut self,
+        id: &EntryId,
+        array: &mut AuthorityArray,
+        overlay: &mut BTreeMap<Slot, EntryId>,
+    ) -> bool {
+        let TimedEntry { want, from, .. } = self.timed[id].entry;
+        let slot = self.timed[id].entry.slot();
+        let mut changed = false;
+        match slot {
+            Slot::OperatorHold => {
+                let moment = self.moments.get(&Slot::OperatorGrant).copied();
+                if moment.is_none_or(|moment| moment.is_before(from, Want::Locked)) {
+                    array.clear(Slot::OperatorGrant);
+                    let latest = match moment {
+                        Some(Moment { latest, .. }) => latest.map(|latest| latest.max(from)),
+                        None => Some(from),
+                    };
+                    let earliest = Some(from);
+                    let moment = Moment { earliest, latest };
+                    self.moments.insert(Slot::OperatorGrant, moment);
+                    changed = true;
+                }
+                let released =
+                    |(held, entry): (Slot, &Entry)| held == slot && entry.want == Want::Released;
+                if array.stored().any(released) {
+                    array.clear(slot);
+                    changed = true;
+                }
+            }
+            Slot::OperatorGrant => changed = array.clear(slot).is_some(),
+            _ => {}
+        }
+        // Of two in one slot the later begin speaks, at the same one the lock.
+        let rank = |id: &EntryId| {
+            let entry = &self.timed[id].entry;
+            (entry.from, entry.want == Want::Locked)
+        };
+        if overlay
+            .get(&slot)
+            .is_none_or(|present| rank(present) < (from, want == Want::Locked))
+        {
+            overlay.insert(slot, id.clone());
+        }
+        changed
+    }
+
+    /// Notes the state of an entry, and records its change.
+    fn note(&mut self, id: &EntryId, judged: Judged, span: Option<Span>, look: &mut Look) {
+        let Some(TimedReport { entry, progress }) = self.timed.get_mut(id) else {
+            return;
+        };
+        let (state, why) = match judged {
+            Judged::Armed => (TimedState::Armed, None),
+            Judged::Speaks | Judged::Called => (TimedState::Holding, None),
+            Judged::Over => (TimedState::Over, None),
+            Judged::Overruled(why) => (TimedState::Overruled, Some(why)),
+        };
+        if (progress.state, &progress.why) == (state, &why) {
+            return;
+        }
+        look.save = true;
+        let (id, want) = (id.clone(), entry.want);
+        match state {
+            TimedState::Armed => {}
+            TimedState::Holding => {
+                look.started = true;
+                progress.result = None;
+                if progress.at.is_none() {
+                    progress.at = span.map(|span| match want {
+                        Want::Locked => span.latest,
+                        Want::Released => span.earliest,
+                    });
+                    progress.clock = Some(match span.is_some_and(|span| span.is_certain) {
+                        true => ClockQuality::Synchronized,
+                        false => ClockQuality::Unsynchronized,
+                    });
+                }
+                look.events.push(EventKind::TimedStarted {
+                    id,
+                    want,
+                    slot: entry.slot(),
+                    by: entry.by.clone(),
+                    reason: entry.reason.clone(),
+                });
+            }
+            TimedState::Over => {
+                let missed = progress.at.is_none();
+                look.events.push(EventKind::TimedEnded { id, want, missed });
+            }
+            TimedState::Overruled => {
+                let why = why.clone().unwrap_or_default();
+                look.events.push(EventKind::Overruled { id, want, why });
+            }
+        }
+        progress.state = state;
+        progress.why = why;
+    }
+
+    /// Whether an entry speaks that has not reached what it wants.
+    pub(crate) fn awaits_proof(&self) -> bool {
+        self.unproven().next().is_some()
+    }
+
+    fn unproven(&self) -> impl Iterator<Item = &TimedReport> {
+        self.timed.values().filter(|TimedReport { progress, .. }| {
+            let reached = progress
+                .result
+                .as_ref()
+                .is_some_and(|result| result.reached);
+            progress.state == TimedState::Holding && !reached
+        })
+    }
+
+    /// Whether an entry speaks whose result is not known yet.
+    pub(crate) fn awaits_result(&self) -> bool {
+        self.unproven().any(|timed| timed.progress.result.is_none())
+    }
+
+    /// Notes what the sensors show for each want; returns whether that is new.
+    pub(crate) fn prove(&mut self, proven: impl Fn(Want) -> Option<TimedResult>) -> bool {
+        let mut changed = false;
+        for TimedReport { entry, progress } in self.timed.values_mut() {
+            let known = progress.result.as_ref().map(|result| result.reached);
+            if progress.state != TimedState::Holding || known == Some(true) {
+                continue;
+            }
+            let result = proven(entry.want);
+            let result = result.filter(|result| known.is_none() || result.reached);
+            if result.is_some() {
+                progress.result = result;
+                changed = true;
+            }
+        }
+        changed
+    }
+}
+
+/// What an entry does at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Judged {
+    Armed,
+    Speaks,
+    /// A call with its id fills its slot instead.
+    Called,
+    Over,
+    Overruled(String),
+}
