@@ -14,6 +14,7 @@ mod problem;
 mod publisher;
 mod reach;
 mod reported;
+mod timed;
 mod twin;
 mod window;
 

@@ -13,13 +13,14 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use door_core::config::Rest;
 use door_core::contract::{Mode, SlotState};
 use door_core::{
-    BootId, ClockQuality, Command, DesiredDoor, Door, DoorConfig, DoorReport, Inputs, MethodReply,
-    Outputs, SavedDoor, Want,
+    BootId, ClockQuality, Command, DesiredDoor, Door, DoorConfig, DoorReport, EntryId, Inputs,
+    MethodReply, Outputs, SavedDoor, TimedReport, Want,
 };
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -98,6 +99,9 @@ pub struct Snapshot {
     pub inputs: Levels,
     /// Whether the wall clock is trusted.
     pub clock: &'static str,
+    /// The timed entries and what became of each.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub timed: BTreeMap<EntryId, TimedReport>,
 }
 
 /// Starts the controller task.
@@ -171,6 +175,7 @@ impl Snapshot {
             rest: door.rest(),
             inputs: levels(inputs, fitted),
             clock: clock.as_str(),
+            timed: door.timed().clone(),
         }
     }
 }

@@ -762,7 +762,7 @@ impl Door {
             generation: self.generation,
             saved: SavedDoor {
                 lock_forced: self.alarms.get(&Alarm::LockForced).copied(),
-                agenda: Some(agenda),
+                agenda: Some(Box::new(agenda)),
                 ..SavedDoor::new(now, &array, &self.overrides, self.memory.to_saved())
             },
         }

@@ -10,9 +10,8 @@
 //! | [`contract`] | the wire format: methods, payloads, replies, durations, reported `door` |
 //! | [`config`] | the strike, the inputs and the settings, checked before anything is driven |
 //! | [`authority`] | the priority array that decides the wanted state of the strike |
-//! | [`schedule`] | the door's week: what a schedule wants at a moment |
+//! | [`schedule`] | timed entries and the week: what they want of the door at a moment |
 //! | `strike` | the actuator: phases, proof, jam, coil guard |
-//! | [`schedule`] | timed entries: what they want of the door at a time |
 //! | `sensing` | the inputs: door, bond, faults |
 //! | `door` | the whole door: commands, persistence, replies, events |
 

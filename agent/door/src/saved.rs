@@ -63,7 +63,7 @@ pub struct SavedDoor {
     pub(crate) doubt: Option<Doubt>,
     /// What is timed. Version 0.1 leaves it out of its saves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) agenda: Option<SavedAgenda>,
+    pub(crate) agenda: Option<Box<SavedAgenda>>,
     /// Slots that the doubt emptied, in the start that found it.
     #[serde(skip)]
     pub(crate) dropped: Vec<Slot>,
@@ -209,7 +209,7 @@ impl SavedDoor {
                 secure: own,
             }),
             dropped: dropped.filter(|slot| !slot.is_at_the_door()).collect(),
-            agenda: Some(state.agenda.unwrap_or_default().in_doubt()),
+            agenda: Some(Box::new(state.agenda.unwrap_or_default().in_doubt())),
             ..state
         }
     }

@@ -3,8 +3,8 @@
 
 use std::fmt::{self, Write as _};
 
-use door_core::Slot;
 use door_core::contract::{DoorState, HeldBy, LockState, Proof, Secured};
+use door_core::{Slot, TimedReport};
 use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -120,6 +120,17 @@ impl AgentSnapshot {
             "{label:<8} relinquish default: {}",
             door.relinquish_default
         )?;
+        for (id, TimedReport { entry, progress }) in &door.timed {
+            write!(out, "timed    {id}: {} from {}", entry.want, entry.from)?;
+            if let Some(until) = entry.until {
+                write!(out, " until {until}")?;
+            }
+            write!(out, ", {}", progress.state)?;
+            if let Some(why) = &progress.why {
+                write!(out, ": {why}")?;
+            }
+            writeln!(out)?;
+        }
         writeln!(out, "outputs  {}", word(&door.outputs))?;
         let inputs: Vec<_> = door
             .inputs
@@ -246,7 +257,6 @@ fn slot_name(slot: Slot) -> String {
         7 => "operator grant",
         8 => "operator hold",
         9 => "passage mode",
-        12 => "staged schedule",
         16 => "weekly schedule",
         _ => return format!("slot {number}"),
     };

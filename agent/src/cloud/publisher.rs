@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::handover::HandOver;
 use super::reported::{PatchOutcome, Reported};
+use super::timed::{Pace, TimedProperty};
 use super::twin::{ApplyProblems, Desired, KEYS, TwinAction};
 use super::window::Window;
 use super::{DesiredStatus, LinkEvent, LinkStatus};
@@ -27,6 +28,10 @@ use crate::storage::{DiskStatus, DoorStorage, LogRecord, SiteLocation, StartReas
 
 /// How long to wait before the twin is requested again after a missing or bad answer.
 const TWIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// What many doors report of the same instant is spread over this time.
+const SPREAD: Duration = Duration::from_secs(10);
+/// How long a report waits at most for the result of a timed entry that has begun.
+const RESULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Prefix of the request ids of twin reads; [`Reported`] makes those of patches.
 const READ_PREFIX: &str = "g";
 
@@ -48,6 +53,7 @@ pub(super) struct Publisher {
     location: watch::Sender<SiteLocation>,
     read: TwinRead,
     reported: Reported,
+    timed: TimedProperty,
     controller: ControllerHandle,
     doors: HandOver<DesiredDoor>,
     /// Handed over once the hand-over of an earlier one has finished.
@@ -111,6 +117,7 @@ impl Publisher {
             location: parts.location,
             read: TwinRead::Done,
             reported: Reported::default(),
+            timed: TimedProperty::default(),
             controller: parts.controller,
             doors: HandOver::new(None),
             next_door: None,
@@ -190,7 +197,7 @@ impl Publisher {
     fn twin_response(&mut self, status: u16, rid: &str, body: &[u8]) {
         if !rid.starts_with(READ_PREFIX) {
             let now = self.started.elapsed();
-            match self.reported.answered(rid, status, now) {
+            match self.reported.answered(rid, status, now, rand::random()) {
                 PatchOutcome::Accepted | PatchOutcome::Unknown => {}
                 PatchOutcome::Refused { will_retry } => error!(
                     "{}: the hub refused reported properties: {status} {}; {}",
@@ -313,13 +320,25 @@ impl Publisher {
                 changed
             });
             for (key, acknowledgement) in acknowledgements {
-                self.reported.set(key, acknowledgement);
+                match key {
+                    "timed" => self.timed.acknowledge(acknowledgement),
+                    key => self.reported.set(key, acknowledgement),
+                }
             }
         }
         let snapshot = self.snapshot.borrow_and_update();
         let door = serde_json::to_value(&snapshot.report);
         let clock = snapshot.clock;
+        let pace = self.timed.follow(&snapshot);
         drop(snapshot);
+        self.reported.set("timed", self.timed.value());
+        let now = self.started.elapsed();
+        match pace {
+            Pace::Unchanged => {}
+            Pace::Begun => self.reported.defer(now + RESULT_TIMEOUT),
+            Pace::AsOrdered => self.reported.defer(now + SPREAD.mul_f64(rand::random())),
+            Pace::Otherwise => self.reported.hurry(),
+        }
         match door {
             Ok(door) => self.reported.set("door", Some(door)),
             Err(problem) => error!("{}: cannot report the door's state: {problem}", self.device),
@@ -333,7 +352,7 @@ impl Publisher {
         let link = self.link.borrow();
         let device = json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "features": {"lockdown": true},
+            "features": {"lockdown": true, "timed": true},
             "startReason": self.start_reason,
             "bootReason": self.boot_reason,
             "clock": clock,

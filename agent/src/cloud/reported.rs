@@ -12,8 +12,10 @@ use serde_json::{Map, Value};
 const MIN_PATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// After this time an unanswered patch is sent again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Wait after a transient refusal of a patch (throttling, an error of the hub).
+/// Longest wait after a transient refusal of a patch (throttling, an error of the hub); half of it
+/// is random. It doubles with each refusal in a row.
 const REFUSAL_BACK_OFF: Duration = Duration::from_secs(10);
+const MAX_BACK_OFF: Duration = Duration::from_secs(320);
 
 /// The reported properties of one device. Times come from any monotonic clock.
 #[derive(Debug, Default)]
@@ -22,8 +24,11 @@ pub(super) struct Reported {
     known: HubCopy,
     in_flight: Option<InFlight>,
     not_before: Duration,
-    /// The last patch met a transient refusal: nothing is sent before `not_before`.
-    throttled: bool,
+    /// Transient refusals in a row: nothing is sent before `not_before`.
+    refusals: u32,
+    /// Many doors have the same to report at this instant: nothing is sent before this time, unless
+    /// a command was answered.
+    deferred: Option<Duration>,
     /// A command was answered: its outcome need not wait for `not_before`.
     command_answered: bool,
     next_rid: u64,
@@ -92,10 +97,26 @@ impl Reported {
         self.command_answered = true;
     }
 
+    /// Sends no patch before `until`, or before an earlier time that was given before.
+    pub(super) fn defer(&mut self, until: Duration) {
+        self.deferred = Some(self.deferred.map_or(until, |earlier| earlier.min(until)));
+    }
+
+    /// Something must not wait.
+    pub(super) fn hurry(&mut self) {
+        self.deferred = None;
+    }
+
     /// The request id and body of the patch to send now.
     pub(super) fn next_patch(&mut self, now: Duration, owned: &[&str]) -> Option<(String, Value)> {
         let unanswered = |sent| now < sent + ANSWER_TIMEOUT;
-        let waits = now < self.not_before && (self.throttled || !self.command_answered);
+        let due = self
+            .deferred
+            .map_or(self.not_before, |until| until.max(self.not_before));
+        let waits = match self.refusals {
+            0 => now < due && !self.command_answered,
+            _ => now < self.not_before,
+        };
         if waits || self.in_flight.as_ref().is_some_and(|f| unanswered(f.sent)) {
             return None;
         }
@@ -117,7 +138,7 @@ impl Reported {
         let rid = format!("r{}", self.next_rid);
         self.next_rid += 1;
         self.not_before = now + MIN_PATCH_INTERVAL;
-        self.throttled = false;
+        self.deferred = None;
         self.command_answered = false;
         self.in_flight = Some(InFlight {
             rid: rid.clone(),
@@ -133,28 +154,39 @@ impl Reported {
             (HubCopy::Unread, _) => None,
             (_, Some(in_flight)) => Some(in_flight.sent + ANSWER_TIMEOUT),
             (HubCopy::Acknowledged(known), None) if *known == self.wanted => None,
-            (_, None) if self.command_answered && !self.throttled => Some(Duration::ZERO),
-            (_, None) => Some(self.not_before),
+            (_, None) if self.refusals > 0 => Some(self.not_before),
+            (_, None) if self.command_answered => Some(Duration::ZERO),
+            (_, None) => Some(self.not_before.max(self.deferred.unwrap_or_default())),
         }
     }
 
-    /// The hub answered a request.
-    pub(super) fn answered(&mut self, rid: &str, status: u16, now: Duration) -> PatchOutcome {
+    /// The hub answered a request. `jitter` is a random number from 0 to 1.
+    pub(super) fn answered(
+        &mut self,
+        rid: &str,
+        status: u16,
+        now: Duration,
+        jitter: f64,
+    ) -> PatchOutcome {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.rid == rid) else {
             return PatchOutcome::Unknown;
         };
         match status {
             200..=299 => {
+                self.refusals = 0;
                 self.known = HubCopy::Acknowledged(in_flight.then);
                 PatchOutcome::Accepted
             }
             429 | 500.. => {
-                self.not_before = now + REFUSAL_BACK_OFF;
-                self.throttled = true;
+                let longest = REFUSAL_BACK_OFF * 2_u32.pow(self.refusals.min(8));
+                let longest = longest.min(MAX_BACK_OFF);
+                self.not_before = now + longest.mul_f64(0.5 + jitter / 2.0);
+                self.refusals += 1;
                 PatchOutcome::Refused { will_retry: true }
             }
             _ => {
                 // The same patch would be refused every time: send only later changes.
+                self.refusals = 0;
                 self.known = HubCopy::Acknowledged(in_flight.then);
                 PatchOutcome::Refused { will_retry: false }
             }
@@ -243,7 +275,10 @@ mod tests {
     fn changes_within_a_second_become_one_patch() {
         let mut subject = read(json!({}));
         let (rid, _) = subject.next_patch(ms(0), OWNED).unwrap();
-        assert_eq!(subject.answered(&rid, 204, ms(5)), PatchOutcome::Accepted);
+        assert_eq!(
+            subject.answered(&rid, 204, ms(5), 1.0),
+            PatchOutcome::Accepted
+        );
         assert_eq!(subject.poll_timeout(), None);
         for state in ["unlocking", "unlocked", "locking"] {
             subject.set("door", Some(json!({"lockState": state, "alarms": {}})));
@@ -267,7 +302,7 @@ mod tests {
         ] {
             let mut subject = read(json!({}));
             let (rid, _) = subject.next_patch(ms(0), OWNED).unwrap();
-            subject.answered(&rid, status, ms(5));
+            subject.answered(&rid, status, ms(5), 1.0);
             subject.set("door", Some(json!({"lockState": "unlocked", "alarms": {}})));
             if command_answered {
                 subject.command_answered();
@@ -287,12 +322,57 @@ mod tests {
             );
             // Only one patch: the next waits for its second again.
             subject.set("door", Some(json!({"lockState": "locked", "alarms": {}})));
-            subject.answered("r1", 204, ms(at + 1));
+            subject.answered("r1", 204, ms(at + 1), 1.0);
             assert_eq!(
                 subject.next_patch(ms(at + 2), OWNED),
                 None,
                 "{command_answered} {status}"
             );
+        }
+    }
+
+    #[test]
+    fn a_deferred_patch_waits_unless_something_hurries() {
+        for (hurry, command_answered, at) in [
+            (false, false, 7_000),
+            (true, false, 1_000),
+            (false, true, 10),
+        ] {
+            let mut subject = read(json!({}));
+            let (rid, _) = subject.next_patch(ms(0), OWNED).unwrap();
+            subject.answered(&rid, 204, ms(5), 1.0);
+            subject.set("door", Some(json!({"lockState": "locking", "alarms": {}})));
+            subject.defer(ms(15_000));
+            subject.defer(ms(7_000));
+            subject.defer(ms(9_000));
+            if hurry {
+                subject.hurry();
+            }
+            if command_answered {
+                subject.command_answered();
+            }
+            let due = subject.poll_timeout().unwrap().max(ms(10));
+            assert_eq!(due, ms(at));
+            assert!(at == 10 || subject.next_patch(ms(at - 1), OWNED).is_none());
+            assert!(subject.next_patch(ms(at), OWNED).is_some());
+        }
+    }
+
+    #[test]
+    fn waits_after_refusals_grow_and_half_of_each_is_random() {
+        for (jitter, waits) in [
+            (1.0, [10, 20, 40, 80, 160, 320, 320]),
+            (0.0, [5, 10, 20, 40, 80, 160, 160]),
+        ] {
+            let mut subject = read(json!({}));
+            let mut now = ms(0);
+            for wait in waits {
+                let (rid, _) = subject.next_patch(now, OWNED).unwrap();
+                subject.answered(&rid, 429, now, jitter);
+                let due = now + Duration::from_secs(wait);
+                assert_eq!(subject.poll_timeout(), Some(due));
+                now = due;
+            }
         }
     }
 
@@ -305,11 +385,11 @@ mod tests {
         let (second, patch) = subject.next_patch(ms(30_000), OWNED).unwrap();
         assert_eq!(patch["building"], json!({"value": 43}));
         assert_eq!(
-            subject.answered(&first, 204, ms(30_001)),
+            subject.answered(&first, 204, ms(30_001), 1.0),
             PatchOutcome::Unknown
         );
         assert_eq!(
-            subject.answered(&second, 204, ms(30_002)),
+            subject.answered(&second, 204, ms(30_002), 1.0),
             PatchOutcome::Accepted
         );
     }
@@ -319,14 +399,14 @@ mod tests {
         let mut subject = read(json!({}));
         let (rid, patch) = subject.next_patch(ms(0), OWNED).unwrap();
         assert_eq!(
-            subject.answered(&rid, 429, ms(10)),
+            subject.answered(&rid, 429, ms(10), 1.0),
             PatchOutcome::Refused { will_retry: true }
         );
         assert_eq!(subject.next_patch(ms(9_000), OWNED), None);
         let (rid, again) = subject.next_patch(ms(10_010), OWNED).unwrap();
         assert_eq!(patch, again);
         assert_eq!(
-            subject.answered(&rid, 400, ms(10_020)),
+            subject.answered(&rid, 400, ms(10_020), 1.0),
             PatchOutcome::Refused { will_retry: false }
         );
         assert_eq!(subject.next_patch(ms(60_000), OWNED), None);

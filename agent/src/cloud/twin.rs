@@ -1,5 +1,5 @@
-//! The desired half of the twin: `building`, `floor`, `mode`, `settings` and `lockdown`, validated
-//! and acknowledged.
+//! The desired half of the twin: `building`, `floor`, `mode`, `settings`, `lockdown` and `timed`,
+//! validated and acknowledged.
 //!
 //! Pure. The caller applies and persists an accepted value, which is then acknowledged as
 //! `{value, ac: 200, av, ad}` in the reported properties; a refused value leaves the old one in
@@ -10,6 +10,7 @@ mod lockdown;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod timed;
 mod verdict;
 
 use door_core::contract::Mode;
@@ -19,12 +20,13 @@ use serde_json::{Map, Value};
 use crate::storage::SiteLocation;
 use lockdown::LockdownProperty;
 use settings::Settings;
+use timed::Timed;
 use verdict::{Verdict, type_name};
 
 /// Longest `building` or `floor`, in characters.
 const MAX_CHARACTERS: usize = 128;
 /// The desired properties owned by the agent, and the reported ones that acknowledge them.
-pub(super) const KEYS: [&str; 5] = ["building", "floor", "mode", "settings", "lockdown"];
+pub(super) const KEYS: [&str; 6] = ["building", "floor", "mode", "settings", "lockdown", "timed"];
 
 /// The desired properties as the agent knows them.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub(super) struct Desired {
     mode_verdict: Verdict,
     settings: Settings,
     lockdown: LockdownProperty,
+    timed: Timed,
     version: TwinVersion,
 }
 
@@ -82,6 +85,7 @@ impl Desired {
             mode_verdict: Verdict::Absent,
             settings: Settings::new(door.settings, configured),
             lockdown: LockdownProperty::new(&door.lockdown),
+            timed: Timed::new(door.timed, door.timed_version),
             version: TwinVersion::Unread { notified: 0 },
         }
     }
@@ -100,6 +104,8 @@ impl Desired {
             },
             settings: self.settings.accepted().clone(),
             lockdown: self.lockdown.desired(),
+            timed: self.timed.accepted(),
+            timed_version: self.timed.version(),
         }
     }
 
@@ -121,6 +127,10 @@ impl Desired {
             match (key, value) {
                 ("settings", Value::Object(settings)) => self.settings.keep_only(settings),
                 ("lockdown", _) => self.lockdown.begin_document(value, version),
+                ("timed", value) => {
+                    self.timed.handle_document(value, version);
+                    continue;
+                }
                 _ => {}
             }
             self.apply(key, value, version);
@@ -163,7 +173,7 @@ impl Desired {
     pub(super) fn acknowledgements(
         &self,
         problems: &ApplyProblems,
-    ) -> [(&'static str, Option<Value>); 5] {
+    ) -> [(&'static str, Option<Value>); 6] {
         let (location, door) = (problems.location.as_deref(), problems.door.as_deref());
         let SiteLocation { building, floor } = &self.location;
         let mode = self.mode.map(|mode| Value::from(mode.as_str()));
@@ -173,6 +183,7 @@ impl Desired {
             mode_key,
             settings_key,
             lockdown_key,
+            timed_key,
         ] = KEYS;
         [
             (
@@ -183,6 +194,7 @@ impl Desired {
             (mode_key, self.mode_verdict.acknowledge(mode.as_ref(), door)),
             (settings_key, self.settings.acknowledge(door)),
             (lockdown_key, self.lockdown.acknowledge(door)),
+            (timed_key, self.timed.acknowledge(door)),
         ]
     }
 
@@ -200,6 +212,10 @@ impl Desired {
             }
             "lockdown" => {
                 self.lockdown.apply(value, version);
+                return;
+            }
+            "timed" => {
+                self.timed.handle_patch(value, version);
                 return;
             }
             _ => {

@@ -14,7 +14,7 @@ use door_agent::storage::saved_door;
 use door_agent::tls::{CertificateAge, TlsCache, certificate_end};
 use door_agent::{AgentConfig, cloud};
 use door_core::config::{Egress, FailMode, Rest};
-use door_core::{DoorConfig, SavedDoor, StrikeConfig};
+use door_core::{DoorConfig, SavedDoor, StrikeConfig, TimedReport};
 use jiff::Timestamp;
 
 /// The user of door-agent@.service.
@@ -251,6 +251,15 @@ fn check_saved(report: &CheckReport, config: &AgentConfig, path: &Path) {
                 "slot {number} is occupied and [board.inputs.{input}] is not configured: the \
                  next start empties it"
             ),
+        );
+    }
+    for (id, TimedReport { entry, progress }) in saved.timed() {
+        let until = entry.until.map(|until| format!(" until {until}"));
+        let (want, from, state) = (entry.want, entry.from, progress.state);
+        let until = until.unwrap_or_default();
+        report.note(
+            "timed",
+            format_args!("{id}: {want} from {from}{until}, {state}"),
         );
     }
     let door = DoorConfig::new(config.door, config.strike, fitted);

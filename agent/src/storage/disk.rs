@@ -16,8 +16,8 @@ use super::mailbox::Door;
 /// Maximum of damaged files in a status; the log names them all.
 const MAX_NAMED: usize = 16;
 
-/// Large enough for a state and the beginning of an event file.
-const PROBE: [u8; 8192] = [0; 8192];
+/// Large enough for a state with all timed entries and the beginning of an event file.
+static PROBE: [u8; 32_768] = [0; 32_768];
 
 /// State of a door's disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

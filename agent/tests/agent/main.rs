@@ -20,6 +20,7 @@ mod selftest;
 mod service;
 mod sim;
 mod site;
+mod timed;
 mod upgrade;
 #[cfg(target_os = "linux")]
 mod wear;

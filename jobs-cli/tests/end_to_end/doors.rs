@@ -238,6 +238,7 @@ fn why_names_the_deciding_slot_and_shows_the_last_report_of_an_offline_door() {
     7     operator grant
     8     operator hold
     9     passage mode
+    16    weekly schedule
           default          released  configuration         decides
     ");
     lab.run("unlock east").expect(0);

@@ -284,3 +284,110 @@ fn a_document_older_than_the_order_of_a_lockdown_does_not_end_it() {
     desired.handle_document(&map(json!({"$version": 3})));
     assert_eq!(desired.door().lockdown, DesiredLockdown::Lost);
 }
+
+fn lock(from: &str) -> Value {
+    json!({"want": "locked", "from": format!("2026-12-01T{from}:00Z")})
+}
+
+#[test]
+fn timed_entries_are_validated_and_removed_one_by_one() {
+    let mut desired = read(json!({
+        "timed": {"a": lock("21:00"), "b": {"want": "open"}, "B": lock("21:00")}, "$version": 2
+    }));
+    let ids = |desired: &Desired| {
+        let door = desired.door();
+        let ids: Vec<_> = door.timed.keys().map(ToString::to_string).collect();
+        (ids.join(" "), door.timed_version)
+    };
+    assert_eq!(ids(&desired), ("a".to_owned(), 2));
+    let notified = &acknowledged(&desired)["timed"];
+    assert_eq!(notified["a"], applied(lock("21:00"), 2));
+    for (id, reason) in [("b", "want is \"open\""), ("B", "expected an id")] {
+        assert_eq!(notified[id]["ac"], 400);
+        let found = notified[id]["ad"].as_str().unwrap();
+        assert!(found.starts_with(reason), "{found}");
+    }
+    desired.handle_patch(
+        3,
+        &map(json!({"timed": {"a": {"want": 7}, "b": lock("22:00"), "B": null}})),
+    );
+    assert_eq!(ids(&desired), ("a b".to_owned(), 3));
+    let notified = &acknowledged(&desired)["timed"];
+    assert_eq!(
+        (&notified["a"]["ac"], &notified["a"]["value"]),
+        (&400.into(), &lock("21:00"))
+    );
+    // A patch names the changed members only.
+    let until = json!({"want": "locked", "until": "2026-12-01T23:00:00Z"});
+    desired.handle_patch(
+        4,
+        &map(json!({"timed": {"a": until, "b": {"want": "locked"}}})),
+    );
+    let notified = &acknowledged(&desired)["timed"];
+    assert_eq!(notified["a"]["value"]["until"], "2026-12-01T23:00:00Z");
+    assert_eq!(
+        (&notified["a"]["ac"], &notified["b"]["av"]),
+        (&200.into(), &3.into())
+    );
+    desired.handle_patch(5, &map(json!({"timed": 7})));
+    assert_eq!(acknowledged(&desired)["timed"]["ac"], 400);
+    assert_eq!(ids(&desired).0, "a b");
+    desired.handle_patch(6, &map(json!({"timed": {"a": null}})));
+    assert_eq!(ids(&desired), ("b".to_owned(), 6));
+    desired.handle_patch(7, &map(json!({"timed": null})));
+    assert_eq!(ids(&desired), (String::new(), 7));
+    assert_eq!(acknowledged(&desired), json!({}));
+}
+
+#[test]
+fn more_than_20_timed_entries_or_8_kib_are_refused_with_the_number() {
+    let many: Map<_, _> = (0..21)
+        .map(|n| (format!("e{n:02}"), lock("21:00")))
+        .collect();
+    let desired = read(json!({"timed": many, "$version": 2}));
+    assert_eq!(desired.door().timed.len(), 20);
+    let refused = acknowledged(&desired)["timed"]["e20"]["ad"].clone();
+    assert_eq!(refused, "the door has 20 timed entries already");
+
+    let mut long = lock("21:00");
+    long["reason"] = "x".repeat(256).into();
+    long["by"] = "x".repeat(128).into();
+    let many: Map<_, _> = (0..18)
+        .map(|n| (format!("e{n:02}"), long.clone()))
+        .collect();
+    let desired = read(json!({"timed": many, "$version": 2}));
+    let notified = &acknowledged(&desired)["timed"]["e17"];
+    assert_eq!(notified["ac"], 400);
+    let refused = notified["ad"].as_str().unwrap();
+    assert!(refused.ends_with("expected at most 8192"), "{refused}");
+}
+
+#[test]
+fn an_older_document_takes_away_no_timed_lock() {
+    let release = json!({
+        "want": "released", "from": "2026-12-01T21:00:00Z", "until": "2026-12-01T22:00:00Z"
+    });
+    let held = read(json!({"timed": {"l": lock("21:00"), "r": release}, "$version": 9})).door();
+    let strike = StrikeConfig::motor_lock();
+    let configured = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
+    for (document, left) in [
+        (json!({"$version": 8}), vec!["l"]),
+        (
+            json!({"timed": {"l": lock("23:00")}, "$version": 8}),
+            vec!["l"],
+        ),
+        (json!({"$version": 9}), vec![]),
+    ] {
+        let mut desired = Desired::new(SiteLocation::default(), held.clone(), configured);
+        desired.handle_document(&map(document));
+        let door = desired.door();
+        let ids: Vec<_> = door.timed.keys().map(|id| id.as_str()).collect();
+        assert_eq!(ids, left);
+        assert!(left.is_empty() || door.timed.values().eq(held.timed.values().take(1)));
+        // Removed on purpose, it goes.
+        let version = door.timed_version;
+        desired.handle_patch(9 + 1, &map(json!({"timed": {"l": null}})));
+        let again = desired.door();
+        assert!(again.timed.is_empty() || version == 9);
+    }
+}

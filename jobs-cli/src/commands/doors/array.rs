@@ -223,6 +223,7 @@ pub(super) fn slot_name(slot: u8) -> &'static str {
         Ok(Slot::OperatorGrant) => "operator grant",
         Ok(Slot::OperatorHold) => "operator hold",
         Ok(Slot::Passage) => "passage mode",
+        Ok(Slot::Schedule) => "weekly schedule",
         Err(_) => "unknown to this doorctl",
     }
 }
@@ -263,6 +264,7 @@ mod tests {
                 "7|operator grant||||",
                 "8|operator hold|released|remote|no end given|overruled",
                 "9|passage mode||||",
+                "16|weekly schedule||||",
                 "|default|locked|configuration||overruled",
             ]
         );

@@ -46,6 +46,8 @@ pub(super) fn alarm(event: &HubEvent) -> Option<&str> {
 
 pub(super) fn tone(event: &HubEvent) -> Tone {
     match door_event(event) {
+        // A lock that somebody took away.
+        Some(EventName::Disarmed) if member(event, "want") == Some("locked") => Tone::Bad,
         Some(
             EventName::AlarmRaised
             | EventName::FireRelease
@@ -58,7 +60,9 @@ pub(super) fn tone(event: &HubEvent) -> Tone {
             | EventName::AlarmSuppressed
             | EventName::AlarmRepeated
             | EventName::EventsLost
-            | EventName::StateDamaged,
+            | EventName::StateDamaged
+            | EventName::Overruled
+            | EventName::Disarmed,
         ) => Tone::Doubtful,
         Some(EventName::AlarmCleared | EventName::FireReset | EventName::StorageRestored) => {
             Tone::Good
