@@ -15,7 +15,7 @@ use crate::cli::Global;
 use crate::config::{self, Contexts};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::{Printer, printable};
+use crate::printer::{Printer, first_names, printable};
 use crate::suggest;
 use crate::time::since::{SinceError, since};
 use crate::time::{TimeArg, TimeArgError, roughly};
@@ -25,6 +25,9 @@ const MIN_REPORTED_WAIT: Duration = Duration::from_secs(1);
 
 /// Clock differences from this on are reported.
 const MIN_REPORTED_CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_secs(5);
+
+/// Most unknown doors that are named; the others are counted.
+const MAX_NAMES_SHOWN: usize = 20;
 
 /// A command's connection to its hub.
 #[derive(Debug, Clone)]
@@ -295,6 +298,18 @@ pub(crate) async fn explain_door(
     }
     let known = session.door_names().await.unwrap_or_default();
     unknown_door(name.as_str(), &known).into()
+}
+
+/// The error of unknown doors, at least one.
+pub(crate) fn unknown_doors(names: &[String], known: &[String]) -> Failure {
+    match names {
+        [name] => unknown_door(name, known),
+        names => Failure::new(format!(
+            "the hub has no doors {}",
+            first_names(names, MAX_NAMES_SHOWN)
+        ))
+        .next("doorctl devices list"),
+    }
 }
 
 /// The error of an unknown door.

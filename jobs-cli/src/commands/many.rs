@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::progress::WorkProgress;
 use crate::cli::target::TargetArgs;
 use crate::failure::Failure;
-use crate::session::{Session, unknown_door};
+use crate::session::{Session, unknown_doors};
 use crate::target::Target;
 
 /// Doors that are handled at the same time.
@@ -101,9 +101,18 @@ async fn one_by_one(mut names: Vec<DeviceId>, session: &Session) -> anyhow::Resu
     let read = for_each_door(names, &session.hub, |hub, name, ()| async move {
         hub.twin(&name).await
     });
-    let mut twins = Vec::new();
+    let (mut twins, mut unknown) = (Vec::new(), Vec::new());
     for (name, twin) in read.await {
-        twins.push(session.of_door(&name, twin).await?);
+        match twin {
+            Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => {
+                unknown.push(name.to_string());
+            }
+            twin => twins.push(twin?),
+        }
+    }
+    if !unknown.is_empty() {
+        let known = session.door_names().await.unwrap_or_default();
+        return Err(unknown_doors(&unknown, &known).into());
     }
     Ok(twins)
 }
@@ -126,6 +135,7 @@ pub(super) async fn select_exact(
 pub(super) async fn refuse_unknown(target: &Target, session: &Session) -> anyhow::Result<()> {
     let known = session.door_names().await?;
     let listed: BTreeSet<&str> = known.iter().map(String::as_str).collect();
+    let mut unknown = Vec::new();
     for name in &target.names {
         if listed.contains(name.as_str()) {
             continue;
@@ -133,12 +143,15 @@ pub(super) async fn refuse_unknown(target: &Target, session: &Session) -> anyhow
         match session.hub.twin(name).await {
             Ok(_) => {}
             Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => {
-                return Err(unknown_door(name.as_str(), &known).into());
+                unknown.push(name.to_string());
             }
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    match unknown.is_empty() {
+        true => Ok(()),
+        false => Err(unknown_doors(&unknown, &known).into()),
+    }
 }
 
 /// The error when no door matches.

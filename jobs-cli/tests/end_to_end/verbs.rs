@@ -32,6 +32,8 @@ const HERE: &[Row] = &[
     ("query 'SELECT'", 1, "QUERY: "),
     ("lock yard --connect-timeout 0", 2, "DeviceNotOnline"),
     ("relinquish nobody", 1, "the hub has no door `nobody`"),
+    ("lock nobody lobby nowhere", 1, "the hub has no doors nobody, nowhere"),
+    ("jobs lock nobody lobby nowhere", 1, "the hub has no doors nobody, nowhere"),
     ("mode secure yard --connect-timeout 0", 2, "DeviceNotOnline"),
     ("status --floor 99", 1, "no door is assigned to floor `99`; doors are assigned to 3"),
     ("jobs list --status sleeping", 1, "possible values"),

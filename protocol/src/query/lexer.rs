@@ -101,7 +101,13 @@ impl<'a> ParserError<Input<'a>> for LexError {
         Self {
             byte: input.current_token_start(),
             message,
-            expected: None,
+            expected: match input.chars().next() {
+                Some('&') => Some("AND"),
+                Some('|') => Some("OR"),
+                Some('!') => Some("NOT"),
+                Some(';') => Some("the end"),
+                _ => None,
+            },
         }
     }
 
@@ -165,7 +171,8 @@ fn word<'a>(input: &mut Input<'a>) -> Result<&'a str, LexError> {
             byte,
             message: format!("`{word}{rest}` is ambiguous: a name or a difference"),
             expected: Some(
-                "brackets around a name with `-`, such as tags['my-tag'], or spaces around a minus",
+                "quotes around a text ('my-text'), brackets around a name (tags['my-tag']), or \
+                 spaces around a minus",
             ),
         }),
     }

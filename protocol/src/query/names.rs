@@ -63,6 +63,21 @@ pub(super) fn canonical_root(source: Source, name: &str) -> Option<&'static str>
         .find(|known| known.eq_ignore_ascii_case(name))
 }
 
+/// The root name that is closest to a name with a typing error. `has_members`: names follow it.
+pub(super) fn closest_root(source: Source, name: &str, has_members: bool) -> Option<&'static str> {
+    let lower = name.to_lowercase();
+    let distance = |known: &str| strsim::osa_distance(&lower, &known.to_lowercase());
+    let fits = |known: &&&str| !has_members || ["tags", "properties"].contains(*known);
+    let known = roots(source)
+        .iter()
+        .filter(fits)
+        .map(|known| (distance(known), *known));
+    let (_, closest) = known
+        .filter(|(distance, _)| *distance <= 1 + lower.len() / 6)
+        .min()?;
+    Some(closest)
+}
+
 /// The words that are not names, in their usual spelling.
 const KEYWORDS: [&str; 16] = [
     "SELECT",

@@ -5,7 +5,7 @@ use super::MAX_CHARACTERS;
 use super::ast::{Condition, Path, Query, Source};
 use super::error::{Position, QueryError};
 use super::lexer::{Excerpt, Token, TokenKind, tokens};
-use super::names::{canonical_root, is_keyword, roots};
+use super::names::{canonical_root, closest_root, is_keyword, roots};
 use cursor::either;
 
 mod cursor;
@@ -217,13 +217,8 @@ impl<'a> Parser<'a> {
         };
         let prefix = prefixes.iter().find(is_prefix);
         segments.drain(..prefix.map_or(0, |prefix| prefix.len()));
-        let root = canonical_root(self.source, &segments[0]).ok_or_else(|| {
-            self.error_at(
-                at,
-                format!("unknown property `{}`", Excerpt(&segments[0])),
-                roots(self.source).join(", "),
-            )
-        })?;
+        let root = canonical_root(self.source, &segments[0])
+            .ok_or_else(|| self.unknown_property(at, &segments))?;
         root.clone_into(&mut segments[0]);
         if let ("properties", Some(section)) = (root, segments.get_mut(1)) {
             let known = ["desired", "reported"]
@@ -239,5 +234,30 @@ impl<'a> Parser<'a> {
             known.clone_into(section);
         }
         Ok(Path { segments })
+    }
+
+    /// The error of a path whose first name is none at the root of a document, with the probable
+    /// intention.
+    fn unknown_property(&self, at: usize, segments: &[String]) -> QueryError {
+        let (first, path) = (&segments[0], segments.join("."));
+        let (first_shown, path) = (Excerpt(first), Excerpt(&path));
+        let is_compared = at > 0
+            && matches!(self.tokens[at - 1].kind, TokenKind::Symbol(symbol)
+                if expression::is_comparison(symbol));
+        let is_path = segments.len() > 1;
+        let expected = match (closest_root(self.source, first, is_path), self.source) {
+            _ if is_compared && !is_path => {
+                format!("quotes around a text: '{first_shown}' (a shell removes double quotes)")
+            }
+            (Some(root), _) => format!("`{root}`, the closest name"),
+            (None, Source::Jobs) => roots(self.source).join(", "),
+            (None, _) if ["desired", "reported"].contains(&first.as_str()) => {
+                format!("properties.{path}")
+            }
+            (None, _) => {
+                format!("properties.desired.{path}, properties.reported.{path} or tags.{path}")
+            }
+        };
+        self.error_at(at, format!("unknown property `{first_shown}`"), expected)
     }
 }

@@ -120,13 +120,6 @@ fn mistakes_have_a_position_and_name_what_was_expected() {
     }
     let control = (1, 8, "unexpected `\\u{1b}`".to_owned());
     assert_eq!(mistake("tags.a \u{1b} 1"), control);
-    let (_, column, message) = mistake("building = 43");
-    assert!(
-        column == 1
-            && message.starts_with("unknown property `building`; expected deviceId, moduleId,"),
-        "{message}"
-    );
-    assert!(message.ends_with("tags, properties"), "{message}");
     let (.., message) = mistake("SELECT * FROM devices.jobs WHERE tags.a = 1");
     assert!(
         message.starts_with("unknown property `tags`; expected deviceId, moduleId, jobId,"),

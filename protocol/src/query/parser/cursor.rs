@@ -5,6 +5,24 @@ use crate::query::error::{Position, QueryError};
 use crate::query::lexer::{Token, TokenKind};
 use crate::query::names::is_keyword;
 
+/// Words of SQL, and what to write instead.
+const SIMILAR_LANGUAGES: [(&str, &str); 5] = [
+    (
+        "LIKE",
+        "STARTSWITH(tags.wing, 'ea') or ENDSWITH(tags.wing, 'st')",
+    ),
+    (
+        "LIMIT",
+        "TOP and the number after SELECT: SELECT TOP 5 * FROM devices",
+    ),
+    ("ORDER", "no order: the language has none"),
+    ("IS", "= null, or NOT IS_DEFINED(tags.wing)"),
+    (
+        "BETWEEN",
+        "two comparisons: tags.level >= 1 AND tags.level <= 5",
+    ),
+];
+
 impl<'a> Parser<'a> {
     /// The name of the function, if a call is next.
     pub(super) fn called(&self) -> Option<&'a str> {
@@ -80,7 +98,28 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn unexpected(&self, expected: impl Into<String>) -> QueryError {
-        self.error_here(format!("unexpected {}", self.peek().kind), expected)
+        let message = format!("unexpected {}", self.peek().kind);
+        match self.advice() {
+            Some(advice) => self.error_here(message, advice),
+            None => self.error_here(message, expected),
+        }
+    }
+
+    /// What to write instead of the next token, if it is of a similar language.
+    fn advice(&self) -> Option<&'static str> {
+        const EQUAL: TokenKind<'static> = TokenKind::Symbol("=");
+        match &self.peek().kind {
+            TokenKind::Word(word) => {
+                let mut known = SIMILAR_LANGUAGES.iter();
+                known
+                    .find(|(known, _)| known.eq_ignore_ascii_case(word))
+                    .map(|(_, advice)| *advice)
+            }
+            kind if *kind == EQUAL && self.next > 0 && self.tokens[self.next - 1].kind == EQUAL => {
+                Some("a single `=`")
+            }
+            _ => None,
+        }
     }
 
     /// An error at the next token.

@@ -19,6 +19,11 @@ const COMPARISONS: [(&str, ComparisonOperator); 7] = [
     (">=", ComparisonOperator::GreaterOrEqual),
 ];
 
+/// Whether a symbol compares two values.
+pub(super) fn is_comparison(symbol: &str) -> bool {
+    COMPARISONS.iter().any(|(known, _)| *known == symbol)
+}
+
 const SUM: [(&str, ArithmeticOperator); 2] = [
     ("+", ArithmeticOperator::Add),
     ("-", ArithmeticOperator::Subtract),
