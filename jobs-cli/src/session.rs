@@ -17,7 +17,7 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::{Printer, first_names, printable};
 use crate::suggest;
-use crate::time::since::{SinceError, since};
+use crate::time::since::{Bound, SinceError, past};
 use crate::time::{TimeArg, TimeArgError, roughly};
 
 /// Shorter waits are not reported.
@@ -193,9 +193,19 @@ impl Session {
 
     /// Parses `--since`.
     pub(crate) async fn since(&self, text: &str) -> anyhow::Result<Timestamp> {
+        self.past("--since", text, Bound::Since).await
+    }
+
+    /// Parses a past time; `flag` names its source in errors.
+    pub(crate) async fn past(
+        &self,
+        flag: &str,
+        text: &str,
+        bound: Bound,
+    ) -> anyhow::Result<Timestamp> {
         let now = self.now().await?;
-        Ok(since(text, &now).map_err(|error| {
-            let failure = Failure::new(format!("--since {text:?}: {error}"));
+        Ok(past(text, bound, &now).map_err(|error| {
+            let failure = Failure::new(format!("{flag} {text:?}: {error}"));
             match error {
                 SinceError::NoZone => self.unknown_zone(failure),
                 _ => failure,

@@ -262,6 +262,24 @@ pub(crate) fn roughly(length: SignedDuration) -> String {
     }
 }
 
+/// A length in its largest unit, rounded down: `45s`, `12m`, `3h`, `5d`.
+pub(crate) fn age(length: SignedDuration) -> String {
+    match length.as_secs().max(0) {
+        seconds @ ..60 => format!("{seconds}s"),
+        seconds @ ..3_600 => format!("{}m", seconds / 60),
+        seconds @ ..86_400 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// A time within the next six days by its weekday, for narrow columns: `Mon 22:10:00`.
+pub(crate) fn soon(when: &ZonedDateTime, now: Timestamp) -> String {
+    match when.timestamp().duration_since(now).as_hours() {
+        0..144 => when.strftime("%a %T").to_string(),
+        _ => on_clock(when),
+    }
+}
+
 fn parse_clock(text: &str) -> Result<Time, TimeArgError> {
     // A bare `22` or `2200` may be a typing error. In `22:00+05:00` the offset would be ignored.
     let is_clock = |letter: char| letter.is_ascii_digit() || matches!(letter, ':' | '.');

@@ -23,6 +23,7 @@ Examples:
   doorctl events                                            the newest 100 of the last 24 hours
   doorctl events -f                                         follow new events
   doorctl events -f --alarms --building 43
+  doorctl events --since 2026-11-28 --until 2026-11-29      both days
   doorctl events --since 7d --door lobby-east --event forcedOpen,heldOpen -o csv > lobby-east.csv
   doorctl events -f -o jsonl | jq .body
 
@@ -84,10 +85,18 @@ pub(crate) struct EventsArgs {
     /// Only alarms that are raised or cleared.
     #[arg(long, conflicts_with = "kinds", help_heading = "Event filters")]
     pub(crate) alarms: bool,
-    /// Only events since then: an age (90m, 7d), 22:00, 'yesterday 06:30', RFC 3339 [default: 24h;
-    /// with --follow, now].
+    /// Only events since then: an age (90m, 7d), 22:00, 'yesterday 06:30', a day (2026-11-28: from
+    /// midnight), RFC 3339 [default: 24h before --until; with --follow, now].
     #[arg(long, value_name = "TIME", help_heading = "Event filters")]
     pub(crate) since: Option<String>,
+    /// Only events before then, in the same forms; a day is included [default: now].
+    #[arg(
+        long,
+        value_name = "TIME",
+        conflicts_with = "follow",
+        help_heading = "Event filters"
+    )]
+    pub(crate) until: Option<String>,
     /// Only events after the one with this id.
     #[arg(
         long,
@@ -136,7 +145,7 @@ RegistryRead the calls are left out, with a warning. To follow new events: doorc
 pub(crate) struct LogsArgs {
     /// Name of the door.
     pub(crate) door: String,
-    /// Only since then: an age (90m, 7d), 22:00, 'yesterday 06:30', RFC 3339.
+    /// Only since then: an age (90m, 7d), 22:00, 'yesterday 06:30', a day (2026-11-28), RFC 3339.
     #[arg(long, value_name = "TIME", default_value = "24h")]
     pub(crate) since: String,
     /// Show at most this many lines, the newest.
@@ -166,7 +175,8 @@ Operations: device.create, device.update, device.delete, device.bulk, device.reg
 twin.update, twin.replace, method.invoke, job.create, job.cancel, job.stop, message.purge. Azure \
 IoT Hub has no such log: there, see the activity log in the portal.")]
 pub(crate) struct AuditArgs {
-    /// Only rows since then: an age (90m, 7d), 22:00, 'yesterday 06:30', RFC 3339.
+    /// Only rows since then: an age (90m, 7d), 22:00, 'yesterday 06:30', a day (2026-11-28), RFC
+    /// 3339.
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<String>,
     /// Only calls with this policy.

@@ -11,12 +11,14 @@ use std::collections::VecDeque;
 
 use iothub_client::{EventStreamItem, HubEvent};
 use iothub_protocol::event::{EventFilter, EventRequest};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::cli::record::{DEFAULT_EVENT_LIMIT, EventsArgs};
 use crate::exit_status::ExitStatus;
-use crate::failure::is_broken_pipe;
+use crate::failure::{Failure, is_broken_pipe};
 use crate::session::Session;
+use crate::time::describe as describe_time;
+use crate::time::since::Bound;
 use exec::Commands;
 use feed::Feed;
 use filter::Filter;
@@ -32,12 +34,20 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
             "there, route events to an Event Hub; how the doors are now: doorctl status",
         )
         .await?;
+    let until = match &args.until {
+        Some(text) => Some(session.past("--until", text, Bound::Until).await?),
+        None => None,
+    };
     let since = match &args.since {
         Some(text) => Some(session.since(text).await?),
         None if args.follow || args.after.is_some() => None,
-        None => Some(session.hub.now().saturating_sub(DEFAULT_SINCE)?),
+        None => {
+            let end = until.unwrap_or_else(|| session.hub.now());
+            Some(end.saturating_sub(DEFAULT_SINCE)?)
+        }
     };
-    let filter = Filter::new(args, session).await?;
+    refuse_empty_period(since, until, session)?;
+    let filter = Filter::new(args, until, session).await?;
     let request = EventRequest {
         filter: EventFilter {
             device: filter.only_door(),
@@ -96,6 +106,23 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
             }
             Ok(ExitStatus::Interrupted)
         }
+    }
+}
+
+fn refuse_empty_period(
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    session: &Session,
+) -> Result<(), Failure> {
+    match (since, until) {
+        (Some(since), Some(until)) if since >= until => {
+            let [since, until] = [since, until]
+                .map(|time| describe_time(&time.to_zoned_datetime(session.zone.clone())));
+            Err(Failure::new(format!(
+                "--until {until} is not after --since {since}; expected a later end"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,16 +1,26 @@
-//! The times of `--since`. They are past, so a clock time is its last occurrence.
+//! The times of `--since` and `--until` of records. They are past, so a clock time is its last
+//! occurrence.
 
 use iothub_protocol::time::{LengthError, parse_length};
-use jiff::civil::Date;
+use jiff::civil::{Date, Time};
 use jiff::{Timestamp, ToSpan as _, ZonedDateTime};
 
 use super::{absolute, describe, parse_clock, resolve, roughly, weekday};
 
 /// The accepted forms, for error messages.
 pub(crate) const EXPECTED: &str = "how long ago (90m, 24h, 7d), 22:00, yesterday 06:30, friday \
-     18:00, 2026-11-23 22:00, or RFC 3339 such as 2026-11-23T22:00:00+01:00";
+     18:00, 2026-11-23 22:00, a day (2026-11-23, yesterday), or RFC 3339 such as 2026-11-23T22:00:00+01:00";
 
-/// Why a `--since` is invalid.
+/// How a day without a time is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// `--since`: from midnight.
+    Since,
+    /// `--until`: the whole day; of today, until now.
+    Until,
+}
+
+/// Why a past time is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SinceError {
     /// None of the accepted forms.
@@ -29,7 +39,7 @@ pub(crate) enum SinceError {
 }
 
 /// Parses `text`; `now` is in the operator's time zone.
-pub(crate) fn since(text: &str, now: &ZonedDateTime) -> Result<Timestamp, SinceError> {
+pub(crate) fn past(text: &str, bound: Bound, now: &ZonedDateTime) -> Result<Timestamp, SinceError> {
     let text = text.trim();
     let parsed = match absolute(text, now) {
         None => ago(text, now)?,
@@ -38,7 +48,7 @@ pub(crate) fn since(text: &str, now: &ZonedDateTime) -> Result<Timestamp, SinceE
     let when = match parsed {
         Some(when) => when,
         None => {
-            let when = parse_wall_time(text, now)?;
+            let when = parse_wall_time(text, bound, now)?;
             if now.time_zone().is_unknown() {
                 return Err(SinceError::NoZone);
             }
@@ -61,11 +71,24 @@ fn ago(text: &str, now: &ZonedDateTime) -> Result<Option<ZonedDateTime>, LengthE
     }
 }
 
-/// `[DAY] TIME`.
-fn parse_wall_time(text: &str, now: &ZonedDateTime) -> Result<ZonedDateTime, SinceError> {
+/// `[DAY] TIME`, or `DAY`.
+fn parse_wall_time(
+    text: &str,
+    bound: Bound,
+    now: &ZonedDateTime,
+) -> Result<ZonedDateTime, SinceError> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let malformed = |_| SinceError::Malformed;
     match words[..] {
+        [day] if !day.contains(':') => {
+            let date = parse_date(day, now.date()).ok_or(SinceError::Malformed)?;
+            let midnight = |date: Date| resolve(date.to_datetime(Time::midnight()), now).when;
+            let (begin, end) = (midnight(date), midnight(date.saturating_add(1.day())));
+            Ok(match bound {
+                Bound::Until if begin <= *now => end.min(now.clone()),
+                _ => begin,
+            })
+        }
         [time] => {
             let time = parse_clock(time).map_err(malformed)?;
             let today = resolve(now.date().to_datetime(time), now).when;
@@ -101,8 +124,30 @@ mod tests {
     fn from(text: &str) -> Result<String, String> {
         // A Monday evening in winter.
         let now: ZonedDateTime = "2026-11-23T21:15:00+01:00[Europe/Berlin]".parse().unwrap();
-        let since = since(text, &now).map_err(|error| error.to_string())?;
+        let since = past(text, Bound::Since, &now).map_err(|error| error.to_string())?;
         Ok(since.to_string())
+    }
+
+    #[test]
+    fn a_day_is_its_midnight_for_since_and_all_of_it_for_until() {
+        let now: ZonedDateTime = "2026-11-23T21:15:00+01:00[Europe/Berlin]".parse().unwrap();
+        for (text, since, until) in [
+            ("2026-11-20", "2026-11-19T23:00:00Z", "2026-11-20T23:00:00Z"),
+            ("yesterday", "2026-11-21T23:00:00Z", "2026-11-22T23:00:00Z"),
+            ("today", "2026-11-22T23:00:00Z", "2026-11-23T20:15:00Z"),
+            ("monday", "2026-11-15T23:00:00Z", "2026-11-16T23:00:00Z"),
+            // 25 hours: clocks go back.
+            ("2026-10-25", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
+            ("22:00", "2026-11-22T21:00:00Z", "2026-11-22T21:00:00Z"),
+        ] {
+            let parsed = |bound| past(text, bound, &now).unwrap().to_string();
+            assert_eq!(parsed(Bound::Since), since, "{text}");
+            assert_eq!(parsed(Bound::Until), until, "{text}");
+        }
+        for bound in [Bound::Since, Bound::Until] {
+            let error = past("2026-11-24", bound, &now).unwrap_err().to_string();
+            assert!(error.contains("is in the future"), "{error}");
+        }
     }
 
     #[test]
@@ -130,7 +175,8 @@ mod tests {
         for row in include_str!("../../../testing/lengths.tsv").lines() {
             let (text, seconds) = row.split_once('\t').unwrap();
             let expected = seconds.parse().ok();
-            let ago = since(text, &now).map(|then| now.timestamp().duration_since(then).as_secs());
+            let ago = past(text, Bound::Since, &now)
+                .map(|then| now.timestamp().duration_since(then).as_secs());
             assert_eq!(ago.ok(), expected, "{text}");
             let period = crate::cli::period(text).map(|length| length.as_secs());
             assert_eq!(period.ok(), expected.map(i64::unsigned_abs), "{text}");
@@ -139,7 +185,14 @@ mod tests {
 
     #[test]
     fn an_invalid_or_future_time_is_an_error() {
-        for text in ["", "soon", "-2h", "tomorrow 10:00", "22:00 Mars"] {
+        for text in [
+            "",
+            "soon",
+            "-2h",
+            "tomorrow 10:00",
+            "tomorrow",
+            "22:00 Mars",
+        ] {
             let error = from(text).unwrap_err();
             assert!(error.starts_with("not a past time"), "{text}: {error}");
         }

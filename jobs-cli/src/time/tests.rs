@@ -1,3 +1,4 @@
+use super::since::Bound;
 use super::*;
 
 /// A Monday evening in winter.
@@ -204,7 +205,7 @@ fn with_an_unknown_zone_only_times_that_need_none_are_accepted() {
         ("90m", true),
         ("2026-11-20T10:00:00Z", true),
     ] {
-        let taken_there = since::since(text, &unknown);
+        let taken_there = since::past(text, Bound::Since, &unknown);
         assert_eq!(taken_there.is_ok(), accepted, "{text}: {taken_there:?}");
     }
     for name in [
@@ -249,7 +250,11 @@ fn an_offset_that_contradicts_the_zone_in_brackets_is_an_error() {
     ] {
         assert_eq!(TimeArg::parse(text, &now).is_ok(), accepted, "{text}");
         let before = text.replace("11-23", "11-20");
-        assert_eq!(since::since(&before, &now).is_ok(), accepted, "{before}");
+        assert_eq!(
+            since::past(&before, Bound::Since, &now).is_ok(),
+            accepted,
+            "{before}"
+        );
     }
 }
 
@@ -269,7 +274,7 @@ fn an_offset_after_a_clock_time_is_an_error() {
             Err(TimeArgError::Malformed),
             "{text}"
         );
-        assert!(since::since(text, &now).is_err(), "{text}");
+        assert!(since::past(text, Bound::Since, &now).is_err(), "{text}");
     }
     assert!(TimeArg::parse("22:00:30.5", &now).is_ok());
 }

@@ -59,6 +59,9 @@ fn events_are_filtered_and_printed_in_every_format() {
     assert_eq!(of("--kind device,connection").len(), 2);
     assert!(of("--door east").len() >= 4, "{:?}", of(""));
     assert_eq!(of("--building 43 --event deviceConnected").len(), 1);
+    // A day is included, also when it is not over.
+    assert!(!of("--since today --until today").is_empty());
+    assert!(of("--until yesterday").is_empty());
     let newest = lab.json("events --limit 1")[0]["id"].to_string();
     assert!(of(&format!("--after {newest}")).is_empty());
     let lines = lab
@@ -88,6 +91,12 @@ fn invalid_event_requests_are_refused_with_the_next_step() {
     lab.run("events --since soon")
         .expect(1)
         .says(&["--since \"soon\": not a past time"]);
+    lab.run("events --since today --until yesterday")
+        .expect(1)
+        .says(&["--until ", " is not after --since ", "expected a later end"]);
+    lab.run("events -f --until today")
+        .expect(1)
+        .says(&["cannot be used with"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use door_core::contract::Alarm;
 use iothub_client::HubEvent;
 use iothub_protocol::DeviceId;
 use iothub_protocol::event::EventKind;
+use jiff::Timestamp;
 
 use super::describe;
 use crate::cli::record::EventsArgs;
@@ -44,11 +45,17 @@ pub(super) struct Filter {
     events: Vec<String>,
     alarms: bool,
     repeated: bool,
+    /// Only before then. The hub has no such filter.
+    until: Option<Timestamp>,
 }
 
 impl Filter {
     /// Builds the filter from the flags; looks up doors and places.
-    pub(super) async fn new(args: &EventsArgs, session: &Session) -> anyhow::Result<Self> {
+    pub(super) async fn new(
+        args: &EventsArgs,
+        until: Option<Timestamp>,
+        session: &Session,
+    ) -> anyhow::Result<Self> {
         for name in &args.events {
             if let Some(warning) = unknown_name_warning(name) {
                 session.printer.warn(warning);
@@ -60,6 +67,7 @@ impl Filter {
             events: args.events.clone(),
             alarms: args.alarms,
             repeated: args.repeated,
+            until,
         })
     }
 
@@ -97,6 +105,7 @@ impl Filter {
             && (self.events.is_empty() || self.events.iter().any(named))
             && (!self.alarms || is_alarm(event))
             && (self.repeated || !event.repeated)
+            && self.until.is_none_or(|until| event.time < until)
     }
 }
 
@@ -222,10 +231,16 @@ mod tests {
     }
 
     #[test]
-    fn repeated_events_and_events_of_other_doors_are_filtered_out() {
+    fn repeated_late_and_events_of_other_doors_are_filtered_out() {
         let mut again = telemetry("doorState", "");
         again.repeated = true;
         assert!(!Filter::default().admits(&again));
+        let [at, after] = ["2026-11-23T21:00:00Z", "2026-11-23T21:00:01Z"].map(|until| Filter {
+            until: Some(until.parse().unwrap()),
+            ..Filter::default()
+        });
+        assert!(!at.admits(&telemetry("doorState", "")));
+        assert!(after.admits(&telemetry("doorState", "")));
         let west = Filter {
             doors: Some(BTreeSet::from(["west".to_owned()])),
             ..Filter::default()
