@@ -29,6 +29,7 @@ Examples:
   doorctl twin set lobby-east building=43 floor=3
   doorctl twin set lobby-east --tag wing=east --tag old=null
   doorctl twin set lobby-east floor=4 --etag AAAAAAAAAAI=
+  doorctl twin set lobby-east floor=4 -o json               print the whole twin
 
 For `building`, `floor`, `mode`, `settings` and properties that the door acknowledged before, \
 doorctl waits for its answer: the exit status is 2 if the door refuses, 3 if it has not applied \

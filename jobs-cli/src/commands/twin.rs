@@ -2,9 +2,12 @@
 
 mod edit;
 
+use serde_json::Value;
+
 use super::{acknowledge, twin_patch};
 use crate::cli::twin::{SetArgs, TwinCommand};
 use crate::exit_status::ExitStatus;
+use crate::printer::{plain, printable};
 use crate::session::{Session, door};
 
 pub(crate) async fn run(command: TwinCommand, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -20,6 +23,14 @@ pub(crate) async fn run(command: TwinCommand, session: &Session) -> anyhow::Resu
     }
 }
 
+/// `floor=3`, `tags.old removed`.
+fn change(section: &str, key: &str, value: &Value) -> String {
+    printable(&match value {
+        Value::Null => format!("{section}{key} removed"),
+        value => format!("{section}{key}={}", plain(value)),
+    })
+}
+
 async fn set(args: &SetArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let patch = twin_patch::from_assignments(&args.desired, &args.tags)?;
     acknowledge::warn_of_misspelled_keys(patch.desired.values(), &session.printer);
@@ -27,11 +38,22 @@ async fn set(args: &SetArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let written = session.hub.twin_patch(&id, &patch, args.etag.as_deref());
     let twin = session.of_door(&id, written.await).await?;
     let version = twin.properties.desired.version;
-    session.printer.say(format!(
-        "{}: desired version {version}, etag {}",
-        twin.device_id, twin.etag
-    ));
-    session.printer.document(&twin)?;
+    let changed = args
+        .desired
+        .iter()
+        .map(|(key, value)| change("", key, value));
+    let tags = args
+        .tags
+        .iter()
+        .map(|(key, value)| change("tags.", key, value));
+    let changed: Vec<String> = changed.chain(tags).collect();
+    let text = format!(
+        "{}: {}; desired version {version}, etag {}\n",
+        twin.device_id,
+        changed.join(", "),
+        twin.etag
+    );
+    session.printer.text_or(&text, &twin)?;
     acknowledge::wait_for_door(
         &twin,
         patch.desired.values(),

@@ -17,8 +17,15 @@ fn desired_properties_reach_the_door_and_an_outdated_etag_changes_nothing() {
     lab.until("twin show east", applied);
 
     let etag = set["etag"].as_str().unwrap();
-    lab.run(format!("twin set east floor=4 --etag {etag}"))
+    let set = lab
+        .run(format!("twin set east floor=4 --etag {etag}"))
         .expect(0);
+    assert!(
+        set.stdout
+            .starts_with("east: floor=4; desired version 3, etag "),
+        "{set:?}"
+    );
+    assert_eq!(set.stdout.lines().count(), 1);
     lab.run(format!("twin set east floor=5 --etag {etag}"))
         .expect(1)
         .says(&[
