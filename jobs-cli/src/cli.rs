@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use door_core::contract::duration;
 
-use crate::printer::Format;
+use crate::printer::OUTPUTS;
 use crate::time;
 
 /// Schedule fleet-wide jobs on doors and track the outcome of each door.
@@ -69,17 +69,17 @@ pub(crate) struct Global {
         value_name = "NAME"
     )]
     pub(crate) context: Option<String>,
-    /// Output format: table, json, jsonl or csv.
+    /// Output format: table, wide (a table with all columns, uncut), json, jsonl or csv.
     #[arg(
         short,
         long,
         global = true,
-        value_enum,
-        default_value_t,
+        value_parser = OUTPUTS.map(|(name, _)| name),
+        default_value = "table",
         value_name = "FORMAT",
         hide_possible_values = true
     )]
-    pub(crate) output: Format,
+    pub(crate) output: String,
     /// Timeout of a single request to the hub.
     #[arg(
         long, global = true, default_value = "30s", value_parser = period, value_name = "DURATION"

@@ -4,10 +4,12 @@
 use door_core::contract::{DoorState, LockState, Mode, Proof, Secured, Word};
 use iothub_protocol::DeviceId;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::printer::{Cell, Row, Tone, plain};
+use crate::time;
 
 /// One line of `devices list`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,6 +24,9 @@ pub(crate) struct DoorRow {
     /// Last reported state.
     #[serde(flatten)]
     pub(crate) state: ReportedStatus,
+    /// Age of the last report, for an offline door.
+    #[serde(skip)]
+    pub(crate) age: Option<String>,
 }
 
 /// A row of `SELECT deviceId FROM devices`.
@@ -57,8 +62,15 @@ impl ReportedStatus {
         reported_door(twin).map_or(Self::default(), Self::read)
     }
 
-    /// The cell of a row with these members.
-    pub(crate) fn cell(&self, title: &str, member: &Value) -> Cell {
+    /// The cell of a row with these members. The `age` of the last report of an offline door goes
+    /// with the lock state; the other cells are in brackets only.
+    pub(crate) fn cell(&self, title: &str, member: &Value, age: Option<&str>) -> Cell {
+        if let (Some(age), true) = (age, LOCK_TITLES.contains(&title)) {
+            return outdated(
+                &plain(member),
+                if title == LOCK_TITLES[0] { age } else { "" },
+            );
+        }
         let tone = match (title, &self.secured) {
             ("lockState", _) if self.lock_state == LockState::Jammed => Tone::Bad,
             ("secured", Word::Known(Secured::Secured)) => Tone::Good,
@@ -73,19 +85,45 @@ impl ReportedStatus {
 /// The columns of a [`ReportedStatus`].
 pub(crate) const LOCK_TITLES: [&str; 4] = ["lockState", "doorState", "secured", "proof"];
 
-impl From<&Twin> for DoorRow {
-    fn from(twin: &Twin) -> Self {
+impl DoorRow {
+    pub(crate) fn new(twin: &Twin, now: Timestamp) -> Self {
         Self {
             door: twin.device_id.to_string(),
             connection_state: twin.connection_state,
             building: assigned_or_reported(twin, "building"),
             floor: assigned_or_reported(twin, "floor"),
             state: ReportedStatus::reported(twin),
+            age: report_age(twin, now),
         }
     }
 }
 
+/// The age of the last report of a door that is offline now, such as `3h`; empty when unknown.
+pub(crate) fn report_age(twin: &Twin, now: Timestamp) -> Option<String> {
+    let age = |at| time::age(now.duration_since(at));
+    let is_offline = twin.connection_state == ConnectionState::Disconnected;
+    is_offline.then(|| reported_at(twin).map_or(String::new(), age))
+}
+
+/// When the door last reported its state.
+pub(crate) fn reported_at(twin: &Twin) -> Option<Timestamp> {
+    let metadata = twin.properties.reported.metadata.get("door")?;
+    metadata.get("$lastUpdated")?.as_str()?.parse().ok()
+}
+
+/// A cell with the last known state of an offline door, in brackets: `[locked 3h ago]`.
+pub(crate) fn outdated(state: &str, age: &str) -> Cell {
+    let shown = match (state, age) {
+        ("", _) => String::new(),
+        (_, "") => format!("[{state}]"),
+        _ => format!("[{state} {age} ago]"),
+    };
+    Cell::toned(state, Tone::Doubtful).shown_as(shown)
+}
+
 impl Row for DoorRow {
+    const LEAST_IMPORTANT: &'static [&'static str] = &["proof", "building", "floor"];
+
     fn titles() -> Vec<&'static str> {
         let mut titles = vec!["door", "connectionState", "building", "floor"];
         titles.extend(LOCK_TITLES);
@@ -95,7 +133,7 @@ impl Row for DoorRow {
     fn cell(&self, title: &str, member: &Value) -> Cell {
         match title {
             "connectionState" => connection_cell(self.connection_state),
-            _ => self.state.cell(title, member),
+            _ => self.state.cell(title, member, self.age.as_deref()),
         }
     }
 }
@@ -109,7 +147,7 @@ pub(crate) fn connection_cell(state: ConnectionState) -> Cell {
 }
 
 /// The assigned value, else the reported one (`{"value": ..}`).
-fn assigned_or_reported(twin: &Twin, name: &str) -> String {
+pub(crate) fn assigned_or_reported(twin: &Twin, name: &str) -> String {
     let desired = twin.properties.desired.values.get(name);
     desired
         .or_else(|| reported_value(&twin.properties.reported.values, name))
@@ -160,17 +198,18 @@ mod tests {
                 "lockState": "locked", "doorState": "closed", "secured": "secured", "proof": "bond",
             },
         });
-        let row = DoorRow::from(&twin(&json!({"floor": 3}), &reported));
+        let row = DoorRow::new(
+            &twin(&json!({"floor": 3}), &reported),
+            Timestamp::UNIX_EPOCH,
+        );
         assert_eq!((row.building.as_str(), row.floor.as_str()), ("43", "3"));
         assert_eq!(row.state.secured, Secured::Secured);
     }
 
     #[test]
     fn a_device_that_is_not_a_door_has_empty_columns() {
-        let row = DoorRow::from(&twin(
-            &json!({}),
-            &json!({"door": "front", "temperature": 21}),
-        ));
+        let reported = json!({"door": "front", "temperature": 21});
+        let row = DoorRow::new(&twin(&json!({}), &reported), Timestamp::UNIX_EPOCH);
         assert_eq!(row.state, ReportedStatus::default());
         assert_eq!(row.floor, "");
     }

@@ -81,7 +81,7 @@ fn remove_escape_tip(error: &mut clap::Error) {
 
 fn run(cli: Cli) -> anyhow::Result<ExitStatus> {
     let global = &cli.global;
-    let printer = Printer::new(global.output, global.quiet, global.verbose);
+    let printer = Printer::new(&global.output, global.quiet, global.verbose);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

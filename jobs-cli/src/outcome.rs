@@ -193,6 +193,8 @@ impl OutcomeRow {
 }
 
 impl Row for OutcomeRow {
+    const LEAST_IMPORTANT: &'static [&'static str] = &["proof", "doorState", "lockState"];
+
     fn titles() -> Vec<&'static str> {
         let mut titles = vec!["door"];
         titles.extend(LOCK_TITLES);
@@ -203,7 +205,7 @@ impl Row for OutcomeRow {
     fn cell(&self, title: &str, member: &Value) -> Cell {
         match title {
             "outcome" => Cell::toned(&self.outcome, self.progress.tone()),
-            _ => self.state.cell(title, member),
+            _ => self.state.cell(title, member, None),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Output: data on stdout in the requested format, messages on stderr.
 
+mod table;
+
 use std::cmp::Ordering;
 use std::io::{self, IsTerminal as _, Write as _};
 
-use clap::ValueEnum;
-use comfy_table::{Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,10 +12,9 @@ use serde_json::Value;
 const WIDTH: usize = 100;
 
 /// Format of data.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Aligned columns for people.
-    #[default]
     Table,
     /// One JSON document, indented.
     Json,
@@ -24,6 +23,15 @@ pub(crate) enum Format {
     /// Comma-separated values with a header line.
     Csv,
 }
+
+/// Values of `--output`. `wide` is a table that is not fitted to the terminal.
+pub(crate) const OUTPUTS: [(&str, Format); 5] = [
+    ("table", Format::Table),
+    ("wide", Format::Table),
+    ("json", Format::Json),
+    ("jsonl", Format::Jsonl),
+    ("csv", Format::Csv),
+];
 
 /// Meaning of a cell, shown as its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,16 +49,16 @@ pub(crate) enum Tone {
 /// One field of a table.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
+    /// The text in CSV.
     pub(crate) text: String,
+    /// The text in a table, if it is another.
+    shown: Option<String>,
     pub(crate) tone: Tone,
 }
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self {
-            text: text.into(),
-            tone: Tone::Plain,
-        }
+        Self::toned(text, Tone::Plain)
     }
 }
 
@@ -58,8 +66,22 @@ impl Cell {
     pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
         Self {
             text: text.into(),
+            shown: None,
             tone,
         }
+    }
+
+    /// The same cell with another text in a table.
+    pub(crate) fn shown_as(self, text: impl Into<String>) -> Self {
+        Self {
+            shown: Some(text.into()),
+            ..self
+        }
+    }
+
+    /// The text in a table.
+    pub(crate) fn shown(&self) -> &str {
+        self.shown.as_ref().unwrap_or(&self.text)
     }
 }
 
@@ -68,15 +90,27 @@ pub(crate) trait Row: Serialize {
     /// Titles of the cells, as in CSV and JSON (`doorState`); a table shows `DOOR STATE`.
     fn titles() -> Vec<&'static str>;
 
+    /// The columns of a table.
+    fn table_titles() -> Vec<&'static str> {
+        Self::titles()
+    }
+
+    /// The columns that a narrow terminal does not show, the first one first.
+    const LEAST_IMPORTANT: &'static [&'static str] = &[];
+
     /// The cell with this title; `member` is the member of the row's JSON with the same name.
     fn cell(&self, _title: &str, member: &Value) -> Cell {
         Cell::from(plain(member))
     }
 
     fn cells(&self) -> Vec<Cell> {
+        self.cells_of(&Self::titles())
+    }
+
+    fn cells_of(&self, titles: &[&str]) -> Vec<Cell> {
         let members = serde_json::to_value(self).unwrap_or_default();
-        let member = |title| members.get(title).unwrap_or(&Value::Null);
-        let titles = Self::titles().into_iter();
+        let member = |title: &str| members.get(title).unwrap_or(&Value::Null);
+        let titles = titles.iter();
         titles
             .map(|title| self.cell(title, member(title)))
             .collect()
@@ -89,13 +123,18 @@ pub(crate) struct Printer {
     quiet: bool,
     verbose: bool,
     colour: bool,
+    /// Columns for a table; `None` is unlimited.
+    width: Option<usize>,
 }
 
 impl Printer {
-    /// `quiet` suppresses all messages except warnings; `verbose` logs each request and response.
-    pub(crate) fn new(format: Format, quiet: bool, verbose: bool) -> Self {
+    /// `output` is one of [`OUTPUTS`]; `quiet` suppresses all messages except warnings; `verbose`
+    /// logs each request and response.
+    pub(crate) fn new(output: &str, quiet: bool, verbose: bool) -> Self {
+        let known = OUTPUTS.iter().find(|(name, _)| *name == output);
         Self {
-            format,
+            format: known.map_or(Format::Table, |(_, format)| *format),
+            width: table::terminal_width().filter(|_| output != "wide"),
             quiet,
             verbose,
             colour: wants_colour() && io::stdout().is_terminal(),
@@ -144,11 +183,14 @@ impl Printer {
     }
 
     pub(crate) fn rows<R: Row>(&self, rows: &[R]) -> io::Result<()> {
-        let text = match self.format {
-            Format::Table => self.table(&R::titles(), rows.iter().map(Row::cells)),
-            format => render(format, rows)?,
-        };
-        write_last(&text)
+        match self.format {
+            Format::Table => {
+                let titles = R::table_titles();
+                let cells = rows.iter().map(|row| row.cells_of(&titles));
+                self.print_table(&titles, R::LEAST_IMPORTANT, cells)
+            }
+            format => write_last(&render(format, rows)?),
+        }
     }
 
     /// Prints a single value as JSON in every format: it has no columns.
@@ -175,54 +217,29 @@ impl Printer {
         }
     }
 
-    pub(crate) fn table(&self, titles: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> String {
-        let mut table = Table::new();
-        table
-            .load_preset(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Disabled)
-            .set_header(titles.iter().map(|title| heading(title)));
-        for row in rows {
-            table.add_row(row.iter().map(|cell| self.cell(cell)));
-        }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        match self.colour {
-            true => table.enforce_styling(),
-            false => table.force_no_tty(),
+    /// Prints lines of text, wrapped at words if a terminal shows them.
+    pub(crate) fn print_text(&self, lines: &[String]) -> io::Result<()> {
+        let fitted = |line: &String| match self.width {
+            Some(width) => wrapped_to(line, width) + "\n",
+            None => format!("{line}\n"),
         };
-        table
-            .lines()
-            .map(|line| format!("{}\n", line.trim_end()))
-            .collect()
+        write_last(&lines.iter().map(fitted).collect::<String>())
     }
 
-    /// A cell on a line of its own, padded to `width`.
-    pub(crate) fn padded(&self, cell: &Cell, width: usize) -> String {
-        let colour = match cell.tone {
-            _ if !self.colour => None,
-            Tone::Plain => None,
-            Tone::Good => Some(32),
-            Tone::Doubtful => Some(33),
-            Tone::Bad => Some(31),
-        };
-        let text = format!("{:<width$}", printable(&cell.text));
-        match colour {
-            Some(colour) => format!("\u{1b}[{colour}m{text}\u{1b}[0m"),
-            None => text,
+    /// Prints a table, and names the columns that the terminal has no room for.
+    pub(crate) fn print_table(
+        &self,
+        titles: &[&str],
+        least_important: &[&str],
+        rows: impl Iterator<Item = Vec<Cell>>,
+    ) -> io::Result<()> {
+        let drawn = self.table(titles, least_important, rows);
+        write_last(&drawn.text)?;
+        if !drawn.dropped.is_empty() {
+            let dropped = drawn.dropped.join(", ");
+            self.say(format!("not shown here: {dropped}; all columns: -o wide"));
         }
-    }
-
-    fn cell(&self, cell: &Cell) -> comfy_table::Cell {
-        let styled = comfy_table::Cell::new(printable(&cell.text));
-        let colour = match cell.tone {
-            _ if !self.colour => return styled,
-            Tone::Plain => return styled,
-            Tone::Good => Color::Green,
-            Tone::Doubtful => Color::Yellow,
-            Tone::Bad => Color::Red,
-        };
-        styled.fg(colour)
+        Ok(())
     }
 }
 
@@ -243,18 +260,6 @@ pub(crate) fn render<R: Row>(format: Format, rows: &[R]) -> io::Result<String> {
 
 fn wants_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-/// `doorState` as `DOOR STATE`.
-fn heading(title: &str) -> String {
-    let mut heading = String::new();
-    for character in printable(title).chars() {
-        if character.is_ascii_uppercase() {
-            heading.push(' ');
-        }
-        heading.push(character.to_ascii_uppercase());
-    }
-    heading
 }
 
 /// A JSON value for a person: strings without quotes, other values as JSON.
@@ -374,12 +379,16 @@ pub(crate) fn first_names<T: AsRef<str>>(names: &[T], most: usize) -> String {
 
 /// Lines of at most [`WIDTH`] columns.
 pub(crate) fn wrapped(text: &str) -> String {
+    wrapped_to(text, WIDTH)
+}
+
+fn wrapped_to(text: &str, width: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is a first line");
         if line.is_empty() {
             line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= WIDTH {
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
             line.push(' ');
             line.push_str(word);
         } else {
@@ -433,6 +442,7 @@ pub(crate) struct TableRow {
 pub(crate) struct RowStream<'a> {
     printer: &'a Printer,
     titles: Vec<String>,
+    least_important: &'static [&'static str],
     header_written: bool,
     buffered: Vec<TableRow>,
 }
@@ -442,8 +452,18 @@ impl<'a> RowStream<'a> {
         Self {
             printer,
             titles,
+            least_important: &[],
             header_written: false,
             buffered: Vec::new(),
+        }
+    }
+
+    /// Rows with the columns of `R`.
+    pub(crate) fn of<R: Row>(printer: &'a Printer) -> Self {
+        let titles = R::titles().into_iter().map(str::to_owned).collect();
+        Self {
+            least_important: R::LEAST_IMPORTANT,
+            ..Self::new(printer, titles)
         }
     }
 
@@ -490,7 +510,8 @@ impl<'a> RowStream<'a> {
             Format::Table => {
                 let titles: Vec<&str> = self.titles.iter().map(String::as_str).collect();
                 let rows = self.buffered.into_iter().map(|record| record.cells);
-                write(&self.printer.table(&titles, rows))
+                let least = self.least_important;
+                self.printer.print_table(&titles, least, rows)
             }
         }
     }
@@ -506,6 +527,7 @@ mod tests {
             quiet: false,
             verbose: false,
             colour: false,
+            width: None,
         }
     }
 
@@ -515,7 +537,9 @@ mod tests {
             vec![Cell::from("lobby-east"), Cell::toned("secured", Tone::Good)],
             vec![Cell::from("b"), Cell::toned("", Tone::Plain)],
         ];
-        let text = printer().table(&["door", "isSecured"], rows.into_iter());
+        let text = printer()
+            .table(&["door", "isSecured"], &[], rows.into_iter())
+            .text;
         assert_eq!(text, "DOOR        IS SECURED\nlobby-east  secured\nb\n");
     }
 
@@ -542,12 +566,15 @@ mod tests {
     fn foreign_text_cannot_forge_a_table_row() {
         let forged = "closed\nb  secured \u{1b}[1A";
         let rows = vec![vec![Cell::from("a"), Cell::from(forged)]];
-        let text = printer().table(&["door", "x\u{1b}"], rows.into_iter());
+        let text = printer()
+            .table(&["door", "x\u{1b}"], &[], rows.into_iter())
+            .text;
         assert_eq!(
             text,
             "DOOR  X\\U{1B}\na     closed\\nb  secured \\u{1b}[1A\n"
         );
-        assert_eq!(printer().padded(&Cell::from("a\nb"), 6), "a\\nb  ");
+        let line = printer().line(&mut [6], vec![Cell::from("a\nb"), Cell::from("c")]);
+        assert_eq!(line, "a\\nb    c\n");
         let raw = csv(None, [vec![forged.to_owned()]].into_iter()).unwrap();
         assert_eq!(raw, format!("\"{forged}\"\n"));
     }

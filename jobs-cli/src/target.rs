@@ -5,6 +5,7 @@ mod place;
 
 use std::collections::VecDeque;
 
+use door_core::contract::Alarm;
 use iothub_client::{ClientError, Page};
 use iothub_protocol::DeviceId;
 use iothub_protocol::query;
@@ -81,6 +82,7 @@ impl Target {
             check_condition(condition)?;
             others.push(condition.trim().to_owned());
         }
+        others.extend(args.others.iter().cloned());
         let places = PlaceFilter::from_args(args);
         if names.is_empty() && others.is_empty() {
             let all = || Self::single("*".to_owned(), names, places);
@@ -299,7 +301,11 @@ pub(crate) fn quote(text: &str) -> String {
 
 /// Matches the assigned value (desired property), applied or not; a number may be stored as text.
 fn place_condition(property: &str, values: &[String]) -> String {
-    let path = format!("properties.desired.{property}");
+    equals_any(&format!("properties.desired.{property}"), values)
+}
+
+/// A path with one of these values; a number may be stored as text.
+fn equals_any(path: &str, values: &[String]) -> String {
     let mut either = Vec::new();
     for value in values {
         if let Ok(number) = serde_json::from_str::<serde_json::Number>(value) {
@@ -308,6 +314,23 @@ fn place_condition(property: &str, values: &[String]) -> String {
         either.push(format!("{path} = {}", quote(value)));
     }
     either.join(" OR ")
+}
+
+/// Matches a tag by the text of its value. Keys are bracketed: they may be words of the language.
+pub(crate) fn tag_condition(key: &str, value: &str) -> String {
+    let keys: Vec<String> = key.split('.').map(|part| format!("[[{part}]]")).collect();
+    let path = format!("tags.{}", keys.join("."));
+    match value {
+        "true" | "false" => format!("{path} = {value} OR {path} = '{value}'"),
+        _ => equals_any(&path, std::slice::from_ref(&value.to_owned())),
+    }
+}
+
+/// Matches doors whose last report has an alarm.
+pub(crate) fn alarm_condition() -> String {
+    let raised = Alarm::ALL.map(Alarm::as_str);
+    let raised = raised.map(|alarm| format!("IS_DEFINED(properties.reported.door.alarms.{alarm})"));
+    raised.join(" OR ")
 }
 
 /// Checks the syntax here, so that the error has a caret with every hub.

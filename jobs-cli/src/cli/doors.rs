@@ -17,6 +17,7 @@ pub(crate) enum DoorsCommand {
 Examples:
   doorctl status
   doorctl status --building 43 -o json
+  doorctl status --watch                          refreshed every 2 s or more, until Ctrl-C
   doorctl status --floor 3 --expect-secured || echo 'floor 3 is not closed'
 
 An offline door is counted as offline only, because its last report may be outdated. Alarms are \
@@ -27,14 +28,12 @@ in alarm.")]
     #[command(after_help = "\
 Examples:
   doorctl why lobby-east
+  doorctl why lobby-east --all                    empty slots too
   doorctl why lobby-east -o json
 
 The door itself is asked. If it is offline, its last report is shown with its age, and the exit \
 status is 2.")]
-    Why {
-        /// Name of the door.
-        door: String,
-    },
+    Why(WhyArgs),
     /// Lock doors now.
     #[command(after_help = "\
 Examples:
@@ -99,11 +98,23 @@ displaced. Offline doors follow when they reconnect.")]
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
+    /// Keep showing the doors until Ctrl-C; where there is no terminal, each change is added.
+    #[arg(short, long)]
+    pub(crate) watch: bool,
     /// Also exit with status 2 if a door is not secured.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     pub(crate) expect_secured: bool,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// Name of the door.
+    pub(crate) door: String,
+    /// Show empty slots too; JSON and CSV always have them.
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 /// How each door is called, and how long it may take to reach the requested state.

@@ -24,4 +24,7 @@ pub(crate) struct TargetArgs {
     /// Continue if no door is assigned to a given building or floor.
     #[arg(long)]
     pub(crate) allow_none: bool,
+    /// Conditions of other flags of the verb.
+    #[arg(skip)]
+    pub(crate) others: Vec<String>,
 }

@@ -87,6 +87,8 @@ impl<'a> AuditLine<'a> {
 }
 
 impl Row for AuditLine<'_> {
+    const LEAST_IMPORTANT: &'static [&'static str] = &["peer", "detail", "reason"];
+
     fn titles() -> Vec<&'static str> {
         vec![
             "time",

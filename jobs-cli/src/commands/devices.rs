@@ -17,6 +17,7 @@ mod tag;
 
 use iothub_protocol::connection_string::HostName;
 use iothub_protocol::twin::{DeviceStatus, Twin};
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::acknowledgement::unapplied;
@@ -58,13 +59,15 @@ pub(crate) async fn run(command: DevicesCommand, session: &Session) -> anyhow::R
 async fn show(name: &str, session: &Session) -> anyhow::Result<()> {
     let id = door(name)?;
     let twin = session.of_door(&id, session.hub.twin(&id).await).await?;
-    Ok(session.printer.text_or(&facts(&twin)?, &twin)?)
+    Ok(session
+        .printer
+        .text_or(&facts(&twin, session.hub.now())?, &twin)?)
 }
 
 /// The facts about a door that `show` prints, one a line.
-fn facts(twin: &Twin) -> serde_json::Result<String> {
-    let row = DoorRow::from(twin);
-    let cells = row.cells().into_iter().map(|cell| cell.text);
+fn facts(twin: &Twin, now: Timestamp) -> serde_json::Result<String> {
+    let row = DoorRow::new(twin, now);
+    let cells = row.cells().into_iter().map(|cell| cell.shown().to_owned());
     let mut facts: Vec<(&str, String)> = DoorRow::titles().into_iter().zip(cells).collect();
     facts.push(("status", plain(&json!(twin.status))));
     let reason = twin.status_reason.clone();
@@ -130,7 +133,7 @@ mod tests {
             },
         }))
         .unwrap();
-        let facts = facts(&twin).unwrap();
+        let facts = facts(&twin, Timestamp::UNIX_EPOCH).unwrap();
         assert!(
             facts.contains("\nlockState           jammed\\nsecured   secured\\u{1b}[2A\n"),
             "{facts}"

@@ -285,6 +285,10 @@ impl Row for CheckRow {
         vec!["check", "result", "detail", "next"]
     }
 
+    fn table_titles() -> Vec<&'static str> {
+        vec!["check", "result", "detail"]
+    }
+
     fn cell(&self, title: &str, member: &Value) -> Cell {
         let (word, tone) = match self.result {
             Verdict::Ok => ("ok", Tone::Good),
@@ -293,6 +297,9 @@ impl Row for CheckRow {
         };
         match title {
             "result" => Cell::toned(word, tone),
+            "detail" if !self.next.is_empty() => {
+                Cell::from(&self.detail).shown_as(format!("{}; next: {}", self.detail, self.next))
+            }
             _ => Cell::from(plain(member)),
         }
     }

@@ -15,7 +15,7 @@ use crate::session::Session;
 
 pub(crate) async fn run(command: DoorsCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     let now = match &command {
-        DoorsCommand::Status(_) | DoorsCommand::Why { .. } => None,
+        DoorsCommand::Status(_) | DoorsCommand::Why(_) => None,
         DoorsCommand::Lock(args) => Some(&args.now),
         DoorsCommand::Unlock(args) => Some(&args.now),
         DoorsCommand::Relinquish(args) => Some(&args.now),
@@ -29,7 +29,7 @@ pub(crate) async fn run(command: DoorsCommand, session: &Session) -> anyhow::Res
     }
     match command {
         DoorsCommand::Status(args) => status::status(&args, session).await,
-        DoorsCommand::Why { door } => why::why(&door, session).await,
+        DoorsCommand::Why(args) => why::why(&args, session).await,
         DoorsCommand::Lock(args) => order::lock(&args, session).await,
         DoorsCommand::Unlock(args) => order::unlock(&args, session).await,
         DoorsCommand::Relinquish(args) => order::relinquish(&args, session).await,

@@ -158,6 +158,8 @@ struct JobRow<'a> {
 }
 
 impl Row for JobRow<'_> {
+    const LEAST_IMPORTANT: &'static [&'static str] = &["succeeded", "doors", "what"];
+
     fn titles() -> Vec<&'static str> {
         vec![
             "job",
@@ -195,6 +197,9 @@ impl Row for JobRow<'_> {
             "start" => Cell::from(job.start_time.map_or(String::new(), |start| {
                 let start = start.to_zoned_datetime(self.zone.clone());
                 start.strftime("%F %T %Z").to_string()
+            }))
+            .shown_as(job.start_time.map_or(String::new(), |start| {
+                time::on_clock(&start.to_zoned_datetime(self.zone.clone()))
             })),
             "doors" => count(|counts| counts.device_count),
             "succeeded" => count(|counts| counts.succeeded_count),

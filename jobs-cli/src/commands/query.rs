@@ -3,6 +3,7 @@
 use iothub_client::{ItemType, Page};
 use iothub_protocol::query::{self, Query, Source, column_names, roots};
 use iothub_protocol::twin::Twin;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::twin::QueryArgs;
@@ -17,7 +18,7 @@ pub(crate) async fn run(args: &QueryArgs, session: &Session) -> anyhow::Result<E
     let query = check(&args.text)?;
     session.warn_of_keyword(&args.text).await?;
     let printer = &session.printer;
-    let mut answer = Answer::new(&query, printer);
+    let mut answer = Answer::new(&query, printer, session.hub.now());
     let mut continuation = None;
     loop {
         let page: Page<Value> = session
@@ -37,6 +38,7 @@ pub(crate) async fn run(args: &QueryArgs, session: &Session) -> anyhow::Result<E
 /// The output of a query in progress.
 struct Answer<'a> {
     printer: &'a Printer,
+    now: Timestamp,
     /// Columns that the query names.
     expected: Vec<String>,
     /// Rows that wait for the last page: a table has a column for each key of any row.
@@ -58,7 +60,7 @@ enum Rows<'a> {
 }
 
 impl<'a> Answer<'a> {
-    fn new(query: &Query, printer: &'a Printer) -> Self {
+    fn new(query: &Query, printer: &'a Printer, now: Timestamp) -> Self {
         let expected = match query.source {
             _ if !query.items().is_empty() => column_names(query.items()),
             Source::Jobs => columns_of_jobs(),
@@ -72,6 +74,7 @@ impl<'a> Answer<'a> {
         }
         Self {
             printer,
+            now,
             expected: unique,
             waiting: Vec::new(),
             rows: None,
@@ -83,15 +86,14 @@ impl<'a> Answer<'a> {
         let printer = self.printer;
         let as_doors = matches!(printer.format(), Format::Table | Format::Csv);
         if self.rows.is_none() && item_type == ItemType::Twin && as_doors {
-            let titles = DoorRow::titles().into_iter().map(str::to_owned).collect();
-            self.rows = Some(Rows::Doors(RowStream::new(printer, titles)));
+            self.rows = Some(Rows::Doors(RowStream::of::<DoorRow>(printer)));
         }
         if self.rows.is_none() && RowStream::is_streamed(printer.format()) {
             self.rows = Some(self.keyed(&items));
         }
         match &mut self.rows {
             None => self.waiting.extend(items),
-            Some(Rows::Doors(stream)) => stream.push(doors(items)?)?,
+            Some(Rows::Doors(stream)) => stream.push(doors(items, self.now)?)?,
             Some(Rows::Keyed {
                 stream,
                 keys,
@@ -163,11 +165,11 @@ fn keys_of(rows: &[Value]) -> impl Iterator<Item = &String> {
     rows.flat_map(|row| row.keys())
 }
 
-fn doors(rows: Vec<Value>) -> anyhow::Result<Vec<TableRow>> {
+fn doors(rows: Vec<Value>, now: Timestamp) -> anyhow::Result<Vec<TableRow>> {
     let record = |row: Value| {
         let twin: Twin = serde_json::from_value(row)?;
         Ok(TableRow {
-            cells: DoorRow::from(&twin).cells(),
+            cells: DoorRow::new(&twin, now).cells(),
             value: Value::Null,
         })
     };

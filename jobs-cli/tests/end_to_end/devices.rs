@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use door_agent::AgentConfig;
+use door_agent::gpio::simulated::{Hold, Sensor, SimCommand};
 use doorfleet_testing::CommandOutput;
 use serde_json::json;
 
@@ -48,6 +49,40 @@ fn an_added_door_is_listed_and_shown_and_can_connect() {
         assert!(shown.stdout.contains(part), "{part}: {shown:?}");
     }
     assert!(!format!("{shown:?}").contains("Key"));
+}
+
+#[test]
+fn filters_of_a_list_are_combined() {
+    let lab = Lab::new();
+    let east = lab.door("east", "--floor 3 --tag wing=east --tag group=7");
+    let _west = lab.door("west", "--floor 4 --tag wing=west");
+    lab.run("devices add new --tag wing=east --tag access.level=2")
+        .expect(0);
+    east.at(SimCommand::Hold(Sensor::Tamper, Hold::On));
+    lab.until("devices list --alarm", |doors| doors[0]["door"] == "east");
+    lab.run("lock west").expect(0);
+    lab.reports("west", "secured", "secured");
+    for (filters, expected) in [
+        ("--offline", "new"),
+        ("--alarm", "east"),
+        ("--unsecured", "east"),
+        ("--tag wing=east", "east new"),
+        ("--tag wing=east --offline", "new"),
+        ("--tag tags.wing=east --alarm --unsecured --floor 3", "east"),
+        ("--tag group=7", "east"),
+        ("--tag access.level=2", "new"),
+        ("--tag wing=east --tag group=8", ""),
+        ("west --tag wing=east", ""),
+        ("--where \"tags.wing = 'west'\" --offline", ""),
+    ] {
+        let doors = lab.json(format!("devices list {filters}"));
+        let names = doors.as_array().unwrap().iter();
+        let names: Vec<_> = names.map(|row| row["door"].as_str().unwrap()).collect();
+        assert_eq!(names.join(" "), expected, "{filters}");
+    }
+    lab.run("devices list --tag wing")
+        .expect(1)
+        .says(&["--tag", "expected KEY=VALUE"]);
 }
 
 #[test]

@@ -88,7 +88,9 @@ impl Session {
             .current_dir(home)
             .env("HOME", home)
             .env("PATH", std::env::join_paths(path).unwrap())
-            .env("NO_COLOR", "1");
+            .env("NO_COLOR", "1")
+            // The width of the pages.
+            .env("COLUMNS", "100");
         for name in [
             "XDG_CONFIG_HOME",
             "XDG_STATE_HOME",

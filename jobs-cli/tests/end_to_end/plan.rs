@@ -30,10 +30,10 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
         "to create the job: doorctl jobs apply --plan ",
     ]);
     insta::assert_snapshot!(planned.stdout, @r"
-    DOOR    CONNECTION STATE  LOCK STATE  DOOR STATE  SECURED    PROOF  EFFECT                                     CONFLICTS
-    absent  offline                                                     fails unless it comes online within 2 min
-    closed  connected         unlocked    closed      unsecured  bond   locks                                      early
-    open    connected         unlocked    open        unsecured  bond   locks when it is closed
+    DOOR    CONNECTION  LOCK STATE  DOOR STATE  SECURED    PROOF  EFFECT                                     CONFLICTS
+    absent  offline                                               fails unless it comes online within 2 min
+    closed  connected   unlocked    closed      unsecured  bond   locks                                      early
+    open    connected   unlocked    open        unsecured  bond   locks when it is closed
     ");
     let plan = run("jobs plan", "-o json").expect(0).json();
     assert_eq!(plan["conflicts"][0]["doors"], json!(["closed"]));

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use door_agent::gpio::simulated::SimCommand;
-use doorfleet_testing::{DEADLINE, missing};
+use doorfleet_testing::{DEADLINE, Process, missing};
 
 use super::support::{Lab, Operator, same_environment};
 
@@ -185,6 +185,33 @@ fn a_job_is_watched_with_a_bar_on_a_terminal_and_with_lines_elsewhere() {
         piped.stderr.contains("night  3 of 3 doors done"),
         "{piped:?}"
     );
+}
+
+#[test]
+fn status_is_watched_in_place_on_a_terminal_and_in_changes_elsewhere() {
+    let lab = Lab::new();
+    lab.run("devices add a").expect(0);
+    let watch = ["status", "--watch"];
+    let Some(mut terminal) = Terminal::run(&lab, &watch, false) else {
+        return;
+    };
+    let mut changes = lab.command([&watch[..], &["-o", "csv"]].concat());
+    let mut changes = Process::spawn(changes.stdout(Stdio::piped()));
+    let mut lines = changes.stdout();
+    terminal.until("all ");
+    let (titles, first) = (lines.next().unwrap(), lines.next().unwrap());
+    assert!(titles.starts_with("time,building,floor,doors,"), "{titles}");
+    assert!(first.contains(",,,1,0,0,0,1,"), "{first}");
+    lab.run("devices add b --floor 7").expect(0);
+    terminal.until(" 7 ");
+    let changed = [lines.next().unwrap(), lines.next().unwrap()];
+    assert!(changed[0].contains(",,7,1,"), "{changed:?}");
+    terminal.press("\u{3}");
+    let (status, shown) = terminal.end();
+    assert_eq!(status, 130, "{shown:?}");
+    assert!(shown.contains("\u{1b}[2J"), "{shown:?}");
+    assert_eq!(changes.interrupt().code(), Some(130));
+    assert_eq!(lines.next(), None);
 }
 
 #[test]

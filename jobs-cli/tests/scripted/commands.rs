@@ -10,6 +10,15 @@ use super::{TWIN, refusal};
 pub(crate) const HEALTH: &str = r#"{"hubName":"localhost","mqttPort":8883}"#;
 
 pub(crate) async fn doorctl(server: &Server, arguments: &[&str]) -> Output {
+    doorctl_with(server, arguments, None).await
+}
+
+/// `columns` is the width of the terminal.
+pub(crate) async fn doorctl_with(
+    server: &Server,
+    arguments: &[&str],
+    columns: Option<&str>,
+) -> Output {
     let folder = tempfile::tempdir().unwrap();
     // It holds a secret: a temporary file of this kind has mode 0600.
     let config = tempfile::NamedTempFile::new_in(&folder).unwrap();
@@ -18,7 +27,12 @@ pub(crate) async fn doorctl(server: &Server, arguments: &[&str]) -> Output {
         "current = \"lab\"\n[context.lab]\nconnection_string = \"{connection}\"\nca = \"\"\"\n{ca}\"\"\"\n"
     );
     std::fs::write(config.path(), text).unwrap();
-    tokio::process::Command::new(env!("CARGO_BIN_EXE_doorctl"))
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_doorctl"));
+    match columns {
+        Some(columns) => command.env("COLUMNS", columns),
+        None => command.env_remove("COLUMNS"),
+    };
+    command
         .args(arguments)
         .current_dir(folder.path())
         .env("DOORCTL_CONFIG", config.path())

@@ -3,14 +3,21 @@
 use clap::Args;
 
 use crate::cli::target::TargetArgs;
+use crate::cli::twin::tag_assignment;
+
+const FILTERS: &str = "Filters (all given must match)";
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   doorctl devices list
   doorctl devices list --floor 3 -o csv
-  doorctl devices list --where \"connectionState = 'Disconnected'\"
+  doorctl devices list --offline --tag wing=east
+  doorctl devices list --alarm --building 43 -o json
+  doorctl devices list --where \"status = 'disabled'\"
   doorctl devices list --sort floor --reverse --limit 10
   doorctl devices list --columns door,tags.wing,desired.floor,reported.door.mode --sort tags.wing
+
+What an offline door last reported is in brackets, with its age: [locked 3h ago].
 
 Columns: door, connectionState, building, floor, lockState, doorState, secured, proof; status, \
 statusReason, authenticationType, lastActivityTime, version, etag, modelId; and the paths \
@@ -23,6 +30,23 @@ number of doors, unless --sort or --reverse is given. A table and -o json are so
 pub(crate) struct ListArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
+    /// Only doors that are offline.
+    #[arg(long, help_heading = FILTERS)]
+    pub(crate) offline: bool,
+    /// Only doors whose last report has an alarm.
+    #[arg(long, help_heading = FILTERS)]
+    pub(crate) alarm: bool,
+    /// Only doors that last reported to be unsecured.
+    #[arg(long, help_heading = FILTERS)]
+    pub(crate) unsecured: bool,
+    /// Only doors with this tag (repeatable); dots separate nested keys.
+    #[arg(
+        long = "tag",
+        value_name = "KEY=VALUE",
+        value_parser = tag_filter,
+        help_heading = FILTERS
+    )]
+    pub(crate) tags: Vec<(String, String)>,
     /// Sort by this column; doors without a value come last.
     #[arg(long, value_name = "COLUMN", help_heading = "View")]
     pub(crate) sort: Option<String>,
@@ -40,6 +64,13 @@ pub(crate) struct ListArgs {
     /// Show at most this many doors; without --sort, the first ones of the hub.
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "View")]
     pub(crate) limit: Option<usize>,
+}
+
+/// Parses `KEY=VALUE`; the value stays text.
+fn tag_filter(text: &str) -> Result<(String, String), String> {
+    let (key, _) = tag_assignment(text)?;
+    let (_, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key, value.to_owned()))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 
 use iothub_protocol::twin::Twin;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::doors::{DemoDoor, DemoDoors, Scenario};
-use crate::door::{LOCK_TITLES, ReportedStatus, reported_value};
+use crate::door::{LOCK_TITLES, ReportedStatus, report_age, reported_value};
 use crate::outcome::{OutcomeRow, Progress};
 use crate::printer::{Cell, Format, Printer, Row, Tone, plain};
 
@@ -29,9 +30,14 @@ struct DemoRow {
     outcome: String,
     #[serde(skip)]
     tone: Tone,
+    #[serde(skip)]
+    age: Option<String>,
 }
 
 impl Row for DemoRow {
+    const LEAST_IMPORTANT: &'static [&'static str] =
+        &["building", "floor", "proof", "doorState", "lockState"];
+
     fn titles() -> Vec<&'static str> {
         let mut titles = vec!["door", "building", "floor"];
         titles.extend(LOCK_TITLES);
@@ -43,8 +49,8 @@ impl Row for DemoRow {
         match title {
             "outcome" => Cell::toned(&self.outcome, self.tone),
             // No command was sent to this door: its state is neither good nor bad.
-            _ if self.outcome.is_empty() => Cell::from(plain(member)),
-            _ => self.state.cell(title, member),
+            _ if self.outcome.is_empty() && self.age.is_none() => Cell::from(plain(member)),
+            _ => self.state.cell(title, member, self.age.as_deref()),
         }
     }
 }
@@ -104,5 +110,6 @@ fn row(door: &DemoDoor, twin: Option<&Twin>, outcome: Option<&OutcomeRow>) -> De
         state: twin.map_or(ReportedStatus::default(), ReportedStatus::reported),
         outcome: outcome.map_or(String::new(), |outcome| outcome.outcome.clone()),
         tone: outcome.map_or(Tone::Plain, |outcome| outcome.progress.tone()),
+        age: twin.and_then(|twin| report_age(twin, Timestamp::now())),
     }
 }

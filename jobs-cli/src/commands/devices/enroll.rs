@@ -50,7 +50,9 @@ pub(super) async fn run(args: &EnrollArgs, session: &Session) -> anyhow::Result<
     let ended = enrolment.carry_out(&mut ssh).await;
     ssh.close().await;
     let twin = ended?;
-    session.printer.rows(&[DoorRow::from(&twin)])?;
+    session
+        .printer
+        .rows(&[DoorRow::new(&twin, session.hub.now())])?;
     Ok(ExitStatus::Success)
 }
 

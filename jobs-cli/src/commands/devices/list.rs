@@ -7,13 +7,15 @@ use std::collections::HashSet;
 
 use iothub_protocol::DeviceId;
 use iothub_protocol::twin::Twin;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::cli::devices::list::ListArgs;
+use crate::cli::target::TargetArgs;
 use crate::door::DoorRow;
 use crate::printer::{Row as _, RowStream, TableRow, compare_values, plain};
 use crate::session::{Session, unknown_door};
-use crate::target::{Target, TwinPages};
+use crate::target::{Target, TwinPages, alarm_condition, tag_condition};
 
 use column::Column;
 
@@ -22,12 +24,19 @@ const DEFAULT_SORT: &str = "door";
 
 pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<()> {
     let view = ListView::new(args)?;
-    let target = Target::from_args(&args.target)?;
+    let now = session.hub.now();
+    let target = Target::from_args(&with_filters(args))?;
     let mut pages = TwinPages::of(target.as_ref());
     let names = target.iter().flat_map(|target| &target.names);
     let mut missing: HashSet<&DeviceId> = names.collect();
     let printer = &session.printer;
-    let mut stream = RowStream::new(printer, view.titles());
+    let mut stream = match &view.columns {
+        None => RowStream::of::<DoorRow>(printer),
+        Some(columns) => {
+            let titles = columns.iter().map(|column| column.title().to_owned());
+            RowStream::new(printer, titles.collect())
+        }
+    };
     // Sorting needs all doors first.
     let at_once = view.sort.is_none() && RowStream::is_streamed(printer.format());
     let mut waiting: Vec<(Value, TableRow)> = Vec::new();
@@ -40,7 +49,7 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
                 more = true;
                 break;
             }
-            rows.push(view.row(twin)?);
+            rows.push(view.row(twin, now)?);
             shown += 1;
         }
         match at_once {
@@ -65,7 +74,7 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
     if !at_once {
         stream.push(waiting.into_iter().map(|(_, record)| record).collect())?;
     }
-    if !more {
+    if !more && target.as_ref().is_some_and(Target::is_names_only) {
         let mut missing: Vec<&DeviceId> = missing.into_iter().collect();
         missing.sort();
         for name in missing {
@@ -79,6 +88,24 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
         _ => {}
     }
     Ok(stream.finish()?)
+}
+
+/// The selection of doors with the conditions of the filters.
+fn with_filters(args: &ListArgs) -> TargetArgs {
+    let mut target = args.target.clone();
+    let conditions = &mut target.others;
+    if args.offline {
+        conditions.push("connectionState = 'Disconnected'".to_owned());
+    }
+    if args.alarm {
+        conditions.push(alarm_condition());
+    }
+    if args.unsecured {
+        conditions.push("properties.reported.door.secured = 'unsecured'".to_owned());
+    }
+    let tags = args.tags.iter();
+    conditions.extend(tags.map(|(key, value)| tag_condition(key, value)));
+    target
 }
 
 /// The columns and the order of the output.
@@ -111,19 +138,9 @@ impl ListView {
         })
     }
 
-    fn titles(&self) -> Vec<String> {
-        match &self.columns {
-            None => DoorRow::titles().into_iter().map(str::to_owned).collect(),
-            Some(columns) => columns
-                .iter()
-                .map(|column| column.title().to_owned())
-                .collect(),
-        }
-    }
-
     /// The sort key of a door, and its output.
-    fn row(&self, twin: &Twin) -> anyhow::Result<(Value, TableRow)> {
-        let row = DoorRow::from(twin);
+    fn row(&self, twin: &Twin, now: Timestamp) -> anyhow::Result<(Value, TableRow)> {
+        let row = DoorRow::new(twin, now);
         let by = self.by.value(twin, &row)?;
         let Some(columns) = &self.columns else {
             let record = TableRow {

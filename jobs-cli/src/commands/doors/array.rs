@@ -61,6 +61,9 @@ pub(super) struct SlotRow {
     /// `until` in the user's zone.
     #[serde(skip)]
     end: String,
+    /// Short form of `end`.
+    #[serde(skip)]
+    short_end: String,
 }
 
 impl SlotRow {
@@ -76,6 +79,7 @@ impl SlotRow {
             policy: None,
             reason: None,
             end: String::new(),
+            short_end: String::new(),
         }
     }
 
@@ -121,9 +125,13 @@ impl Row for SlotRow {
         vec!["slot", "name", "wants", "by", "until", "effect"]
     }
 
+    fn table_titles() -> Vec<&'static str> {
+        vec!["slot", "name", "wants", "effect", "until", "by"]
+    }
+
     fn cell(&self, title: &str, member: &Value) -> Cell {
         match (title, self.effect) {
-            ("until", _) => Cell::from(&self.end),
+            ("until", _) => Cell::from(&self.end).shown_as(&self.short_end),
             ("effect", Effect::Decides) => Cell::toned("decides", Tone::Good),
             ("effect", Effect::Overruled) => Cell::toned("overruled", Tone::Doubtful),
             ("effect", Effect::Empty) => Cell::from(""),
@@ -140,12 +148,14 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
     let mut rows: Vec<SlotRow> = entries
         .into_iter()
         .map(|entry| {
-            let end = match entry.until {
+            let (end, short_end) = match entry.until {
                 Some(until) => {
-                    let at = time::describe(&until.to_zoned_datetime(zone.clone()));
-                    format!("{at}, {}", time::countdown(until, now))
+                    let at = until.to_zoned_datetime(zone.clone());
+                    let left = time::countdown(until, now);
+                    let end = format!("{}, {left}", time::describe(&at));
+                    (end, time::soon(&at, now))
                 }
-                None => "no end given".to_owned(),
+                None => ("no end given".to_owned(), "no end given".to_owned()),
             };
             let source = entry.source.unwrap_or_default();
             let effect = match decides == Some(entry.slot) {
@@ -161,6 +171,7 @@ pub(super) fn rows(answer: &Value, zone: &TimeZone, now: Timestamp) -> Option<Ve
                 until: entry.until,
                 command_id: entry.command_id,
                 end,
+                short_end,
                 ..SlotRow::new(Some(entry.slot), slot_name(entry.slot), effect)
             }
         })

@@ -1,68 +1,55 @@
 //! `doorctl status`: states of the doors, by building and floor.
 
+mod watch;
+
 use std::collections::BTreeMap;
 
 use door_core::contract::{Mode, Secured, Word};
 use iothub_protocol::twin::{ConnectionState, Twin};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::acknowledgement::{PropertyAck, unapplied};
 use crate::cli::doors::StatusArgs;
 use crate::commands::many;
-use crate::door::{DoorRow, ReportedStatus, reported_door, reported_mode};
+use crate::door::{ReportedStatus, assigned_or_reported, reported_door, reported_mode};
 use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Format, Row, Tone, compare_values, plain, printable};
 use crate::session::Session;
 use crate::target::Target;
+use crate::time;
 
 /// Pending or refused desired properties that are printed; the others are counted.
 const MAX_DESIRED_SHOWN: usize = 20;
 
 pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let twins = match Target::from_args(&args.target)? {
-        Some(_) => many::select(&args.target, session).await?.1,
-        None => session.hub.query("SELECT * FROM devices").await?,
-    };
+    if args.watch {
+        return watch::watch(args, session).await;
+    }
+    let twins = read(args, session).await?;
     let summary = DoorsSummary::of(&twins);
     let printer = &session.printer;
     match printer.format() {
         Format::Json => printer.document(&summary)?,
-        Format::Table => {
-            let mut rows = summary.places.clone();
-            rows.push(PlaceRow {
-                building: "all".to_owned(),
-                floor: String::new(),
-                counts: summary.total,
-            });
-            printer.rows(&rows)?;
-        }
+        Format::Table => summary.print_table(session)?,
         // A total among the lines would be counted twice by scripts.
         Format::Jsonl | Format::Csv => printer.rows(&summary.places)?,
     }
-    for alarm in &summary.alarms {
-        printer.say(printable(&alarm.text()));
-    }
-    for wish in summary.desired.iter().take(MAX_DESIRED_SHOWN) {
-        printer.say(printable(&format!(
-            "desired of {}: {}",
-            wish.door,
-            wish.wish.describe()
-        )));
-    }
-    let more = summary.desired.len().saturating_sub(MAX_DESIRED_SHOWN);
-    if more > 0 {
-        printer.say(format!(
-            "{more} more desired properties are refused or not applied yet: doorctl status -o json"
-        ));
-    }
-    if twins.is_empty() {
-        printer.say("no door: doorctl devices add NAME");
-    }
+    summary.print_messages(session);
     let none_secured = args.expect_secured && twins.is_empty();
     Ok(match none_secured {
         true => ExitStatus::Incomplete,
         false => summary.total.verdict(args.expect_secured),
+    })
+}
+
+/// Reads the twins of the selected doors, else of all.
+async fn read(args: &StatusArgs, session: &Session) -> anyhow::Result<Vec<Twin>> {
+    Ok(match Target::from_args(&args.target)? {
+        Some(_) => many::select(&args.target, session).await?.1,
+        None => session.hub.query("SELECT * FROM devices").await?,
     })
 }
 
@@ -118,6 +105,9 @@ struct PlaceRow {
 }
 
 impl Row for PlaceRow {
+    // The sum of the next four.
+    const LEAST_IMPORTANT: &'static [&'static str] = &["doors"];
+
     fn titles() -> Vec<&'static str> {
         vec![
             "building",
@@ -157,7 +147,7 @@ struct AlarmRow {
 }
 
 impl AlarmRow {
-    fn text(&self) -> String {
+    fn text(&self, zone: &TimeZone) -> String {
         let mut text = format!("alarm: {} at {}", self.alarm, self.door);
         for (what, value) in [("building", &self.building), ("floor", &self.floor)] {
             if !value.is_empty() {
@@ -165,7 +155,11 @@ impl AlarmRow {
             }
         }
         if !self.since.is_empty() {
-            text += &format!(", since {}", self.since);
+            let since = self
+                .since
+                .parse()
+                .map(|since: Timestamp| time::describe(&since.to_zoned_datetime(zone.clone())));
+            text += &format!(", since {}", since.as_ref().unwrap_or(&self.since));
         }
         if self.connection_state == ConnectionState::Disconnected {
             text += ", offline now";
@@ -175,7 +169,7 @@ impl AlarmRow {
 }
 
 /// A desired property that is refused or not applied yet.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct WishRow {
     door: String,
     #[serde(flatten)]
@@ -183,7 +177,7 @@ struct WishRow {
 }
 
 /// The states of all doors, by place.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct DoorsSummary {
     places: Vec<PlaceRow>,
     total: Counts,
@@ -193,31 +187,62 @@ struct DoorsSummary {
 }
 
 impl DoorsSummary {
+    /// Prints the places, and all of them together.
+    fn print_table(&self, session: &Session) -> std::io::Result<()> {
+        let mut rows = self.places.clone();
+        rows.push(PlaceRow {
+            building: "all".to_owned(),
+            floor: String::new(),
+            counts: self.total,
+        });
+        session.printer.rows(&rows)
+    }
+
+    /// Prints alarms and desired properties, which have no place in the table.
+    fn print_messages(&self, session: &Session) {
+        let printer = &session.printer;
+        for alarm in &self.alarms {
+            printer.say(printable(&alarm.text(&session.zone)));
+        }
+        for wish in self.desired.iter().take(MAX_DESIRED_SHOWN) {
+            let text = format!("desired of {}: {}", wish.door, wish.wish.describe());
+            printer.say(printable(&text));
+        }
+        let more = self.desired.len().saturating_sub(MAX_DESIRED_SHOWN);
+        if more > 0 {
+            printer.say(format!(
+                "{more} more desired properties are refused or not applied yet: doorctl status \
+                 -o json"
+            ));
+        }
+        if self.total.doors == 0 {
+            printer.say("no door: doorctl devices add NAME");
+        }
+    }
+
     fn of(twins: &[Twin]) -> Self {
         let mut places: BTreeMap<(String, String), Counts> = BTreeMap::new();
         let mut total = Counts::default();
         let mut raised = Vec::new();
         let mut desired = Vec::new();
         for twin in twins {
-            let row = DoorRow::from(twin);
+            let place = ["building", "floor"].map(|name| assigned_or_reported(twin, name));
+            let [building, floor] = place;
             desired.extend(unapplied(twin).into_iter().map(|wish| WishRow {
-                door: row.door.clone(),
+                door: twin.device_id.to_string(),
                 wish,
             }));
             for (alarm, since) in alarms(twin) {
                 raised.push(AlarmRow {
-                    door: row.door.clone(),
-                    building: row.building.clone(),
-                    floor: row.floor.clone(),
+                    door: twin.device_id.to_string(),
+                    building: building.clone(),
+                    floor: floor.clone(),
                     alarm: alarm.to_owned(),
                     since,
-                    connection_state: row.connection_state,
+                    connection_state: twin.connection_state,
                 });
             }
-            places
-                .entry((row.building, row.floor))
-                .or_default()
-                .add(twin);
+            places.entry((building, floor)).or_default().add(twin);
             total.add(twin);
         }
         raised.sort_by(|a, b| (&a.door, &a.alarm).cmp(&(&b.door, &b.alarm)));
@@ -294,11 +319,15 @@ mod tests {
         };
         assert_eq!((summary.total, summary.places.len()), (expected, 1));
         assert_eq!(summary.places[0].counts, expected);
-        let texts: Vec<String> = summary.alarms.iter().map(AlarmRow::text).collect();
+        let texts = summary
+            .alarms
+            .iter()
+            .map(|alarm| alarm.text(&TimeZone::UTC));
+        let texts: Vec<String> = texts.collect();
         assert_eq!(
             texts,
             [
-                "alarm: forcedOpen at c, building 43, floor 3, since 2026-11-23T22:00:00Z",
+                "alarm: forcedOpen at c, building 43, floor 3, since Mon 2026-11-23 22:00:00 UTC",
                 "alarm: heldOpen at c, building 43, floor 3",
             ]
         );

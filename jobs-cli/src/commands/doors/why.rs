@@ -10,20 +10,21 @@ use serde_json::Value;
 
 use super::array::{self, Effect, SlotRow};
 use crate::acknowledgement::{PropertyAck, unapplied};
-use crate::door::{ReportedStatus, reported_door};
+use crate::cli::doors::WhyArgs;
+use crate::door::{ReportedStatus, reported_at, reported_door};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::{Format, Row as _, plain, printable};
+use crate::printer::{Format, plain, printable};
 use crate::session::{Session, door, explain_door};
 use crate::time;
 
 /// Audit entries that are read, from the newest.
 const MAX_AUDIT_ENTRIES: usize = 1_000;
 
-pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitStatus> {
-    let id = door(name)?;
+pub(super) async fn why(args: &WhyArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    let id = door(&args.door)?;
     let call = MethodRequest::new("getState".parse()?);
-    let (report, status) = match session.hub.invoke(&id, &call).await {
+    let (mut report, status) = match session.hub.invoke(&id, &call).await {
         Ok(result) => {
             let body: Value = result
                 .payload
@@ -54,12 +55,17 @@ pub(super) async fn why(name: &str, session: &Session) -> anyhow::Result<ExitSta
     let printer = &session.printer;
     match printer.format() {
         Format::Table => {
-            let mut text = report.text() + "\n";
+            let mut lines = report.lines();
+            report
+                .slots
+                .retain(|row| args.all || row.effect != Effect::Empty);
             if !report.slots.is_empty() {
-                text.push('\n');
-                text += &printer.table(&SlotRow::titles(), report.slots.iter().map(SlotRow::cells));
+                lines.push(String::new());
             }
-            crate::printer::write(&text)?;
+            printer.print_text(&lines)?;
+            if !report.slots.is_empty() {
+                printer.rows(&report.slots)?;
+            }
         }
         Format::Csv => printer.rows(&report.slots)?,
         Format::Json | Format::Jsonl => printer.document(&report)?,
@@ -161,8 +167,7 @@ impl DoorReport {
             }),
             None => "no slot was filled, so the door's default decided".to_owned(),
         };
-        let reported_at = (twin.properties.reported.metadata.get("door"))
-            .and_then(|door| door.get("$lastUpdated")?.as_str()?.parse().ok());
+        let reported_at = reported_at(twin);
         Self {
             reported_at,
             decides: slot,
@@ -205,7 +210,7 @@ impl DoorReport {
     }
 
     /// Describes the door in two or three lines.
-    fn text(&self) -> String {
+    fn lines(&self) -> Vec<String> {
         let Self { door, state, .. } = self;
         let mut text = match self.online {
             true => format!("{door} is "),
@@ -228,8 +233,7 @@ impl DoorReport {
         lines.push(self.because.clone());
         let desired = self.desired.iter();
         lines.extend(desired.map(|ack| format!("desired: {}", ack.describe())));
-        let lines: Vec<String> = lines.iter().map(|line| printable(line)).collect();
-        lines.join("\n")
+        lines.iter().map(|line| printable(line)).collect()
     }
 }
 
@@ -250,7 +254,7 @@ mod tests {
             ..DoorReport::of(&id, Some(&body))
         };
         assert_eq!(
-            report.text(),
+            report.lines().join("\n"),
             "east is locked\\n\\u{1b}[1A, door ,  (proof: ), mode normal\nalarms: \
              forced\\nOpen\nslot 5 decides: loc\\rked"
         );

@@ -163,6 +163,8 @@ impl LogLine {
 }
 
 impl Row for LogLine {
+    const LEAST_IMPORTANT: &'static [&'static str] = &["kind", "by"];
+
     fn titles() -> Vec<&'static str> {
         vec!["time", "kind", "what", "by", "details"]
     }

@@ -17,13 +17,10 @@ const COLUMNS: [(&str, usize); 3] = [("time", 19), ("door", 12), ("event", 13)];
 /// Maximum length of an event's name, in characters: devices choose it.
 const MAX_NAME_LEN: usize = 40;
 
-/// Maximum width of a column; a longer text shifts the rest of its own line only.
-const MAX_WIDTH: usize = MAX_NAME_LEN + "...".len();
-
 pub(super) struct Screen {
     printer: Printer,
     zone: TimeZone,
-    /// Widths so far, up to [`MAX_WIDTH`].
+    /// Widths so far.
     widths: [usize; COLUMNS.len()],
     /// Whether the titles of CSV are printed.
     titles_printed: bool,
@@ -72,8 +69,8 @@ impl Screen {
                     .map(|(title, _)| *title)
                     .chain(["details"])
                     .collect();
-                let rows = events.iter().map(|event| self.cells(event).into());
-                printer::write(&self.printer.table(&titles, rows))?;
+                let rows = events.iter().map(|event| self.cells(event));
+                self.printer.print_table(&titles, &[], rows)?;
             }
             Format::Csv => {
                 let rows: Vec<EventRow> = events
@@ -117,21 +114,11 @@ impl Screen {
 
     fn line(&mut self, event: &HubEvent) -> String {
         let cells = self.cells(event);
-        let mut line = String::new();
-        for (index, cell) in cells.iter().enumerate() {
-            let width = self.widths.get_mut(index);
-            let width = width.map_or(0, |width| {
-                *width = (*width).max(cell.text.chars().count().min(MAX_WIDTH));
-                *width
-            });
-            line += &self.printer.padded(cell, width);
-            line.push_str("  ");
-        }
-        format!("{}\n", line.trim_end())
+        self.printer.line(&mut self.widths, cells)
     }
 
-    fn cells(&self, event: &HubEvent) -> [Cell; COLUMNS.len() + 1] {
-        [
+    fn cells(&self, event: &HubEvent) -> Vec<Cell> {
+        vec![
             on_clock(&event.time.to_zoned_datetime(self.zone.clone())).into(),
             printable(event.device_id.as_deref().unwrap_or("-")).into(),
             Cell::toned(
@@ -203,7 +190,7 @@ mod tests {
 
     fn screen() -> Screen {
         Screen {
-            printer: Printer::new(Format::Table, true, false),
+            printer: Printer::new("wide", true, false),
             zone: TimeZone::UTC,
             widths: COLUMNS.map(|(_, width)| width),
             titles_printed: false,
@@ -231,10 +218,7 @@ mod tests {
         let door = "d".repeat(128);
         assert!(screen.line(&event(&door, "x")).contains(&door));
         let next = screen.line(&event("east", "alarmRaised"));
-        assert_eq!(
-            next.find("a=1"),
-            Some(19 + 2 + MAX_WIDTH + 2 + MAX_WIDTH + 2)
-        );
+        assert_eq!(next.find("a=1"), Some(19 + 2 + 43 + 2 + 43 + 2));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::create::{self, PreparedJob};
 use crate::cli::jobs::WorkCommand;
 use crate::commands::many;
-use crate::door::{LOCK_TITLES, ReportedStatus, connection_cell};
+use crate::door::{LOCK_TITLES, ReportedStatus, connection_cell, report_age};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::{Cell, Format, Row, Tone, doors, first_names};
@@ -47,6 +47,9 @@ struct PlanRow {
     state: ReportedStatus,
     effect: String,
     conflicts: Vec<String>,
+    /// Age of the last report, for an offline door.
+    #[serde(skip)]
+    age: Option<String>,
 }
 
 /// The doors that match now, and the digest of the plan.
@@ -62,7 +65,7 @@ pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Resul
     let snapshot = take_snapshot(&prepared, session).await?;
     let names = snapshot.content.doors.iter().cloned().collect();
     let conflicts = conflict::conflicts(&prepared, &names, session).await?;
-    let rows = rows(&prepared, &snapshot.twins, &conflicts);
+    let rows = rows(&prepared, &snapshot.twins, &conflicts, session.hub.now());
     let offline = rows
         .iter()
         .filter(|row| row.connection_state == ConnectionState::Disconnected)
@@ -158,7 +161,12 @@ async fn take_snapshot(prepared: &PreparedJob, session: &Session) -> anyhow::Res
     })
 }
 
-fn rows(prepared: &PreparedJob, twins: &[Twin], conflicts: &[Conflict]) -> Vec<PlanRow> {
+fn rows(
+    prepared: &PreparedJob,
+    twins: &[Twin],
+    conflicts: &[Conflict],
+    now: Timestamp,
+) -> Vec<PlanRow> {
     let mut by_door: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for conflict in conflicts {
         for door in &conflict.doors {
@@ -169,6 +177,7 @@ fn rows(prepared: &PreparedJob, twins: &[Twin], conflicts: &[Conflict]) -> Vec<P
         door: twin.device_id.to_string(),
         connection_state: twin.connection_state,
         state: ReportedStatus::reported(twin),
+        age: report_age(twin, now),
         effect: effect::effect(&prepared.action, twin),
         conflicts: by_door.remove(twin.device_id.as_str()).unwrap_or_default(),
     };
@@ -189,6 +198,9 @@ fn warn_of_conflicts(conflicts: &[Conflict], session: &Session) {
 }
 
 impl Row for PlanRow {
+    const LEAST_IMPORTANT: &'static [&'static str] =
+        &["conflicts", "proof", "doorState", "secured", "lockState"];
+
     fn titles() -> Vec<&'static str> {
         let mut titles = vec!["door", "connectionState"];
         titles.extend(LOCK_TITLES);
@@ -204,7 +216,7 @@ impl Row for PlanRow {
                 Cell::toned(&self.effect, Tone::Doubtful)
             }
             "conflicts" => Cell::toned(self.conflicts.join(" "), Tone::Doubtful),
-            _ => self.state.cell(title, member),
+            _ => self.state.cell(title, member, self.age.as_deref()),
         }
     }
 }

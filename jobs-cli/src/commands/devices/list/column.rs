@@ -3,7 +3,7 @@
 use iothub_protocol::twin::{Object, Twin};
 use serde_json::Value;
 
-use crate::door::DoorRow;
+use crate::door::{DoorRow, LOCK_TITLES, outdated};
 use crate::failure::Failure;
 use crate::printer::{Cell, Row as _, plain};
 use crate::suggest;
@@ -101,8 +101,17 @@ impl Column {
         })
     }
 
-    /// The value as a cell, with the tone of the standard column.
+    /// The value as a cell, with the tone of the standard column. What an offline door last
+    /// reported is in brackets with its age.
     pub(super) fn cell(&self, value: &Value, row: &DoorRow) -> Cell {
+        let is_reported = match self.source {
+            ColumnSource::Door(_) => LOCK_TITLES.contains(&self.title.as_str()),
+            ColumnSource::Twin => false,
+            ColumnSource::Path(section, _) => section == TwinSection::Reported,
+        };
+        if let (Some(age), true) = (&row.age, is_reported) {
+            return outdated(&plain(value), age);
+        }
         match self.source {
             ColumnSource::Door(at) => row.cells().swap_remove(at),
             ColumnSource::Twin | ColumnSource::Path(..) => Cell::from(plain(value)),
@@ -141,6 +150,7 @@ fn unknown_column(flag: &str, text: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
@@ -156,7 +166,7 @@ mod tests {
             },
         }))
         .unwrap();
-        let row = DoorRow::from(&twin);
+        let row = DoorRow::new(&twin, Timestamp::UNIX_EPOCH);
         for (text, expected) in [
             ("door", json!("east")),
             ("connectionState", json!("Disconnected")),
