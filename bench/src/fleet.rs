@@ -4,8 +4,9 @@
 //! servers under test.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::BytesMut;
@@ -22,6 +23,8 @@ use tokio_rustls::client::TlsStream;
 const PACKET_LIMIT: usize = 320 * 1024;
 /// More concurrent handshakes would only queue on two cores, and time out there.
 const CONNECTING: usize = 64;
+/// Notifications of desired properties.
+const DESIRED: &str = "$iothub/twin/PATCH/properties/desired/#";
 
 /// Address and trust of a server.
 #[derive(Clone)]
@@ -85,11 +88,17 @@ impl Connection {
             ),
             other => bail!("expected CONNACK, got {other:?}"),
         }
-        let mut subscribe = Subscribe::new(device.filter.as_str(), QoS::AtMostOnce);
+        connection.subscribe(&device.filter).await?;
+        Ok(connection)
+    }
+
+    /// Returns after SUBACK.
+    async fn subscribe(&mut self, filter: &str) -> anyhow::Result<()> {
+        let mut subscribe = Subscribe::new(filter, QoS::AtMostOnce);
         subscribe.pkid = 1;
-        connection.send(&Packet::Subscribe(subscribe)).await?;
-        match connection.next().await? {
-            Packet::SubAck(_) => Ok(connection),
+        self.send(&Packet::Subscribe(subscribe)).await?;
+        match self.next().await? {
+            Packet::SubAck(_) => Ok(()),
             other => bail!("expected SUBACK, got {other:?}"),
         }
     }
@@ -131,25 +140,57 @@ impl Connection {
         }
     }
 
-    /// Answers each publish, on the topic that `answer_topic` derives from the request's, until the
-    /// server closes.
+    /// Answers each publish for which `answer_topic` has a topic, until the server closes.
     pub(crate) async fn answer(
         mut self,
         answer_topic: impl Fn(&str) -> Option<String>,
         body: &'static [u8],
+        reached: &ReachedDoors,
     ) -> anyhow::Result<()> {
+        let mut round = 0;
         loop {
             match self.next().await? {
                 Packet::Publish(request) => {
-                    let topic = answer_topic(&request.topic)
-                        .with_context(|| format!("unexpected topic {}", request.topic))?;
-                    self.send(&Packet::Publish(Publish::new(topic, QoS::AtMostOnce, body)))
-                        .await?;
+                    reached.add(&mut round);
+                    if let Some(topic) = answer_topic(&request.topic) {
+                        let answer = Publish::new(topic, QoS::AtMostOnce, body);
+                        self.send(&Packet::Publish(answer)).await?;
+                    }
                 }
                 Packet::PingReq => self.send(&Packet::PingResp).await?,
                 other => bail!("unexpected packet {other:?}"),
             }
         }
+    }
+}
+
+/// The doors that a publish has reached in this round.
+#[derive(Default)]
+pub(crate) struct ReachedDoors {
+    round: AtomicU32,
+    last: Mutex<(u32, Option<Instant>)>,
+}
+
+impl ReachedDoors {
+    pub(crate) fn begin_round(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = (0, None);
+        self.round.fetch_add(1, Ordering::Release);
+    }
+
+    /// `seen`: the round that has reached this door.
+    fn add(&self, seen: &mut u32) {
+        let round = self.round.load(Ordering::Acquire);
+        if std::mem::replace(seen, round) != round {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = (last.0 + 1, Some(Instant::now()));
+        }
+    }
+
+    /// When the last of `doors` was reached.
+    pub(crate) fn last(&self, doors: u32) -> anyhow::Result<Instant> {
+        let (reached, last) = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(reached == doors, "{reached} of {doors} doors were reached");
+        last.context("no door")
     }
 }
 
@@ -160,16 +201,19 @@ pub(crate) const ANSWER: &[u8] = concat!(
 )
 .as_bytes();
 
-/// Connects all devices to the hub and answers requests; dropping the set ends the fleet.
+/// Connects all devices to the hub, for methods and desired properties, and answers methods;
+/// dropping the set ends the fleet.
 pub(crate) async fn connect_to_hub(
     endpoint: &Endpoint,
     devices: Vec<Device>,
-) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+) -> anyhow::Result<(JoinSet<anyhow::Result<()>>, Arc<ReachedDoors>)> {
     let answer = |topic: &str| {
-        let (_, rid) = topic.split_once("/?$rid=")?;
+        let (_, rid) = topic
+            .strip_prefix("$iothub/methods/")?
+            .split_once("/?$rid=")?;
         Some(format!("$iothub/methods/res/200/?$rid={rid}"))
     };
-    connect(endpoint, devices, answer).await
+    connect(endpoint, devices, answer, Some(DESIRED)).await
 }
 
 /// Connects devices with bounded concurrency.
@@ -177,26 +221,32 @@ pub(crate) async fn connect(
     endpoint: &Endpoint,
     devices: Vec<Device>,
     answer: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static,
-) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    second_filter: Option<&'static str>,
+) -> anyhow::Result<(JoinSet<anyhow::Result<()>>, Arc<ReachedDoors>)> {
     let gate = Arc::new(tokio::sync::Semaphore::new(CONNECTING));
     let mut opening = JoinSet::new();
     for device in devices {
         let (gate, endpoint) = (Arc::clone(&gate), endpoint.clone());
         opening.spawn(async move {
             let _permit = gate.acquire_owned().await?;
-            tokio::time::timeout(
-                Duration::from_secs(60),
-                Connection::open(&endpoint, &device),
-            )
-            .await
-            .with_context(|| format!("{} did not connect within 60 s", device.client_id))?
+            let open = async {
+                let mut connection = Connection::open(&endpoint, &device).await?;
+                if let Some(filter) = second_filter {
+                    connection.subscribe(filter).await?;
+                }
+                anyhow::Ok(connection)
+            };
+            tokio::time::timeout(Duration::from_secs(60), open)
+                .await
+                .with_context(|| format!("{} did not connect within 60 s", device.client_id))?
         });
     }
     let mut fleet = JoinSet::new();
+    let reached = Arc::new(ReachedDoors::default());
     while let Some(connection) = opening.join_next().await {
         let connection = connection??;
-        let answer = answer.clone();
-        fleet.spawn(connection.answer(answer, ANSWER));
+        let (answer, reached) = (answer.clone(), Arc::clone(&reached));
+        fleet.spawn(async move { connection.answer(answer, ANSWER, &reached).await });
     }
-    Ok(fleet)
+    Ok((fleet, reached))
 }

@@ -14,6 +14,7 @@ use iothub_protocol::id::{DeviceId, JobId};
 use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::sas::{self, SharedAccessKey};
+use iothub_protocol::twin::{SectionPatch, TwinPatch};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -249,28 +250,64 @@ impl Hub {
 
     /// Runs a lock job over every door; returns the wall time until every outcome is committed.
     pub(crate) async fn lock_all(&self, round: u32, doors: u32) -> anyhow::Result<Duration> {
-        let id: JobId = format!("bench-{round}").parse()?;
         let call = lock_call()?.with_response_timeout(Duration::from_secs(60))?;
+        let started = Instant::now();
+        let id = self
+            .start_job(format!("bench-{round}"), JobAction::Method(call))
+            .await?;
+        self.wait_for_job(&id, doors).await?;
+        Ok(started.elapsed())
+    }
+
+    /// Locks down every door as `doorctl lockdown` does: a twin job, a count of older doors, a
+    /// method job.
+    pub(crate) async fn lock_down_all(&self, round: u32, doors: u32) -> anyhow::Result<()> {
+        let name = format!("lockdown-{round}");
+        let desired = [("lockdown".to_owned(), json!({"id": name, "by": "bench"}))];
+        let patch = TwinPatch {
+            etag: Some("*".to_owned()),
+            desired: SectionPatch::Values(desired.into_iter().collect()),
+            ..TwinPatch::default()
+        };
+        let call = MethodRequest::new("lockdown".parse()?)
+            .with_payload(to_raw_value(&json!({"commandId": name, "by": "bench"}))?)
+            .with_response_timeout(Duration::from_secs(60))?;
+        let twin = self
+            .start_job(format!("{name}-twin"), JobAction::UpdateTwin(patch))
+            .await?;
+        let older = "SELECT COUNT() AS doors FROM devices WHERE is_defined(properties.reported.door) \
+                     AND NOT is_defined(properties.reported.device.features.lockdown)";
+        self.operator.query::<Value>(older).await?;
+        let method = self.start_job(name, JobAction::Method(call)).await?;
+        self.wait_for_job(&method, doors).await?;
+        self.wait_for_job(&twin, doors).await
+    }
+
+    async fn start_job(&self, id: String, action: JobAction) -> anyhow::Result<JobId> {
+        let id: JobId = id.parse()?;
         let request = JobRequest {
             job_id: Some(id.clone()),
-            action: JobAction::Method(call),
+            action,
             query_condition: "*".to_owned(),
             start_time: None,
             max_execution_time: Duration::from_secs(300),
         };
-        let started = Instant::now();
         self.operator.job_create(&id, &request).await?;
+        Ok(id)
+    }
+
+    async fn wait_for_job(&self, id: &JobId, doors: u32) -> anyhow::Result<()> {
+        let started = Instant::now();
         loop {
-            let job = self.operator.job(&id).await?;
+            let job = self.operator.job(id).await?;
             match job.status {
                 JobStatus::Completed => {
-                    let taken = started.elapsed();
                     let counted = job.device_job_statistics.as_ref();
                     ensure!(
                         counted.is_some_and(|counted| counted.succeeded_count == u64::from(doors)),
                         "not every door answered: {job:?}"
                     );
-                    return Ok(taken);
+                    return Ok(());
                 }
                 JobStatus::Failed | JobStatus::Cancelled => {
                     bail!("the job did not complete: {job:?}")

@@ -1,6 +1,6 @@
 //! Side-by-side benchmarks of the hub: method latency, and a lock job over the whole fleet against
 //! mosquitto fanning the same requests out and collecting the same answers, over TLS, in the same
-//! run.
+//! run; then, over the same doors, when a lockdown has reached the last one, beside a lock job.
 //!
 //! The hub runs as a child process (with its own accounting of time and memory), mosquitto as
 //! another; this process is the fleet. Rounds alternate between the two, so that a busy machine
@@ -15,7 +15,7 @@ mod process;
 mod report;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -93,7 +93,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let devices = hub.register(names).await?;
     eprintln!("registered {} doors", devices.len());
     let empty = hub.process.usage()?;
-    let doors = fleet::connect_to_hub(&hub.endpoint, devices).await?;
+    let (doors, reached) = fleet::connect_to_hub(&hub.endpoint, devices).await?;
     hub.wait_for_connected(arguments.doors).await?;
     let connected = hub.process.usage()?;
     eprintln!("connected {} doors to door-hub", doors.len());
@@ -133,6 +133,22 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     report.print();
     drop(peer);
+    let (mut locks, mut lockdowns) = (Vec::new(), Vec::new());
+    for round in 0..arguments.rounds {
+        for (lockdown, taken) in [(false, &mut locks), (true, &mut lockdowns)] {
+            reached.begin_round();
+            let started = Instant::now();
+            match lockdown {
+                true => hub.lock_down_all(round, arguments.doors).await?,
+                false => drop(
+                    hub.lock_all(arguments.rounds + round, arguments.doors)
+                        .await?,
+                ),
+            }
+            taken.push(reached.last(arguments.doors)?.duration_since(started));
+        }
+    }
+    report::print_last_reached(locks, lockdowns);
     if let Some(seconds) = arguments.attack {
         under_attack(&hub, arguments.doors, Duration::from_secs(seconds)).await?;
     }

@@ -6,6 +6,19 @@ use std::time::Duration;
 use crate::attack::Tally;
 use crate::process::Usage;
 
+/// Prints when the last door was reached, by the median round of each.
+pub(crate) fn print_last_reached(mut locks: Vec<Duration>, mut lockdowns: Vec<Duration>) {
+    locks.sort_unstable();
+    lockdowns.sort_unstable();
+    let (lock, lockdown) = (quantile(&locks, 0.5), quantile(&lockdowns, 0.5));
+    println!(
+        "last door reached: lock job {}, lockdown {}, ratio {:.2} (goal 1.5)",
+        ms(lock),
+        ms(lockdown),
+        lockdown.as_secs_f64() / lock.as_secs_f64()
+    );
+}
+
 /// Measurements of one run.
 pub(crate) struct Report {
     doors: u32,
