@@ -10,7 +10,7 @@ use crate::printer::plain;
 use crate::suggest;
 
 /// Desired properties that every door acknowledges.
-const DOOR_PROPERTIES: [&str; 4] = ["building", "floor", "mode", "settings"];
+const DOOR_PROPERTIES: [&str; 5] = ["building", "floor", "mode", "settings", "lockdown"];
 
 /// Sections of a twin; a misspelled section in a key becomes part of the property's name.
 const SECTIONS: [&str; 4] = ["desired", "properties", "reported", "tags"];
@@ -130,7 +130,7 @@ pub(crate) fn misspelled_keys(patch: &Object) -> Vec<String> {
     texts
 }
 
-/// Doors acknowledge these four, and any other property that they acknowledged before.
+/// Doors acknowledge these five, and any other property that they acknowledged before.
 fn is_acknowledged(key: &str, reported: &Object) -> bool {
     let answer = reported.get(key);
     DOOR_PROPERTIES.contains(&key)

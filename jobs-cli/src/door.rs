@@ -1,7 +1,7 @@
 //! A door as its twin shows it: assigned and reported values. Parsed leniently: a twin may belong
 //! to any device.
 
-use door_core::contract::{DoorState, LockState, Mode, Proof, Secured, Word};
+use door_core::contract::{DoorState, LockState, Lockdown, Mode, Proof, Secured, Word};
 use iothub_protocol::DeviceId;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use jiff::Timestamp;
@@ -162,6 +162,11 @@ pub(crate) fn reported_door(twin: &Twin) -> Option<&Value> {
 /// The reported mode, if it is one of the contract.
 pub(crate) fn reported_mode(twin: &Twin) -> Option<Mode> {
     Mode::parse(reported_door(twin)?.get("mode")?.as_str()?)
+}
+
+/// The lockdown of a reported `door`, or of a method's answer.
+pub(crate) fn reported_lockdown(door: &Value) -> Option<Lockdown> {
+    serde_json::from_value(door.get("lockdown")?.clone()).ok()
 }
 
 /// The value of a property that the door acknowledged.

@@ -79,11 +79,11 @@ Examples:
   doorctl lockdown --all
   doorctl lockdown --building 43 --deadline 5m    wait for doors that stand open
 
-No confirmation is needed: it locks, and people can always leave. The mode is assigned to every \
-door (desired property `mode`), which offline doors apply when they reconnect, and each door is \
-called to prove that it is secured. The previously assigned mode is kept in the tag \
-`doorctlLockdown` for all-clear. It is safe to repeat. Exit button, local grant and fire release \
-still open the doors.")]
+No confirmation is needed: it locks, and people can always leave. Two jobs are created at once: one \
+sets the desired property `lockdown`, which offline doors apply when they reconnect; the other \
+calls each door to prove that it is secured. From then on Ctrl-C ends only the watching. The \
+assigned mode is not changed. It is safe to repeat. Exit button and fire release still open the \
+doors.")]
     Lockdown(LockdownArgs),
     /// End a lockdown and restore the state before it.
     #[command(after_help = "\
@@ -91,8 +91,8 @@ Examples:
   doorctl all-clear --building 43
   doorctl all-clear lobby-east
 
-Assigns the mode that was assigned before, and each door returns to the mode that the lockdown \
-displaced. Offline doors follow when they reconnect.")]
+Each door returns to its mode, and to what was released and has not expired. Offline doors follow \
+when they reconnect.")]
     AllClear(AllClearArgs),
 }
 

@@ -209,7 +209,8 @@ pub(crate) struct LockArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct MethodArgs {
-    /// Method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify, reboot.
+    /// Method: lockDoor, unlockDoor, relinquish, setMode, lockdown, allClear, getState,
+    /// selfTest, identify, reboot.
     pub(crate) method: String,
     /// Payload of the call: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]

@@ -122,7 +122,8 @@ event of the door, add a member \"reason\" to the payload.")]
 pub(crate) struct InvokeArgs {
     /// Name of the door.
     pub(crate) door: String,
-    /// Method: lockDoor, unlockDoor, relinquish, setMode, getState, selfTest, identify, reboot.
+    /// Method: lockDoor, unlockDoor, relinquish, setMode, lockdown, allClear, getState,
+    /// selfTest, identify, reboot.
     pub(crate) method: String,
     /// Payload of the call: JSON, or @FILE.
     #[arg(long, value_name = "JSON|@FILE")]

@@ -74,6 +74,19 @@ impl JobDraft {
         })
     }
 
+    /// A job beside this one: `<id>-<suffix>`, over these doors.
+    pub(super) fn beside(&self, suffix: &str, target: Target) -> anyhow::Result<Self> {
+        Ok(Self {
+            id: format!("{}-{suffix}", self.id)
+                .parse()
+                .context("a job id")?,
+            target,
+            at: self.at.clone(),
+            reason: self.reason.clone(),
+            ..*self
+        })
+    }
+
     /// When the calls start.
     pub(super) fn start(&self) -> Timestamp {
         self.at.when.timestamp()

@@ -276,7 +276,7 @@ fn a_list_that_needs_several_jobs_is_refused_with_advice_to_tag() {
         .run(format!("lock {names} --yes --connect-timeout 0 -o json"))
         .expect(2)
         .says(&[
-            "too many names for one job, and this hub runs one job at a time: \
+            "several jobs are needed, and this hub runs one job at a time: \
              calling each door directly",
         ])
         .json();

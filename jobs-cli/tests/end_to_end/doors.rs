@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use door_agent::gpio::simulated::{Hold, Sensor, SimCommand};
-use doorfleet_testing::Process;
+use doorfleet_testing::{Device, Operator, Process};
 use serde_json::{Value, json};
 
 use super::support::Lab;
@@ -90,7 +90,7 @@ fn impossible_commands_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_assigned_mode() {
+fn a_lockdown_reaches_a_door_that_reconnects_later_and_changes_no_mode() {
     let lab = Lab::new();
     let place = "--building 43";
     let _free = lab.door("free", place);
@@ -99,9 +99,10 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
     lab.reports("passage", "mode", "passage");
     lab.run("devices add away --building 43").expect(0);
 
-    let now = "lockdown --building 43 --connect-timeout 0";
+    let now = "lockdown --building 43 --connect-timeout 0 --reason drill";
     let output = lab.run(now).expect(2).says(&[
-        "desired mode: 3 assigned, 0 unchanged",
+        "-twin changes the desired lockdown of 3 doors",
+        " calls 3 doors",
         "warning: offline; each locks down when it reconnects: away",
         "2 secured, 1 failed",
     ]);
@@ -111,51 +112,58 @@ fn a_lockdown_reaches_a_door_that_reconnects_later_and_all_clear_restores_the_as
     free     locked      closed      secured  bond   secured
     passage  locked      closed      secured  bond   secured
     ");
-    // Repeating it keeps the saved mode.
-    lab.run(now)
-        .expect(2)
-        .says(&["desired mode: 0 assigned, 3 unchanged"]);
-    let twin = lab.json("twin show passage");
-    assert_eq!(
-        twin["tags"]["doorctlLockdown"]["mode"], "passage",
-        "{twin:#}"
-    );
-
     let away = lab.start("away");
     lab.until("twin show away", |twin| {
-        reported(twin, "mode") == "lockdown" && reported(twin, "secured") == "secured"
+        reported(twin, "lockdown")["reason"] == "drill" && reported(twin, "secured") == "secured"
     });
+    let jobs = lab.json("jobs list");
+    let ids = jobs.as_array().unwrap().iter();
+    let id = ids
+        .map(|job| job["jobId"].as_str().unwrap())
+        .find(|id| !id.ends_with("-twin"));
+    let lockdown = format!("lockdown: {} by ", id.unwrap());
+    let why = lab.run("why passage").expect(0).stdout;
+    assert!(why.contains(&lockdown) && why.contains(": drill"), "{why}");
+    lab.run("status")
+        .expect(0)
+        .says(&["lockdown lockdown-", ": drill (3 doors)"]);
     #[rustfmt::skip]
     lab.run_all(&[
+        // A mode that is assigned meanwhile applies afterwards.
+        ("twin set free mode=secure", 0, ""),
         ("lockdown --building 43 --yes", 0, "3 secured"),
         ("unlock --building 43", 4, "3 failed"),
     ]);
     // One door goes offline under lockdown and applies the all-clear when it reconnects.
     lab.stop("away", away);
-
     lab.run("all-clear --building 43 --connect-timeout 0")
         .expect(2)
         .says(&[
-            "desired mode: 3 assigned, 0 unchanged",
+            "-twin changes the desired lockdown of 3 doors",
             "warning: offline; each is cleared when it reconnects: away",
             "2 done, 1 failed",
         ]);
     let _back = lab.start("away");
-    for (door, desired, mode) in [
-        ("free", json!(null), "normal"),
-        ("passage", json!("passage"), "passage"),
-        ("away", json!(null), "normal"),
+    for (door, mode, state) in [
+        ("free", "secure", "unlocked"),
+        ("passage", "passage", "unlocked"),
+        ("away", "normal", "unlocked"),
     ] {
         let twin = lab.until(format!("twin show {door}"), |twin| {
-            reported(twin, "mode") == mode && reported(twin, "lockState") == "unlocked"
+            reported(twin, "mode") == mode && reported(twin, "lockState") == state
         });
-        assert_eq!(twin["properties"]["desired"]["mode"], desired, "{door}");
-        assert_eq!(twin["tags"]["doorctlLockdown"], json!(null), "{door}");
+        assert_eq!(
+            twin["properties"]["desired"].get("lockdown"),
+            None,
+            "{door}"
+        );
+        assert_eq!(reported(&twin, "lockdown"), &json!(null), "{door}");
+        assert_eq!(twin["tags"], json!({}), "{door}");
     }
 }
 
 #[test]
-fn an_interrupted_lockdown_is_assigned_to_every_door() {
+fn a_lockdown_interrupted_after_its_jobs_were_created_reaches_every_door() {
     let lab = Lab::new();
     let _here = lab.door("here", "--floor 3");
     lab.run("devices add away --floor 3").expect(0);
@@ -166,48 +174,63 @@ fn an_interrupted_lockdown_is_assigned_to_every_door() {
     assert_eq!(lockdown.interrupt().code(), Some(130));
     assert!(printed.any(|line| line.contains("stopped watching; job ")));
 
-    let _back = lab.start("away");
+    let back = lab.start("away");
     for door in ["here", "away"] {
         lab.until(format!("twin show {door}"), |twin| {
             reported(twin, "mode") == "lockdown" && reported(twin, "secured") == "secured"
         });
     }
+    // A restart keeps it, and a second lockdown acts on a door that was taken out of the first.
+    lab.stop("away", back);
+    let _back = lab.start("away");
+    lab.run("mode normal away").expect(0);
+    lab.run("lockdown away").expect(0).says(&["1 secured"]);
+    lab.run("all-clear --floor 3").expect(0).says(&["2 done"]);
 }
 
 #[test]
-fn all_clear_restores_a_mode_that_overrode_the_assigned_one() {
+fn in_a_mixed_fleet_doors_without_the_feature_are_locked_down_by_their_mode() {
     let lab = Lab::new();
-    let east = lab.door("east", "");
-    lab.run("twin set east mode=passage").expect(0);
-    lab.reports("east", "mode", "passage");
-    lab.run("mode maintenance east").expect(0);
-    lab.run("lockdown east").expect(0);
-    // Also by a door that is offline at that time.
-    lab.stop("east", east);
-    let cleared = lab.run("all-clear east --connect-timeout 0").expect(2);
-    assert!(cleared.stdout.contains("DeviceNotOnline"), "{cleared:?}");
-    let _back = lab.start("east");
-    let twin = lab.reports("east", "mode", "maintenance");
-    assert_eq!(twin["properties"]["desired"]["mode"], "passage");
-}
-
-#[test]
-fn an_offline_door_released_from_lockdown_is_named() {
-    let lab = Lab::new();
-    let east = lab.door("east", "");
-    lab.run("lockdown east").expect(0);
-    lab.shows(
-        "twin show east",
-        "/properties/reported/mode/value",
-        "lockdown",
+    let _new = lab.door("new", "--floor 3");
+    // A door of 0.1: it reports no features, and answers every method with the payload.
+    let hub = Operator::of_folder(&lab.data, lab.mqtt_port());
+    let _older = lab.runtime.block_on(async {
+        let key = hub.add_device("older").await;
+        let mut device = Device::dial(&hub, "older", &key);
+        device.subscribe("$iothub/methods/POST/#").await;
+        let topic = "$iothub/twin/PATCH/properties/reported/?$rid=1";
+        device.publish(topic, r#"{"door":{"mode":"normal"}}"#).await;
+        device.answer_methods(200)
+    });
+    lab.run("twin set older floor=3 --deadline 0").expect(0);
+    lab.reports("older", "mode", "normal");
+    let methods = |verb: &str, status, parts: &[&str]| {
+        lab.run(format!("{verb} --floor 3"))
+            .expect(status)
+            .says(parts);
+        let jobs = lab.json("jobs list");
+        let ids = jobs
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|job| job["jobId"].as_str().unwrap());
+        let of = |end: &str| {
+            let mut found = ids
+                .clone()
+                .filter(|id| id.starts_with(&verb.replace('-', "")) && id.ends_with(end));
+            let shown = lab.json(format!("jobs show {}", found.next().unwrap()));
+            shown["job"]["cloudToDeviceMethod"]["methodName"].clone()
+        };
+        (of("-known"), of("-older"))
+    };
+    assert_eq!(
+        methods("lockdown", 2, &["1 secured, 1 accepted"]),
+        (json!("lockdown"), json!("setMode"))
     );
-    lab.run("mode normal east").expect(0);
-    lab.reports("east", "mode", "normal");
-    lab.stop("east", east);
-    lab
-        .run("lockdown east --connect-timeout 0")
-        .expect(2)
-        .says(&["warning: offline; released from this lockdown by a command before, so that it does not lock down by itself when it reconnects: east"]);
+    assert_eq!(
+        methods("all-clear", 0, &["2 done"]),
+        (json!("allClear"), json!("relinquish"))
+    );
 }
 
 #[test]

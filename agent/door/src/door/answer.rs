@@ -247,19 +247,14 @@ impl Door {
         let id = header.command_id.as_ref();
         let is_in_force = id.is_some_and(|id| self.array.is_locked_down_by(id));
         if is_in_force && matches!(change, ArrayChange::Lockdown(_)) {
-            // The desired property may have been first, a moment ago: save and prove it again.
+            // The desired property may have been first, a moment ago: save and prove it as the
+            // first call would have been.
             effects.save = true;
             effects.retry_now = true;
             let stage = Stage::storing(self.next_generation(), now.boottime, None);
             let (change, header) = (change.clone(), header.clone());
             let pending = Pending::new(ticket, change, header, stage, self.proof_by(now), now);
-            self.push_pending(
-                now,
-                Pending {
-                    repeated: true,
-                    ..pending
-                },
-            );
+            self.push_pending(now, pending);
             return;
         }
         let mut reply = self.reply(change, self.outcome(change), now);

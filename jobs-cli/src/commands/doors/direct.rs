@@ -1,6 +1,5 @@
 //! Calls doors directly, some at a time, and prints their outcomes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use iothub_client::ClientError;
@@ -32,16 +31,15 @@ struct DirectReport<'a> {
     doors: &'a [OutcomeRow],
 }
 
-/// Calls these doors and prints their outcomes.
+/// Makes these calls and prints their outcomes.
 pub(super) async fn call_directly(
-    doors: Vec<DeviceId>,
+    calls: Vec<(DeviceId, MethodRequest)>,
     id: &JobId,
-    call: MethodRequest,
     goal: Goal,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
     let ends_at = goal.deadline.map(|deadline| Instant::now() + deadline);
-    let called = call_each(doors, id, call, goal.wanted, session);
+    let called = call_each(calls, id, goal.wanted, session);
     let mut rows = tokio::select! {
         rows = called => rows?,
         _ = tokio::signal::ctrl_c() => {
@@ -76,18 +74,15 @@ pub(super) async fn call_directly(
     })
 }
 
-/// Calls each door, some at a time; returns the outcomes sorted by door.
+/// Makes each call, some at a time; returns the outcomes sorted by door.
 async fn call_each(
-    doors: Vec<DeviceId>,
+    calls: Vec<(DeviceId, MethodRequest)>,
     id: &JobId,
-    call: MethodRequest,
     wanted: JobGoal,
     session: &Session,
 ) -> anyhow::Result<Vec<OutcomeRow>> {
-    let is_single = doors.len() == 1;
-    let call = Arc::new(call);
-    let doors = doors.into_iter().map(|door| (door, Arc::clone(&call)));
-    let answers = for_each_door(doors, &session.hub, |hub, door, call| async move {
+    let is_single = calls.len() == 1;
+    let answers = for_each_door(calls, &session.hub, |hub, door, call| async move {
         hub.invoke(&door, &call).await
     })
     .await;

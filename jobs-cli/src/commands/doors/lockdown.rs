@@ -1,83 +1,86 @@
 //! `doorctl lockdown` and `all-clear`.
 //!
-//! Both change the twins first and call the doors afterwards. The desired `mode` is authoritative:
-//! an online door follows it at once, an offline door when it reconnects. So when this program is
-//! stopped after the twins are changed, or the network fails, no door is missed. The call that
-//! follows proves the result door by door, and ends a lockdown that was set by a call only. In the
-//! opposite order, an interruption would leave offline doors without the lockdown, or without its
-//! end.
+//! Both create two jobs one after the other, and may then be interrupted: a twin job changes the
+//! desired property `lockdown`, which is lasting and reaches offline doors when they reconnect; a
+//! method job calls the doors, which is fast and proves the result. A door acts once per id,
+//! whichever arrives first. Where a hub takes no second job, doors are changed and called directly.
 //!
-//! Each twin is changed separately, and only if its etag is still the one that was read. The
-//! previously assigned mode differs by door and is stored in a tag by the same patch, so that there
-//! is never a lockdown without its previous mode, nor a previous mode without a lockdown. A door
-//! that is already assigned to a lockdown stays unchanged: a repeated lockdown does not overwrite
-//! the stored mode.
+//! Doors that do not report `device.features.lockdown` (agents of 0.1, other devices) are called
+//! with `setMode` and `relinquish`: that locks them down too, but only while they are online.
 //!
-//! Why: docs/decisions/0016-lockdown-is-assigned-then-called.md.
+//! Why: docs/decisions/0016-lockdown-is-a-property-and-a-method.md.
 
-use anyhow::Context as _;
+use std::time::Duration;
+
 use door_core::Slot;
-use door_core::contract::{Command, Mode, Relinquish, SetMode};
-use iothub_client::{ClientError, HubClient};
+use door_core::contract::{Command, LockdownOrder, Mode, Relinquish, SetMode};
+use iothub_protocol::JobId;
+use iothub_protocol::job::JobAction;
 use iothub_protocol::twin::{ConnectionState, SectionPatch, Twin, TwinPatch};
-use iothub_protocol::{DeviceId, ErrorCode};
-use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::send::{DoorCall, SelectedDoors};
+use super::send::{DoorCall, SelectedDoors, is_busy, names};
 use crate::cli::doors::{AllClearArgs, LockdownArgs};
 use crate::cli::target::TargetArgs;
 use crate::commands::confirm::confirm;
-use crate::commands::many;
-use crate::door::{reported_door, reported_value};
+use crate::commands::job_draft::JobDraft;
+use crate::commands::many::for_each_door;
+use crate::door::reported_door;
 use crate::exit_status::ExitStatus;
+use crate::failure::sentence;
 use crate::printer::first_names;
 use crate::session::Session;
 use crate::target::Target;
 
-/// The tag with the mode that a lockdown displaced: `{"since": TIME, "mode": MODE}`, without `mode`
-/// when none was assigned. The name is specific to doorctl, so that it overwrites no other tag.
-const TAG: &str = "doorctlLockdown";
-
 /// Doors that are named in a line; the others are counted.
 const MAX_NAMES_SHOWN: usize = 20;
 
-/// Attempts when another client changes the twin meanwhile.
-const ATTEMPTS: usize = 5;
+/// Doors that know neither the property nor the two methods. One that has never reported may.
+const OLDER: &str = "is_defined(properties.reported.door) AND NOT \
+                     is_defined(properties.reported.device.features.lockdown)";
+
+/// How long the twin job may take after the doors have answered.
+const TWIN_JOB_TIME: Duration = Duration::from_secs(30);
+
+/// What a verb does.
+struct Order<'a> {
+    verb: &'a str,
+    /// The desired property `lockdown`.
+    property: Value,
+    command: Command,
+    /// The command for doors that do not know it.
+    for_older: Command,
+    /// What happens to a door that is offline, and to an older one.
+    offline: [&'a str; 2],
+}
 
 /// `lockdown`. It asks for no confirmation: doors lock, people can leave, and all-clear reverts it.
 pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let (target, twins) = select_doors(&args.target, session).await?;
-    let now = session.hub.now().round(jiff::Unit::Second)?;
-    let assigned = change_each(&twins, session, move |twin| lockdown_patch(twin, now));
-    let Some(missed) = unless_interrupted(assigned, "lockdown", session).await else {
-        return Ok(ExitStatus::Interrupted);
+    let selected = SelectedDoors::find_or(&args.target, ExitStatus::Incomplete, session).await?;
+    let call = DoorCall::new("lockdown", selected, &args.now, session).await?;
+    let header = call.header()?;
+    let by = session.hub.policy().to_owned();
+    let order = Order {
+        verb: "lockdown",
+        property: json!({
+            "id": header.command_id, "by": by, "reason": header.reason,
+            "at": session.hub.now().round(jiff::Unit::Second)?,
+        }),
+        for_older: Command::SetMode(SetMode {
+            mode: Mode::Lockdown,
+            header: header.clone(),
+        }),
+        command: Command::Lockdown(LockdownOrder {
+            by: Some(by),
+            header,
+        }),
+        offline: [
+            "each locks down when it reconnects",
+            "not locked down, because its agent knows no lockdown while it is offline",
+        ],
     };
-    let (released, others): (Vec<&Twin>, Vec<&Twin>) =
-        twins.iter().partition(|twin| was_released(twin));
-    warn_offline(&others, "; each locks down when it reconnects", session);
-    warn_offline(
-        &released,
-        "; released from this lockdown by a command before, so that it does not lock down by \
-         itself when it reconnects",
-        session,
-    );
-    let call = DoorCall::new(
-        "lockdown",
-        SelectedDoors::of(target, &twins),
-        &args.now,
-        session,
-    )
-    .await?;
-    let command = Command::SetMode(SetMode {
-        mode: Mode::Lockdown,
-        header: call.header()?,
-    });
-    let sent = call.send(&command).await;
-    let status = sent.context(
-        "the mode is assigned and doors follow it by themselves, but calling them failed",
-    )?;
-    Ok(add_missed(status, &missed, "lockdown", session))
+    give(&order, call, &args.target, session).await
 }
 
 /// `all-clear`.
@@ -85,288 +88,215 @@ pub(super) async fn all_clear(
     args: &AllClearArgs,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let (target, twins) = select_doors(&args.target, session).await?;
-    confirm("end the lockdown of", twins.len(), args.confirm)?;
-    let assigned = change_each(&twins, session, all_clear_patch);
-    let Some(missed) = unless_interrupted(assigned, "all-clear", session).await else {
-        return Ok(ExitStatus::Interrupted);
+    let selected = SelectedDoors::find_or(&args.target, ExitStatus::Incomplete, session).await?;
+    confirm("end the lockdown of", selected.count(), args.confirm)?;
+    let call = DoorCall::new("all-clear", selected, &args.now, session).await?;
+    let header = call.header()?;
+    let order = Order {
+        verb: "all-clear",
+        property: Value::Null,
+        for_older: Command::Relinquish(Relinquish {
+            slot: Some(Slot::Lockdown),
+            header: header.clone(),
+        }),
+        command: Command::AllClear(LockdownOrder {
+            by: Some(session.hub.policy().to_owned()),
+            header,
+        }),
+        offline: [
+            "each is cleared when it reconnects",
+            "not cleared, because its agent knows no lockdown while it is offline",
+        ],
     };
-    warn_offline(
-        &twins.iter().collect::<Vec<_>>(),
-        "; each is cleared when it reconnects",
-        session,
-    );
-    let call = DoorCall::new(
-        "all-clear",
-        SelectedDoors::of(target, &twins),
-        &args.now,
-        session,
-    )
-    .await?;
-    let command = Command::Relinquish(Relinquish {
-        slot: Some(Slot::Lockdown),
-        header: call.header()?,
-    });
-    let sent = call.send(&command).await;
-    let status = sent.context(
-        "the previous modes are assigned and doors follow them by \
-         themselves, but calling them failed",
-    )?;
-    Ok(add_missed(status, &missed, "all-clear", session))
+    give(&order, call, &args.target, session).await
 }
 
-/// The selected doors. None is an error even with `--allow-none`: a script that locks down no door
-/// did not get what it asked for.
-async fn select_doors(args: &TargetArgs, session: &Session) -> anyhow::Result<(Target, Vec<Twin>)> {
-    let (target, twins) = many::select_allowing_none(args, session).await?;
-    match twins.is_empty() {
-        true => Err(many::no_door_error().status(ExitStatus::Incomplete).into()),
-        false => Ok((target, twins)),
-    }
-}
-
-/// Whether a door has followed its assigned lockdown and was taken out of it by a later command.
-/// Reading the same desired mode again has no effect, so that only a call locks it down again.
-fn was_released(twin: &Twin) -> bool {
-    let reported = &twin.properties.reported.values;
-    is_lockdown(twin.properties.desired.values.get("mode"))
-        && is_lockdown(reported_value(reported, "mode"))
-        && reported_door(twin).is_some_and(|door| !is_lockdown(door.get("mode")))
-}
-
-/// The patch that starts a lockdown; `None` when it is assigned already.
-fn lockdown_patch(twin: &Twin, now: Timestamp) -> Option<TwinPatch> {
-    let assigned = twin.properties.desired.values.get("mode");
-    if is_lockdown(assigned) {
-        return None;
-    }
-    // A null mode also replaces the mode of an older tag.
-    let previous = json!({"since": now, "mode": assigned});
-    Some(patch(Some(json!(Mode::Lockdown)), Some(previous)))
-}
-
-/// The patch that ends a lockdown; `None` when there is none.
-fn all_clear_patch(twin: &Twin) -> Option<TwinPatch> {
-    let previous = twin.tags.get(TAG);
-    let clear_tag = previous.map(|_| Value::Null);
-    match is_lockdown(twin.properties.desired.values.get("mode")) {
-        true => {
-            let before = previous.and_then(|previous| previous.get("mode"));
-            Some(patch(Some(before.cloned().unwrap_or_default()), clear_tag))
-        }
-        // Another mode was assigned since: it stays.
-        false => clear_tag.map(|clear_tag| patch(None, Some(clear_tag))),
-    }
-}
-
-fn is_lockdown(mode: Option<&Value>) -> bool {
-    mode.and_then(Value::as_str) == Some(Mode::Lockdown.as_str())
-}
-
-fn patch(mode: Option<Value>, tag: Option<Value>) -> TwinPatch {
-    let section = |key: &str, value: Option<Value>| {
-        value.map_or(SectionPatch::Absent, |value| {
-            SectionPatch::Values([(key.to_owned(), value)].into_iter().collect())
-        })
+async fn give(
+    order: &Order<'_>,
+    call: DoorCall<'_>,
+    args: &TargetArgs,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let stored = store(order, &call, session).await;
+    let older = match narrowed(args, OLDER) {
+        Some(target) => (target.select(session).await?.count, Some(target)),
+        None => (0, None),
     };
-    TwinPatch {
-        etag: None,
-        tags: section(TAG, tag),
-        desired: section("mode", mode),
-    }
-}
-
-/// The result of `assigned`; on Ctrl-C prints a hint and returns `None`.
-async fn unless_interrupted<T>(
-    assigned: impl Future<Output = T>,
-    verb: &str,
-    session: &Session,
-) -> Option<T> {
-    tokio::select! {
-        done = assigned => Some(done),
-        _ = tokio::signal::ctrl_c() => {
-            session.printer.say(format!(
-                "stopped halfway: doors with the new mode follow it, the others are unchanged; to \
-                 do the rest: doorctl {verb} with the same doors"
-            ));
-            None
+    let groups = match older {
+        (0, _) | (_, None) => vec![(None, &order.command)],
+        (count, _) if count >= call.selected.count() => vec![(None, &order.for_older)],
+        (_, Some(target)) => {
+            let known = narrowed(args, &format!("NOT ({OLDER})"));
+            let known = known
+                .map(|known| call.draft.beside("known", known))
+                .transpose()?;
+            let older = call.draft.beside("older", target)?;
+            vec![(known, &order.command), (Some(older), &order.for_older)]
         }
+    };
+    let started = call.start(&groups).await?;
+    warn_of_missed(order, args, session).await?;
+    let status = started.finish().await?;
+    if status == ExitStatus::Interrupted || is_stored(stored, order.verb, session).await? {
+        return Ok(status);
     }
-}
-
-/// Changes the twins that need it; returns the doors that failed.
-async fn change_each(
-    twins: &[Twin],
-    session: &Session,
-    change: impl Fn(&Twin) -> Option<TwinPatch> + Clone + Send + 'static,
-) -> Vec<(DeviceId, ClientError)> {
-    let read = twins
-        .iter()
-        .map(|twin| (twin.device_id.clone(), twin.clone()));
-    let done = many::for_each_door(read, &session.hub, |hub, door, twin| {
-        change_one(hub, door, twin, change.clone())
+    Ok(match status {
+        ExitStatus::Success => ExitStatus::Incomplete,
+        status => status,
     })
-    .await;
-    let mut missed = Vec::new();
-    let mut changed = 0_usize;
-    for (door, done) in done {
-        match done {
-            Ok(did) => changed += usize::from(did),
-            Err(error) => missed.push((door, error)),
-        }
-    }
-    session.printer.say(format!(
-        "desired mode: {changed} assigned, {} unchanged",
-        twins.len() - changed - missed.len()
-    ));
-    missed
 }
 
-/// Changes one twin, re-reading it when another client changes it meanwhile; returns whether a
-/// change was needed.
-async fn change_one(
-    hub: HubClient,
-    door: DeviceId,
-    mut twin: Twin,
-    change: impl Fn(&Twin) -> Option<TwinPatch> + Send,
-) -> Result<bool, ClientError> {
-    let mut attempts = 0;
-    loop {
-        let Some(patch) = change(&twin) else {
-            return Ok(false);
+/// The selected doors that match a condition too; `None` if both make no condition.
+fn narrowed(args: &TargetArgs, condition: &str) -> Option<Target> {
+    let condition = match &args.condition {
+        Some(own) => format!("({own}) AND {condition}"),
+        None => condition.to_owned(),
+    };
+    let args = TargetArgs {
+        condition: Some(condition),
+        allow_none: true,
+        ..args.clone()
+    };
+    Target::required(&args).ok()
+}
+
+/// How the desired property was changed.
+enum Stored {
+    /// By these jobs, which may not be over.
+    Jobs(Vec<JobId>),
+    /// Door by door; the doors that failed, with the reason.
+    Each(Vec<String>),
+}
+
+/// Changes the desired property: one door directly, several by a job. Its failure does not keep
+/// doors from being called.
+async fn store(
+    order: &Order<'_>,
+    call: &DoorCall<'_>,
+    session: &Session,
+) -> anyhow::Result<Stored> {
+    let value = [("lockdown".to_owned(), order.property.clone())];
+    let patch = TwinPatch {
+        etag: None,
+        tags: SectionPatch::Absent,
+        desired: SectionPatch::Values(value.into_iter().collect()),
+    };
+    let target = call.selected.target();
+    let only = call.selected.only();
+    let takes_jobs = target.parts().len() == 1 || session.hub.is_door_hub().await?;
+    if only.is_none() && takes_jobs {
+        let job: JobDraft = call.draft.beside("twin", target.clone())?;
+        let patch = TwinPatch {
+            etag: Some("*".into()),
+            ..patch.clone()
         };
-        attempts += 1;
-        match hub.twin_patch(&door, &patch, Some(&twin.etag)).await {
-            Ok(_) => return Ok(true),
-            Err(error)
-                if error.code() == Some(ErrorCode::PreconditionFailed) && attempts < ATTEMPTS =>
-            {
-                twin = hub.twin(&door).await?;
+        match job.submit(JobAction::UpdateTwin(patch), session).await {
+            Ok(jobs) => {
+                let ids: Vec<JobId> = jobs.into_iter().map(|job| job.job_id).collect();
+                let shown: Vec<&str> = ids.iter().map(JobId::as_str).collect();
+                let shown = shown.join(", ");
+                session.printer.say(format!(
+                    "job {shown} changes the desired lockdown of {} doors",
+                    call.selected.count()
+                ));
+                return Ok(Stored::Jobs(ids));
             }
+            Err(error) if is_busy(&error) => {}
             Err(error) => return Err(error),
         }
     }
+    let doors = match only {
+        Some(door) => vec![door.clone()],
+        None => names(target, session).await?,
+    };
+    let doors = doors.into_iter().map(|door| (door, patch.clone()));
+    let patched = for_each_door(doors, &session.hub, |hub, door, patch| async move {
+        hub.twin_patch(&door, &patch, None).await
+    });
+    let failed = patched.await.into_iter();
+    let failed = failed.filter_map(|(door, patched)| Some(format!("{door}: {}", patched.err()?)));
+    Ok(Stored::Each(failed.collect()))
 }
 
-fn warn_offline(twins: &[&Twin], what: &str, session: &Session) {
-    let mut offline: Vec<&str> = twins
-        .iter()
-        .filter(|twin| twin.connection_state == ConnectionState::Disconnected)
-        .map(|twin| twin.device_id.as_str())
-        .collect();
-    offline.sort_unstable();
-    if !offline.is_empty() {
-        let names = first_names(&offline, MAX_NAMES_SHOWN);
-        session.printer.warn(format!("offline{what}: {names}"));
-    }
-}
-
-/// Adds the doors whose twins could not be changed: they count as failed whatever they answered.
-fn add_missed(
-    status: ExitStatus,
-    missed: &[(DeviceId, ClientError)],
+/// Whether the desired property of every door was changed; warns of the others.
+async fn is_stored(
+    stored: anyhow::Result<Stored>,
     verb: &str,
     session: &Session,
-) -> ExitStatus {
-    for (door, error) in missed {
+) -> anyhow::Result<bool> {
+    let warn = |what: &str| {
         session.printer.warn(format!(
-            "{door}: cannot assign the desired mode: {error}; repeat doorctl {verb} {door}"
+            "the desired lockdown is not changed: {what}; repeat doorctl {verb}"
         ));
+    };
+    let jobs = match stored {
+        Ok(Stored::Jobs(jobs)) => jobs,
+        Ok(Stored::Each(failed)) => {
+            failed.iter().for_each(|failure| warn(failure));
+            return Ok(failed.is_empty());
+        }
+        Err(error) => {
+            warn(&sentence(&error));
+            return Ok(false);
+        }
+    };
+    let ends_at = Instant::now() + TWIN_JOB_TIME;
+    let mut all = true;
+    for id in jobs {
+        let mut job = session.hub.job(&id).await?;
+        while !job.status.is_over() && Instant::now() < ends_at {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            job = session.hub.job(&id).await?;
+        }
+        let statistics = job.device_job_statistics.unwrap_or_default();
+        if !job.status.is_over() || statistics.failed_count > 0 {
+            all = false;
+            let failed = statistics.failed_count;
+            warn(&format!(
+                "job {id} is {}, {failed} doors failed: doorctl jobs show {id}",
+                job.status
+            ));
+        }
     }
-    match status {
-        ExitStatus::Success if !missed.is_empty() => ExitStatus::Incomplete,
-        status => status,
-    }
+    Ok(all)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn twin(mode: Option<&Value>, tag: Option<&Value>) -> Twin {
-        let mut document = json!({
-            "deviceId": "east", "etag": "AAAAAAAAAAE=", "version": 4, "tags": {"wing": "east"},
-            "properties": {
-                "desired": {"$metadata": {}, "$version": 1},
-                "reported": {"$metadata": {}, "$version": 1},
-            },
-        });
-        if let Some(mode) = mode {
-            document["properties"]["desired"]["mode"] = mode.clone();
+/// Names the doors that no call reaches now, and those that doorctl 0.1 locked down.
+async fn warn_of_missed(
+    order: &Order<'_>,
+    args: &TargetArgs,
+    session: &Session,
+) -> anyhow::Result<()> {
+    let condition = "(connectionState = 'Disconnected' OR properties.desired.mode = 'lockdown')";
+    let Some(target) = narrowed(args, condition) else {
+        return Ok(());
+    };
+    let twins = target.twins(session).await?;
+    let warn = |what: &str, concerns: &dyn Fn(&Twin) -> bool| {
+        let concerned = twins.iter().filter(|twin| concerns(twin));
+        let mut names: Vec<&str> = concerned.map(|twin| twin.device_id.as_str()).collect();
+        names.sort_unstable();
+        if !names.is_empty() {
+            let names = first_names(&names, MAX_NAMES_SHOWN);
+            session.printer.warn(format!("{what}: {names}"));
         }
-        if let Some(tag) = tag {
-            document["tags"][TAG] = tag.clone();
-        }
-        serde_json::from_value(document).unwrap()
-    }
-
-    fn to_json(patch: Option<TwinPatch>) -> Value {
-        serde_json::to_value(patch).unwrap()
-    }
-
-    fn lockdown_of(mode: Option<&Value>, tag: Option<&Value>) -> Value {
-        let now = "2026-11-23T22:00:00Z".parse().unwrap();
-        to_json(lockdown_patch(&twin(mode, tag), now))
-    }
-
-    #[test]
-    fn a_lockdown_stores_the_previous_mode_in_the_same_patch() {
-        let lockdown = json!("lockdown");
-        for (before, previous) in [
-            (None, json!(null)),
-            (Some(json!("passage")), json!("passage")),
-        ] {
-            assert_eq!(
-                lockdown_of(before.as_ref(), None),
-                json!({
-                    "tags": {
-                        "doorctlLockdown": {"since": "2026-11-23T22:00:00Z", "mode": previous},
-                    },
-                    "properties": {"desired": {"mode": "lockdown"}},
-                })
-            );
-        }
-        // A second lockdown changes nothing, no matter which client assigned the first.
-        for tag in [None, Some(json!({"since": "x", "mode": "passage"}))] {
-            assert_eq!(lockdown_of(Some(&lockdown), tag.as_ref()), json!(null));
-        }
-        // A leftover tag does not describe the current mode.
-        let left_over = json!({"since": "x", "mode": "secure"});
-        let previous = &lockdown_of(None, Some(&left_over))["tags"][TAG];
-        assert_eq!(
-            previous,
-            &json!({"since": "2026-11-23T22:00:00Z", "mode": null})
-        );
-    }
-
-    #[test]
-    fn an_all_clear_restores_the_previous_mode_and_removes_the_tag() {
-        let lockdown = json!("lockdown");
-        let of =
-            |mode: Option<&Value>, tag: Option<&Value>| to_json(all_clear_patch(&twin(mode, tag)));
-        for (tag, before) in [
-            (json!({"since": "x", "mode": "passage"}), json!("passage")),
-            (json!({"since": "x"}), json!(null)),
-        ] {
-            assert_eq!(
-                of(Some(&lockdown), Some(&tag)),
-                json!({
-                    "tags": {"doorctlLockdown": null},
-                    "properties": {"desired": {"mode": before}},
-                })
-            );
-        }
-        assert_eq!(
-            of(Some(&lockdown), None),
-            json!({"properties": {"desired": {"mode": null}}})
-        );
-        // Another mode was assigned since: it stays.
-        let tag = json!({"since": "x", "mode": "passage"});
-        assert_eq!(
-            of(Some(&json!("secure")), Some(&tag)),
-            json!({"tags": {"doorctlLockdown": null}})
-        );
-        assert_eq!(of(Some(&json!("secure")), None), json!(null));
-        assert_eq!(of(None, None), json!(null));
-    }
+    };
+    let is_offline = |twin: &Twin| twin.connection_state == ConnectionState::Disconnected;
+    let is_older = |twin: &Twin| {
+        let device = twin.properties.reported.values.get("device");
+        let features = device.and_then(|device| device.get("features"));
+        reported_door(twin).is_some() && features.and_then(|it| it.get("lockdown")).is_none()
+    };
+    let [offline, older] = order.offline;
+    warn(&format!("offline; {offline}"), &|twin| {
+        is_offline(twin) && !is_older(twin)
+    });
+    warn(&format!("offline; {older}"), &|twin| {
+        is_offline(twin) && is_older(twin)
+    });
+    warn(
+        "assigned to mode lockdown, which stays (to end it: doorctl twin set DOOR mode=null)",
+        &|twin| twin.properties.desired.values.get("mode") == Some(&json!(Mode::Lockdown)),
+    );
+    Ok(())
 }

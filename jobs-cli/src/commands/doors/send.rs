@@ -8,7 +8,8 @@ use std::time::Duration;
 use door_core::contract::{Command, CommandHeader};
 use iothub_client::ClientError;
 use iothub_protocol::job::JobAction;
-use iothub_protocol::twin::{ConnectionState, Twin};
+use iothub_protocol::method::MethodRequest;
+use iothub_protocol::twin::ConnectionState;
 use iothub_protocol::{DeviceId, ErrorCode, JobId};
 
 use super::direct::{Goal, call_directly};
@@ -37,6 +38,15 @@ impl SelectedDoors {
     ///
     /// When no flag selects doors, no door matches, or a named one does not exist.
     pub(super) async fn find(args: &TargetArgs, session: &Session) -> anyhow::Result<Self> {
+        Self::find_or(args, ExitStatus::Error, session).await
+    }
+
+    /// Like [`SelectedDoors::find`], with the exit status if no door matches.
+    pub(super) async fn find_or(
+        args: &TargetArgs,
+        none: ExitStatus,
+        session: &Session,
+    ) -> anyhow::Result<Self> {
         let target = Target::required(args)?;
         let found = target.select(session).await?;
         if found.count < target.names.len() {
@@ -45,34 +55,50 @@ impl SelectedDoors {
         target.refuse_empty_places(found.count, session).await?;
         match (found.count, target.allows_none()) {
             (0, true) => Err(no_door_error().status(ExitStatus::Incomplete).into()),
-            (0, false) => Err(no_door_error().into()),
+            (0, false) => Err(no_door_error().status(none).into()),
             _ => Ok(Self { target, found }),
         }
-    }
-
-    /// From doors that were read before.
-    pub(super) fn of(target: Target, twins: &[Twin]) -> Self {
-        let found = Selection::of(twins);
-        Self { target, found }
     }
 
     pub(super) fn count(&self) -> usize {
         self.found.count
     }
 
-    /// The names, connected doors first: calls have a deadline, and offline doors use it up.
-    async fn names(&self, session: &Session) -> Result<Vec<DeviceId>, ClientError> {
-        let mut twins = self.target.twins(session).await?;
-        twins.sort_by_key(|twin| twin.connection_state == ConnectionState::Disconnected);
-        Ok(twins.into_iter().map(|twin| twin.device_id).collect())
+    /// The door, if there is exactly one.
+    pub(super) fn only(&self) -> Option<&DeviceId> {
+        self.found.only.as_ref()
     }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+}
+
+/// The names, connected doors first: calls have a deadline, and offline doors use it up.
+pub(super) async fn names(
+    target: &Target,
+    session: &Session,
+) -> Result<Vec<DeviceId>, ClientError> {
+    let mut twins = target.twins(session).await?;
+    twins.sort_by_key(|twin| twin.connection_state == ConnectionState::Disconnected);
+    Ok(twins.into_iter().map(|twin| twin.device_id).collect())
 }
 
 /// A call that is about to be made.
 pub(super) struct DoorCall<'a> {
-    draft: JobDraft,
-    selected: SelectedDoors,
+    pub(super) draft: JobDraft,
+    pub(super) selected: SelectedDoors,
     now: &'a NowArgs,
+    session: &'a Session,
+}
+
+/// A call that jobs make, or that is to be made directly.
+pub(super) struct StartedCall<'a> {
+    /// The created jobs; without any, `calls` are made.
+    jobs: Vec<JobId>,
+    calls: Vec<(DeviceId, MethodRequest)>,
+    id: JobId,
+    goal: Goal,
     session: &'a Session,
 }
 
@@ -105,39 +131,56 @@ impl<'a> DoorCall<'a> {
 
     /// Calls the doors, waits for them, and prints the outcomes.
     pub(super) async fn send(self, command: &Command) -> anyhow::Result<ExitStatus> {
+        self.start(&[(None, command)]).await?.finish().await
+    }
+
+    /// Calls each group of doors with its command: the doors of a draft, or `None` for all. The
+    /// commands have the same goal.
+    pub(super) async fn start(
+        self,
+        groups: &[(Option<JobDraft>, &Command)],
+    ) -> anyhow::Result<StartedCall<'a>> {
         let Self {
             draft,
             selected,
             now,
             session,
         } = self;
-        let call = method_call::door_call(command, now.connect_timeout, now.response_timeout)?;
-        method_call::warn_without_end(command, &session.printer);
-        let goal = Goal {
-            wanted: JobGoal::of_command(command, now.accept_unproven),
-            deadline: now.deadline,
-        };
-        if let Some(door) = selected.found.only {
-            return call_directly(vec![door], &draft.id, call, goal, session).await;
+        let mut parts = 0;
+        let mut requests = Vec::new();
+        for (own, command) in groups {
+            method_call::warn_without_end(command, &session.printer);
+            let own = own.as_ref().unwrap_or(&draft);
+            parts += own.target.parts().len();
+            let call = method_call::door_call(command, now.connect_timeout, now.response_timeout)?;
+            requests.push((own, call));
         }
-        let several = selected.target.parts().len() > 1;
+        let wanted = JobGoal::of_command(groups[0].1, now.accept_unproven);
+        let mut started = StartedCall {
+            jobs: Vec::new(),
+            calls: Vec::new(),
+            id: draft.id.clone(),
+            goal: Goal {
+                wanted,
+                deadline: now.deadline,
+            },
+            session,
+        };
+        if let (Some(door), [(_, call)]) = (&selected.found.only, &requests[..]) {
+            started.calls.push((door.clone(), call.clone()));
+            return Ok(started);
+        }
         // Where one job runs at a time, the first would be created and the rest refused.
-        let reason = match several && !session.hub.is_door_hub().await? {
-            true => "too many names for one job, and this hub runs one job at a time",
-            false => match draft.submit(JobAction::Method(call.clone()), session).await {
+        let reason = match parts > 1 && !session.hub.is_door_hub().await? {
+            true => "several jobs are needed, and this hub runs one job at a time",
+            false => match create(&requests, session).await {
                 Ok(jobs) => {
-                    let ids: Vec<JobId> = jobs.into_iter().map(|job| job.job_id).collect();
-                    session.printer.say(calling_text(&ids, selected.count()));
-                    return job_wait::watch_all(
-                        &ids,
-                        goal.deadline,
-                        Duration::ZERO,
-                        goal.wanted,
-                        session,
-                    )
-                    .await;
+                    let printer = &session.printer;
+                    printer.say(calling_text(&jobs, selected.count()));
+                    started.jobs = jobs;
+                    return Ok(started);
                 }
-                Err(error) if is_busy(&error) && !several => {
+                Err(error) if is_busy(&error) && parts == 1 => {
                     "this hub is running another job and runs one job at a time"
                 }
                 Err(error) => return Err(error),
@@ -146,9 +189,47 @@ impl<'a> DoorCall<'a> {
         session
             .printer
             .say(format!("{reason}: calling each door directly"));
-        let doors = selected.names(session).await?;
-        call_directly(doors, &draft.id, call, goal, session).await
+        for (draft, call) in requests {
+            let doors = names(&draft.target, session).await?;
+            let calls = doors.into_iter().map(|door| (door, call.clone()));
+            started.calls.extend(calls);
+        }
+        Ok(started)
     }
+}
+
+impl StartedCall<'_> {
+    /// Waits for the doors and prints the outcomes.
+    pub(super) async fn finish(self) -> anyhow::Result<ExitStatus> {
+        let Self {
+            jobs,
+            calls,
+            id,
+            goal,
+            session,
+        } = self;
+        match jobs.is_empty() {
+            true => call_directly(calls, &id, goal, session).await,
+            false => {
+                let Goal { wanted, deadline } = goal;
+                job_wait::watch_all(&jobs, deadline, Duration::ZERO, wanted, session).await
+            }
+        }
+    }
+}
+
+async fn create(
+    requests: &[(&JobDraft, MethodRequest)],
+    session: &Session,
+) -> anyhow::Result<Vec<JobId>> {
+    let mut ids = Vec::new();
+    for (draft, call) in requests {
+        let jobs = draft
+            .submit(JobAction::Method(call.clone()), session)
+            .await?;
+        ids.extend(jobs.into_iter().map(|job| job.job_id));
+    }
+    Ok(ids)
 }
 
 /// Reports the created jobs and how many doors they call.
@@ -162,7 +243,7 @@ fn calling_text(ids: &[JobId], doors: usize) -> String {
     }
 }
 
-fn is_busy(error: &anyhow::Error) -> bool {
+pub(super) fn is_busy(error: &anyhow::Error) -> bool {
     let code = error
         .downcast_ref::<ClientError>()
         .and_then(ClientError::code);

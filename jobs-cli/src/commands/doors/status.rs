@@ -14,7 +14,9 @@ use serde_json::Value;
 use crate::acknowledgement::{PropertyAck, unapplied};
 use crate::cli::doors::StatusArgs;
 use crate::commands::many;
-use crate::door::{ReportedStatus, assigned_or_reported, reported_door, reported_mode};
+use crate::door::{
+    ReportedStatus, assigned_or_reported, reported_door, reported_lockdown, reported_mode,
+};
 use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Format, Row, Tone, compare_values, plain, printable};
 use crate::session::Session;
@@ -182,6 +184,8 @@ struct DoorsSummary {
     places: Vec<PlaceRow>,
     total: Counts,
     alarms: Vec<AlarmRow>,
+    /// The lockdowns that doors name, with the number of doors.
+    lockdowns: BTreeMap<String, usize>,
     /// Refused, or not applied yet.
     desired: Vec<WishRow>,
 }
@@ -204,6 +208,9 @@ impl DoorsSummary {
         for alarm in &self.alarms {
             printer.say(printable(&alarm.text(&session.zone)));
         }
+        for (lockdown, doors) in &self.lockdowns {
+            printer.say(printable(&format!("lockdown {lockdown} ({doors} doors)")));
+        }
         for wish in self.desired.iter().take(MAX_DESIRED_SHOWN) {
             let text = format!("desired of {}: {}", wish.door, wish.wish.describe());
             printer.say(printable(&text));
@@ -224,6 +231,7 @@ impl DoorsSummary {
         let mut places: BTreeMap<(String, String), Counts> = BTreeMap::new();
         let mut total = Counts::default();
         let mut raised = Vec::new();
+        let mut lockdowns = BTreeMap::new();
         let mut desired = Vec::new();
         for twin in twins {
             let place = ["building", "floor"].map(|name| assigned_or_reported(twin, name));
@@ -232,6 +240,9 @@ impl DoorsSummary {
                 door: twin.device_id.to_string(),
                 wish,
             }));
+            if let Some(lockdown) = reported_door(twin).and_then(reported_lockdown) {
+                *lockdowns.entry(lockdown.to_string()).or_default() += 1;
+            }
             for (alarm, since) in alarms(twin) {
                 raised.push(AlarmRow {
                     door: twin.device_id.to_string(),
@@ -263,6 +274,7 @@ impl DoorsSummary {
             desired,
             total,
             alarms: raised,
+            lockdowns,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `doorctl why`: which slot decides what a door does, from the door itself or its last report.
 
+use door_core::contract::Lockdown;
 use iothub_protocol::audit::AuditFilter;
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::Twin;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::array::{self, Effect, SlotRow};
 use crate::acknowledgement::{PropertyAck, unapplied};
 use crate::cli::doors::WhyArgs;
-use crate::door::{ReportedStatus, reported_at, reported_door};
+use crate::door::{ReportedStatus, reported_at, reported_door, reported_lockdown};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::{Format, plain, printable};
@@ -115,6 +116,9 @@ struct DoorReport {
     /// The mode that a lockdown displaced.
     #[serde(skip_serializing_if = "String::is_empty")]
     displaced_mode: String,
+    /// The lockdown, unless it is one of the mode alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lockdown: Option<Lockdown>,
     alarms: Vec<String>,
     /// The deciding slot; `None` is the default.
     decides: Option<u8>,
@@ -196,6 +200,7 @@ impl DoorReport {
             state: door.map_or(ReportedStatus::default(), ReportedStatus::read),
             mode: word("mode"),
             displaced_mode: word("displacedMode"),
+            lockdown: door.and_then(reported_lockdown),
             alarms: alarms
                 .into_iter()
                 .flatten()
@@ -227,6 +232,8 @@ impl DoorReport {
             text += &format!(", before it {}", self.displaced_mode);
         }
         let mut lines = vec![text];
+        let lockdown = self.lockdown.iter();
+        lines.extend(lockdown.map(|lockdown| format!("lockdown: {lockdown}")));
         if !self.alarms.is_empty() {
             lines.push(format!("alarms: {}", self.alarms.join(", ")));
         }
