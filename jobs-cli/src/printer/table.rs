@@ -172,8 +172,11 @@ impl Column {
         let width = |cell: &Cell| measure_text_width(&printable(cell.shown()));
         Self {
             width: all().map(width).max().unwrap_or(0),
-            // A time is two words, the state of an offline door may be three.
-            is_prose: cells().any(|cell| cell.shown().split_whitespace().nth(3).is_some()),
+            // A time is two words, and the state of an offline door is three: `[locked 3h ago]`.
+            is_prose: cells().any(|cell| {
+                let text = cell.shown();
+                text.split_whitespace().nth(2).is_some() && !text.starts_with('[')
+            }),
             is_empty: cells().all(|cell| cell.shown().is_empty()),
         }
     }
