@@ -23,6 +23,8 @@ pub(super) fn steady(typed: &str) -> String {
         let line = replaced(&line, "Xxx 9999-99-99 99:99:99", |_| {
             DAY_AND_TIME.to_owned()
         });
+        // The end of a slot.
+        let line = replaced(&line, "Xxx 99:99:99", |_| "Mon 22:10:00".to_owned());
         let line = replaced(&line, "9999-99-99 99:99:99", |_| {
             DAY_AND_TIME[4..].to_owned()
         });
