@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use door_core::config::Rest;
 use door_core::contract::{Mode, SlotState};
+use door_core::schedule::WeekReport;
 use door_core::{
     BootId, ClockQuality, Command, DesiredDoor, Door, DoorConfig, DoorReport, EntryId, Inputs,
     MethodReply, Outputs, SavedDoor, TimedReport, Want,
@@ -75,7 +76,7 @@ struct Call {
 enum CallKind {
     Method(Command),
     /// Follow the desired properties.
-    Desired(DesiredDoor),
+    Desired(Box<DesiredDoor>),
 }
 
 /// Observable state of a door.
@@ -102,6 +103,9 @@ pub struct Snapshot {
     /// The timed entries and what became of each.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub timed: BTreeMap<EntryId, TimedReport>,
+    /// The week.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<WeekReport>,
 }
 
 /// Starts the controller task.
@@ -139,7 +143,7 @@ impl ControllerHandle {
     /// # Errors
     /// Why that failed, for the acknowledgement.
     pub async fn desire(&self, desired: DesiredDoor) -> Result<(), String> {
-        match self.call(CallKind::Desired(desired)).await {
+        match self.call(CallKind::Desired(Box::new(desired))).await {
             Some(reply) if reply.is_success() => Ok(()),
             Some(reply) => Err(reply.body.response),
             None => Err("the door did not answer in time".to_owned()),
@@ -176,6 +180,7 @@ impl Snapshot {
             inputs: levels(inputs, fitted),
             clock: clock.as_str(),
             timed: door.timed().clone(),
+            schedule: door.week(),
         }
     }
 }

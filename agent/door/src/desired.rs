@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::Overrides;
 use crate::contract::{Lockdown, Mode};
-use crate::schedule::{EntryId, TimedEntry};
+use crate::schedule::{AssignedWeek, EntryId, TimedEntry};
 
 /// The desired properties that the door handles.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,7 +17,9 @@ pub struct DesiredDoor {
     pub lockdown: DesiredLockdown,
     /// The timed entries.
     pub timed: BTreeMap<EntryId, TimedEntry>,
-    /// `$version` of the latest change of `timed`.
+    /// The week.
+    pub schedule: Option<AssignedWeek>,
+    /// `$version` of the latest change of `timed` and `schedule`.
     pub timed_version: u64,
 }
 

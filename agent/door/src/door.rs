@@ -31,7 +31,7 @@ use crate::contract::{
 };
 use crate::event::{Event, EventKind};
 use crate::saved::SavedDoor;
-use crate::schedule::{Agenda, EntryId, SAVE_INTERVAL, TimedReport};
+use crate::schedule::{Agenda, EntryId, SAVE_INTERVAL, TimedReport, WeekReport};
 use crate::sensing::{FaultReport, Input, Inputs, Sensing};
 use crate::strike::{Failure, Outputs, Phase, RequiredRest, Strike, StrikeInputs};
 use crate::time::{BootTime, Now};
@@ -39,7 +39,7 @@ use answer::Pending;
 use disk::DiskWait;
 use event_limit::{EventLimit, Subject};
 use forced_lock::ForcedLock;
-use grant::GrantContact;
+use grant::{FirstPerson, GrantContact};
 pub(crate) use memory::AcceptedCommand;
 use memory::CommandMemory;
 use opening::Opening;
@@ -118,6 +118,7 @@ pub struct Door {
     reset_armed: bool,
     forced_lock: ForcedLock,
     grant: GrantContact,
+    first_person: FirstPerson,
     /// Boot-clock time until which an exit button that only reports explains an opening.
     exit_until: Option<BootTime>,
     /// Boot-clock time of the latest step.
@@ -194,6 +195,7 @@ impl Door {
             reset_armed: false,
             forced_lock: ForcedLock::default(),
             grant: GrantContact::default(),
+            first_person: FirstPerson::default(),
             exit_until: None,
             stepped_at: now.boottime,
             memory,
@@ -292,6 +294,18 @@ impl Door {
                 self.array
                     .fill(slot, Entry::new(Want::Released, Some(expiry)));
             }
+        }
+        let is_granted = !granted && self.grant.is_active();
+        let opens = match self.config.fitted.door {
+            true => before.closed == Some(true) && inputs.closed == Some(false),
+            false => is_granted,
+        };
+        let reading = (inputs.grant, is_granted, opens);
+        if self
+            .first_person
+            .came_in(now.boottime, reading, settings.strike_time)
+        {
+            effects.save |= self.agenda.first_person(now.boottime);
         }
         self.relock(now, &before, &inputs, &mut effects);
         self.update_fire_release(&before, &inputs, &mut effects);
@@ -395,6 +409,12 @@ impl Door {
     #[must_use]
     pub fn timed(&self) -> &BTreeMap<EntryId, TimedReport> {
         self.agenda.timed()
+    }
+
+    /// The week, if one is assigned.
+    #[must_use]
+    pub fn week(&self) -> Option<WeekReport> {
+        self.agenda.week(self.stepped_at)
     }
 
     /// Number of calls that have not been answered yet.

@@ -160,6 +160,23 @@ event_kinds! {
         /// What overrules it.
         why: String,
     },
+    /// Another week was assigned, or none.
+    ScheduleChanged = "scheduleChanged" {
+        /// Its name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// Its digest; absent if there is none any more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
+    },
+    /// A window of the week ended what somebody had left open.
+    TakenOver = "takenOver" {
+        /// The slot that is empty now.
+        slot: Slot,
+        /// Id of the command that had filled it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command_id: Option<CommandId>,
+    },
     /// A timed entry was removed before its end.
     Disarmed = "disarmed" {
         /// The entry.
@@ -317,6 +334,8 @@ impl Event {
                 | EventKind::TimedStarted { .. }
                 | EventKind::Overruled { .. }
                 | EventKind::Disarmed { .. }
+                | EventKind::ScheduleChanged { .. }
+                | EventKind::TakenOver { .. }
                 | EventKind::AlarmRaised { .. }
                 | EventKind::AlarmSuppressed { .. }
                 | EventKind::AlarmCleared { .. }

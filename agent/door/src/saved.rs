@@ -237,6 +237,7 @@ impl SavedDoor {
                 .timed()
                 .map(|(id, it)| (id.clone(), it.entry.clone()))
                 .collect(),
+            schedule: self.agenda.as_ref().and_then(|it| it.week().cloned()),
             timed_version: self.agenda.as_ref().map_or(0, |agenda| agenda.version),
         }
     }

@@ -8,6 +8,7 @@
 //! moment, and when that changes; the rules of the zone come from [`zone`].
 
 mod agenda;
+mod assigned;
 mod calendar;
 mod clock;
 mod conflict;
@@ -23,6 +24,7 @@ mod zone;
 
 pub(crate) use agenda::{Agenda, SAVE_INTERVAL, SavedAgenda};
 pub use agenda::{Progress, TimedReport, TimedResult, TimedState};
+pub use assigned::{NextChange, WeekReport};
 pub use calendar::{Calendar, Level, Occurrence};
 pub use days::{Clock, Dates, Days, MonthDay};
 pub use timed::{EntryId, TimedEntry};

@@ -4,7 +4,7 @@
 use std::fmt::{self, Write as _};
 
 use door_core::contract::{DoorState, HeldBy, LockState, Proof, Secured};
-use door_core::{Slot, TimedReport};
+use door_core::{Slot, TimedReport, Want};
 use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -120,6 +120,15 @@ impl AgentSnapshot {
             "{label:<8} relinquish default: {}",
             door.relinquish_default
         )?;
+        if let Some(week) = &door.schedule {
+            let name = week.name.as_deref().unwrap_or("unreadable");
+            let want = |want: Option<Want>| want.map_or("the default", Want::as_str);
+            write!(out, "week     {name}: {}", want(week.want))?;
+            if let Some(next) = week.next {
+                write!(out, "; {} from {}", want(next.want), next.at)?;
+            }
+            writeln!(out)?;
+        }
         for (id, TimedReport { entry, progress }) in &door.timed {
             write!(out, "timed    {id}: {} from {}", entry.want, entry.from)?;
             if let Some(until) = entry.until {

@@ -54,6 +54,8 @@ pub(super) struct Publisher {
     read: TwinRead,
     reported: Reported,
     timed: TimedProperty,
+    /// Which rules of time zones are in use.
+    zoneinfo: String,
     controller: ControllerHandle,
     doors: HandOver<DesiredDoor>,
     /// Handed over once the hand-over of an earlier one has finished.
@@ -118,6 +120,7 @@ impl Publisher {
             read: TwinRead::Done,
             reported: Reported::default(),
             timed: TimedProperty::default(),
+            zoneinfo: door_core::schedule::zoneinfo(),
             controller: parts.controller,
             doors: HandOver::new(None),
             next_door: None,
@@ -352,7 +355,8 @@ impl Publisher {
         let link = self.link.borrow();
         let device = json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "features": {"lockdown": true, "timed": true},
+            "features": {"lockdown": true, "timed": true, "schedule": true},
+            "zoneinfo": self.zoneinfo,
             "startReason": self.start_reason,
             "bootReason": self.boot_reason,
             "clock": clock,

@@ -1,5 +1,5 @@
-//! The desired half of the twin: `building`, `floor`, `mode`, `settings`, `lockdown` and `timed`,
-//! validated and acknowledged.
+//! The desired half of the twin: `building`, `floor`, `mode`, `settings`, `lockdown`, `timed` and
+//! `schedule`, validated and acknowledged.
 //!
 //! Pure. The caller applies and persists an accepted value, which is then acknowledged as
 //! `{value, ac: 200, av, ad}` in the reported properties; a refused value leaves the old one in
@@ -7,6 +7,7 @@
 //! version reveals it, and after a gap the twin is read again.
 
 mod lockdown;
+mod schedule;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::storage::SiteLocation;
 use lockdown::LockdownProperty;
+use schedule::Schedule;
 use settings::Settings;
 use timed::Timed;
 use verdict::{Verdict, type_name};
@@ -26,7 +28,9 @@ use verdict::{Verdict, type_name};
 /// Longest `building` or `floor`, in characters.
 const MAX_CHARACTERS: usize = 128;
 /// The desired properties owned by the agent, and the reported ones that acknowledge them.
-pub(super) const KEYS: [&str; 6] = ["building", "floor", "mode", "settings", "lockdown", "timed"];
+pub(super) const KEYS: [&str; 7] = [
+    "building", "floor", "mode", "settings", "lockdown", "timed", "schedule",
+];
 
 /// The desired properties as the agent knows them.
 #[derive(Debug)]
@@ -40,6 +44,7 @@ pub(super) struct Desired {
     settings: Settings,
     lockdown: LockdownProperty,
     timed: Timed,
+    schedule: Schedule,
     version: TwinVersion,
 }
 
@@ -86,6 +91,7 @@ impl Desired {
             settings: Settings::new(door.settings, configured),
             lockdown: LockdownProperty::new(&door.lockdown),
             timed: Timed::new(door.timed, door.timed_version),
+            schedule: Schedule::new(door.schedule, door.timed_version, configured),
             version: TwinVersion::Unread { notified: 0 },
         }
     }
@@ -105,7 +111,8 @@ impl Desired {
             settings: self.settings.accepted().clone(),
             lockdown: self.lockdown.desired(),
             timed: self.timed.accepted(),
-            timed_version: self.timed.version(),
+            schedule: self.schedule.accepted(),
+            timed_version: self.timed.version().max(self.schedule.version()),
         }
     }
 
@@ -129,6 +136,10 @@ impl Desired {
                 ("lockdown", _) => self.lockdown.begin_document(value, version),
                 ("timed", value) => {
                     self.timed.handle_document(value, version);
+                    continue;
+                }
+                ("schedule", value) => {
+                    self.schedule.handle_document(value, version);
                     continue;
                 }
                 _ => {}
@@ -173,7 +184,7 @@ impl Desired {
     pub(super) fn acknowledgements(
         &self,
         problems: &ApplyProblems,
-    ) -> [(&'static str, Option<Value>); 6] {
+    ) -> [(&'static str, Option<Value>); 7] {
         let (location, door) = (problems.location.as_deref(), problems.door.as_deref());
         let SiteLocation { building, floor } = &self.location;
         let mode = self.mode.map(|mode| Value::from(mode.as_str()));
@@ -184,6 +195,7 @@ impl Desired {
             settings_key,
             lockdown_key,
             timed_key,
+            schedule_key,
         ] = KEYS;
         [
             (
@@ -195,6 +207,7 @@ impl Desired {
             (settings_key, self.settings.acknowledge(door)),
             (lockdown_key, self.lockdown.acknowledge(door)),
             (timed_key, self.timed.acknowledge(door)),
+            (schedule_key, self.schedule.acknowledge(door)),
         ]
     }
 
@@ -216,6 +229,10 @@ impl Desired {
             }
             "timed" => {
                 self.timed.handle_patch(value, version);
+                return;
+            }
+            "schedule" => {
+                self.schedule.handle_patch(value, version);
                 return;
             }
             _ => {

@@ -14,6 +14,7 @@ use door_agent::storage::saved_door;
 use door_agent::tls::{CertificateAge, TlsCache, certificate_end};
 use door_agent::{AgentConfig, cloud};
 use door_core::config::{Egress, FailMode, Rest};
+use door_core::schedule::{Week, zoneinfo};
 use door_core::{DoorConfig, SavedDoor, StrikeConfig, TimedReport};
 use jiff::Timestamp;
 
@@ -251,6 +252,17 @@ fn check_saved(report: &CheckReport, config: &AgentConfig, path: &Path) {
                 "slot {number} is occupied and [board.inputs.{input}] is not configured: the \
                  next start empties it"
             ),
+        );
+    }
+    if let Some(week) = saved.desired().schedule {
+        let name = match Week::from_json(&week.text) {
+            Ok(week) => week.name,
+            Err(error) => format!("WRONG {error}: the door stays locked; it"),
+        };
+        let zones = zoneinfo();
+        report.note(
+            "week",
+            format_args!("{name} is assigned; rules of time zones: {zones}"),
         );
     }
     for (id, TimedReport { entry, progress }) in saved.timed() {

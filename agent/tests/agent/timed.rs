@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use door_agent::AgentSnapshot;
-use door_core::TimedState;
 use door_core::contract::Secured;
+use door_core::{TimedState, Want};
 use doorfleet_testing::agent_until;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::site::{DOOR, Site, all_sent, events, sim};
 
@@ -103,6 +104,45 @@ async fn a_door_that_was_off_at_the_time_acts_without_a_network_when_it_is_back(
     let snapshot = agent.snapshot();
     assert_eq!(snapshot.door.slots[0].slot.number(), 8, "{snapshot:?}");
     assert!(snapshot.to_text().contains("timed    night: locked from"));
+    agent.shutdown().await;
+    drop(hub);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assigned_week_holds_without_a_hub_after_a_restart() {
+    let site = Site::new().await;
+    let agent = site.start().await;
+    let window = |from: &str, to: &str| json!({"days": "mon-sun", "from": from, "to": to, "want": "released"});
+    let text = json!({
+        "name": "always", "zone": "Europe/Berlin",
+        "window": [window("00:00", "12:00"), window("12:00", "24:00")]
+    })
+    .to_string();
+    let digest = Sha256::digest(&text);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let assigned = json!({"digest": digest, "text": text, "now": true});
+    site.desire(json!({"schedule": assigned})).await;
+    let reported = site
+        .reports("/schedule/value/digest", digest.as_str())
+        .await;
+    assert_eq!(reported["schedule"]["ac"], 200, "{reported}");
+    assert_eq!(reported["device"]["features"]["schedule"], true);
+    assert!(reported["device"]["zoneinfo"].is_string());
+    let decides = |seen: &AgentSnapshot| {
+        let slot = seen
+            .door
+            .slots
+            .first()
+            .map(|slot| (slot.slot.number(), slot.want));
+        slot == Some((16, Want::Released))
+    };
+    agent_until(&agent, decides).await;
+    agent.shutdown().await;
+    let hub = site.hub.stop().await;
+    let agent = doorfleet_testing::start_agent_again(&site.config, &site.shared).await;
+    agent_until(&agent, decides).await;
+    let text = agent.snapshot().to_text();
+    assert!(text.contains("week     always: released"), "{text}");
     agent.shutdown().await;
     drop(hub);
 }

@@ -10,7 +10,7 @@ use super::{
     Reboot, SelfTestReport, SlotState, Want, words,
 };
 use crate::authority::AuthorityArray;
-use crate::schedule::{EntryId, TimedReport};
+use crate::schedule::{EntryId, TimedReport, WeekReport};
 
 /// Longest part of an invalid value that is sent back, in characters.
 const MAX_SHOWN: usize = 80;
@@ -116,6 +116,9 @@ pub struct ReplyBody {
     /// `getState` only: the timed entries and what became of each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timed: Option<BTreeMap<EntryId, TimedReport>>,
+    /// `getState` only: the week.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<WeekReport>,
     /// `selfTest` only: the results.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<SelfTestReport>,
@@ -171,6 +174,7 @@ impl MethodReply {
         report: DoorReport,
         array: &AuthorityArray,
         timed: BTreeMap<EntryId, TimedReport>,
+        schedule: Option<WeekReport>,
     ) -> Self {
         Self::new(
             200,
@@ -183,6 +187,7 @@ impl MethodReply {
                 slots: Some(array.slots()),
                 relinquish_default: Some(array.relinquish_default()),
                 timed: (!timed.is_empty()).then_some(timed),
+                schedule,
                 ..ReplyBody::new(format!("{method} called successfully"))
             },
         )

@@ -37,7 +37,13 @@ impl Door {
                 self.wait_for_disk(now, ticket, Purpose::SelfTest, effects);
             } else {
                 let timed = self.timed().clone();
-                let reply = MethodReply::state(command.method(), self.report(), &self.array, timed);
+                let reply = MethodReply::state(
+                    command.method(),
+                    self.report(),
+                    &self.array,
+                    timed,
+                    self.week(),
+                );
                 effects.answers.push((ticket, reply));
             }
             return;

@@ -22,7 +22,12 @@ impl Door {
         desired: &DesiredDoor,
     ) -> Vec<Action> {
         let mut effects = StepEffects::default();
-        let (mut changed, removed) = self.agenda.desire(&desired.timed, desired.timed_version);
+        let (mut changed, removed) = self.agenda.desire(
+            &desired.timed,
+            desired.schedule.as_ref(),
+            desired.timed_version,
+            now.boottime,
+        );
         effects.events.extend(removed);
         if self.overrides != desired.settings {
             self.use_settings(&desired.settings);

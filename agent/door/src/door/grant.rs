@@ -9,6 +9,41 @@ use std::time::Duration;
 use crate::sensing::Reading;
 use crate::time::BootTime;
 
+/// How long the contact must have been idle before an activation that counts as a first person.
+const REST: Duration = Duration::from_secs(2);
+
+/// Looks for a person who is let in by the reader and opens the door.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct FirstPerson {
+    idle_since: Option<BootTime>,
+    granted_at: Option<BootTime>,
+}
+
+impl FirstPerson {
+    /// Handles a reading of the contact, whether an activation begins, and whether the door opens;
+    /// returns whether a person came in.
+    pub(super) fn came_in(
+        &mut self,
+        at: BootTime,
+        (grant, is_granted, opens): (Reading, bool, bool),
+        strike_time: Duration,
+    ) -> bool {
+        let has_rested = self.idle_since.is_some_and(|since| since + REST <= at);
+        if is_granted && has_rested {
+            self.granted_at = Some(at);
+        }
+        self.idle_since = match grant {
+            Some(false) => self.idle_since.or(Some(at)),
+            _ => None,
+        };
+        let granted = self
+            .granted_at
+            .filter(|granted| at.since(*granted) <= strike_time);
+        self.granted_at = granted.filter(|_| !opens);
+        granted.is_some() && opens
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum GrantContact {
     /// Not seen idle since the start, a fault, a lockdown or an activation that was too long.

@@ -29,3 +29,4 @@ mod self_test;
 mod strike;
 mod strikes;
 mod timed;
+mod week;

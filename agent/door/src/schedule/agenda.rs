@@ -9,8 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::assigned::{Assigned, SavedWeek, WeekReport, left_open};
 use super::clock::{DoorClock, SavedClock, Span};
 use super::timed::{EntryId, TimedEntry};
+use super::week::AssignedWeek;
 use crate::authority::{AuthorityArray, Entry, Expiry, Refusal};
 use crate::contract::{Proof, ReplyError, Secured, Slot, Want, words};
 use crate::event::EventKind;
@@ -94,11 +96,11 @@ pub struct TimedReport {
 
 /// When a person last changed a slot, as well as the clock knew it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Moment {
+pub(super) struct Moment {
     /// `None`: at any time.
     earliest: Option<Timestamp>,
     /// `None`: not known yet; the first trusted time will be later.
-    latest: Option<Timestamp>,
+    pub(super) latest: Option<Timestamp>,
 }
 
 impl Moment {
@@ -111,7 +113,7 @@ impl Moment {
 
     /// Whether an entry that begins at `from` comes after this change for certain; a lock needs
     /// only to be possibly later.
-    fn is_before(&self, from: Timestamp, want: Want) -> bool {
+    pub(super) fn is_before(&self, from: Timestamp, want: Want) -> bool {
         match want {
             Want::Locked => self.earliest.is_none_or(|earliest| earliest < from),
             Want::Released => self.latest.is_some_and(|latest| latest < from),
@@ -124,7 +126,8 @@ impl Moment {
 pub(crate) struct Agenda {
     clock: DoorClock,
     timed: BTreeMap<EntryId, TimedReport>,
-    /// `$version` of the latest change of `timed`.
+    week: Option<Assigned>,
+    /// `$version` of the latest change of `timed` and `week`.
     version: u64,
     moments: BTreeMap<Slot, Moment>,
     /// The entries may be outdated: until the twin has been read nothing releases.
@@ -138,12 +141,18 @@ pub(crate) struct SavedAgenda {
     #[serde(skip_serializing_if = "Option::is_none")]
     clock: Option<SavedClock>,
     pub(crate) timed: BTreeMap<EntryId, TimedReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    week: Option<SavedWeek>,
     pub(crate) version: u64,
     moments: BTreeMap<Slot, Moment>,
     unread: bool,
 }
 
 impl SavedAgenda {
+    pub(crate) fn week(&self) -> Option<&AssignedWeek> {
+        self.week.as_ref().map(|saved| &saved.week)
+    }
+
     /// The agenda for a start that may have lost a newer one: persons may have changed any slot
     /// since, and entries may have been removed.
     pub(crate) fn in_doubt(mut self) -> Self {
@@ -173,6 +182,7 @@ impl Agenda {
         Self {
             clock: clock.unwrap_or_default(),
             timed: saved.timed.clone(),
+            week: saved.week.clone().map(Assigned::restore),
             version: saved.version,
             moments: saved.moments.clone(),
             unread: saved.unread,
@@ -187,17 +197,20 @@ impl Agenda {
         SavedAgenda {
             clock: self.clock.to_saved(at),
             timed: self.timed.clone(),
+            week: self.week.as_ref().map(|week| week.saved().clone()),
             version: self.version,
             moments,
             unread: self.unread,
         }
     }
 
-    /// Takes the entries of the twin; returns what was removed before its end.
+    /// Takes what the twin desires; returns whether that is new, and the events of it.
     pub(crate) fn desire(
         &mut self,
         timed: &BTreeMap<EntryId, TimedEntry>,
+        week: Option<&AssignedWeek>,
         version: u64,
+        at: BootTime,
     ) -> (bool, Vec<EventKind>) {
         let mut events = Vec::new();
         let mut changed = std::mem::take(&mut self.unread);
@@ -224,6 +237,19 @@ impl Agenda {
                 self.timed.insert(id.clone(), new);
             }
         }
+        if self.week.as_ref().map(|known| &known.saved().week) != week {
+            changed = true;
+            let now = Moment::of(self.clock.span(at));
+            let before = self.week.take();
+            let week = week.map(|week| Assigned::new(week.clone(), before.as_ref(), now));
+            events.push(EventKind::ScheduleChanged {
+                name: week
+                    .as_ref()
+                    .and_then(|week| week.name().map(str::to_owned)),
+                digest: week.as_ref().map(|week| week.saved().week.digest.clone()),
+            });
+            self.week = week;
+        }
         changed |= self.version != version;
         self.version = version;
         (changed, events)
@@ -233,6 +259,21 @@ impl Agenda {
         &self.timed
     }
 
+    /// The week, if there is one.
+    pub(crate) fn week(&self, at: BootTime) -> Option<WeekReport> {
+        let week = self.week.as_ref()?;
+        Some(week.report(self.clock.span(at)))
+    }
+
+    /// Somebody was let in by the reader and opened the door; returns whether the week waited for
+    /// that.
+    pub(crate) fn first_person(&mut self, at: BootTime) -> bool {
+        let span = self.clock.span(at);
+        self.week
+            .as_mut()
+            .is_some_and(|week| week.first_person(span))
+    }
+
     pub(crate) fn clock(&self) -> &DoorClock {
         &self.clock
     }
@@ -240,13 +281,14 @@ impl Agenda {
     /// Whether something will begin or end.
     pub(crate) fn is_live(&self) -> bool {
         let mut timed = self.timed.values();
-        timed.any(|timed| timed.progress.state != TimedState::Over)
+        self.week.is_some() || timed.any(|timed| timed.progress.state != TimedState::Over)
     }
 
     pub(crate) fn poll_timeout(&self, after: BootTime) -> Option<BootTime> {
         let timed = self.timed.values();
         let times = timed.flat_map(|timed| [Some(timed.entry.from), timed.entry.until]);
-        self.clock.deadlines(after, times.flatten())
+        let week = self.week.iter().flat_map(Assigned::deadlines);
+        self.clock.deadlines(after, times.flatten().chain(week))
     }
 
     /// Computes what the entries want now, and puts it over the slots.
@@ -262,6 +304,7 @@ impl Agenda {
                 moment.latest = Some(latest);
                 look.save = true;
             }
+            look.save |= self.week.as_mut().is_some_and(|week| week.pin(latest));
         }
         let mut overlay = BTreeMap::new();
         // Locks first: they silence releases.
@@ -291,8 +334,38 @@ impl Agenda {
                 },
             )
         });
-        array.set_overlay(overlay.collect());
+        let mut overlay: BTreeMap<_, _> = overlay.collect();
+        if let Some((want, ends)) = self.look_at_week(now, span, array, &mut look) {
+            let entry = Entry::new(want, ends);
+            overlay.entry(Slot::Schedule).or_insert(entry);
+        }
+        array.set_overlay(overlay);
         look
+    }
+
+    /// What slot 16 gets from the week, and until when.
+    fn look_at_week(
+        &mut self,
+        now: &Now,
+        span: Option<Span>,
+        array: &mut AuthorityArray,
+        look: &mut Look,
+    ) -> Option<(Want, Option<Expiry>)> {
+        let seen = self.week.as_mut()?.look(span, self.unread, array);
+        look.save |= seen.changed;
+        let left = seen
+            .takes_over
+            .map(|start| left_open(start, array, &self.moments));
+        for slot in left.unwrap_or_default() {
+            let command_id = array.get(slot).and_then(|entry| entry.command_id.clone());
+            array.relinquish(slot);
+            look.events.push(EventKind::TakenOver { slot, command_id });
+            look.save = true;
+        }
+        let at = now.boottime;
+        let until = seen.until.filter(|until| *until < Timestamp::MAX);
+        let ends = until.map(|until| Expiry::scheduled(until, self.clock.when(at, until)));
+        Some((seen.want?, ends))
     }
 
     fn judge(&self, id: &EntryId, span: Option<Span>, array: &AuthorityArray) -> Judged {

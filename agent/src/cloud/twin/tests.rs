@@ -3,6 +3,7 @@
 use door_core::contract::Lockdown;
 use door_core::{DesiredLockdown, DoorSettings, Fitted, Overrides, Setting, StrikeConfig};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 
 use super::*;
@@ -389,5 +390,109 @@ fn an_older_document_takes_away_no_timed_lock() {
         desired.handle_patch(9 + 1, &map(json!({"timed": {"l": null}})));
         let again = desired.door();
         assert!(again.timed.is_empty() || version == 9);
+    }
+}
+
+/// The desired property with its digest.
+fn week(text: &str) -> Value {
+    let digest = Sha256::digest(text);
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({"digest": digest, "text": text})
+}
+
+const OFFICE: &str = r#"{"name": "office", "zone": "UTC", "window": [
+    {"days": "mon-fri", "from": "06:00", "to": "22:00", "want": "released"}]}"#;
+
+#[test]
+fn a_week_is_acknowledged_by_its_digest_and_a_bad_one_leaves_the_one_before() {
+    let good = week(OFFICE);
+    let mut desired = read(json!({"schedule": good, "$version": 2}));
+    let accepted = desired.door().schedule.unwrap();
+    assert_eq!((accepted.text.as_str(), accepted.now), (OFFICE, false));
+    assert_eq!(
+        acknowledged(&desired)["schedule"],
+        applied(json!({"digest": good["digest"]}), 2)
+    );
+    let elsewhere = OFFICE.replace("UTC", "Mars/Olympus");
+    let person = OFFICE.replace(r#""released""#, r#""locked", "first_person_in": "30m""#);
+    for (version, bad, reason) in [
+        (
+            3,
+            json!(7),
+            "expected an object, found a number; the week before stays",
+        ),
+        (
+            4,
+            json!({"digest": "00"}),
+            "digest is \"00\", expected that of text",
+        ),
+        (5, week("{}"), "missing field `name`"),
+        (
+            6,
+            week(&elsewhere),
+            "zone: \"Mars/Olympus\" is not a time zone",
+        ),
+        (
+            7,
+            week(&person),
+            "window[0].first_person_in: a locked window has none",
+        ),
+    ] {
+        desired.handle_patch(version, &map(json!({"schedule": bad})));
+        let refused = &acknowledged(&desired)["schedule"];
+        assert_eq!(
+            (&refused["ac"], &refused["av"]),
+            (&400.into(), &version.into())
+        );
+        let found = refused["ad"].as_str().unwrap();
+        assert!(
+            found.contains(reason) && found.ends_with("stays"),
+            "{found}"
+        );
+        assert_eq!(desired.door().schedule.as_ref(), Some(&accepted));
+    }
+    // A patch names the changed members only.
+    let mut at_once = good.clone();
+    at_once["now"] = true.into();
+    desired.handle_patch(8, &map(json!({"schedule": good})));
+    desired.handle_patch(9, &map(json!({"schedule": {"now": true}})));
+    assert!(desired.door().schedule.unwrap().now);
+    desired.handle_patch(10, &map(json!({"schedule": null})));
+    assert_eq!(
+        (desired.door().schedule, desired.door().timed_version),
+        (None, 10)
+    );
+}
+
+#[test]
+fn a_week_is_judged_by_the_strike() {
+    let strike = StrikeConfig::pulse_strike(Duration::from_secs(10));
+    let fitted = Fitted {
+        rex: false,
+        fire: false,
+        ..Fitted::ALL
+    };
+    let configured = DoorConfig::new(DoorSettings::default(), strike, fitted).unwrap();
+    let before = DesiredDoor::default();
+    let mut desired = Desired::new(SiteLocation::default(), before, configured);
+    desired.handle_document(&map(json!({"schedule": week(OFFICE), "$version": 1})));
+    let refused = acknowledged(&desired)["schedule"]["ad"].clone();
+    let refused = refused.as_str().unwrap();
+    assert!(
+        refused.contains("a pulse-strike releases for a moment only"),
+        "{refused}"
+    );
+    assert_eq!(desired.door().schedule, None);
+}
+
+#[test]
+fn an_older_document_takes_away_no_week() {
+    let held = read(json!({"schedule": week(OFFICE), "$version": 9})).door();
+    let strike = StrikeConfig::motor_lock();
+    let configured = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
+    for (version, stays) in [(8, true), (9, false)] {
+        let mut desired = Desired::new(SiteLocation::default(), held.clone(), configured);
+        desired.handle_document(&map(json!({"$version": version})));
+        assert_eq!(desired.door().schedule.is_some(), stays);
     }
 }

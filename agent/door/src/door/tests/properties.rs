@@ -61,6 +61,19 @@ const TIMED: [&str; 6] = [
               "slot": 16}}"#,
 ];
 
+/// Weeks that change around the time to which the clock is set, a Monday.
+const WEEKS: [&str; 3] = [
+    r#"{"name": "a", "zone": "UTC", "window": [
+        {"days": "mon-fri", "from": "06:00", "to": "22:00", "want": "released"},
+        {"days": "mon-sun", "from": "22:00", "to": "06:00", "want": "locked",
+         "takes_over": true}]}"#,
+    r#"{"name": "b", "zone": "UTC", "otherwise": "default", "window": [
+        {"days": "mon", "from": "21:55", "to": "22:01", "want": "released"}]}"#,
+    r#"{"name": "c", "zone": "UTC", "window": [
+        {"days": "mon", "from": "22:01", "to": "23:00", "want": "released",
+         "first_person_in": "30m"}]}"#,
+];
+
 const CLOCKS: [&str; 4] = [
     "2026-11-23T22:00:00Z",
     "2026-11-23T22:00:03Z",
@@ -102,6 +115,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::SlowDisk),
         1 => Just(Step::DiskFails),
         2 => (0..CLOCKS.len()).prop_map(|n| Step::Clock(CLOCKS[n])),
+        1 => (0..WEEKS.len(), any::<bool>()).prop_map(|(n, now)| Step::Week(WEEKS[n], now)),
         3 => (0..TIMED.len()).prop_map(|n| Step::Timed(TIMED[n])),
         1 => Just(Step::Restart),
         1 => Just(Step::Reboot),

@@ -10,6 +10,7 @@ use crate::desired::{DesiredDoor, DesiredLockdown, DesiredMode};
 use crate::door::{Action, Door, Generation, NotSaved, Ticket};
 use crate::event::EventKind;
 use crate::saved::SavedDoor;
+use crate::schedule::AssignedWeek;
 use crate::sensing::Inputs;
 use crate::strike::Outputs;
 use crate::time::{BootId, BootTime, ClockQuality, Now, at};
@@ -46,6 +47,8 @@ pub(super) enum Step {
     DesireLockdown(&'static str),
     /// The desired timed entries, as JSON, are read.
     Timed(&'static str),
+    /// The desired week, as JSON, is read; it begins at once or with its next window.
+    Week(&'static str, bool),
     /// True: from here on saves are pending. False: pending saves complete.
     SlowDisk(bool),
     /// Pending saves fail.
@@ -290,6 +293,15 @@ impl Rig {
             }
             Step::Timed(entries) => {
                 self.desired.timed = serde_json::from_str(entries).unwrap();
+                self.desired.timed_version += 1;
+                self.desire();
+            }
+            Step::Week(text, now) => {
+                self.desired.schedule = Some(AssignedWeek {
+                    digest: format!("{} bytes", text.len()),
+                    text: (*text).to_owned(),
+                    now: *now,
+                });
                 self.desired.timed_version += 1;
                 self.desire();
             }

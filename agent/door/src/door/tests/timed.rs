@@ -46,7 +46,7 @@ const FROM: u64 = MINUTE;
 const UNTIL: u64 = 11 * MINUTE;
 
 /// The deciding slot and what it wants, then the entries: `8 Locked; l holding`.
-fn shown(rig: &Rig) -> String {
+pub(super) fn shown(rig: &Rig) -> String {
     let array = rig.door.authority();
     let slot = array.winner().map_or(0, |(slot, _)| slot.number());
     let mut text = format!("{slot} {:?}", array.want());
@@ -57,7 +57,7 @@ fn shown(rig: &Rig) -> String {
 }
 
 /// Runs a scenario and looks at times in between; a look at the time of a step comes after it.
-fn look(config: DoorConfig, steps: &[(u64, Step)], looks: &[(u64, &str)]) -> Rig {
+pub(super) fn look(config: DoorConfig, steps: &[(u64, Step)], looks: &[(u64, &str)]) -> Rig {
     let mut rig = Rig::new(config);
     let mut steps = steps.iter().peekable();
     for (at, expected) in looks {

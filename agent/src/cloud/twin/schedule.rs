@@ -1,0 +1,101 @@
+//! The desired property `schedule`: the door's week.
+
+use door_core::DoorConfig;
+use door_core::schedule::{AssignedWeek, Week, zone};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::verdict::{Verdict, type_name};
+
+#[derive(Debug)]
+pub(super) struct Schedule {
+    configured: DoorConfig,
+    /// As desired, valid or not: a patch changes single members.
+    desired: Map<String, Value>,
+    accepted: Option<AssignedWeek>,
+    verdict: Verdict,
+    /// `$version` of the latest accepted change.
+    version: u64,
+}
+
+impl Schedule {
+    pub(super) fn new(saved: Option<AssignedWeek>, version: u64, configured: DoorConfig) -> Self {
+        Self {
+            configured,
+            desired: Map::new(),
+            accepted: saved,
+            verdict: Verdict::Absent,
+            version,
+        }
+    }
+
+    pub(super) fn accepted(&self) -> Option<AssignedWeek> {
+        self.accepted.clone()
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Applies the value of a whole document. One that is older than the latest change, from a hub
+    /// that was restored, takes away no week.
+    pub(super) fn handle_document(&mut self, value: &Value, version: u64) {
+        self.desired.clear();
+        if !value.is_null() || version >= self.version {
+            self.handle_patch(value, version);
+        }
+    }
+
+    pub(super) fn handle_patch(&mut self, value: &Value, version: u64) {
+        let judged = match value {
+            Value::Null => {
+                self.desired.clear();
+                None
+            }
+            Value::Object(changes) => {
+                self.desired.extend(changes.clone());
+                self.desired.retain(|_, value| !value.is_null());
+                Some(self.read())
+            }
+            other => {
+                let found = type_name(other);
+                Some(Err(format!("expected an object, found {found}")))
+            }
+        };
+        let stays = match self.accepted {
+            Some(_) => "; the week before stays",
+            None => "",
+        };
+        let judged = judged.map(|read| read.map_err(|reason| format!("{reason}{stays}")));
+        let before = self.accepted.clone();
+        self.verdict.judge(&mut self.accepted, judged, version);
+        if self.accepted != before {
+            self.version = version.max(self.version);
+        }
+    }
+
+    fn read(&self) -> Result<AssignedWeek, String> {
+        let desired = Value::Object(self.desired.clone());
+        let assigned: AssignedWeek =
+            serde_json::from_value(desired).map_err(|error| error.to_string())?;
+        let digest = Sha256::digest(&assigned.text);
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        if assigned.digest != digest {
+            let found = assigned.digest;
+            return Err(format!(
+                "digest is {found:?}, expected that of text, {digest}"
+            ));
+        }
+        let week = Week::from_json(&assigned.text).map_err(|error| error.to_string())?;
+        zone(&week.zone).map_err(|error| error.to_string())?;
+        week.judge(&self.configured)
+            .map_err(|error| error.to_string())?;
+        Ok(assigned)
+    }
+
+    pub(super) fn acknowledge(&self, problem: Option<&str>) -> Option<Value> {
+        let value = self.accepted.as_ref();
+        let value = value.map(|week| json!({"digest": week.digest}));
+        self.verdict.acknowledge(value.as_ref(), problem)
+    }
+}
