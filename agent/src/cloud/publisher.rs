@@ -338,8 +338,8 @@ impl Publisher {
         let now = self.started.elapsed();
         match pace {
             Pace::Unchanged => {}
-            Pace::Begun => self.reported.defer(now + RESULT_TIMEOUT),
-            Pace::AsOrdered => self.reported.defer(now + SPREAD.mul_f64(rand::random())),
+            Pace::Begun => self.reported.defer(now, RESULT_TIMEOUT),
+            Pace::AsOrdered => self.reported.defer(now, SPREAD.mul_f64(rand::random())),
             Pace::Otherwise => self.reported.hurry(),
         }
         match door {

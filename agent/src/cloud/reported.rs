@@ -97,9 +97,11 @@ impl Reported {
         self.command_answered = true;
     }
 
-    /// Sends no patch before `until`, or before an earlier time that was given before.
-    pub(super) fn defer(&mut self, until: Duration) {
-        self.deferred = Some(self.deferred.map_or(until, |earlier| earlier.min(until)));
+    /// Sends no patch for a time, or for the rest of a shorter one that was given before.
+    pub(super) fn defer(&mut self, now: Duration, wait: Duration) {
+        let earlier = self.deferred.filter(|until| *until > now);
+        let until = now + wait;
+        self.deferred = Some(earlier.map_or(until, |earlier| earlier.min(until)));
     }
 
     /// Something must not wait.
@@ -342,9 +344,11 @@ mod tests {
             let (rid, _) = subject.next_patch(ms(0), OWNED).unwrap();
             subject.answered(&rid, 204, ms(5), 1.0);
             subject.set("door", Some(json!({"lockState": "locking", "alarms": {}})));
-            subject.defer(ms(15_000));
-            subject.defer(ms(7_000));
-            subject.defer(ms(9_000));
+            // One that has passed does not count.
+            subject.defer(ms(1), ms(2));
+            for wait in [15_000, 6_990, 9_000] {
+                subject.defer(ms(10), ms(wait));
+            }
             if hurry {
                 subject.hurry();
             }
