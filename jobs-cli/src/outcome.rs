@@ -4,6 +4,7 @@
 use door_core::contract::{Command, DoorState, Goal, LockState, Secured, Word};
 use iothub_protocol::job::{DeviceJob, DeviceJobStatus, JobResponse};
 use iothub_protocol::method::MethodRequest;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -73,6 +74,12 @@ pub(crate) struct OutcomeRow {
     pub(crate) state: ReportedStatus,
     /// The outcome for a person.
     pub(crate) outcome: String,
+    /// Of a staged job: what became of the entry at the door.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timed: Option<&'static str>,
+    /// When the entry began to speak, by the door's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) at: Option<Timestamp>,
 }
 
 /// Number of doors by progress.
@@ -103,6 +110,14 @@ impl JobGoal {
             Goal::Secured => Self::Secured { accept_unproven },
             Goal::Released => Self::Released,
             Goal::Answered => Self::Answered,
+        }
+    }
+
+    /// The goal of what the hub's records of a job show: a job that stages a lock changes twins.
+    pub(crate) fn of_answers(self, job: &JobResponse) -> Self {
+        match job.update_twin {
+            Some(_) => Self::Changed,
+            None => self,
         }
     }
 
@@ -188,6 +203,8 @@ impl OutcomeRow {
             method_status: answer.map(|answer| answer.status),
             state,
             outcome,
+            timed: None,
+            at: None,
         }
     }
 }

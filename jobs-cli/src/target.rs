@@ -37,6 +37,8 @@ pub(crate) struct Target {
     /// Conditions that fit into a query and together select the same doors, each door once:
     /// `condition` itself, unless it is too long.
     parts: Vec<String>,
+    /// What is required of the named doors, or of all: joined with AND.
+    others: Vec<String>,
     places: PlaceFilter,
 }
 
@@ -83,34 +85,42 @@ impl Target {
             others.push(condition.trim().to_owned());
         }
         others.extend(args.others.iter().cloned());
-        let places = PlaceFilter::from_args(args);
-        if names.is_empty() && others.is_empty() {
-            let all = || Self::single("*".to_owned(), names, places);
-            return Ok(args.all.then(all));
+        if names.is_empty() && others.is_empty() && !args.all {
+            return Ok(None);
         }
-        let named = (!names.is_empty()).then(|| names_condition(&names));
-        let condition = join_conditions(named.as_ref().into_iter().chain(&others));
-        if condition.len() <= MAX_CONDITION {
-            return Ok(Some(Self::single(condition, names, places)));
-        }
-        match split_names(&names, &others) {
-            Some(parts) => Ok(Some(Self {
-                condition,
-                names,
-                parts,
-                places,
-            })),
-            None => Err(too_long(condition.chars().count()).into()),
-        }
+        Self::build(names, others, PlaceFilter::from_args(args)).map(Some)
     }
 
-    fn single(condition: String, names: Vec<DeviceId>, places: PlaceFilter) -> Self {
-        Self {
-            parts: vec![condition.clone()],
+    /// The doors that also match `condition`.
+    pub(crate) fn and(&self, condition: String) -> anyhow::Result<Self> {
+        let mut others = self.others.clone();
+        others.push(condition);
+        Self::build(self.names.clone(), others, self.places.clone())
+    }
+
+    fn build(
+        names: Vec<DeviceId>,
+        others: Vec<String>,
+        places: PlaceFilter,
+    ) -> anyhow::Result<Self> {
+        let named = (!names.is_empty()).then(|| names_condition(&names));
+        let condition = match names.is_empty() && others.is_empty() {
+            true => "*".to_owned(),
+            false => join_conditions(named.as_ref().into_iter().chain(&others)),
+        };
+        let parts = match condition.len() <= MAX_CONDITION {
+            true => vec![condition.clone()],
+            false => {
+                split_names(&names, &others).ok_or_else(|| too_long(condition.chars().count()))?
+            }
+        };
+        Ok(Self {
             condition,
             names,
+            parts,
+            others,
             places,
-        }
+        })
     }
 
     /// Like [`Target::from_args`], but an empty selection is an error.
@@ -214,7 +224,7 @@ impl TwinPages {
 }
 
 /// Number of doors that match a condition, counted by the hub.
-async fn count_doors(condition: &str, session: &Session) -> anyhow::Result<usize> {
+pub(crate) async fn count_doors(condition: &str, session: &Session) -> anyhow::Result<usize> {
     let rows: Vec<Value> = session.hub.query(&count_for(condition)).await?;
     let count = rows.first().and_then(|row| row.get("doors")?.as_u64());
     count

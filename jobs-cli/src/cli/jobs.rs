@@ -93,8 +93,9 @@ Examples:
   doorctl jobs watch lock-20261123-220000-x7k2
 
 Doors that were already called keep their new state, and their answers are still recorded; the \
-others are not called. Azure IoT Hub cancels a job only before its start: there, the exit status \
-for a running job is 4."
+others are not called. Staged doors lose the entry, even while it holds; those that are offline \
+are named, with exit status 2: they still act at the start. Azure IoT Hub cancels a call only \
+before its start: there, the exit status for a running job is 4."
     )]
     Cancel {
         /// Id of the job.
@@ -110,7 +111,7 @@ It repeats the same command, so a door that already executed it does not act aga
 named end keeps that end; a lock with a duration counts from when the door acts. Doors that \
 reached the state after accepting are left out. If every door reached it, no job is created and \
 the exit status is 0. It is 4 for a job that called no door, which a retry cannot fix, and 2 if \
-all its doors have been removed.")]
+all its doors have been removed. Staged doors are called with the same id and end.")]
     Retry(RetryArgs),
     /// Export the outcome of a job at each door, as CSV or JSON.
     #[command(after_help = "\
@@ -142,12 +143,18 @@ Examples:
   doorctl jobs lock --floor 3 --at 22:00 --for 10m
   doorctl jobs lock --building 43 --at 'tomorrow 06:30 Europe/Berlin'
   doorctl jobs lock lobby-east lobby-west --at +10s --for 10m --watch
+  doorctl jobs lock --floor 3 --at 22:00 --no-stage
   doorctl jobs lock --where \"properties.reported.floor.value = 3 AND tags.wing = 'east'\"
 
-The hub selects the doors when the job starts. After --for, doors return to what else is set for \
-them; without an end they stay locked until relinquished. A list of names that is too long for \
-one job becomes several jobs, <id>-1 and on (door-hub only; on Azure IoT Hub, tag the doors \
-first).")]
+With a start at least a minute ahead, doors that can are staged: they get the lock now as their \
+desired property timed.<id>, by the job <id>-stage, and carry it out by their own clock, also with \
+hub and network away. The command waits up to 30 s until they are armed. The hub selects and calls \
+the other doors at the start, by the job <id>. All verbs take <id> for both. --no-stage calls \
+every door.
+
+After --for, doors return to what else is set for them; without an end they stay locked until \
+relinquished. A list of names that is too long for one job becomes several jobs, <id>-1 and on \
+(door-hub only; on Azure IoT Hub, tag the doors first).")]
     Lock(LockArgs),
     /// Unlock doors by a job.
     #[command(after_help = "\
@@ -156,8 +163,9 @@ Examples:
   doorctl jobs unlock --floor 3 --at 07:00 --until 18:00
   doorctl jobs unlock lobby-east --for 5m
 
---until is the first such time after the start; +8h counts from the start. Without an end, \
-doorctl prints a warning, and the doors stay unlocked until relinquished.")]
+--until is the first such time after the start; +8h counts from the start. Doors are staged as by \
+`jobs lock`. Without an end, doorctl prints a warning, stages no door, and the doors stay unlocked \
+until relinquished.")]
     Unlock(LockArgs),
     /// Call a direct method of doors.
     #[command(after_help = "\
@@ -204,7 +212,21 @@ pub(crate) struct LockArgs {
     #[command(flatten)]
     pub(crate) end: EndArgs,
     #[command(flatten)]
+    pub(crate) stage: StageArgs,
+    #[command(flatten)]
     pub(crate) calls: CallArgs,
+}
+
+/// Whether doors are notified ahead.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Schedule")]
+pub(crate) struct StageArgs {
+    /// Call every door at the start, also those that can act by their own clock.
+    #[arg(long)]
+    pub(crate) no_stage: bool,
+    /// Do not wait until the staged doors have confirmed it.
+    #[arg(long, conflicts_with = "no_stage")]
+    pub(crate) no_wait: bool,
 }
 
 #[derive(Debug, Args)]

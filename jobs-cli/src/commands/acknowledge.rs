@@ -10,11 +10,12 @@ use tokio::time::Instant;
 
 use super::job_wait;
 use super::many;
+use super::staged::{Awaited, StagedEntry};
 use crate::acknowledgement::{
     AckState, PropertyAck, keys_without_ack, misspelled_keys, property_acks,
 };
 use crate::exit_status::ExitStatus;
-use crate::outcome::{OutcomeRow, Progress};
+use crate::outcome::{JobGoal, OutcomeRow, Progress};
 use crate::printer::{Printer, printable};
 use crate::session::Session;
 
@@ -66,13 +67,18 @@ pub(super) async fn wait_for_door(
 }
 
 /// Waits for the doors of a finished twin job, and stores in each row whether the door acknowledged
-/// the change.
+/// the change; of a staged job, how far it is towards `goal`.
 pub(super) async fn wait_for_job(
     job: &JobResponse,
     rows: &mut [OutcomeRow],
+    goal: JobGoal,
     ends_at: Instant,
     session: &Session,
 ) -> Result<(), ClientError> {
+    if let Some(staged) = StagedEntry::of(job).filter(|_| goal != JobGoal::Changed) {
+        let judged = staged.judge(rows, goal, Awaited::Result, ends_at, session);
+        return judged.await.map(drop);
+    }
     let patch = job.update_twin.as_ref();
     match patch.and_then(|patch| patch.desired.values()) {
         Some(patch) if !patch.is_empty() => wait_for_rows(rows, patch, ends_at, &session.hub).await,
@@ -105,17 +111,22 @@ async fn wait_for_rows(
         if still_waiting.is_empty() || Instant::now() >= ends_at {
             return Ok(());
         }
-        let wait = match still_waiting.len() > MAX_SINGLE_READS {
-            true => POLL_INTERVAL_FOR_MANY,
-            false => POLL_INTERVAL,
-        };
         waiting = still_waiting;
-        tokio::time::sleep_until(ends_at.min(Instant::now() + wait)).await;
+        pause(waiting.len(), ends_at).await;
     }
 }
 
+/// Waits before this number of doors is read again.
+pub(super) async fn pause(doors: usize, ends_at: Instant) {
+    let wait = match doors > MAX_SINGLE_READS {
+        true => POLL_INTERVAL_FOR_MANY,
+        false => POLL_INTERVAL,
+    };
+    tokio::time::sleep_until(ends_at.min(Instant::now() + wait)).await;
+}
+
 /// Reads the twins of these doors; a door that was removed has none.
-async fn read(doors: &[DeviceId], hub: &HubClient) -> Result<Vec<Twin>, ClientError> {
+pub(super) async fn read(doors: &[DeviceId], hub: &HubClient) -> Result<Vec<Twin>, ClientError> {
     if doors.len() > MAX_SINGLE_READS {
         return job_wait::twins_of(hub, doors).await;
     }

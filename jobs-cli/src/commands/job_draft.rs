@@ -76,15 +76,24 @@ impl JobDraft {
 
     /// A job beside this one: `<id>-<suffix>`, over these doors.
     pub(super) fn beside(&self, suffix: &str, target: Target) -> anyhow::Result<Self> {
-        Ok(Self {
-            id: format!("{}-{suffix}", self.id)
-                .parse()
-                .context("a job id")?,
+        let id = format!("{}-{suffix}", self.id);
+        let id = id.parse().context("a job id")?;
+        Ok(self.with(id, target, self.at.clone()))
+    }
+
+    /// The same job for other doors, with another id and start.
+    pub(super) fn with(&self, id: JobId, target: Target, at: TimeArg) -> Self {
+        Self {
+            id,
             target,
-            at: self.at.clone(),
+            at,
             reason: self.reason.clone(),
             ..*self
-        })
+        }
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.watch
     }
 
     /// When the calls start.
@@ -291,7 +300,7 @@ pub(super) fn numbered_ids(id: &JobId, jobs: usize) -> anyhow::Result<Vec<JobId>
 }
 
 /// Names the active jobs to a hub that allows no more.
-async fn name_job_in_the_way(error: anyhow::Error, session: &Session) -> anyhow::Error {
+pub(super) async fn name_job_in_the_way(error: anyhow::Error, session: &Session) -> anyhow::Error {
     let code = error.downcast_ref().and_then(ClientError::code);
     if code != Some(ErrorCode::ThrottlingMaxActiveJobCountExceeded) {
         return error;

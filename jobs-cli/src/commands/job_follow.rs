@@ -56,13 +56,14 @@ pub(crate) struct FinishedJob {
 /// The doors of a job, sorted by name.
 pub(crate) async fn rows(
     hub: &HubClient,
-    id: &JobId,
+    job: &JobResponse,
     wanted: JobGoal,
 ) -> Result<Vec<OutcomeRow>, ClientError> {
-    let records = hub.device_jobs(id).await?;
+    let records = hub.device_jobs(&job.job_id).await?;
+    let goal = wanted.of_answers(job);
     let mut rows: Vec<OutcomeRow> = records
         .iter()
-        .map(|record| OutcomeRow::new(record, wanted))
+        .map(|record| OutcomeRow::new(record, goal))
         .collect();
     rows.sort_by(|a, b| a.door.cmp(&b.door));
     Ok(rows)
@@ -129,7 +130,7 @@ pub(crate) async fn follow(
             }
         }
         if let Some(answer) = &job {
-            view.show(answer, &doors.rows, wanted, hub.now());
+            view.show(answer, &doors.rows, wanted.of_answers(answer), hub.now());
             if answer.status.is_over() && away_since.is_none() && unclear_polls == 0 {
                 // Azure's queries lag behind its jobs.
                 if !doors.lag_behind(answer) || waited_for_records >= GRACE_POLLS {
@@ -198,7 +199,7 @@ impl JobDoors {
             job.device_job_statistics.is_none() || job.device_job_statistics != self.counts;
         if job.status.is_over() || (job.status == JobStatus::Running && due && counts_changed) {
             let started_at = Instant::now();
-            self.rows = rows(hub, &job.job_id, wanted).await?;
+            self.rows = rows(hub, job, wanted).await?;
             self.read_time = started_at.elapsed();
             self.last_read = Some(started_at);
             self.reads += 1;

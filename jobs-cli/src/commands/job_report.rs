@@ -91,14 +91,6 @@ pub(super) fn summary(job: &JobResponse, rows: &[OutcomeRow], wanted: JobGoal) -
     text
 }
 
-/// Reads a job; an unknown one is explained.
-pub(super) async fn find_job(session: &Session, id: &JobId) -> anyhow::Result<JobResponse> {
-    match session.hub.job(id).await {
-        Ok(job) => Ok(job),
-        Err(error) => Err(explain_job(session, id, error).await),
-    }
-}
-
 /// The error for a job that the hub does not have, with the closest id as a suggestion.
 pub(super) async fn explain_job(
     session: &Session,

@@ -9,8 +9,10 @@ use iothub_protocol::{DeviceId, JobId};
 use tokio::time::Instant;
 
 use super::job_follow::{self, FinishedJob, GRACE_POLLS, PollIntervals};
-use super::job_report::{explain_job, print_report, print_reports};
+use super::job_group::JobGroup;
+use super::job_report::{print_report, print_reports};
 use super::job_view::View;
+use super::staged::{self, Awaited, StagedEntry};
 use super::{acknowledge, reported};
 use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
 use crate::door::ReportedStatus;
@@ -33,9 +35,9 @@ pub(super) async fn watch(
     accept_unproven: bool,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let wanted = wanted(id, accept_unproven, session).await?;
-    let ids = std::slice::from_ref(id);
-    watch_all(ids, deadline, DEFAULT_ACK_TIMEOUT, wanted, session).await
+    let group = find(id, session).await?;
+    let wanted = group.goal(accept_unproven);
+    watch_all(&group.ids(), deadline, DEFAULT_ACK_TIMEOUT, wanted, session).await
 }
 
 /// Like [`watch`], for jobs that belong together and whose wanted state is known; reports all their
@@ -92,11 +94,29 @@ pub(super) async fn watch_all(
     for FinishedJob { rows, .. } in &finished {
         reported::wait_for_rows(rows, &session.hub).await;
     }
+    for FinishedJob { job, rows } in &mut finished {
+        let Some(staged) = StagedEntry::of(job).filter(|_| wanted != JobGoal::Changed) else {
+            continue;
+        };
+        let (awaited, ends_at) = match ends_at {
+            Some(ends_at) => (Awaited::Goal, ends_at),
+            None => (Awaited::Result, staged.result_until(job, &session.hub)),
+        };
+        let judged = staged.judge(rows, wanted, awaited, ends_at, session);
+        let twins = tokio::select! {
+            twins = judged => twins?,
+            _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
+        };
+        staged::tidy(&twins, session).await;
+        let waits =
+            |row: &OutcomeRow| matches!(row.progress, Progress::Waiting | Progress::Accepted);
+        in_time &= deadline.is_none() || !rows.iter().any(waits);
+    }
     if wanted == JobGoal::Changed {
         let ends_at = ends_at.unwrap_or_else(|| Instant::now() + within);
         for FinishedJob { job, rows } in &mut finished {
             tokio::select! {
-                answered = acknowledge::wait_for_job(job, rows, ends_at, session) => answered?,
+                answered = acknowledge::wait_for_job(job, rows, wanted, ends_at, session) => answered?,
                 _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
             }
         }
@@ -159,17 +179,15 @@ fn interrupted(ids: &[JobId], session: &Session) -> ExitStatus {
     ExitStatus::Interrupted
 }
 
-async fn wanted(id: &JobId, accept_unproven: bool, session: &Session) -> anyhow::Result<JobGoal> {
-    let mut polls = 1;
-    loop {
-        match session.hub.job(id).await {
-            Ok(job) => return Ok(JobGoal::of(&job, accept_unproven)),
-            // Azure may return this for a job that was created a moment ago.
-            Err(ClientError::NoSuchJob(_)) if polls < GRACE_POLLS => polls += 1,
-            Err(error) => return Err(explain_job(session, id, error).await),
+async fn find(id: &JobId, session: &Session) -> anyhow::Result<JobGroup> {
+    // Azure may not show a job that was created a moment ago.
+    for _ in 1..GRACE_POLLS {
+        if let Some(group) = JobGroup::try_find(id, &session.hub).await? {
+            return Ok(group);
         }
         tokio::time::sleep(PollIntervals::REMOTE.tick).await;
     }
+    JobGroup::find(id, session).await
 }
 
 /// Polls the reported state of the doors that accepted, until all have reached the wanted state

@@ -5,23 +5,31 @@ mod create;
 mod export;
 mod plan;
 mod retry;
+mod stage;
+
+use std::collections::BTreeSet;
 
 use iothub_protocol::JobId;
 use iothub_protocol::job::{DeviceJobStatistics, JobResponse, JobStatus, JobType};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::cli::jobs::JobsCommand;
-use crate::commands::job_report::{find_job, print_report};
-use crate::commands::{acknowledge, job_follow, job_wait};
+use crate::commands::job_follow::FinishedJob;
+use crate::commands::job_group::{JobGroup, command_id};
+use crate::commands::job_report::{print_report, print_reports};
+use crate::commands::job_wait;
+use crate::commands::staged::{self, StagedEntry};
+use crate::door::DoorName;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::outcome::JobGoal;
-use crate::printer::{Cell, Row, Tone};
+use crate::printer::{self, Cell, Row, Tone, first_names};
 use crate::session::Session;
 use crate::time;
+
+/// Doors that are named in a line; the others are counted.
+const MAX_NAMES_SHOWN: usize = 20;
 
 pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Result<ExitStatus> {
     match command {
@@ -57,10 +65,13 @@ pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Resu
 
 async fn list(status: Option<&str>, session: &Session) -> anyhow::Result<ExitStatus> {
     let status: Option<JobStatus> = status.map(str::parse).transpose()?;
-    let mut jobs = session.hub.jobs(status).await?;
+    let mut jobs = session.hub.jobs(None).await?;
     jobs.sort_by_key(|job| std::cmp::Reverse(job.created_time));
-    let zone = &session.zone;
-    let rows: Vec<JobRow> = jobs.iter().map(|job| JobRow { job, zone }).collect();
+    let rows: Vec<JobRow> = JobGroup::fold(jobs)
+        .into_iter()
+        .filter_map(|group| JobRow::new(group, session))
+        .filter(|row| status.is_none_or(|status| row.job.status == status))
+        .collect();
     if rows.is_empty() {
         session.printer.say("no job: doorctl jobs lock --help");
     }
@@ -69,22 +80,85 @@ async fn list(status: Option<&str>, session: &Session) -> anyhow::Result<ExitSta
 }
 
 async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
-    let id = id(job)?;
-    let job = find_job(session, &id).await?;
-    let wanted = JobGoal::of(&job, false);
-    let mut rows = job_follow::rows(&session.hub, &id, wanted).await?;
-    acknowledge::wait_for_job(&job, &mut rows, Instant::now(), session).await?;
-    print_report(&job, &rows, wanted, &session.printer)?;
-    name_retries(&job, session).await;
-    if let Some(start) = job.start_time.filter(|_| !job.status.is_over()) {
+    let group = JobGroup::find(&id(job)?, session).await?;
+    let wanted = group.goal(false);
+    let jobs = group.doors(wanted, session).await?;
+    match &jobs[..] {
+        [FinishedJob { job, rows }] => print_report(job, rows, wanted, &session.printer)?,
+        several => print_reports(several, wanted, &session.printer)?,
+    }
+    if let Some(job) = group.calls().next().or(group.jobs.first()) {
+        name_retries(job, session).await;
+    }
+    let now = session.hub.now();
+    name_unarmed(&group, &jobs, session).await?;
+    if let Some(start) = group.start().filter(|_| !group.status(now).is_over()) {
         let start = start.to_zoned_datetime(session.zone.clone());
         session.printer.say(format!(
             "starts {}, {}",
             time::describe(&start),
-            time::countdown(start.timestamp(), session.hub.now())
+            time::countdown(start.timestamp(), now)
         ));
     }
     Ok(ExitStatus::Success)
+}
+
+/// Names the doors of a staged job that lost its entry, and before its start those that match no
+/// more, or match and were not staged: staging has fixed the doors.
+async fn name_unarmed(
+    group: &JobGroup,
+    jobs: &[FinishedJob],
+    session: &Session,
+) -> anyhow::Result<()> {
+    let Some(staged) = &group.staged else {
+        return Ok(());
+    };
+    let rows = || {
+        let staged = jobs
+            .iter()
+            .filter(|one| StagedEntry::of(&one.job).is_some());
+        staged.flat_map(|one| &one.rows)
+    };
+    let warn = |what: &str, doors: Vec<&str>| {
+        if !doors.is_empty() {
+            let names = first_names(&doors, MAX_NAMES_SHOWN);
+            session.printer.warn(format!(
+                "{what} {}: {names}",
+                printer::doors(doors.len() as u64)
+            ));
+        }
+    };
+    let disarmed = rows().filter(|row| row.timed == Some("disarmed"));
+    warn(
+        "disarmed at",
+        disarmed.map(|row| row.door.as_str()).collect(),
+    );
+    if group.status(session.hub.now()) != JobStatus::Scheduled {
+        return Ok(());
+    }
+    let mut matching: BTreeSet<String> = BTreeSet::new();
+    for job in group
+        .jobs
+        .iter()
+        .filter(|job| StagedEntry::of(job).is_some())
+    {
+        let condition = job.query_condition.as_deref().unwrap_or(staged::CAN_STAGE);
+        let query = format!("SELECT deviceId FROM devices WHERE {condition}");
+        let found: Vec<DoorName> = session.hub.query(&query).await?;
+        matching.extend(found.into_iter().map(|door| door.device_id.to_string()));
+    }
+    let known: BTreeSet<&str> = rows().map(|row| row.door.as_str()).collect();
+    let gone = known.iter().filter(|door| !matching.contains(**door));
+    warn("staged, and no longer selected:", gone.copied().collect());
+    if group.calls().next().is_none() {
+        let new = matching.iter().map(String::as_str);
+        let new = new.filter(|door| !known.contains(door)).collect();
+        warn(
+            &format!("selected by now, and not staged by {}:", staged.id),
+            new,
+        );
+    }
+    Ok(())
 }
 
 /// Names the other jobs with the same command: those that this job retries, or that retry it.
@@ -96,44 +170,37 @@ async fn name_retries(job: &JobResponse, session: &Session) {
     let mut jobs = session.hub.jobs(None).await.unwrap_or_default();
     jobs.retain(|other| command_id(other).as_ref() == Some(&command));
     jobs.sort_by_key(|other| other.created_time);
-    // The id of a job is that of its command, with a number if the command took several jobs.
-    let in_parts = jobs.iter().all(|job| job.job_id.as_str() != command);
-    let is_first = |job: &JobResponse| {
-        let rest = job.job_id.as_str().strip_prefix(&command);
-        let part = rest.and_then(|rest| rest.strip_prefix('-')?.parse::<u32>().ok());
-        rest.is_some_and(str::is_empty) || in_parts && part.is_some()
-    };
-    for other in &jobs {
-        let text = match (is_first(job), is_first(other)) {
+    let groups = JobGroup::fold(jobs);
+    let is_first = |group: &JobGroup| group.id.as_str() == command;
+    let own = groups
+        .iter()
+        .find(|group| group.ids().contains(&job.job_id));
+    for other in &groups {
+        let text = match (own.is_some_and(is_first), is_first(other)) {
             (true, false) => "was retried by job",
             (false, true) => "retries job",
             _ => continue,
         };
-        let (id, other) = (&job.job_id, &other.job_id);
-        session.printer.say(format!("job {id} {text} {other}"));
+        let id = own.map_or(&job.job_id, |own| &own.id);
+        session.printer.say(format!("job {id} {text} {}", other.id));
     }
-}
-
-/// The command of a job, which a retry repeats.
-fn command_id(job: &JobResponse) -> Option<String> {
-    let payload = job.cloud_to_device_method.as_ref()?.payload()?;
-    let payload: Value = serde_json::from_str(payload.get()).ok()?;
-    Some(payload.get("commandId")?.as_str()?.to_owned())
 }
 
 /// The running job, else the one that starts next, else the latest.
 async fn next_job(session: &Session) -> anyhow::Result<JobId> {
-    let jobs = session.hub.jobs(None).await?;
+    let jobs = JobGroup::fold(session.hub.jobs(None).await?);
+    let now = session.hub.now();
     let running = jobs
         .iter()
-        .filter(|job| job.status == JobStatus::Running)
-        .max_by_key(|job| job.start_time);
+        .filter(|job| job.status(now) == JobStatus::Running)
+        .max_by_key(|job| job.start());
     let next = jobs
         .iter()
-        .filter(|job| !job.status.is_over() && job.status != JobStatus::Unknown)
-        .min_by_key(|job| job.start_time);
-    let latest = jobs.iter().max_by_key(|job| job.created_time);
-    let chosen = running.or(next).or(latest).map(|job| job.job_id.clone());
+        .filter(|job| !job.status(now).is_over() && job.status(now) != JobStatus::Unknown)
+        .min_by_key(|job| job.start());
+    let created = |job: &&JobGroup| job.jobs.first().and_then(|job| job.created_time);
+    let latest = jobs.iter().max_by_key(created);
+    let chosen = running.or(next).or(latest).map(|job| job.id.clone());
     chosen.ok_or_else(|| {
         Failure::new("the hub has no job to watch")
             .next("doorctl jobs lock --help")
@@ -148,16 +215,48 @@ fn id(text: &str) -> anyhow::Result<JobId> {
         .map_err(|error| Failure::new(format!("JOB {text:?}: {error}")))?)
 }
 
-/// One line of `jobs list`; JSON contains the hub's job.
+/// One line of `jobs list`; JSON contains the hub's job, and the jobs of which it consists.
 #[derive(Debug, Serialize)]
-#[serde(transparent)]
-struct JobRow<'a> {
-    job: &'a JobResponse,
+struct JobRow {
+    #[serde(flatten)]
+    job: JobResponse,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    jobs: Vec<JobResponse>,
     #[serde(skip)]
-    zone: &'a TimeZone,
+    what: String,
+    #[serde(skip)]
+    zone: TimeZone,
 }
 
-impl Row for JobRow<'_> {
+impl JobRow {
+    fn new(group: JobGroup, session: &Session) -> Option<Self> {
+        let (start, counts) = (group.start(), group.counts());
+        let status = group.status(session.hub.now());
+        let mut job = group.calls().next().or(group.jobs.first())?.clone();
+        let mut jobs = Vec::new();
+        let what = match (&group.staged, &job.cloud_to_device_method, job.job_type) {
+            (_, Some(call), _) => call.method_name().to_string(),
+            (Some(staged), None, _) => staged.method().to_owned(),
+            (None, None, JobType::ScheduleUpdateTwin) => "twin".to_owned(),
+            (None, None, other) => other.to_string(),
+        };
+        if group.staged.is_some() || group.jobs.len() > 1 {
+            job.job_id = group.id;
+            job.status = status;
+            job.start_time = start;
+            job.device_job_statistics = counts;
+            jobs = group.jobs;
+        }
+        Some(Self {
+            job,
+            jobs,
+            what,
+            zone: session.zone.clone(),
+        })
+    }
+}
+
+impl Row for JobRow {
     const LEAST_IMPORTANT: &'static [&'static str] = &["succeeded", "doors", "what"];
 
     fn titles() -> Vec<&'static str> {
@@ -173,18 +272,14 @@ impl Row for JobRow<'_> {
     }
 
     fn cell(&self, title: &str, _: &Value) -> Cell {
-        let job = self.job;
+        let job = &self.job;
         let count = |of: fn(&DeviceJobStatistics) -> u64| {
             let counts = job.device_job_statistics.as_ref();
             Cell::from(counts.map_or(String::new(), |counts| of(counts).to_string()))
         };
         match title {
             "job" => Cell::from(job.job_id.as_str()),
-            "what" => match (&job.cloud_to_device_method, job.job_type) {
-                (Some(call), _) => Cell::from(call.method_name().as_str()),
-                (None, JobType::ScheduleUpdateTwin) => Cell::from("twin"),
-                (None, other) => Cell::from(other.as_str()),
-            },
+            "what" => Cell::from(self.what.as_str()),
             "status" => Cell::toned(
                 job.status.as_str(),
                 match job.status {

@@ -85,6 +85,12 @@ pub(super) const SERVED: &[Row] = &[
     ("jobs show tonight", 0, "starts "),
     ("jobs cancel tonight", 0, "job tonight is cancelled"),
     ("jobs cancel tonight", 4, "job tonight is cancelled: there is nothing to cancel"),
+    // Staged by a twin job, which ends before the job for the other door is created.
+    ("jobs lock lobby yard --at +1h --for 10m --id ahead", 0, "1 staged, 1 called at the start"),
+    ("jobs list", 0, "ahead"),
+    ("jobs show ahead-stage", 0, "armed"),
+    ("jobs cancel ahead", 0, "job ahead is cancelled: 1 door without its entry"),
+    ("jobs show ahead", 0, "job ahead cancelled"),
     ("jobs lock lobby yard --connect-timeout 0 --for 10m --id mixed", 0, "2 doors match now"),
     ("jobs wait mixed", 2, "1 secured, 1 failed"),
     // Azure returns the payload as an array of bytes.

@@ -49,8 +49,13 @@ fn a_list_too_long_for_one_job_becomes_several_jobs() {
     // Each door is called by exactly one job.
     let listed = lab.json("jobs list");
     let listed = listed.as_array().unwrap().iter();
-    let made = listed.filter(|job| job["jobId"].as_str().unwrap().starts_with("night-"));
-    assert_eq!(made.count(), 3);
+    let made = listed.filter(|job| job["jobId"].as_str() == Some("night"));
+    let parts: Vec<usize> = made
+        .map(|job| job["jobs"].as_array().unwrap().len())
+        .collect();
+    assert_eq!(parts, [3]);
+    let shown = lab.json("jobs show night");
+    assert_eq!(shown["jobs"].as_array().unwrap().len(), 3);
 
     // The same names again: the first existing job stops the command.
     run("jobs lock", &yes)

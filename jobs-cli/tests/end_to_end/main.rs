@@ -20,6 +20,7 @@ mod record;
 mod registry;
 mod restart;
 mod selections;
+mod staged;
 mod support;
 mod terminal;
 mod twins;

@@ -32,8 +32,8 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     insta::assert_snapshot!(planned.stdout, @r"
     DOOR    CONNECTION  LOCK STATE  DOOR STATE  SECURED    PROOF  EFFECT                                     CONFLICTS
     absent  offline                                               fails unless it comes online within 2 min
-    closed  connected   unlocked    closed      unsecured  bond   locks                                      early
-    open    connected   unlocked    open        unsecured  bond   locks when it is closed
+    closed  connected   unlocked    closed      unsecured  bond   staged: locks                              early
+    open    connected   unlocked    open        unsecured  bond   staged: locks when it is closed
     ");
     let plan = run("jobs plan", "-o json").expect(0).json();
     assert_eq!(plan["conflicts"][0]["doors"], json!(["closed"]));
@@ -64,7 +64,7 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     lab.run("twin set new floor=4").expect(3);
     run(&apply, "").expect(0).says(&[
         "warning: job early",
-        "job tonight is queued: 3 doors match now",
+        "job tonight: 3 doors match now; 2 staged, 1 called at the start",
     ]);
     lab.run("jobs apply --plan 12 lock --all")
         .expect(1)

@@ -1,17 +1,144 @@
 //! `doorctl jobs cancel`.
 
-use iothub_protocol::job::{JobResponse, JobStatus};
-use iothub_protocol::{ErrorCode, JobId};
+use std::time::Duration;
 
+use anyhow::Context as _;
+use iothub_protocol::job::{JobRequest, JobResponse, JobStatus};
+use iothub_protocol::twin::ConnectionState;
+use iothub_protocol::{ErrorCode, JobId};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::commands::acknowledge;
+use crate::commands::job_draft::name_job_in_the_way;
 use crate::commands::job_follow::{GRACE_POLLS, PollIntervals};
+use crate::commands::job_group::{CANCEL, JobGroup};
 use crate::commands::job_report::explain_job;
+use crate::commands::staged::StagedEntry;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::Format;
+use crate::printer::{Format, doors, first_names};
 use crate::session::Session;
+
+/// How long connected doors may take to drop a timed entry.
+const DISARMED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Doors that are named in a line; the others are counted.
+const MAX_NAMES_SHOWN: usize = 20;
+
+/// A cancelled job that was staged, as `-o json` prints it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StagedCancel<'a> {
+    job_id: &'a JobId,
+    status: JobStatus,
+    disarmed: usize,
+    still_armed: &'a [String],
+}
 
 /// Cancels a job, even while it runs.
 pub(super) async fn cancel(id: &JobId, session: &Session) -> anyhow::Result<ExitStatus> {
+    let group = JobGroup::find(id, session).await?;
+    let Some(staged) = &group.staged else {
+        let mut status = ExitStatus::Success;
+        for job in &group.jobs {
+            let (job, cancelled) = cancel_one(&job.job_id, session).await?;
+            if session.printer.format() != Format::Table {
+                session.printer.document(&job)?;
+            }
+            status = cancelled;
+        }
+        return Ok(status);
+    };
+    let now = session.hub.now();
+    let status = group.status(now);
+    if staged.is_over(now) || status == JobStatus::Cancelled {
+        let status = match status {
+            JobStatus::Running => JobStatus::Completed,
+            status => status,
+        };
+        return Err(over_error(&group.id, status).into());
+    }
+    // The calls first: they are for all doors without the entry, and a hub may run one job only.
+    for job in group.calls().filter(|job| !job.status.is_over()) {
+        cancel_one(&job.job_id, session).await?;
+    }
+    disarm(&group, staged, session).await
+}
+
+/// Takes the entry from all doors, and names those that still have it.
+async fn disarm(
+    group: &JobGroup,
+    staged: &StagedEntry,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let (id, printer) = (&group.id, &session.printer);
+    let request = JobRequest {
+        job_id: Some(format!("{id}{CANCEL}").parse()?),
+        action: staged.action(false),
+        query_condition: staged.condition(),
+        start_time: None,
+        max_execution_time: Duration::from_secs(5 * 60),
+    };
+    let cancel = request.job_id.as_ref().context("the id of the job")?;
+    let mut job = match session.hub.job_create(cancel, &request).await {
+        Ok(job) => job,
+        Err(error) => return Err(name_job_in_the_way(error.into(), session).await),
+    };
+    let ends_at = Instant::now() + DISARMED_WITHIN;
+    while !job.status.is_over() && Instant::now() < ends_at {
+        tokio::time::sleep(PollIntervals::REMOTE.tick / 4).await;
+        job = session.hub.job(cancel).await?;
+    }
+    let mut names = Vec::new();
+    for job in group
+        .jobs
+        .iter()
+        .filter(|job| StagedEntry::of(job).is_some())
+    {
+        let records = session.hub.device_jobs(&job.job_id).await?;
+        names.extend(records.into_iter().map(|record| record.device_id));
+    }
+    let mut armed = names.clone();
+    let offline = loop {
+        let twins = acknowledge::read(&armed, &session.hub).await?;
+        let (offline, online): (Vec<_>, Vec<_>) = twins
+            .into_iter()
+            .filter(|twin| staged.is_reported(twin))
+            .partition(|twin| twin.connection_state == ConnectionState::Disconnected);
+        let is_over = online.is_empty() || Instant::now() >= ends_at;
+        let still = offline.into_iter().chain(online);
+        armed = still.map(|twin| twin.device_id).collect();
+        if is_over {
+            break armed;
+        }
+        acknowledge::pause(armed.len(), ends_at).await;
+    };
+    let still_armed: Vec<String> = offline.iter().map(ToString::to_string).collect();
+    let disarmed = names.len() - still_armed.len();
+    printer.say(format!(
+        "job {id} is cancelled: {} without its entry",
+        doors(disarmed as u64)
+    ));
+    if printer.format() != Format::Table {
+        printer.document(&StagedCancel {
+            job_id: id,
+            status: JobStatus::Cancelled,
+            disarmed,
+            still_armed: &still_armed,
+        })?;
+    }
+    if still_armed.is_empty() {
+        return Ok(ExitStatus::Success);
+    }
+    printer.warn(format!(
+        "still armed, and disarmed only when they connect: {}",
+        first_names(&still_armed, MAX_NAMES_SHOWN)
+    ));
+    Ok(ExitStatus::Incomplete)
+}
+
+async fn cancel_one(id: &JobId, session: &Session) -> anyhow::Result<(JobResponse, ExitStatus)> {
     let refused = ErrorCode::OperationNotAllowedInCurrentState;
     let error = match session.hub.job_cancel(id).await {
         Ok(job) => return cancelled(job, session).await,
@@ -34,7 +161,7 @@ pub(super) async fn cancel(id: &JobId, session: &Session) -> anyhow::Result<Exit
         .into());
     }
     match session.hub.door_hub_job_stop(id).await {
-        Ok(job) => report(&job, session),
+        Ok(job) => Ok(report(job, session)),
         // It has ended meanwhile.
         Err(error) if error.code() == Some(refused) => {
             let status = session.hub.job(id).await?.status;
@@ -45,31 +172,33 @@ pub(super) async fn cancel(id: &JobId, session: &Session) -> anyhow::Result<Exit
 }
 
 /// Waits until the hub shows a cancellation that it accepted; Azure does a moment later.
-async fn cancelled(mut job: JobResponse, session: &Session) -> anyhow::Result<ExitStatus> {
+async fn cancelled(
+    mut job: JobResponse,
+    session: &Session,
+) -> anyhow::Result<(JobResponse, ExitStatus)> {
     let id = job.job_id.clone();
     for _ in 0..GRACE_POLLS {
         if job.status.is_over() {
-            return report(&job, session);
+            return Ok(report(job, session));
         }
         tokio::time::sleep(PollIntervals::REMOTE.tick).await;
         job = session.hub.job(&id).await?;
     }
     match job.status.is_over() {
-        true => report(&job, session),
+        true => Ok(report(job, session)),
         false => {
             session.printer.say(format!(
                 "job {id} is {}: the hub accepted the cancellation but does not show it yet; check \
                  again: doorctl jobs show {id}",
                 job.status
             ));
-            print(&job, session)?;
-            Ok(ExitStatus::Deadline)
+            Ok((job, ExitStatus::Deadline))
         }
     }
 }
 
 /// Prints the result of a cancellation.
-fn report(job: &JobResponse, session: &Session) -> anyhow::Result<ExitStatus> {
+fn report(job: JobResponse, session: &Session) -> (JobResponse, ExitStatus) {
     let id = &job.job_id;
     let (text, status) = match job.status {
         JobStatus::Cancelled => (
@@ -91,15 +220,7 @@ fn report(job: &JobResponse, session: &Session) -> anyhow::Result<ExitStatus> {
     session
         .printer
         .say(format!("job {id} is {}: {text}", job.status));
-    print(job, session)?;
-    Ok(status)
-}
-
-fn print(job: &JobResponse, session: &Session) -> anyhow::Result<()> {
-    if session.printer.format() != Format::Table {
-        session.printer.document(job)?;
-    }
-    Ok(())
+    (job, status)
 }
 
 fn over_error(id: &JobId, status: JobStatus) -> Failure {

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use door_core::contract::duration::MAX;
-use door_core::contract::{Command, LockDoor, Relinquish, UnlockDoor};
+use door_core::contract::{Command, LockDoor, Relinquish, UnlockDoor, Want};
 use iothub_protocol::job::JobAction;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::stage::{self, Ahead};
 use crate::cli::confirm::ConfirmArgs;
 use crate::cli::doors::EndArgs;
-use crate::cli::jobs::{CallArgs, MethodArgs, WorkCommand};
+use crate::cli::jobs::{CallArgs, LockArgs, MethodArgs, WorkCommand};
 use crate::commands::confirm::{confirm, confirm_instant};
 use crate::commands::job_draft::JobDraft;
 use crate::commands::{acknowledge, method_call, twin_patch};
@@ -19,13 +20,13 @@ use crate::failure::Failure;
 use crate::outcome::JobGoal;
 use crate::session::Session;
 use crate::target::Target;
-use crate::time::{self, TimeArg, TimeArgError};
+use crate::time::{self, TimeArg, TimeArgError, TimeForm};
 
 /// A job that is about to be created: doors, time, action, and whether to ask for confirmation.
 pub(super) struct PreparedJob {
     pub(super) draft: JobDraft,
     pub(super) action: JobAction,
-    goal: JobGoal,
+    pub(super) goal: JobGoal,
     /// `lock`, `unlock`, the method, `twin` or `tags`.
     pub(super) what: String,
     /// The start as typed.
@@ -36,6 +37,8 @@ pub(super) struct PreparedJob {
     pub(super) length: Option<Duration>,
     /// The end, when it was given as a time.
     pub(super) until: Option<TimeArg>,
+    /// Set when doors that can may be notified ahead.
+    pub(super) ahead: Option<Ahead>,
     confirm: ConfirmArgs,
 }
 
@@ -95,7 +98,13 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
             (twin(&[], &tags)?, JobGoal::Changed)
         }
     };
+    let ahead = match work {
+        WorkCommand::Lock(args) => stage_ahead(Want::Locked, args, &end, &draft, session)?,
+        WorkCommand::Unlock(args) => stage_ahead(Want::Released, args, &end, &draft, session)?,
+        _ => None,
+    };
     Ok(PreparedJob {
+        ahead,
         draft,
         action,
         goal,
@@ -106,6 +115,27 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
         until: end.until,
         confirm: job.confirm,
     })
+}
+
+/// What doors are notified of ahead, unless the job starts at once or `--no-stage` is given.
+fn stage_ahead(
+    want: Want,
+    args: &LockArgs,
+    end: &ActionEnd,
+    draft: &JobDraft,
+    session: &Session,
+) -> anyhow::Result<Option<Ahead>> {
+    if args.stage.no_stage || draft.at.given == TimeForm::Now {
+        return Ok(None);
+    }
+    let until = end.instant(draft)?;
+    if want == Want::Released && until.is_none() {
+        let text = "an unlock without an end is not staged: the doors are called at the start";
+        session.printer.say(text);
+        return Ok(None);
+    }
+    let wait = !args.stage.no_wait;
+    Ok(Some(Ahead { want, until, wait }))
 }
 
 /// Creates a job from the arguments.
@@ -123,6 +153,9 @@ impl PreparedJob {
             confirm_instant("--until", until, self.confirm.yes, session)?;
         }
         confirm(&self.verb_phrase(), doors, self.confirm)?;
+        if let Some(staged) = self.staged_doors(doors, session).await? {
+            return stage::create(self, staged, doors, session).await;
+        }
         let Self {
             draft,
             action,

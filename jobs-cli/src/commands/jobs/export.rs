@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::commands::job_report::find_job;
+use crate::commands::job_group::JobGroup;
 use crate::commands::{acknowledge, out_file};
 use crate::exit_status::ExitStatus;
-use crate::outcome::{JobGoal, OutcomeRow};
+use crate::outcome::OutcomeRow;
 use crate::printer::{Cell, Format, Row, render, write};
 use crate::session::Session;
 
@@ -38,20 +38,21 @@ pub(super) async fn export(
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
     let format = out_file::format(out, session.printer.format(), Format::Csv)?;
-    let job = find_job(session, id).await?;
-    let wanted = JobGoal::of(&job, accept_unproven);
-    let records = session.hub.device_jobs(id).await?;
-    let mut outcomes: Vec<OutcomeRow> = records
-        .iter()
-        .map(|record| OutcomeRow::new(record, wanted))
-        .collect();
-    // A door may have refused the change after the job was over.
-    acknowledge::wait_for_job(&job, &mut outcomes, Instant::now(), session).await?;
-    let mut rows: Vec<ExportRow> = records
-        .iter()
-        .zip(outcomes)
-        .map(|(record, outcome)| ExportRow::new(record, outcome))
-        .collect();
+    let group = JobGroup::find(id, session).await?;
+    let wanted = group.goal(accept_unproven);
+    let mut rows: Vec<ExportRow> = Vec::new();
+    for job in &group.jobs {
+        let records = session.hub.device_jobs(&job.job_id).await?;
+        let goal = wanted.of_answers(job);
+        let mut outcomes: Vec<OutcomeRow> = records
+            .iter()
+            .map(|record| OutcomeRow::new(record, goal))
+            .collect();
+        // A door may have refused the change after the job was over.
+        acknowledge::wait_for_job(job, &mut outcomes, wanted, Instant::now(), session).await?;
+        let each = records.iter().zip(outcomes);
+        rows.extend(each.map(|(record, outcome)| ExportRow::new(record, outcome)));
+    }
     rows.sort_by(|a, b| a.outcome.door.cmp(&b.outcome.door));
     let text = render(format, &rows)?;
     match out {
@@ -65,10 +66,10 @@ pub(super) async fn export(
             ));
         }
     }
-    if !job.status.is_over() {
+    let status = group.status(session.hub.now());
+    if !status.is_over() {
         session.printer.warn(format!(
-            "job {id} is {}: the exported rows are not final",
-            job.status
+            "job {id} is {status}: the exported rows are not final"
         ));
     }
     Ok(ExitStatus::Success)
@@ -76,11 +77,13 @@ pub(super) async fn export(
 
 impl ExportRow {
     fn new(record: &DeviceJob, outcome: OutcomeRow) -> Self {
+        // A staged door acts by its own clock, later than the hub's record of its twin.
+        let is_staged = outcome.timed.is_some();
         Self {
             job: record.job_id.to_string(),
+            started: outcome.at.or(record.start_time_utc.filter(|_| !is_staged)),
+            ended: record.end_time_utc.filter(|_| !is_staged),
             outcome,
-            started: record.start_time_utc,
-            ended: record.end_time_utc,
         }
     }
 }

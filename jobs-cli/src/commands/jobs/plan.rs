@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::create::{self, PreparedJob};
 use crate::cli::jobs::WorkCommand;
 use crate::commands::many;
+use crate::commands::staged::can_stage;
 use crate::door::{LOCK_TITLES, ReportedStatus, connection_cell, report_age};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -34,6 +35,7 @@ struct PlanReport<'a> {
     start: Timestamp,
     condition: &'a str,
     offline: usize,
+    staged: usize,
     doors: &'a [PlanRow],
     conflicts: &'a [Conflict],
 }
@@ -65,7 +67,8 @@ pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Resul
     let snapshot = take_snapshot(&prepared, session).await?;
     let names = snapshot.content.doors.iter().cloned().collect();
     let conflicts = conflict::conflicts(&prepared, &names, session).await?;
-    let rows = rows(&prepared, &snapshot.twins, &conflicts, session.hub.now());
+    let staged = &snapshot.content.staged;
+    let rows = rows(&prepared, &snapshot, &conflicts, session.hub.now());
     let offline = rows
         .iter()
         .filter(|row| row.connection_state == ConnectionState::Disconnected)
@@ -79,6 +82,7 @@ pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Resul
             start: prepared.draft.start(),
             condition: &prepared.draft.target.condition,
             offline,
+            staged: staged.len(),
             doors: &rows,
             conflicts: &conflicts,
         })?,
@@ -95,6 +99,13 @@ pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Resul
         doors(rows.len() as u64),
     ));
     session.echo("starts", &prepared.draft.at);
+    if !staged.is_empty() {
+        let called = rows.len() - staged.len();
+        printer.say(format!(
+            "{} staged, {called} called at the start",
+            staged.len()
+        ));
+    }
     printer.say(format!(
         "plan {0}; to create the job: doorctl jobs apply --plan {0} with the same arguments",
         short(&snapshot.digest)
@@ -153,7 +164,11 @@ async fn take_snapshot(prepared: &PreparedJob, session: &Session) -> anyhow::Res
     target.refuse_empty_places(twins.len(), session).await?;
     twins.sort_by(|a, b| a.device_id.as_str().cmp(b.device_id.as_str()));
     let names = twins.iter().map(|twin| twin.device_id.to_string());
-    let content = PlanContent::new(prepared, session.hub.host_name().as_str(), names.collect());
+    let may_stage = prepared.may_stage(twins.len(), session).await?;
+    let staged = twins.iter().filter(|twin| may_stage && can_stage(twin));
+    let staged = staged.map(|twin| twin.device_id.to_string()).collect();
+    let hub = session.hub.host_name().as_str();
+    let content = PlanContent::new(prepared, hub, names.collect(), staged);
     Ok(PlanSnapshot {
         digest: content.digest(),
         twins,
@@ -163,10 +178,11 @@ async fn take_snapshot(prepared: &PreparedJob, session: &Session) -> anyhow::Res
 
 fn rows(
     prepared: &PreparedJob,
-    twins: &[Twin],
+    PlanSnapshot { twins, content, .. }: &PlanSnapshot,
     conflicts: &[Conflict],
     now: Timestamp,
 ) -> Vec<PlanRow> {
+    let staged: BTreeSet<&str> = content.staged.iter().map(String::as_str).collect();
     let mut by_door: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for conflict in conflicts {
         for door in &conflict.doors {
@@ -178,7 +194,10 @@ fn rows(
         connection_state: twin.connection_state,
         state: ReportedStatus::reported(twin),
         age: report_age(twin, now),
-        effect: effect::effect(&prepared.action, twin),
+        effect: match staged.contains(twin.device_id.as_str()) {
+            true => effect::staged(&prepared.action, twin),
+            false => effect::effect(&prepared.action, twin),
+        },
         conflicts: by_door.remove(twin.device_id.as_str()).unwrap_or_default(),
     };
     twins.iter().map(row).collect()

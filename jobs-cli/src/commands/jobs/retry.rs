@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use door_core::contract::{METHODS, duration};
-use iothub_protocol::job::{JobAction, JobResponse};
+use iothub_protocol::job::{JobAction, JobResponse, JobStatus};
 use iothub_protocol::method::MethodRequest;
 use iothub_protocol::{DeviceId, JobId};
 use jiff::Timestamp;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 
 use super::id;
 use crate::cli::jobs::{RetryArgs, ScheduleArgs};
 use crate::cli::target::TargetArgs;
 use crate::commands::confirm::confirm_instant;
 use crate::commands::job_draft::JobDraft;
-use crate::commands::job_report::find_job;
-use crate::commands::{acknowledge, job_follow, job_wait, method_call};
+use crate::commands::job_group::JobGroup;
+use crate::commands::staged::StagedEntry;
+use crate::commands::{job_wait, method_call};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::outcome::{JobGoal, OutcomeRow, Progress};
@@ -27,30 +27,36 @@ use crate::session::Session;
 use crate::target::Target;
 use crate::time;
 
+/// Time to come online for doors that were staged: the default of a call.
+const STAGED_CONNECT_TIMEOUT: Duration = Duration::from_secs(2 * 60);
+
 pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = id(&args.job)?;
-    let job = find_job(session, &id).await?;
-    if !job.status.is_over() {
+    let group = JobGroup::find(&id, session).await?;
+    let status = group.status(session.hub.now());
+    // What was staged can be retried from its start on: the doors have acted, or did not.
+    let has_acted = group.staged.is_some()
+        && status == JobStatus::Running
+        && group.calls().all(|job| job.status.is_over());
+    if !(status.is_over() || has_acted) {
         return Err(Failure::new(format!(
-            "job {id} is {}: only a job that is over can be retried",
-            job.status
+            "job {id} is {status}: only a job that is over can be retried"
         ))
         .next(format!("doorctl jobs wait {id}"))
         .status(ExitStatus::Refused)
         .into());
     }
-    let wanted = JobGoal::of(&job, args.accept_unproven);
-    let mut rows = job_follow::rows(&session.hub, &id, wanted).await?;
+    let wanted = group.goal(args.accept_unproven);
+    let jobs = group.doors(wanted, session).await?;
+    let mut rows: Vec<OutcomeRow> = jobs.into_iter().flat_map(|job| job.rows).collect();
     if rows.is_empty() {
         return Err(Failure::new(format!(
-            "job {id} is {} and called no door: there is nothing to retry",
-            job.status
+            "job {id} is {status} and called no door: there is nothing to retry"
         ))
         .next("create a new job: doorctl jobs lock --help")
         .status(ExitStatus::Refused)
         .into());
     }
-    acknowledge::wait_for_job(&job, &mut rows, Instant::now(), session).await?;
     let doors = remaining_doors(&mut rows, wanted, session).await?;
     let some_reached = rows.iter().any(|row| row.progress == Progress::Reached);
     if doors.is_empty() && !some_reached {
@@ -71,21 +77,24 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         doors,
         ..TargetArgs::default()
     })?;
+    let job = group.calls().next().or(group.jobs.first());
+    let job = job.context("the job has no parts")?;
     let first = job.max_execution_time_in_seconds.map(Duration::from_secs);
     let schedule = ScheduleArgs {
         max_execution: args.schedule.max_execution.or(first),
         ..args.schedule.clone()
     };
     let draft = JobDraft::new("retry", target, &schedule, session).await?;
-    let action = repeated_action(&job, &draft, args, session)?;
+    let action = repeated_action(job, &draft, args, session)?;
     if let JobAction::Method(call) = &action {
         method_call::warn_of_call(call, &session.printer);
     }
     draft.refuse_split_unless_door_hub(session).await?;
     let doors = draft.preview(session).await?;
     confirm_instant("--at", &draft.at, args.yes, session)?;
-    let goal = JobGoal::of(&job, false);
-    draft.create(action, goal, doors, session).await
+    draft
+        .create(action, group.goal(false), doors, session)
+        .await
 }
 
 /// The doors that have not reached the wanted state, also by what they report now. Warns of doors
@@ -134,19 +143,27 @@ fn repeated_action(
     args: &RetryArgs,
     session: &Session,
 ) -> anyhow::Result<JobAction> {
-    if let Some(patch) = &job.update_twin {
+    let staged = StagedEntry::of(job);
+    if let (Some(patch), None) = (&job.update_twin, &staged) {
         let mut patch = patch.clone();
         patch.etag = Some("*".to_owned());
         return Ok(JobAction::UpdateTwin(patch));
     }
-    let Some(call) = &job.cloud_to_device_method else {
-        return Err(Failure::new(format!(
-            "job {} neither calls a method nor changes a twin",
-            job.job_id
-        ))
-        .into());
+    let call = match (staged, &job.cloud_to_device_method) {
+        (Some(staged), _) => {
+            let command = staged.command(draft.start_plus(draft.max_execution)?)?;
+            let connect = args.connect_timeout.unwrap_or(STAGED_CONNECT_TIMEOUT);
+            method_call::door_call(&command, connect, args.response_timeout)?
+        }
+        (None, Some(call)) => with_timeouts(call, args.connect_timeout, args.response_timeout)?,
+        (None, None) => {
+            return Err(Failure::new(format!(
+                "job {} neither calls a method nor changes a twin",
+                job.job_id
+            ))
+            .into());
+        }
     };
-    let call = with_timeouts(call, args.connect_timeout, args.response_timeout)?;
     let Some(payload) = call.payload() else {
         return Ok(JobAction::Method(call));
     };

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::commands::jobs::create::PreparedJob;
+use crate::commands::staged::StagedEntry;
 use crate::door::DoorName;
 use crate::failure::sentence;
 use crate::session::Session;
@@ -40,6 +41,12 @@ impl Span {
 
     /// The span of a job that is not over.
     fn of(job: &JobResponse, now: Timestamp) -> Self {
+        if let Some(StagedEntry { entry, .. }) = StagedEntry::of(job) {
+            return Self {
+                start: entry.from,
+                end: entry.until.unwrap_or(Timestamp::MAX),
+            };
+        }
         let start = job.start_time.unwrap_or(now);
         let seconds = job.max_execution_time_in_seconds.unwrap_or(3_600);
         let runs = jiff::SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
@@ -71,13 +78,22 @@ pub(super) async fn conflicts(
         start: prepared.draft.start(),
         end: runs.max(holds.transpose()?.unwrap_or(runs)),
     };
+    // What was staged affects its doors long after the hub's job is over, until its end.
+    let is_active = |job: &JobResponse| match StagedEntry::of(job) {
+        Some(staged) => !staged.is_over(now),
+        None => !job.status.is_over(),
+    };
     let mut jobs = session.hub.jobs(None).await?;
-    jobs.retain(|job| !job.status.is_over() && Span::of(job, now).overlaps(own));
-    jobs.sort_by_key(|job| job.start_time);
+    jobs.retain(|job| is_active(job) && Span::of(job, now).overlaps(own));
+    jobs.sort_by_key(|job| Span::of(job, now).start);
     let mut found = Vec::new();
     for job in jobs {
-        let condition = job.query_condition.as_deref().unwrap_or("*");
-        let query = match condition {
+        let staged = StagedEntry::of(&job);
+        let condition = match &staged {
+            Some(staged) => staged.condition(),
+            None => job.query_condition.clone().unwrap_or("*".to_owned()),
+        };
+        let query = match &*condition {
             "*" => "SELECT deviceId FROM devices".to_owned(),
             condition => format!("SELECT deviceId FROM devices WHERE {condition}"),
         };
@@ -103,8 +119,14 @@ pub(super) async fn conflicts(
             let span = Span::of(&job, now);
             let call = job.cloud_to_device_method.as_ref();
             found.push(Conflict {
-                job: job.job_id.to_string(),
-                what: call.map_or("twin".to_owned(), |call| call.method_name().to_string()),
+                job: staged
+                    .as_ref()
+                    .map_or(job.job_id.to_string(), |it| it.id.to_string()),
+                what: match (&staged, call) {
+                    (Some(staged), _) => staged.method().to_owned(),
+                    (None, Some(call)) => call.method_name().to_string(),
+                    (None, None) => "twin".to_owned(),
+                },
                 start: span.start,
                 end: span.end,
                 doors: shared.into_iter().collect(),

@@ -43,11 +43,19 @@ pub(super) struct PlanContent {
     max_execution_in_seconds: u64,
     /// Sorted by name.
     pub(super) doors: Vec<String>,
+    /// Those of them that are notified ahead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) staged: Vec<String>,
 }
 
 impl PlanContent {
     /// The content of a plan for these doors.
-    pub(super) fn new(prepared: &PreparedJob, hub: &str, doors: Vec<String>) -> Self {
+    pub(super) fn new(
+        prepared: &PreparedJob,
+        hub: &str,
+        doors: Vec<String>,
+        staged: Vec<String>,
+    ) -> Self {
         let given = &prepared.start_text;
         let is_relative = given.eq_ignore_ascii_case("now") || given.starts_with('+');
         let at = match is_relative {
@@ -70,6 +78,7 @@ impl PlanContent {
             id: prepared.explicit_id.clone(),
             max_execution_in_seconds: prepared.draft.max_execution.as_secs(),
             doors,
+            staged,
         }
     }
 
@@ -95,6 +104,8 @@ impl PlanContent {
         for (doors, word) in [
             (missing(&before.doors, &self.doors), "joined"),
             (missing(&self.doors, &before.doors), "left"),
+            (missing(&before.staged, &self.staged), "staged now"),
+            (missing(&self.staged, &before.staged), "not staged now"),
         ] {
             if !doors.is_empty() {
                 texts.push(format!("{word}: {}", first_names(&doors, MAX_NAMES_SHOWN)));
@@ -165,6 +176,7 @@ mod tests {
             id: None,
             max_execution_in_seconds: 300,
             doors: doors.iter().map(|door| (*door).to_owned()).collect(),
+            staged: Vec::new(),
         }
     }
 
@@ -176,7 +188,10 @@ mod tests {
         assert_eq!(short(&before.digest()).len(), SHOWN_DIGEST_LEN);
         let mut other = before.clone();
         other.max_execution_in_seconds = 60;
-        for changed in [content(&["a"]), content(&["a", "b", "c"]), other] {
+        let mut staged = before.clone();
+        staged.staged = vec!["b".to_owned()];
+        assert_eq!(staged.differences(&before), ["staged now: b"]);
+        for changed in [content(&["a"]), content(&["a", "b", "c"]), other, staged] {
             assert_ne!(changed.digest(), before.digest());
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use door_core::contract::{Command, DoorState, LockState, Mode, Word};
 use iothub_protocol::job::JobAction;
+use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use serde_json::Value;
 
@@ -32,12 +33,7 @@ pub(super) fn effect(action: &JobAction, twin: &Twin) -> String {
         }
         JobAction::Method(call) => call,
     };
-    let state = ReportedStatus::reported(twin);
-    let text = match door_command(call) {
-        Some(Command::Lock(_)) => locks(&state),
-        Some(Command::Unlock(_)) => unlocks(&state, reported_mode(twin)),
-        _ => format!("is called: {}", call.method_name()),
-    };
+    let text = effect_of_call(call, twin);
     match (twin.connection_state, call.connect_timeout()) {
         (ConnectionState::Connected, _) => text,
         (ConnectionState::Disconnected, Duration::ZERO) => "fails while offline".to_owned(),
@@ -45,6 +41,27 @@ pub(super) fn effect(action: &JobAction, twin: &Twin) -> String {
             let wait = jiff::SignedDuration::try_from(wait).unwrap_or_default();
             format!("fails unless it comes online within {}", roughly(wait))
         }
+    }
+}
+
+/// As [`effect`], on a door that is notified ahead.
+pub(super) fn staged(action: &JobAction, twin: &Twin) -> String {
+    let JobAction::Method(call) = action else {
+        return effect(action, twin);
+    };
+    let text = effect_of_call(call, twin);
+    match twin.connection_state {
+        ConnectionState::Connected => format!("staged: {text}"),
+        ConnectionState::Disconnected => format!("staged when it connects: {text}"),
+    }
+}
+
+fn effect_of_call(call: &MethodRequest, twin: &Twin) -> String {
+    let state = ReportedStatus::reported(twin);
+    match door_command(call) {
+        Some(Command::Lock(_)) => locks(&state),
+        Some(Command::Unlock(_)) => unlocks(&state, reported_mode(twin)),
+        _ => format!("is called: {}", call.method_name()),
     }
 }
 
@@ -92,7 +109,6 @@ fn describe(prefix: &str, values: &Object, now: Option<&Object>, changes: &mut V
 
 #[cfg(test)]
 mod tests {
-    use iothub_protocol::method::MethodRequest;
     use serde_json::json;
 
     use super::*;

@@ -1,0 +1,265 @@
+//! Creates a lock or unlock of which doors are notified ahead: a twin job now for the doors that
+//! can keep a timed entry, and a job at the time that calls the others.
+
+use std::time::Duration;
+
+use door_core::contract::Want;
+use door_core::{EntryId, TimedEntry};
+use iothub_client::ClientError;
+use iothub_protocol::JobId;
+use iothub_protocol::job::JobResponse;
+use jiff::{SignedDuration, Timestamp, Unit};
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::create::PreparedJob;
+use crate::commands::job_draft::name_job_in_the_way;
+use crate::commands::job_follow::PollIntervals;
+use crate::commands::job_group::{STAGE, lookup};
+use crate::commands::staged::{self, Awaited, CAN_STAGE, StagedEntry};
+use crate::commands::{job_follow, job_wait};
+use crate::exit_status::ExitStatus;
+use crate::failure::{Failure, sentence};
+use crate::outcome::{JobGoal, OutcomeRow};
+use crate::printer::{Format, doors as door_count, printable};
+use crate::session::Session;
+use crate::target::Target;
+
+/// Shortest time from now to the start.
+const MIN_AHEAD: SignedDuration = SignedDuration::from_secs(60);
+
+/// Doors that a twin job changes in a second, on door-hub and on Azure IoT Hub.
+const DOOR_HUB_RATE: usize = 5_000;
+const AZURE_RATE: usize = 10;
+
+/// How long to wait until the doors have armed the entry.
+const ARMED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Doors that are not armed and are named; the others are counted.
+const MAX_NAMES_SHOWN: usize = 20;
+
+/// What a door that is notified ahead wants, and until when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ahead {
+    pub(super) want: Want,
+    pub(super) until: Option<Timestamp>,
+    /// Whether to wait until the doors have armed it.
+    pub(super) wait: bool,
+}
+
+/// A staged job, as `-o json` prints it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StagedReport<'a> {
+    job_id: &'a JobId,
+    timed: &'a TimedEntry,
+    staged: usize,
+    called: usize,
+    /// Absent without a wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    armed: Option<usize>,
+    not_armed: Vec<&'a OutcomeRow>,
+    jobs: &'a [JobResponse],
+}
+
+impl PreparedJob {
+    /// Whether the start is far enough ahead to stage this number of doors.
+    pub(super) async fn may_stage(&self, doors: usize, session: &Session) -> anyhow::Result<bool> {
+        let left = self.draft.start().duration_since(session.hub.now());
+        if self.ahead.is_none() || left < MIN_AHEAD {
+            return Ok(false);
+        }
+        let rate = match session.hub.is_door_hub().await? {
+            true => DOOR_HUB_RATE,
+            false => AZURE_RATE,
+        };
+        let seconds = i64::try_from(doors / rate).unwrap_or(i64::MAX);
+        Ok(left >= MIN_AHEAD.saturating_add(SignedDuration::from_secs(seconds)))
+    }
+
+    /// The doors that are staged, and their number, if there are any.
+    pub(super) async fn staged_doors(
+        &self,
+        doors: usize,
+        session: &Session,
+    ) -> anyhow::Result<Option<(Target, usize)>> {
+        if !self.may_stage(doors, session).await? {
+            return Ok(None);
+        }
+        let target = self.draft.target.and(CAN_STAGE.to_owned())?;
+        let count = target.select(session).await?.count;
+        Ok((count > 0).then_some((target, count)))
+    }
+
+    fn staged_entry(&self, ahead: Ahead, session: &Session) -> anyhow::Result<StagedEntry> {
+        let failure = |why: String| {
+            Failure::new(format!("{why}; nothing was changed"))
+                .next("change it, or call the doors at the time instead: --no-stage")
+        };
+        let id = self.draft.id.as_str();
+        let id: EntryId = id
+            .parse()
+            .map_err(|why| failure(format!("--id {id:?}: {why} for a job that is staged")))?;
+        let from = self.draft.start().round(Unit::Second)?;
+        let reason = session.reason.as_ref().filter(|reason| !reason.is_empty());
+        let mut entry = json!({"want": ahead.want, "from": from, "by": session.hub.policy()});
+        if let Some(until) = ahead.until {
+            entry["until"] = json!(until);
+        }
+        if let Some(reason) = reason {
+            entry["reason"] = json!(reason);
+        }
+        let entry = TimedEntry::read(&entry)
+            .map_err(|why| failure(format!("cannot stage this job: {why}")))?;
+        Ok(StagedEntry { id, entry })
+    }
+}
+
+/// Creates both jobs, and waits until the doors have armed the entry.
+pub(super) async fn create(
+    prepared: PreparedJob,
+    (target, staged_doors): (Target, usize),
+    doors: usize,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let ahead = prepared.ahead.expect("doors are staged only with it");
+    let staged = prepared.staged_entry(ahead, session)?;
+    let PreparedJob {
+        draft,
+        action,
+        goal,
+        explicit_id,
+        ..
+    } = prepared;
+    let id = draft.id.clone();
+    if explicit_id.is_some() && lookup(id.as_str(), &session.hub).await?.is_some() {
+        return Err(Failure::new(format!(
+            "--id: the hub has a job called {id} already; nothing was changed"
+        ))
+        .next("choose another --id, or omit it to generate one")
+        .into());
+    }
+    let stage_id = format!("{id}{STAGE}").parse()?;
+    let now = session.at("--at", "now").await?;
+    let stage = draft.with(stage_id, target, now);
+    let mut jobs = match stage.submit(staged.action(true), session).await {
+        Ok(jobs) => jobs,
+        Err(error) => return Err(name_job_in_the_way(error, session).await),
+    };
+    let stages = jobs.len();
+    let called = doors.saturating_sub(staged_doors);
+    if called > 0 {
+        // Azure IoT Hub refuses a job while another is active.
+        if !session.hub.is_door_hub().await? {
+            wait_until_over(&mut jobs, None, session).await?;
+        }
+        let others = draft.target.and(format!("NOT {}", staged.condition()))?;
+        let calls = draft.with(id.clone(), others, draft.at.clone());
+        let calls = calls.submit(action, session).await.map_err(|error| {
+            let text = format!(
+                "{}; {} are staged already, the other doors would not be called",
+                sentence(&error),
+                door_count(staged_doors as u64)
+            );
+            Failure::new(text).next(format!("doorctl jobs cancel {id}, then try again"))
+        })?;
+        jobs.extend(calls);
+    }
+    session.printer.say(format!(
+        "job {id}: {} now; {staged_doors} staged, {called} called at the start",
+        match doors {
+            1 => "1 door matches".to_owned(),
+            doors => format!("{doors} doors match"),
+        }
+    ));
+    session.echo("starts", &draft.at);
+    let mut rows = Vec::new();
+    if ahead.wait {
+        let armed = arm(&staged, &mut jobs[..stages], goal, session);
+        rows = tokio::select! {
+            rows = armed => rows?,
+            _ = tokio::signal::ctrl_c() => {
+                let text = format!("stopped waiting; the job stands: doorctl jobs show {id}");
+                session.printer.say(text);
+                return Ok(ExitStatus::Interrupted);
+            }
+        };
+    }
+    if draft.is_watched() {
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.job_id.clone()).collect();
+        return job_wait::watch_all(&ids, None, Duration::ZERO, goal, session).await;
+    }
+    let not_armed = rows.iter().filter(|row| !is_armed(row));
+    let report = StagedReport {
+        job_id: &id,
+        timed: &staged.entry,
+        staged: staged_doors,
+        called,
+        armed: ahead
+            .wait
+            .then(|| rows.iter().filter(|row| is_armed(row)).count()),
+        not_armed: not_armed.collect(),
+        jobs: &jobs,
+    };
+    match session.printer.format() {
+        Format::Table => crate::printer::write(&format!("{id}\n"))?,
+        _ => session.printer.document(&report)?,
+    }
+    session
+        .printer
+        .say(format!("follow it: doorctl jobs watch {id}"));
+    Ok(ExitStatus::Success)
+}
+
+/// Waits until the doors have armed the entry, and names those that have not.
+async fn arm(
+    staged: &StagedEntry,
+    jobs: &mut [JobResponse],
+    goal: JobGoal,
+    session: &Session,
+) -> anyhow::Result<Vec<OutcomeRow>> {
+    let printer = &session.printer;
+    let ends_at = Instant::now() + ARMED_WITHIN;
+    wait_until_over(jobs, Some(ends_at), session).await?;
+    let mut rows = Vec::new();
+    for job in &*jobs {
+        let mut doors = job_follow::rows(&session.hub, job, goal).await?;
+        let judged = staged.judge(&mut doors, goal, Awaited::Armed, ends_at, session);
+        staged::tidy(&judged.await?, session).await;
+        rows.extend(doors);
+    }
+    let missing: Vec<&OutcomeRow> = rows.iter().filter(|row| !is_armed(row)).collect();
+    let armed = rows.len() - missing.len();
+    printer.say(format!("armed {armed} of {}", rows.len()));
+    for row in missing.iter().take(MAX_NAMES_SHOWN) {
+        printer.warn(printable(&format!("{}: {}", row.door, row.outcome)));
+    }
+    if missing.len() > MAX_NAMES_SHOWN {
+        let more = missing.len() - MAX_NAMES_SHOWN;
+        printer.warn(format!(
+            "{more} more are not armed: doorctl jobs show {}",
+            staged.id
+        ));
+    }
+    Ok(rows)
+}
+
+fn is_armed(row: &OutcomeRow) -> bool {
+    matches!(row.timed, Some("armed" | "holding"))
+}
+
+/// Waits until the hub has written every twin, at most until `ends_at`.
+async fn wait_until_over(
+    jobs: &mut [JobResponse],
+    ends_at: Option<Instant>,
+    session: &Session,
+) -> Result<(), ClientError> {
+    for job in jobs {
+        while !job.status.is_over() && ends_at.is_none_or(|ends_at| Instant::now() < ends_at) {
+            tokio::time::sleep(PollIntervals::REMOTE.tick / 4).await;
+            *job = session.hub.job(&job.job_id).await?;
+        }
+    }
+    Ok(())
+}

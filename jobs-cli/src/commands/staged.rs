@@ -1,0 +1,423 @@
+//! Locks and unlocks that doors get ahead: the timed entry of a job, and what doors report of it.
+//!
+//! A door with the feature `timed` gets the desired property `timed.ID` by a twin job and acts by
+//! its own clock. It reports what became of it under the same name, which judges its row.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use door_core::contract::{
+    Command, CommandHeader, DoorState, LockDoor, Secured, Slot, UnlockDoor, Want, Word,
+};
+use door_core::schedule::Progress as EntryProgress;
+use door_core::{EntryId, TimedEntry, TimedState};
+use iothub_client::{ClientError, HubClient};
+use iothub_protocol::DeviceId;
+use iothub_protocol::job::{DeviceJobStatus, JobAction, JobResponse};
+use iothub_protocol::twin::{ConnectionState, Object, SectionPatch, Twin, TwinPatch};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{acknowledge, many};
+use crate::door::ReportedStatus;
+use crate::failure::Failure;
+use crate::outcome::{JobGoal, OutcomeRow, Progress};
+use crate::printer::plain;
+use crate::session::Session;
+use crate::target;
+use crate::time::countdown;
+
+/// Matches the doors that can keep a timed entry.
+pub(super) const CAN_STAGE: &str = "properties.reported.device.features.timed = true";
+
+/// Poll interval before the start: one count query, of which Azure allows 20 a minute.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Entries that are over and stay at a door, so that `show` and `export` have the proof.
+const ENTRIES_KEPT: usize = 5;
+
+/// Doors from which one command removes entries that are over.
+const MAX_TIDIED: usize = 200;
+
+/// A job's timed entry.
+#[derive(Debug, Clone)]
+pub(super) struct StagedEntry {
+    /// The id of the job, without a suffix.
+    pub(super) id: EntryId,
+    pub(super) entry: TimedEntry,
+}
+
+/// What a caller waits for at each door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// The connected doors have armed or refused the entry.
+    Armed,
+    /// The doors have reported a result.
+    Result,
+    /// The doors have reached the goal, or cannot.
+    Goal,
+}
+
+impl StagedEntry {
+    /// The entry that a twin job writes, if its id is that of the entry, with a suffix or without.
+    pub(super) fn of(job: &JobResponse) -> Option<Self> {
+        let timed = job.update_twin.as_ref()?.desired.values()?.get("timed")?;
+        let mut entries = timed.as_object()?.iter();
+        let (Some((id, value)), None) = (entries.next(), entries.next()) else {
+            return None;
+        };
+        let suffix = job.job_id.as_str().strip_prefix(id)?;
+        if !suffix.is_empty() && !suffix.starts_with("-stage") {
+            return None;
+        }
+        Some(Self {
+            id: id.parse().ok()?,
+            entry: TimedEntry::read(value).ok()?,
+        })
+    }
+
+    /// Matches the doors that the hub has given the entry.
+    pub(super) fn condition(&self) -> String {
+        format!("is_defined(properties.desired.timed.[[{}]])", self.id)
+    }
+
+    /// The twin change that gives doors the entry, or takes it away.
+    pub(super) fn action(&self, is_armed: bool) -> JobAction {
+        let value = is_armed.then_some(&self.entry);
+        let entries = Object::from_iter([(self.id.to_string(), json!(value))]);
+        let mut patch = patch(entries);
+        // Twin jobs of IoT Hub accept no other etag.
+        patch.etag = Some("*".to_owned());
+        JobAction::UpdateTwin(patch)
+    }
+
+    /// The call that fills the same slot until the same end.
+    pub(super) fn command(&self, not_after: Timestamp) -> anyhow::Result<Command> {
+        if self.entry.slot() == Slot::Schedule {
+            let text = format!(
+                "{} stands in place of the week, which no call does",
+                self.id
+            );
+            return Err(Failure::new(text)
+                .next("doorctl schedule override --help")
+                .into());
+        }
+        let header = CommandHeader {
+            command_id: Some(self.id.as_str().parse().context("the entry's id")?),
+            not_after: Some(not_after),
+            reason: self.entry.reason.clone(),
+        };
+        let until = self.entry.until;
+        Ok(match self.entry.want {
+            Want::Locked => Command::Lock(LockDoor {
+                lock_time: None,
+                until,
+                header,
+            }),
+            Want::Released => Command::Unlock(UnlockDoor {
+                unlock_time: None,
+                until,
+                pulse: None,
+                header,
+            }),
+        })
+    }
+
+    pub(super) fn goal(&self, accept_unproven: bool) -> JobGoal {
+        match self.entry.want {
+            Want::Locked => JobGoal::Secured { accept_unproven },
+            Want::Released => JobGoal::Released,
+        }
+    }
+
+    /// The method of [`StagedEntry::command`].
+    pub(super) fn method(&self) -> &'static str {
+        match self.entry.want {
+            Want::Locked => "lockDoor",
+            Want::Released => "unlockDoor",
+        }
+    }
+
+    /// Whether a door reports that it keeps the entry.
+    pub(super) fn is_reported(&self, twin: &Twin) -> bool {
+        let timed = twin.properties.reported.values.get("timed");
+        timed.is_some_and(|timed| timed.get(self.id.as_str()).is_some())
+    }
+
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        self.entry.until.is_some_and(|until| until <= now)
+    }
+
+    /// How long doors may take to report a result: as long as calls would run.
+    pub(super) fn result_until(&self, job: &JobResponse, hub: &HubClient) -> Instant {
+        let runs = Duration::from_secs(job.max_execution_time_in_seconds.unwrap_or_default());
+        let left = self.entry.from.duration_since(hub.now());
+        Instant::now() + Duration::try_from(left).unwrap_or_default() + runs
+    }
+
+    /// Judges the doors that a twin job has given the entry, until all have what is awaited or the
+    /// time has come; returns their twins.
+    pub(super) async fn judge(
+        &self,
+        rows: &mut [OutcomeRow],
+        goal: JobGoal,
+        awaited: Awaited,
+        ends_at: Instant,
+        session: &Session,
+    ) -> Result<Vec<Twin>, ClientError> {
+        let mut waiting: Vec<DeviceId> = rows
+            .iter()
+            .filter(|row| row.status == DeviceJobStatus::Completed)
+            .filter_map(|row| row.door.parse().ok())
+            .collect();
+        let mut read = BTreeMap::new();
+        let mut announced = awaited == Awaited::Armed;
+        loop {
+            let mut twins: BTreeMap<DeviceId, Twin> = acknowledge::read(&waiting, &session.hub)
+                .await?
+                .into_iter()
+                .map(|twin| (twin.device_id.clone(), twin))
+                .collect();
+            let now = session.hub.now();
+            let mut still_waiting = Vec::new();
+            for row in &mut *rows {
+                let Some(name) = waiting.iter().find(|name| name.as_str() == row.door) else {
+                    continue;
+                };
+                let twin = twins.remove(name);
+                let is_waiting = self.judge_door(row, twin.as_ref(), goal, now);
+                let is_offline =
+                    |twin: &Twin| twin.connection_state == ConnectionState::Disconnected;
+                let waits_on = match awaited {
+                    Awaited::Armed => {
+                        row.timed == Some("sent") && !twin.as_ref().is_some_and(is_offline)
+                    }
+                    Awaited::Result => row.progress == Progress::Waiting,
+                    Awaited::Goal => is_waiting,
+                };
+                if waits_on {
+                    still_waiting.push(name.clone());
+                }
+                read.extend(twin.map(|twin| (name.clone(), twin)));
+            }
+            waiting = still_waiting;
+            if waiting.is_empty() || Instant::now() >= ends_at {
+                return Ok(read.into_values().collect());
+            }
+            let before = self.entry.from.duration_since(now);
+            if !announced && before.is_positive() {
+                announced = true;
+                let armed = rows.iter().filter(|row| row.timed == Some("armed")).count();
+                session.printer.say(format!(
+                    "{}  armed {armed} of {}; the doors act {}",
+                    self.id,
+                    rows.len(),
+                    countdown(self.entry.from, now)
+                ));
+            }
+            match awaited {
+                Awaited::Armed => acknowledge::pause(waiting.len(), ends_at).await,
+                _ if before.is_positive() => self.wait_for_start(ends_at, session).await?,
+                _ => acknowledge::pause(waiting.len(), ends_at).await,
+            }
+        }
+    }
+
+    /// Waits for the start, or until no door has the entry any more.
+    async fn wait_for_start(&self, ends_at: Instant, session: &Session) -> Result<(), ClientError> {
+        loop {
+            let left = self.entry.from.duration_since(session.hub.now());
+            let left = Duration::try_from(left).unwrap_or_default();
+            let now = Instant::now();
+            if left.is_zero() || now >= ends_at {
+                return Ok(());
+            }
+            tokio::time::sleep_until(ends_at.min(now + left.min(POLL_INTERVAL))).await;
+            let armed = target::count_doors(&self.condition(), session).await;
+            // The count is a courtesy: only its zero ends the wait.
+            if matches!(armed, Ok(0)) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stores in the row what the door reports; returns whether it may still reach the goal.
+    fn judge_door(
+        &self,
+        row: &mut OutcomeRow,
+        twin: Option<&Twin>,
+        goal: JobGoal,
+        now: Timestamp,
+    ) -> bool {
+        let Some(twin) = twin else {
+            row.progress = Progress::Failed;
+            row.outcome = "the hub no longer has this door".to_owned();
+            return false;
+        };
+        row.state = ReportedStatus::reported(twin);
+        let is_offline = twin.connection_state == ConnectionState::Disconnected;
+        let id = self.id.as_str();
+        let is_desired = (twin.properties.desired.values.get("timed"))
+            .is_some_and(|timed| timed.get(id).is_some());
+        let reported = twin.properties.reported.values.get("timed");
+        // The property as a whole is refused when it is not an object.
+        let whole = reported.filter(|timed| timed.get("ac").is_some());
+        let answer = whole.or_else(|| reported?.get(id));
+        let code = answer.and_then(|answer| answer.get("ac")?.as_u64());
+        let entry: Option<EntryProgress> =
+            answer.and_then(|answer| serde_json::from_value(answer.clone()).ok());
+        let (timed, progress, outcome) = match (is_desired, code, entry) {
+            (false, ..) if self.is_over(now) => (
+                "over",
+                Progress::Accepted,
+                "over; the door keeps no record of it any more".to_owned(),
+            ),
+            (false, _, Some(_)) if is_offline => (
+                "disarmed",
+                Progress::Failed,
+                "disarmed, but the door is offline and still has the entry".to_owned(),
+            ),
+            (false, ..) => (
+                "disarmed",
+                Progress::Failed,
+                "disarmed: its entry was removed".to_owned(),
+            ),
+            (true, Some(code @ 300..), _) => {
+                let why = answer.and_then(|answer| answer.get("ad")).map(plain);
+                let why = why.unwrap_or_else(|| "no reason given".to_owned());
+                (
+                    "refused",
+                    Progress::Failed,
+                    format!("refused ({code}): {why}"),
+                )
+            }
+            (true, _, None) => {
+                let text = match is_offline {
+                    true => "not armed: the door is offline",
+                    false => "not armed yet",
+                };
+                ("sent", Progress::Waiting, text.to_owned())
+            }
+            (true, _, Some(entry)) => {
+                let (progress, outcome) = judge_entry(&entry, &mut row.state, goal);
+                row.at = entry.at;
+                let outcome = match is_offline && now >= self.entry.from {
+                    true if progress == Progress::Waiting => {
+                        format!("{outcome}; the door is offline and reports when it connects")
+                    }
+                    _ => outcome,
+                };
+                (entry.state.as_str(), progress, outcome)
+            }
+        };
+        (row.timed, row.progress, row.outcome) = (Some(timed), progress, outcome);
+        matches!(progress, Progress::Waiting | Progress::Accepted) && timed != "over"
+    }
+}
+
+/// Progress of an entry that a door keeps, and its description; `state` is that of the door, and
+/// gets what proved the entry.
+fn judge_entry(
+    entry: &EntryProgress,
+    state: &mut ReportedStatus,
+    goal: JobGoal,
+) -> (Progress, String) {
+    let reached = goal.reached();
+    let result = entry.result.as_ref();
+    if let Some(result) = result {
+        state.secured = Word::Known(result.secured);
+        state.proof = Word::Known(result.proof);
+    }
+    let accepts_unproven = goal
+        == JobGoal::Secured {
+            accept_unproven: true,
+        };
+    let unproven =
+        result.is_some_and(|result| result.secured == Secured::Unknown && result.error.is_none());
+    let is_reached = result.is_some_and(|result| result.reached) || accepts_unproven && unproven;
+    let why = entry.why.as_deref().unwrap_or("no reason given");
+    match (entry.state, result) {
+        (TimedState::Armed, _) => (Progress::Waiting, "armed".to_owned()),
+        (TimedState::Holding, _) if is_reached => (Progress::Reached, reached.to_owned()),
+        (TimedState::Over, _) if is_reached => (Progress::Reached, format!("{reached}, over now")),
+        (TimedState::Overruled, _) if is_reached => (
+            Progress::Reached,
+            format!("{reached}, then overruled: {why}"),
+        ),
+        (TimedState::Overruled, _) => (Progress::Failed, format!("overruled: {why}")),
+        (TimedState::Over, _) if entry.at.is_none() => (
+            Progress::Failed,
+            "over: the door was off all the time".to_owned(),
+        ),
+        (TimedState::Over, _) => (Progress::Failed, format!("over, and never {reached}")),
+        (TimedState::Holding, None) => (Progress::Waiting, "holding".to_owned()),
+        (TimedState::Holding, Some(result)) => match &result.error {
+            Some(error) => (Progress::Failed, format!("failed: {error}")),
+            None if state.door_state == DoorState::Open => {
+                (Progress::Accepted, "holding: door open".to_owned())
+            }
+            None if unproven => (
+                Progress::Accepted,
+                "holding: no sensor proves it".to_owned(),
+            ),
+            None => (Progress::Accepted, format!("holding: {}", state.secured)),
+        },
+    }
+}
+
+/// Removes from each door the entries that are over and reported so, except for the latest.
+pub(super) async fn tidy(twins: &[Twin], session: &Session) {
+    let now = session.hub.now();
+    let stale = twins.iter().filter_map(|twin| {
+        let patch = patch(stale_entries(twin, now)?);
+        Some((twin.device_id.clone(), (twin.etag.clone(), patch)))
+    });
+    let removed = many::for_each_door(
+        stale.take(MAX_TIDIED),
+        &session.hub,
+        |hub, door, (etag, patch)| async move { hub.twin_patch(&door, &patch, Some(&etag)).await },
+    );
+    // A twin that was changed meanwhile keeps them until the next job.
+    drop(removed.await);
+}
+
+fn stale_entries(twin: &Twin, now: Timestamp) -> Option<Object> {
+    let timed = |values: &Object| values.get("timed").cloned();
+    let reported = timed(&twin.properties.reported.values)?;
+    let desired = timed(&twin.properties.desired.values)?;
+    let mut over: Vec<(Timestamp, String)> = desired
+        .as_object()?
+        .iter()
+        .filter_map(|(id, value)| {
+            let until = TimedEntry::read(value).ok()?.until?;
+            let answer = reported.get(id)?;
+            let is_settled = answer.get("state") == Some(&json!(TimedState::Over))
+                || answer.get("ac").and_then(Value::as_u64) >= Some(300);
+            (until <= now && is_settled).then(|| (until, id.clone()))
+        })
+        .collect();
+    over.sort_unstable_by(|a, b| b.cmp(a));
+    let stale: Object = over
+        .into_iter()
+        .skip(ENTRIES_KEPT)
+        .map(|(_, id)| (id, Value::Null))
+        .collect();
+    (!stale.is_empty()).then_some(stale)
+}
+
+/// Whether a door can keep a timed entry.
+pub(super) fn can_stage(twin: &Twin) -> bool {
+    let device = twin.properties.reported.values.get("device");
+    let timed = device.and_then(|device| device.get("features")?.get("timed")?.as_bool());
+    timed == Some(true)
+}
+
+fn patch(entries: Object) -> TwinPatch {
+    TwinPatch {
+        etag: None,
+        tags: SectionPatch::Absent,
+        desired: SectionPatch::Values(Object::from_iter([("timed".to_owned(), entries.into())])),
+    }
+}
