@@ -69,8 +69,8 @@ pub(crate) fn property_acks(twin: &Twin, patch: Option<&Object>) -> Vec<Property
         };
         let changed = patch.and_then(|patch| patch.get(key)).or(wanted);
         match changed.and_then(Value::as_object) {
-            // Settings are acknowledged one by one, unless the whole object was refused.
-            Some(changed) if key == "settings" => {
+            // These are acknowledged one by one, unless the whole object was refused.
+            Some(changed) if key == "settings" || key == "timed" => {
                 for name in changed.keys() {
                     let whole = answer.filter(|answer| answer.get("ac").is_some());
                     ack(
@@ -130,11 +130,21 @@ pub(crate) fn misspelled_keys(patch: &Object) -> Vec<String> {
     texts
 }
 
-/// Doors acknowledge these five, and any other property that they acknowledged before.
+/// Doors acknowledge these five, those that they list as features, and any other property that they
+/// acknowledged before.
 fn is_acknowledged(key: &str, reported: &Object) -> bool {
     let answer = reported.get(key);
     DOOR_PROPERTIES.contains(&key)
+        || has_feature(key, reported)
         || answer.is_some_and(|answer| answer.get("ac").is_some() && answer.get("av").is_some())
+}
+
+/// Whether a door can keep a desired property that older agents cannot: `schedule`, `timed`.
+pub(crate) fn has_feature(key: &str, reported: &Object) -> bool {
+    let features = reported
+        .get("device")
+        .and_then(|device| device.get("features"));
+    features.and_then(|features| features.get(key)?.as_bool()) == Some(true)
 }
 
 /// The version of the desired properties that wrote a value: the newest in its metadata.
@@ -162,7 +172,11 @@ fn state(wanted: Option<&Value>, written: u64, answer: Option<&Value>) -> AckSta
         };
     };
     // The same value written again is not acknowledged again: the door has applied it.
-    let is_applied = answer.and_then(|answer| answer.get("value")) == Some(wanted);
+    let applied = answer.and_then(|answer| answer.get("value"));
+    let digest = |value: Option<&Value>| value?.get("digest").cloned();
+    // A week is acknowledged by its digest alone.
+    let is_applied = applied == Some(wanted)
+        || digest(applied).is_some_and(|applied| Some(applied) == digest(Some(wanted)));
     match number("ac") {
         Some(202) => AckState::Pending,
         Some(200..=299) if is_current || is_applied => AckState::Applied,
@@ -249,6 +263,22 @@ mod tests {
             ),
             (json!({"colour": "red"}), json!({"colour": "red"}), &[]),
             (json!({"colour": "red"}), json!({}), &[]),
+            // A week by its digest, entries one by one, both by features.
+            (
+                json!({"schedule": {"digest": "a", "text": "{}"}}),
+                json!({"schedule": {"value": {"digest": "a"}, "ac": 200, "av": 4}}),
+                &["schedule is applied"],
+            ),
+            (
+                json!({"schedule": {"digest": "a", "text": "{}"}}),
+                json!({"schedule": {"value": {"digest": "b"}, "ac": 200, "av": 4}}),
+                &["schedule is not applied yet"],
+            ),
+            (
+                json!({"timed": {"x": {"want": "locked"}}}),
+                json!({"device": {"features": {"timed": true}}}),
+                &["timed.x is not applied yet"],
+            ),
             // Settings one by one, or all at once if they are not an object.
             (
                 json!({"settings": {"strikeTime": "xyz", "settleTime": "1s", "newest": "1s"}}),

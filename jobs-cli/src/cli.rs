@@ -9,6 +9,7 @@ pub(crate) mod doors;
 pub(crate) mod enroll;
 pub(crate) mod jobs;
 pub(crate) mod record;
+pub(crate) mod schedule;
 pub(crate) mod target;
 pub(crate) mod twin;
 
@@ -116,6 +117,9 @@ pub(crate) enum Command {
     /// Plan, create and track jobs on many doors, now or at a set time.
     #[command(subcommand, visible_alias = "job")]
     Jobs(jobs::JobsCommand),
+    /// Give doors a week by which they lock and unlock on their own, and show it.
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
     /// Show or follow events of doors and hub (door-hub only).
     Events(record::EventsArgs),
     /// Show who changed or commanded what (door-hub only).

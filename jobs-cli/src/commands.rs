@@ -10,6 +10,7 @@ mod context;
 #[cfg(all(unix, feature = "demo"))]
 mod demo;
 mod devices;
+mod digest;
 mod doctor;
 mod documents;
 mod doors;
@@ -30,6 +31,7 @@ mod out_file;
 mod progress;
 mod query;
 mod reported;
+mod schedule;
 mod shell;
 mod staged;
 mod twin;
@@ -66,6 +68,7 @@ pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatu
         Command::Version => version::run(&global, printer).await,
         Command::Explain { word } => explain::run(word.as_deref(), printer),
         Command::Config(ConfigCommand::View) => config_view::run(&global, printer),
+        Command::Schedule(command) => Box::pin(schedule::run(command, printer, session)).await,
         Command::Jobs(command) => Box::pin(jobs::run(command, &session()?)).await,
     }
 }

@@ -264,9 +264,19 @@ pub(crate) struct TwinArgs {
         value_name = "DURATION"
     )]
     pub(crate) deadline: Duration,
+    /// What the change is for, also the first word of the job's id.
+    #[arg(skip = "twin")]
+    pub(crate) what: &'static str,
     #[command(flatten)]
     pub(crate) job: JobArgs,
 }
+
+/// [`TwinArgs::what`] of `schedule set`.
+pub(crate) const WEEK: &str = "week";
+/// [`TwinArgs::what`] of `schedule clear`.
+pub(crate) const NO_WEEK: &str = "noweek";
+/// [`TwinArgs::what`] of `schedule override`.
+pub(crate) const OVERRIDE: &str = "override";
 
 #[derive(Debug, Args)]
 pub(crate) struct TagsArgs {

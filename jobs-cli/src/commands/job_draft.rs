@@ -335,7 +335,7 @@ fn matching_text(doors: usize) -> String {
 }
 
 /// `lock-20261123-220000-x7k2`.
-fn generated_id(what: &str, at: &TimeArg) -> anyhow::Result<JobId> {
+pub(super) fn generated_id(what: &str, at: &TimeArg) -> anyhow::Result<JobId> {
     let mut random = rand::rng();
     let suffix: String = (0..4)
         .map(|_| char::from(ID_ALPHABET[random.random_range(0..ID_ALPHABET.len())]))

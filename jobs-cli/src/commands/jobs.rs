@@ -1,9 +1,9 @@
 //! `doorctl jobs ...`
 
 mod cancel;
-mod create;
+pub(super) mod create;
 mod export;
-mod plan;
+pub(super) mod plan;
 mod retry;
 mod stage;
 

@@ -10,4 +10,5 @@ mod help;
 mod mistakes;
 mod output;
 mod reference;
+mod schedule;
 mod support;

@@ -120,6 +120,23 @@ pub(super) const SERVED: &[Row] = &[
     ("jobs apply --plan 00000000 lock lobby", 4, "plan 00000000 is outdated"),
     ("jobs tags --set wing=north --remove old gate --watch", 0, "1 changed"),
     ("jobs list --status cancelled -o csv", 0, "tonight"),
+    ("schedule check office.toml", 0, "office-hours"),
+    ("schedule check fleet.csv", 1, "error: fleet.csv:1: "),
+    ("schedule preview office.toml", 0, "now"),
+    ("schedule preview office.toml --days 0", 1, "1..=800"),
+    ("schedule plan office.toml yard --building 43", 1, "no door matches all given filters"),
+    ("schedule plan office.toml yard", 0, "this would set the week of 1 door, 1 of them offline"),
+    ("schedule set office.toml yard --plan 00000000", 4, "plan 00000000 is outdated"),
+    ("schedule set office.toml yard --watch", 0, "1 of 1 door may not follow a week, as they do not report device.features.schedule: yard"),
+    ("schedule show yard", 2, "week office-hours"),
+    ("schedule list", 0, "office-hours"),
+    ("schedule list --floor 99", 1, "no door is assigned to floor `99`"),
+    ("schedule override yard --want released --until now", 1, "expected a time after --from"),
+    ("schedule override yard --want released --until +2h --id late --watch", 0, "1 changed"),
+    ("schedule next --within 0", 1, "--within"),
+    ("schedule next", 0, "released ends"),
+    ("schedule clear nobody", 1, "the hub has no door `nobody`"),
+    ("schedule clear yard --watch", 0, "1 changed"),
 ];
 
 /// Command and what only door-hub can do; the exit status is 4, and no request is sent.
@@ -138,6 +155,9 @@ fn every_verb_that_azure_supports_works_with_azures_api() {
     lab.run("devices add yard").expect(0);
     let fleet = "door,floor,tags.of\nf1,1,fleet\nf2,2,fleet\nf3,3,fleet\n";
     std::fs::write(lab.folder().join("fleet.csv"), fleet).unwrap();
+    let week =
+        include_str!("../../../deploy/examples/weeks/shop.toml").replace("shop", "office-hours");
+    std::fs::write(lab.folder().join("office.toml"), week).unwrap();
     let edit = r#"sed -i 's/"tags": {/"tags": {"edited": true,/' "$1""#;
     std::fs::write(lab.folder().join("edit.sh"), edit).unwrap();
     for row in SERVED {

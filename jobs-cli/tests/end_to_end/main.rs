@@ -19,6 +19,7 @@ mod plan;
 mod record;
 mod registry;
 mod restart;
+mod schedule;
 mod selections;
 mod staged;
 mod support;

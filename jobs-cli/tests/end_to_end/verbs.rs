@@ -83,6 +83,7 @@ const ELSEWHERE: &[(&str, bool, &str)] = &[
     ("devices enroll", true, "end_to_end/enroll.rs"),
     ("devices enroll", false, "cli/enroll.rs"),
     ("jobs apply", true, "end_to_end/plan.rs"),
+    ("schedule show", true, "end_to_end/schedule.rs"),
     ("demo", true, "end_to_end/demo.rs"),
     ("demo", false, "cli/mistakes.rs"),
 ];

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::stage::{self, Ahead};
 use crate::cli::confirm::ConfirmArgs;
 use crate::cli::doors::EndArgs;
-use crate::cli::jobs::{CallArgs, LockArgs, MethodArgs, WorkCommand};
+use crate::cli::jobs::{CallArgs, LockArgs, MethodArgs, NO_WEEK, OVERRIDE, WEEK, WorkCommand};
 use crate::commands::confirm::{confirm, confirm_instant};
 use crate::commands::job_draft::JobDraft;
 use crate::commands::{acknowledge, method_call, twin_patch};
@@ -27,7 +27,7 @@ pub(super) struct PreparedJob {
     pub(super) draft: JobDraft,
     pub(super) action: JobAction,
     pub(super) goal: JobGoal,
-    /// `lock`, `unlock`, the method, `twin` or `tags`.
+    /// `lock`, `unlock`, the method, `tags`, `twin` or what the change of the twin is for.
     pub(super) what: String,
     /// The start as typed.
     pub(super) start_text: String,
@@ -48,7 +48,7 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
         WorkCommand::Lock(args) => ("lock", &args.job, Some(&args.end)),
         WorkCommand::Unlock(args) => ("unlock", &args.job, Some(&args.end)),
         WorkCommand::Method(args) => (args.method.as_str(), &args.job, None),
-        WorkCommand::Twin(args) => ("twin", &args.job, None),
+        WorkCommand::Twin(args) => (args.what, &args.job, None),
         WorkCommand::Tags(args) => ("tags", &args.job, None),
     };
     let calls = match work {
@@ -139,7 +139,10 @@ fn stage_ahead(
 }
 
 /// Creates a job from the arguments.
-pub(super) async fn run(work: &WorkCommand, session: &Session) -> anyhow::Result<ExitStatus> {
+pub(in crate::commands) async fn run(
+    work: &WorkCommand,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
     prepare(work, session).await?.create(session).await
 }
 
@@ -165,11 +168,22 @@ impl PreparedJob {
         draft.create(action, goal, doors, session).await
     }
 
+    /// The verb that creates the planned job.
+    pub(super) fn apply_verb(&self) -> &'static str {
+        match self.what.as_str() {
+            WEEK => "schedule set",
+            _ => "jobs apply",
+        }
+    }
+
     /// The verb phrase for prompts: `lock`, `call identify of`, `change the twins of`.
     pub(super) fn verb_phrase(&self) -> String {
         match (self.what.as_str(), &self.action) {
             ("lock" | "unlock", _) => self.what.clone(),
             ("tags", _) => "change the tags of".to_owned(),
+            (WEEK, _) => "set the week of".to_owned(),
+            (NO_WEEK, _) => "take the week from".to_owned(),
+            (OVERRIDE, _) => "override the week of".to_owned(),
             (_, JobAction::UpdateTwin(_)) => "change the twins of".to_owned(),
             (method, JobAction::Method(_)) => format!("call {method} of"),
         }

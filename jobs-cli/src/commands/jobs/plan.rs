@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::create::{self, PreparedJob};
 use crate::cli::jobs::WorkCommand;
+use crate::commands::digest::short;
 use crate::commands::many;
 use crate::commands::staged::can_stage;
 use crate::door::{LOCK_TITLES, ReportedStatus, connection_cell, report_age};
@@ -24,7 +25,7 @@ use crate::printer::{Cell, Format, Row, Tone, doors, first_names};
 use crate::session::Session;
 use crate::time::describe;
 use conflict::Conflict;
-use digest::{MAX_NAMES_SHOWN, MIN_DIGEST_LEN, PlanContent, short};
+use digest::{MAX_NAMES_SHOWN, MIN_DIGEST_LEN, PlanContent};
 
 /// A planned job, as `-o json` prints it.
 #[derive(Debug, Serialize)]
@@ -62,7 +63,10 @@ struct PlanSnapshot {
 }
 
 /// Prints what the job would do.
-pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Result<ExitStatus> {
+pub(in crate::commands) async fn plan(
+    work: &WorkCommand,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
     let prepared = create::prepare(work, session).await?;
     let snapshot = take_snapshot(&prepared, session).await?;
     let names = snapshot.content.doors.iter().cloned().collect();
@@ -107,14 +111,15 @@ pub(super) async fn plan(work: &WorkCommand, session: &Session) -> anyhow::Resul
         ));
     }
     printer.say(format!(
-        "plan {0}; to create the job: doorctl jobs apply --plan {0} with the same arguments",
-        short(&snapshot.digest)
+        "plan {0}; to create the job: doorctl {1} --plan {0} with the same arguments",
+        short(&snapshot.digest),
+        prepared.apply_verb()
     ));
     Ok(ExitStatus::Success)
 }
 
 /// Creates the job that was planned.
-pub(super) async fn apply(
+pub(in crate::commands) async fn apply(
     given: &str,
     work: &WorkCommand,
     session: &Session,

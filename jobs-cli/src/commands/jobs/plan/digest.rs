@@ -2,20 +2,15 @@
 //! arguments for the same doors have the same digest on any machine; the ids and end times that
 //! differ on every run are left out.
 
-use std::fmt::Write as _;
-
 use iothub_protocol::job::JobAction;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
+use crate::commands::digest::digest;
 use crate::commands::jobs::create::PreparedJob;
 use crate::printer::first_names;
 use crate::time::TimeForm;
-
-/// Characters of a digest that are printed.
-const SHOWN_DIGEST_LEN: usize = 12;
 
 /// Minimum length of a digest on the command line.
 pub(super) const MIN_DIGEST_LEN: usize = 8;
@@ -86,12 +81,7 @@ impl PlanContent {
     pub(super) fn digest(&self) -> String {
         // A struct has a fixed order of members: the same content gives the same text.
         let text = serde_json::to_vec(self).unwrap_or_default();
-        let mut digest = String::new();
-        for byte in Sha256::digest(text) {
-            // Writing to a String cannot fail.
-            let _ = write!(digest, "{byte:02x}");
-        }
-        digest
+        digest(&text)
     }
 
     /// Describes what differs in `self` from the older `before`.
@@ -135,11 +125,6 @@ impl PlanContent {
     }
 }
 
-/// The part of a digest that is printed.
-pub(super) fn short(digest: &str) -> &str {
-    digest.get(..SHOWN_DIGEST_LEN).unwrap_or(digest)
-}
-
 fn stable_action(action: &JobAction) -> Value {
     match action {
         JobAction::Method(call) => {
@@ -165,6 +150,7 @@ fn with_end(mut action: Value, until: Timestamp) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::digest::short;
 
     fn content(doors: &[&str]) -> PlanContent {
         PlanContent {
@@ -185,7 +171,7 @@ mod tests {
         let before = content(&["a", "b"]);
         assert_eq!(before.digest(), content(&["a", "b"]).digest());
         assert_eq!(before.digest().len(), 64);
-        assert_eq!(short(&before.digest()).len(), SHOWN_DIGEST_LEN);
+        assert_eq!(short(&before.digest()).len(), 12);
         let mut other = before.clone();
         other.max_execution_in_seconds = 60;
         let mut staged = before.clone();

@@ -13,6 +13,9 @@ use crate::outcome::door_command;
 use crate::printer::plain;
 use crate::time::roughly;
 
+/// Longest value shown, in characters.
+const MAX_VALUE: usize = 40;
+
 /// The predicted effect on one door, in words.
 pub(super) fn effect(action: &JobAction, twin: &Twin) -> String {
     let call = match action {
@@ -88,7 +91,13 @@ fn unlocks(state: &ReportedStatus, mode: Option<Mode>) -> String {
 fn describe(prefix: &str, values: &Object, now: Option<&Object>, changes: &mut Vec<String>) {
     let word = |value: Option<&Value>| match value {
         None | Some(Value::Null) => "none".to_owned(),
-        Some(value) => plain(value),
+        // A digest or a week is recognised by its beginning.
+        Some(value) => match plain(value) {
+            long if long.chars().count() > MAX_VALUE => {
+                long.chars().take(MAX_VALUE).chain("...".chars()).collect()
+            }
+            text => text,
+        },
     };
     for (key, value) in values {
         let before = now.and_then(|now| now.get(key));

@@ -1,0 +1,285 @@
+//! Holidays from a calendar in iCalendar format (RFC 5545): events of whole days.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use door_core::schedule::Dates;
+use icalendar::parser::{Component, Property, read_calendar, unfold};
+use jiff::ToSpan as _;
+use jiff::civil::Date;
+use rrule::RRuleSet;
+
+/// How far ahead repeated events are taken.
+const MONTHS: i32 = 24;
+
+/// Most days of one event.
+const MAX_DAYS: i64 = 366;
+
+/// The days of a file and their names, from `today` on.
+///
+/// # Errors
+/// The file, the line, the value and what was expected.
+pub(super) fn read(path: &Path, today: Date) -> Result<BTreeMap<Date, String>, String> {
+    let name = path.display();
+    let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    let text = text.replace("\r\n", "\n");
+    // Long lines are folded: what follows begins with white space.
+    let begins_line = |(_, line): &(usize, &str)| !line.starts_with([' ', '\t']);
+    let lines: Vec<(usize, &str)> = text.lines().enumerate().filter(begins_line).collect();
+    let unfolded = unfold(&text);
+    let calendar = read_calendar(&unfolded).map_err(|error| {
+        let line = error
+            .split("at line ")
+            .nth(1)
+            .and_then(|rest| rest.split(',').next());
+        let line = line.and_then(|line| lines.get(line.parse::<usize>().ok()?.checked_sub(1)?));
+        let line = line.map_or(1, |(line, _)| line + 1);
+        format!("{name}:{line}: not a calendar: expected BEGIN:VCALENDAR, events, END:VCALENDAR")
+    })?;
+    let mut begins = lines
+        .iter()
+        .filter(|(_, line)| line.trim_end() == "BEGIN:VEVENT");
+    let mut days = BTreeMap::new();
+    for event in calendar
+        .components
+        .iter()
+        .filter(|event| event.name == "VEVENT")
+    {
+        let line = begins.next().map_or(1, |(line, _)| line + 1);
+        let event = days_of(event, today).map_err(|problem| format!("{name}:{line}: {problem}"))?;
+        days.extend(event);
+    }
+    Ok(days)
+}
+
+fn days_of(event: &Component<'_>, today: Date) -> Result<BTreeMap<Date, String>, String> {
+    let value = |key: &str| event.find_prop(key).map(|property| property.val.as_str());
+    let mut days = BTreeMap::new();
+    if value("STATUS") == Some("CANCELLED") {
+        return Ok(days);
+    }
+    let summary = value("SUMMARY").unwrap_or("holiday").trim().to_owned();
+    let starts = event
+        .find_prop("DTSTART")
+        .ok_or("the event has no DTSTART: expected a date")?;
+    let start = date(starts)?;
+    let length = match (event.find_prop("DTEND"), value("DURATION")) {
+        (Some(end), _) => start.duration_until(date(end)?).as_hours() / 24,
+        (None, None) => 1,
+        (None, Some(text)) => {
+            let length = text.parse::<jiff::SignedDuration>().ok();
+            let days = text
+                .strip_prefix('P')
+                .and_then(|text| text.strip_suffix('D'));
+            let days = days.and_then(|days| days.parse().ok());
+            days.or(length.map(|length| length.as_hours() / 24))
+                .unwrap_or(0)
+        }
+    };
+    if !(1..=MAX_DAYS).contains(&length) {
+        return Err(format!(
+            "\"{summary}\" has {length} days: expected DTEND 1 to {MAX_DAYS} days after DTSTART"
+        ));
+    }
+    if let Some(key) = ["RDATE", "EXRULE", "RECURRENCE-ID"]
+        .into_iter()
+        .find(|key| value(key).is_some())
+    {
+        return Err(format!(
+            "\"{summary}\" has {key}: expected RRULE and EXDATE at most"
+        ));
+    }
+    let last = today.saturating_add(MONTHS.months());
+    for first in starts_of(event, &summary, start, last)? {
+        let each = (0..length).map(|day| first.saturating_add(day.days()));
+        let each = each.filter(|day| (today..=last).contains(day));
+        days.extend(each.map(|day| (day, summary.clone())));
+    }
+    Ok(days)
+}
+
+/// The first days of an event and of its repetitions.
+fn starts_of(
+    event: &Component<'_>,
+    summary: &str,
+    start: Date,
+    last: Date,
+) -> Result<Vec<Date>, String> {
+    let Some(rule) = event.find_prop("RRULE").map(|rule| rule.val.as_str()) else {
+        return Ok(vec![start]);
+    };
+    let refuse = |why: String| format!("\"{summary}\": RRULE:{rule}: {why}");
+    let frequent = ["HOURLY", "MINUTELY", "SECONDLY"];
+    if frequent
+        .iter()
+        .any(|word| rule.to_ascii_uppercase().contains(word))
+    {
+        return Err(refuse(
+            "expected FREQ=DAILY, WEEKLY, MONTHLY or YEARLY".to_owned(),
+        ));
+    }
+    if start.year() < 1900 {
+        return Err(refuse(format!(
+            "it begins in {}: expected DTSTART after 1900",
+            start.year()
+        )));
+    }
+    let midnight = |date: Date| date.strftime("%Y%m%dT000000Z").to_string();
+    // The rule is expanded in UTC, where a day is a date: an end without a time gets one.
+    let parts = rule.split(';').map(|part| match part.split_once('=') {
+        Some((key, date)) if key.eq_ignore_ascii_case("UNTIL") && date.len() == 8 => {
+            format!("{part}T000000Z")
+        }
+        _ => part.to_owned(),
+    });
+    let mut text = format!(
+        "DTSTART:{}\nRRULE:{}",
+        midnight(start),
+        parts.collect::<Vec<_>>().join(";")
+    );
+    for except in event
+        .properties
+        .iter()
+        .filter(|property| property.name == "EXDATE")
+    {
+        for each in except.val.as_str().split(',') {
+            text += &format!("\nEXDATE:{}", midnight(parse_date(each, "EXDATE")?));
+        }
+    }
+    let rules: RRuleSet = text.parse().map_err(|error| refuse(format!("{error}")))?;
+    let date = |text: String| text.get(..10).and_then(|date| date.parse::<Date>().ok());
+    let dates = rules.into_iter().filter_map(|each| date(each.to_rfc3339()));
+    Ok(dates.take_while(|date| *date <= last).collect())
+}
+
+fn date(property: &Property<'_>) -> Result<Date, String> {
+    parse_date(property.val.as_str(), property.name.as_str())
+}
+
+fn parse_date(text: &str, key: &str) -> Result<Date, String> {
+    let date = (text.len() == 8)
+        .then(|| Date::strptime("%Y%m%d", text).ok())
+        .flatten();
+    date.ok_or_else(|| {
+        format!("{key} is {text:?}: expected a whole day, YYYYMMDD (with ;VALUE=DATE)")
+    })
+}
+
+/// Dates in ranges, which need less space.
+pub(super) fn ranges(dates: impl Iterator<Item = Date>) -> Vec<Dates> {
+    let mut ranges: Vec<Dates> = Vec::new();
+    for date in dates {
+        match ranges.last_mut() {
+            Some(range) if range.last.tomorrow().is_ok_and(|next| next == date) => {
+                range.last = date;
+            }
+            _ => ranges.push(Dates {
+                first: date,
+                last: date,
+            }),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The days of a calendar with one event, seen from 2026-11-30.
+    fn days(event: &str) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("h.ics");
+        let text =
+            format!("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\n{event}\r\nEND:VEVENT\r\nEND:VCALENDAR");
+        fs::write(&path, text + "\r\n").unwrap();
+        let days = read(&path, "2026-11-30".parse().unwrap());
+        let days = days.map_err(|error| error.rsplit_once("h.ics:").unwrap().1.to_owned())?;
+        Ok(ranges(days.into_keys())
+            .iter()
+            .map(ToString::to_string)
+            .collect())
+    }
+
+    #[test]
+    fn events_of_whole_days_are_expanded_for_24_months() {
+        for (event, expected) in [
+            ("DTSTART;VALUE=DATE:20261224", &["2026-12-24"][..]),
+            (
+                "DTSTART:20261224\r\nDTEND:20261227",
+                &["2026-12-24/2026-12-26"],
+            ),
+            (
+                "DTSTART:20261224\r\nDURATION:P2D",
+                &["2026-12-24/2026-12-25"],
+            ),
+            // What is over, or later than 24 months.
+            ("DTSTART:20261129", &[]),
+            ("DTSTART:20261129\r\nDTEND:20261201", &["2026-11-30"]),
+            ("DTSTART:20281201", &[]),
+            (
+                "DTSTART:20001225\r\nRRULE:FREQ=YEARLY",
+                &["2026-12-25", "2027-12-25"],
+            ),
+            (
+                "DTSTART:20001225\r\nRRULE:FREQ=YEARLY;UNTIL=20261225",
+                &["2026-12-25"],
+            ),
+            (
+                "DTSTART:20001225\r\nRRULE:FREQ=YEARLY\r\nEXDATE;VALUE=DATE:20261225",
+                &["2027-12-25"],
+            ),
+            // Thanksgiving: the fourth Thursday of November.
+            (
+                "DTSTART:20201126\r\nRRULE:FREQ=YEARLY;BYMONTH=11;BYDAY=4TH",
+                &["2027-11-25", "2028-11-23"],
+            ),
+            ("DTSTART:20261224\r\nSTATUS:CANCELLED", &[]),
+            // A long line is folded.
+            ("DTSTART;VALUE=DATE\r\n :20261224", &["2026-12-24"]),
+        ] {
+            assert_eq!(days(event).as_deref().unwrap(), expected, "{event}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_day_is_refused_with_its_line() {
+        for (event, problem) in [
+            ("SUMMARY:Fair", "2: the event has no DTSTART"),
+            (
+                "DTSTART:20261224T100000Z",
+                "2: DTSTART is \"20261224T100000Z\": expected a whole day",
+            ),
+            ("DTSTART:20261324", "2: DTSTART is \"20261324\""),
+            (
+                "DTSTART:20261224\r\nDTEND:20261224",
+                "2: \"holiday\" has 0 days: expected DTEND 1 to",
+            ),
+            (
+                "DTSTART:20261224\r\nRRULE:FREQ=HOURLY",
+                "expected FREQ=DAILY, WEEKLY",
+            ),
+            (
+                "DTSTART:20261224\r\nRRULE:FREQ=YEARLY;BYMONTH=13",
+                "`13` is not a valid BYMONTH",
+            ),
+            (
+                "DTSTART:20261224\r\nRRULE:FREQ=YEARLY\r\nEXDATE:x",
+                "EXDATE is \"x\"",
+            ),
+            (
+                "DTSTART:18001224\r\nRRULE:FREQ=YEARLY",
+                "expected DTSTART after 1900",
+            ),
+            (
+                "DTSTART:20261224\r\nRDATE:20261226",
+                "has RDATE: expected RRULE",
+            ),
+            ("END:VCALENDAR", "3: not a calendar"),
+        ] {
+            let error = days(event).unwrap_err();
+            assert!(error.contains(problem), "{event}: {error}");
+        }
+    }
+}
