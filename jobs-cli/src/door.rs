@@ -169,6 +169,13 @@ pub(crate) fn reported_lockdown(door: &Value) -> Option<Lockdown> {
     serde_json::from_value(door.get("lockdown")?.clone()).ok()
 }
 
+/// Whether a door can keep a timed entry.
+pub(crate) fn can_stage(twin: &Twin) -> bool {
+    let device = twin.properties.reported.values.get("device");
+    let timed = device.and_then(|device| device.get("features")?.get("timed")?.as_bool());
+    timed == Some(true)
+}
+
 /// The value of a property that the door acknowledged.
 pub(crate) fn reported_value<'a>(reported: &'a Object, name: &str) -> Option<&'a Value> {
     reported.get(name)?.get("value")

@@ -13,6 +13,7 @@ use iothub_protocol::twin::Twin;
 use serde_json::Value;
 
 use crate::cli::target::TargetArgs;
+use crate::door::can_stage;
 use crate::failure::Failure;
 use crate::session::Session;
 use place::PlaceFilter;
@@ -48,11 +49,14 @@ pub(crate) struct Selection {
     pub(crate) count: usize,
     /// The door, if there is exactly one.
     pub(crate) only: Option<DeviceId>,
+    /// How many can keep a timed entry, if all twins were read.
+    pub(crate) stageable: Option<usize>,
 }
 
 impl Selection {
     pub(crate) fn of(twins: &[Twin]) -> Self {
         Self {
+            stageable: Some(twins.iter().filter(|twin| can_stage(twin)).count()),
             count: twins.len(),
             only: match twins {
                 [only] => Some(only.device_id.clone()),
@@ -175,7 +179,11 @@ impl Target {
         for condition in &self.parts {
             count += count_doors(condition, session).await?;
         }
-        Ok(Selection { count, only: None })
+        Ok(Selection {
+            count,
+            only: None,
+            stageable: None,
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use crate::failure::{Failure, sentence};
 use crate::outcome::JobGoal;
 use crate::printer::{Format, first_names};
 use crate::session::Session;
-use crate::target::{MAX_CONDITION, Target};
+use crate::target::{MAX_CONDITION, Selection, Target};
 use crate::time::{TimeArg, TimeForm};
 
 /// Default of `--max-execution`.
@@ -271,8 +271,9 @@ impl JobDraft {
     }
 
     /// How many doors match now; fails when a named door does not exist, or a place has no doors.
-    pub(super) async fn preview(&self, session: &Session) -> anyhow::Result<usize> {
-        let doors = self.target.select(session).await?.count;
+    pub(super) async fn preview(&self, session: &Session) -> anyhow::Result<Selection> {
+        let selected = self.target.select(session).await?;
+        let doors = selected.count;
         if doors < self.target.names.len() {
             refuse_unknown(&self.target, session).await?;
         }
@@ -282,7 +283,7 @@ impl JobDraft {
                 .printer
                 .warn("no door matches now; the condition is evaluated again when the job starts");
         }
-        Ok(doors)
+        Ok(selected)
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::acknowledge;
 use super::job_follow::{self, FinishedJob};
 use super::job_report::explain_job;
-use super::staged::StagedEntry;
+use super::staged::{StagedEntry, entry_path};
 use crate::outcome::JobGoal;
 use crate::session::Session;
 
@@ -53,7 +53,12 @@ impl JobGroup {
             _ => id.clone(),
         };
         let is_own = |job: &JobResponse| command_id(job).as_deref() == Some(id.as_str());
-        if let Some(job) = given.as_ref().filter(|job| !is_own(job)) {
+        // The other half of a staged job calls the doors without the entry.
+        let is_half = |job: &JobResponse| {
+            let condition = job.query_condition.as_deref().unwrap_or_default();
+            is_own(job) && (StagedEntry::of(job).is_some() || condition.contains(&entry_path(&id)))
+        };
+        if let Some(job) = given.as_ref().filter(|job| !is_half(job)) {
             return Ok(Some(Self::single(job.clone())));
         }
         let mut group = Self {

@@ -236,7 +236,7 @@ impl JobRow {
         let mut jobs = Vec::new();
         let what = match (&group.staged, &job.cloud_to_device_method, job.job_type) {
             (_, Some(call), _) => call.method_name().to_string(),
-            (Some(staged), None, _) => staged.method().to_owned(),
+            (Some(staged), None, _) => staged.what().to_owned(),
             (None, None, JobType::ScheduleUpdateTwin) => "twin".to_owned(),
             (None, None, other) => other.to_string(),
         };

@@ -3,7 +3,8 @@
 //! A door with the feature `timed` gets the desired property `timed.ID` by a twin job and acts by
 //! its own clock. It reports what became of it under the same name, which judges its row.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -80,7 +81,7 @@ impl StagedEntry {
 
     /// Matches the doors that the hub has given the entry.
     pub(super) fn condition(&self) -> String {
-        format!("is_defined(properties.desired.timed.[[{}]])", self.id)
+        format!("is_defined({})", entry_path(&self.id))
     }
 
     /// The twin change that gives doors the entry, or takes it away.
@@ -132,11 +133,12 @@ impl StagedEntry {
         }
     }
 
-    /// The method of [`StagedEntry::command`].
-    pub(super) fn method(&self) -> &'static str {
-        match self.entry.want {
-            Want::Locked => "lockDoor",
-            Want::Released => "unlockDoor",
+    /// The method of [`StagedEntry::command`], or `override` of the week.
+    pub(super) fn what(&self) -> &'static str {
+        match (self.entry.slot(), self.entry.want) {
+            (Slot::Schedule, _) => "override",
+            (_, Want::Locked) => "lockDoor",
+            (_, Want::Released) => "unlockDoor",
         }
     }
 
@@ -181,12 +183,13 @@ impl StagedEntry {
                 .map(|twin| (twin.device_id.clone(), twin))
                 .collect();
             let now = session.hub.now();
-            let mut still_waiting = Vec::new();
+            let asked: BTreeSet<DeviceId> = waiting.drain(..).collect();
             for row in &mut *rows {
-                let Some(name) = waiting.iter().find(|name| name.as_str() == row.door) else {
+                let name: Option<DeviceId> = row.door.parse().ok();
+                let Some(name) = name.filter(|name| asked.contains(name)) else {
                     continue;
                 };
-                let twin = twins.remove(name);
+                let twin = twins.remove(&name);
                 let is_waiting = self.judge_door(row, twin.as_ref(), goal, now);
                 let is_offline =
                     |twin: &Twin| twin.connection_state == ConnectionState::Disconnected;
@@ -198,11 +201,10 @@ impl StagedEntry {
                     Awaited::Goal => is_waiting,
                 };
                 if waits_on {
-                    still_waiting.push(name.clone());
+                    waiting.push(name.clone());
                 }
-                read.extend(twin.map(|twin| (name.clone(), twin)));
+                read.extend(twin.map(|twin| (name, twin)));
             }
-            waiting = still_waiting;
             if waiting.is_empty() || Instant::now() >= ends_at {
                 return Ok(read.into_values().collect());
             }
@@ -407,11 +409,9 @@ fn stale_entries(twin: &Twin, now: Timestamp) -> Option<Object> {
     (!stale.is_empty()).then_some(stale)
 }
 
-/// Whether a door can keep a timed entry.
-pub(super) fn can_stage(twin: &Twin) -> bool {
-    let device = twin.properties.reported.values.get("device");
-    let timed = device.and_then(|device| device.get("features")?.get("timed")?.as_bool());
-    timed == Some(true)
+/// The desired property of an entry, in a query.
+pub(super) fn entry_path(id: &impl Display) -> String {
+    format!("properties.desired.timed.[[{id}]]")
 }
 
 fn patch(entries: Object) -> TwinPatch {
@@ -421,3 +421,6 @@ fn patch(entries: Object) -> TwinPatch {
         desired: SectionPatch::Values(Object::from_iter([("timed".to_owned(), entries.into())])),
     }
 }
+
+#[cfg(test)]
+mod tests;

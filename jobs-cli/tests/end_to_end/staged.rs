@@ -153,7 +153,9 @@ fn a_foreign_device_is_called_beside_staged_doors_and_a_retry_calls_what_is_not_
         hub.connect("foreign", &key, 200).await
     });
     stage_soon(&lab, "east open", "soon");
-    let mut call = "jobs method lockDoor foreign --at +6s --id soon --payload".words();
+    let mut call = "jobs method lockDoor foreign --at +6s --id soon \
+                    --where 'NOT is_defined(properties.desired.timed.[[soon]])' --payload"
+        .words();
     call.push(json!({"commandId": "soon", "lockTime": "10m"}).to_string());
     lab.run(&call).expect(0);
     assert_eq!(lab.json("jobs list").as_array().unwrap().len(), 1);

@@ -150,13 +150,14 @@ impl PreparedJob {
     /// Creates the job after the user has confirmed it.
     pub(super) async fn create(self, session: &Session) -> anyhow::Result<ExitStatus> {
         self.draft.refuse_split_unless_door_hub(session).await?;
-        let doors = self.draft.preview(session).await?;
+        let selected = self.draft.preview(session).await?;
+        let doors = selected.count;
         confirm_instant("--at", &self.draft.at, self.confirm.yes, session)?;
         if let Some(until) = &self.until {
             confirm_instant("--until", until, self.confirm.yes, session)?;
         }
         confirm(&self.verb_phrase(), doors, self.confirm)?;
-        if let Some(staged) = self.staged_doors(doors, session).await? {
+        if let Some(staged) = self.staged_doors(&selected, session).await? {
             return stage::create(self, staged, doors, session).await;
         }
         let Self {

@@ -90,7 +90,7 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         method_call::warn_of_call(call, &session.printer);
     }
     draft.refuse_split_unless_door_hub(session).await?;
-    let doors = draft.preview(session).await?;
+    let doors = draft.preview(session).await?.count;
     confirm_instant("--at", &draft.at, args.yes, session)?;
     draft
         .create(action, group.goal(false), doors, session)

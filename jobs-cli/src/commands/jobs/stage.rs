@@ -24,7 +24,7 @@ use crate::failure::{Failure, sentence};
 use crate::outcome::{JobGoal, OutcomeRow};
 use crate::printer::{Format, doors as door_count, printable};
 use crate::session::Session;
-use crate::target::Target;
+use crate::target::{Selection, Target};
 
 /// Shortest time from now to the start.
 const MIN_AHEAD: SignedDuration = SignedDuration::from_secs(60);
@@ -81,14 +81,17 @@ impl PreparedJob {
     /// The doors that are staged, and their number, if there are any.
     pub(super) async fn staged_doors(
         &self,
-        doors: usize,
+        selected: &Selection,
         session: &Session,
     ) -> anyhow::Result<Option<(Target, usize)>> {
-        if !self.may_stage(doors, session).await? {
+        if selected.stageable == Some(0) || !self.may_stage(selected.count, session).await? {
             return Ok(None);
         }
         let target = self.draft.target.and(CAN_STAGE.to_owned())?;
-        let count = target.select(session).await?.count;
+        let count = match selected.stageable {
+            Some(count) => count,
+            None => target.select(session).await?.count,
+        };
         Ok((count > 0).then_some((target, count)))
     }
 

@@ -123,7 +123,7 @@ pub(super) async fn conflicts(
                     .as_ref()
                     .map_or(job.job_id.to_string(), |it| it.id.to_string()),
                 what: match (&staged, call) {
-                    (Some(staged), _) => staged.method().to_owned(),
+                    (Some(staged), _) => staged.what().to_owned(),
                     (None, Some(call)) => call.method_name().to_string(),
                     (None, None) => "twin".to_owned(),
                 },
