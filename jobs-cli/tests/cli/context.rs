@@ -16,6 +16,7 @@ fn a_context_is_added_even_if_its_hub_does_not_answer() {
     --- stderr
     context lab is stored in HOME/config.toml and is the current one
     warning: the hub does not answer: cannot reach localhost:1: Connection refused
+      next: is the hub running, and are host and port right? doorctl context list
     ");
     insta::assert_snapshot!(home.run("context list"), @r"
     status: 0
