@@ -166,6 +166,8 @@ pub struct AuthorityArray {
     desired_before: Option<Mode>,
     /// The lockdown in slot 5, over the mode.
     lockdown: Option<Lockdown>,
+    /// No lockdown in slot 5 was ordered after this time; `None` until a trusted clock bounds it.
+    lockdown_at: Option<Timestamp>,
     /// Mode `lockdown` is set: slot 5 stays filled after `lockdown`.
     mode_lockdown: bool,
     /// The desired lockdown that was last applied.
@@ -184,6 +186,7 @@ impl AuthorityArray {
             desired: None,
             desired_before: None,
             lockdown: None,
+            lockdown_at: None,
             mode_lockdown: false,
             desired_lockdown: None,
             doubt: None,

@@ -487,6 +487,7 @@ impl Door {
             self.grant.block();
             self.array.clear(Slot::LocalGrant);
         }
+        self.array.date_lockdown(now.trusted_second());
         self.expire(now, &mut effects);
         self.look_at_agenda(now, &mut effects);
         let was_thrown = self.strike.is_thrown();

@@ -239,6 +239,14 @@ fn one_door_is_locked_down_and_cleared_without_a_job() {
     let _vault = lab.door("vault", "");
     lab.run("lockdown vault").expect(0).says(&["1 secured"]);
     lab.run("unlock vault").expect(4);
+    // Property and method have the same time, and an older all-clear does not end the lockdown.
+    let begun = &lab.json("invoke vault getState")["payload"]["lockdown"]["at"];
+    let desired = &lab.json("twin show vault")["properties"]["desired"]["lockdown"]["at"];
+    assert!(begun.is_string() && begun == desired, "{begun} {desired}");
+    let old = r#"invoke vault allClear --payload '{"at":"2026-01-01T00:00:00Z"}'"#;
+    let refused = lab.run(old);
+    assert!(refused.stdout.contains("before "), "{}", refused.stdout);
+    lab.run("unlock vault").expect(4);
     lab.run("all-clear vault").expect(0).says(&["1 done"]);
     lab.run("unlock vault").expect(0);
     assert_eq!(lab.json("jobs list"), json!([]));

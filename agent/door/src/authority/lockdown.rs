@@ -6,6 +6,7 @@
 //!
 //! Why: docs/decisions/0016-lockdown-is-a-property-and-a-method.md.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{AuthorityArray, Entry};
@@ -26,13 +27,29 @@ impl AuthorityArray {
         self.lockdown.as_ref()
     }
 
+    /// Fills slot 5, unless a lockdown that was ordered later is there.
     pub(crate) fn begin_lockdown(&mut self, lockdown: &Lockdown) {
+        let is_older = lockdown.at.is_some_and(|at| self.lockdown_at > Some(at));
+        if self.lockdown.is_some() && is_older {
+            return;
+        }
+        self.lockdown_at = lockdown.at.filter(|_| !self.mode_lockdown);
         let entry = Entry {
             command_id: lockdown.id.clone(),
             ..Entry::new(Want::Locked, None)
         };
         self.fill(Slot::Lockdown, entry);
         self.lockdown = Some(lockdown.clone());
+    }
+
+    /// No lockdown in slot 5 was ordered after this time; `None` until it is known.
+    pub(crate) fn lockdown_at(&self) -> Option<Timestamp> {
+        self.lockdown_at
+    }
+
+    /// Bounds the time of a lockdown that has none: it was ordered before the present time.
+    pub(crate) fn date_lockdown(&mut self, now: Option<Timestamp>) {
+        self.lockdown_at = self.lockdown_at.or(now);
     }
 
     /// Whether the lockdown in slot 5 has this id.
@@ -108,6 +125,7 @@ impl AuthorityArray {
     ) {
         let is_filled = self.get(Slot::Lockdown).is_some();
         self.lockdown = lockdown.filter(|_| is_filled).cloned();
+        self.lockdown_at = lockdown.and_then(|lockdown| lockdown.at).filter(|_| !below);
         self.mode_lockdown = is_filled && (below || lockdown.is_none());
         self.desired_lockdown = desired.cloned();
     }

@@ -110,6 +110,7 @@ impl AuthorityArray {
         };
         let Some(base) = BaseMode::of(mode) else {
             self.mode_lockdown = true;
+            self.lockdown_at = None;
             self.fill_by_mode(command_id);
             return;
         };

@@ -301,8 +301,8 @@ impl Command {
     }
 
     /// Digest (FNV-1a) that tells commands with the same `commandId` apart. It covers the parsed
-    /// payload without id, validity, reason and name, which a repetition may change. It is saved,
-    /// so it must not change between versions.
+    /// payload without id, validity, reason, name and time of order, which a repetition may change.
+    /// It is saved, so it must not change between versions.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut command = self.clone();
@@ -310,7 +310,7 @@ impl Command {
             *header = CommandHeader::default();
         }
         if let Self::Lockdown(order) | Self::AllClear(order) = &mut command {
-            order.by = None;
+            (order.by, order.at) = (None, None);
         }
         let (_, payload) = command.to_call();
         let payload = payload.as_deref().map_or("", RawValue::get);
@@ -397,7 +397,7 @@ mod tests {
             ("unlockDoor", r#""unlockTime":"10m""#),
             ("relinquish", r#""slot":8"#),
             ("setMode", r#""mode":"secure""#),
-            ("lockdown", r#""by":"alice""#),
+            ("lockdown", r#""by":"alice","at":"2026-11-23T22:00:00Z""#),
         ] {
             let alone = digest(method, &format!("{{{payload}}}"));
             let with_header = digest(method, &format!("{{{header},{payload}}}"));
@@ -504,8 +504,9 @@ mod tests {
         let set_mode = (proptest::sample::select(&Mode::ALL), header())
             .prop_map(|(mode, header)| Command::SetMode(SetMode { mode, header }));
         let by = proptest::option::of("\\PC{1,64}");
-        let lockdown = (by, header(), any::<bool>()).prop_map(|(by, header, begins)| {
-            let order = LockdownOrder { by, header };
+        let lockdown = (by, time(), header(), any::<bool>());
+        let lockdown = lockdown.prop_map(|(by, at, header, begins)| {
+            let order = LockdownOrder { by, at, header };
             match begins {
                 true => Command::Lockdown(order),
                 false => Command::AllClear(order),
@@ -568,6 +569,7 @@ mod tests {
             ),
             ("lockdown", r#"{"by":7}"#, Some("by"), "7"),
             ("allClear", r#"{"slot":5}"#, Some("slot"), "5"),
+            ("allClear", r#"{"at":"22:00"}"#, Some("at"), r#""22:00""#),
             ("getState", r#"{"a":1}"#, Some("a"), "1"),
             ("selfTest", r#"{"a":1}"#, Some("a"), "1"),
             ("lockDoor", "[1]", None, "[1]"),

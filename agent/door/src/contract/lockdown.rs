@@ -19,7 +19,8 @@ pub struct Lockdown {
     /// Who ordered it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// When it was ordered; if it was called, when the door accepted it by a trusted clock.
+    /// When it was ordered; if it was called without a time, when the door accepted it by a trusted
+    /// clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
     /// Why.
@@ -67,17 +68,22 @@ pub struct LockdownOrder {
     /// Who ordered it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// When it was ordered. An `allClear` does not end a lockdown that was ordered after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
     /// Id, validity and reason.
     #[serde(flatten)]
     pub header: CommandHeader,
 }
 
 impl LockdownOrder {
-    pub(super) const FIELDS: &'static [&'static str] = &["by", "commandId", "notAfter", "reason"];
+    pub(super) const FIELDS: &'static [&'static str] =
+        &["by", "at", "commandId", "notAfter", "reason"];
 
     pub(super) fn read(fields: &Fields<'_>) -> Result<Self, MethodReply> {
         Ok(Self {
             by: fields.text("by")?,
+            at: fields.timestamp("at")?,
             header: fields.header_with_reason()?,
         })
     }

@@ -41,7 +41,8 @@ words! {
         BadPayload = "badPayload",
         /// 404: the door has no such method.
         UnknownMethod = "unknownMethod",
-        /// 409: the door's mode allows no unlock; see `heldBy` and `mode`.
+        /// 409: the door's mode allows no unlock (see `heldBy` and `mode`), or a lockdown is newer
+        /// than the `allClear`.
         Refused = "refused",
         /// 409: another command already has this `commandId`.
         CommandIdTaken = "commandIdTaken",

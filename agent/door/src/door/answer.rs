@@ -343,7 +343,7 @@ impl Door {
             ArrayChange::Lockdown(_) => Want::Locked,
             // A desired property has only to be applied.
             ArrayChange::Desired { .. } => return Outcome::Reached,
-            ArrayChange::Relinquish(_) | ArrayChange::AllClear => self.array.want(),
+            ArrayChange::Relinquish(_) | ArrayChange::AllClear(_) => self.array.want(),
         };
         self.outcome_toward(wanted)
     }
@@ -467,7 +467,7 @@ impl Door {
             ArrayChange::Lock(_) => self.array.overridden(Slot::OperatorHold, Want::Locked),
             ArrayChange::Grant(_) => self.array.overridden(Slot::OperatorGrant, Want::Released),
             ArrayChange::Release(_) => self.array.overridden(Slot::OperatorHold, Want::Released),
-            ArrayChange::Relinquish(_) | ArrayChange::AllClear => {
+            ArrayChange::Relinquish(_) | ArrayChange::AllClear(_) => {
                 self.array.overridden(Slot::OperatorGrant, Want::Locked)
             }
             ArrayChange::Lockdown(_) => self.array.overridden(Slot::Lockdown, Want::Locked),

@@ -29,8 +29,8 @@ pub(super) enum ArrayChange {
     },
     /// `lockdown`: fills slot 5, over the mode.
     Lockdown(Lockdown),
-    /// `allClear`: empties slot 5.
-    AllClear,
+    /// `allClear` with the time of its order: empties slot 5.
+    AllClear(Option<Timestamp>),
     /// The desired mode and lockdown, when either differs from what was last applied; `None` if
     /// none is desired any more.
     Desired {
@@ -74,17 +74,16 @@ impl ArrayChange {
                     None => Self::Release(entry),
                 }
             }
-            Command::Lockdown(_) => {
+            Command::Lockdown(order) => {
                 let mut change = Self::without_times(command);
                 if let Some(Self::Lockdown(lockdown)) = &mut change {
-                    let wall = now.trusted_wall();
-                    lockdown.at = wall.and_then(|at| Timestamp::from_second(at.as_second()).ok());
+                    lockdown.at = order.at.or_else(|| now.trusted_second());
                 }
                 return Ok(change);
             }
+            Command::AllClear(order) => Self::AllClear(order.at),
             Command::Relinquish(_)
             | Command::SetMode(_)
-            | Command::AllClear(_)
             | Command::GetState
             | Command::SelfTest => {
                 return Ok(Self::without_times(command));
@@ -116,7 +115,7 @@ impl ArrayChange {
                 at: None,
                 reason: order.header.reason.clone(),
             }),
-            Command::AllClear(_) => Self::AllClear,
+            Command::AllClear(_) => Self::AllClear(None),
             Command::GetState | Command::SelfTest => return None,
         })
     }
@@ -125,7 +124,7 @@ impl ArrayChange {
         // A lockdown, its end and a desired property are not about this door alone.
         if !matches!(
             self,
-            Self::Desired { .. } | Self::Lockdown(_) | Self::AllClear
+            Self::Desired { .. } | Self::Lockdown(_) | Self::AllClear(_)
         ) {
             array.end_doubt();
         }
@@ -153,7 +152,7 @@ impl ArrayChange {
                 array.set_mode(*mode, command_id.as_ref());
             }
             Self::Lockdown(lockdown) => array.begin_lockdown(lockdown),
-            Self::AllClear => array.relinquish(Slot::Lockdown),
+            Self::AllClear(_) => array.relinquish(Slot::Lockdown),
         }
     }
 
@@ -177,7 +176,7 @@ impl ArrayChange {
             }
             Self::Desired { .. }
             | Self::Lockdown(_)
-            | Self::AllClear
+            | Self::AllClear(_)
             | Self::Relinquish(Some(_)) => &[],
         }
     }
@@ -189,7 +188,7 @@ impl ArrayChange {
             Self::Relinquish(_) => "relinquish",
             Self::Mode { .. } => "setMode",
             Self::Lockdown(_) => "lockdown",
-            Self::AllClear => "allClear",
+            Self::AllClear(_) => "allClear",
             Self::Desired { .. } => "desired properties",
         }
     }
@@ -228,7 +227,7 @@ impl ArrayChange {
             self,
             Self::Mode { .. }
                 | Self::Lockdown(_)
-                | Self::AllClear
+                | Self::AllClear(_)
                 | Self::Relinquish(Some(Slot::Lockdown | Slot::Passage))
         )
     }

@@ -12,8 +12,8 @@ use super::{Door, StepEffects, Ticket};
 use crate::authority::{AuthorityArray, Refusal};
 use crate::config::Actuator;
 use crate::contract::{
-    Command, CommandHeader, CommandId, HeldBy, MethodReply, Pulse, ReplyError, Slot, UnlockDoor,
-    Want,
+    Command, CommandHeader, CommandId, HeldBy, MethodReply, Mode, Pulse, ReplyError, Slot,
+    UnlockDoor, Want,
 };
 use crate::event::EventKind;
 use crate::time::{BootTime, Now};
@@ -116,6 +116,10 @@ impl Door {
             self.refuse(ticket, &change, header, reply, effects);
             return;
         }
+        if let Some(reply) = self.refusal_of_all_clear(&change) {
+            self.refuse(ticket, &change, header, reply, effects);
+            return;
+        }
         if let Some(refusal) = self.array.refuses_unlock().filter(|_| change.is_unlock()) {
             let reply = self.refusal_reply(change.method(), refusal);
             self.refuse(ticket, &change, header, reply, effects);
@@ -172,6 +176,26 @@ impl Door {
             Actuator::Coil { .. } => Duration::ZERO,
         };
         now.boottime + self.config.settings.settle_time + dead_time + self.config.bond_time
+    }
+
+    /// The refusal of an `allClear` that is, or may be, older than the lockdown.
+    fn refusal_of_all_clear(&self, change: &ArrayChange) -> Option<MethodReply> {
+        let (ArrayChange::AllClear(Some(at)), Mode::Lockdown) = (change, self.array.mode()) else {
+            return None;
+        };
+        let method = change.method();
+        let Some(begun) = self.array.lockdown_at() else {
+            return Some(clock_untrusted(method, "at"));
+        };
+        let what = match self.array.lockdown() {
+            Some(lockdown) => format!("lockdown {lockdown}"),
+            None => "mode lockdown".to_owned(),
+        };
+        let text = format!(
+            "{method} is refused: it was ordered at {at}, before {begun}, the time of {what}; \
+             if that is over, order another {method}"
+        );
+        (*at < begun).then(|| MethodReply::failed(409, ReplyError::Refused, text, None))
     }
 
     /// The refusal of an unlock, naming the lockdown.

@@ -17,6 +17,7 @@ use door_core::contract::{Command, LockdownOrder, Mode, Relinquish, SetMode};
 use iothub_protocol::JobId;
 use iothub_protocol::job::JobAction;
 use iothub_protocol::twin::{ConnectionState, SectionPatch, Twin, TwinPatch};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -61,11 +62,11 @@ pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::
     let call = DoorCall::new("lockdown", selected, &args.now, session).await?;
     let header = call.header()?;
     let by = session.hub.policy().to_owned();
+    let at = ordered_at(session)?;
     let order = Order {
         verb: "lockdown",
         property: json!({
-            "id": header.command_id, "by": by, "reason": header.reason,
-            "at": session.hub.now().round(jiff::Unit::Second)?,
+            "id": header.command_id, "by": by, "reason": header.reason, "at": at,
         }),
         for_older: Command::SetMode(SetMode {
             mode: Mode::Lockdown,
@@ -73,6 +74,7 @@ pub(super) async fn lockdown(args: &LockdownArgs, session: &Session) -> anyhow::
         }),
         command: Command::Lockdown(LockdownOrder {
             by: Some(by),
+            at: Some(at),
             header,
         }),
         offline: [
@@ -101,6 +103,7 @@ pub(super) async fn all_clear(
         }),
         command: Command::AllClear(LockdownOrder {
             by: Some(session.hub.policy().to_owned()),
+            at: Some(ordered_at(session)?),
             header,
         }),
         offline: [
@@ -109,6 +112,12 @@ pub(super) async fn all_clear(
         ],
     };
     give(&order, call, &args.target, session).await
+}
+
+/// The hub's time, rounded down to the second: `Date` has no fraction, and a doorctl started right
+/// after this one may read the same second again.
+fn ordered_at(session: &Session) -> anyhow::Result<Timestamp> {
+    Ok(Timestamp::from_second(session.hub.now().as_second())?)
 }
 
 async fn give(

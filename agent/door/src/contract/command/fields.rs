@@ -84,7 +84,10 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| self.refuse(key, value, duration::EXPECTED))
     }
 
-    pub(super) fn timestamp(&self, key: &str) -> Result<Option<Timestamp>, MethodReply> {
+    pub(in crate::contract) fn timestamp(
+        &self,
+        key: &str,
+    ) -> Result<Option<Timestamp>, MethodReply> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };

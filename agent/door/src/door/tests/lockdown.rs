@@ -102,6 +102,85 @@ fn a_lockdown_acts_once_per_id_in_every_order_of_property_method_and_end() {
 }
 
 #[test]
+fn an_all_clear_does_not_end_a_lockdown_that_was_or_may_have_been_ordered_after_it() {
+    const AT_00: Step = Call(
+        "lockdown",
+        r#"{"commandId":"L1","at":"2026-11-23T22:00:00Z"}"#,
+    );
+    const AT_05: Step = Call(
+        "lockdown",
+        r#"{"commandId":"L2","at":"2026-11-23T22:05:00Z"}"#,
+    );
+    const CLEAR_04: Step = Call(
+        "allClear",
+        r#"{"commandId":"C","at":"2026-11-23T22:04:59.9Z"}"#,
+    );
+    const CLEAR_05: Step = Call(
+        "allClear",
+        r#"{"commandId":"C","at":"2026-11-23T22:05:00Z"}"#,
+    );
+    const CLEAR_11: Step = Call(
+        "allClear",
+        r#"{"commandId":"C","at":"2026-11-23T22:11:00Z"}"#,
+    );
+    const CLOCK_10: Step = Clock("2026-11-23T22:10:00Z");
+    let mode_lockdown = mode(r#"{"mode":"lockdown"}"#);
+    for (steps, status, text) in [
+        (vec![AT_00, CLEAR_04], 200, ""),
+        (vec![AT_05, CLEAR_05], 200, ""),
+        (
+            vec![AT_05, CLEAR_04],
+            409,
+            "before 2026-11-23T22:05:00Z, the time of lockdown L2",
+        ),
+        (vec![AT_05, Restart, CLEAR_04], 409, "L2"),
+        (vec![AT_05, Reboot, CLEAR_04], 409, "L2"),
+        (vec![AT_00, AT_05, CLEAR_04], 409, "L2"),
+        // A late lockdown does not hide the newer one; a late duplicate does nothing.
+        (vec![AT_05, AT_00, CLEAR_04], 409, "L2"),
+        (vec![AT_00, CLEAR_04, AT_05, CLEAR_04], 200, "L2"),
+        (vec![AT_05, CLEAR_04, CLEAR_05], 200, ""),
+        // Without a time of its own it ends any.
+        (vec![AT_05, ALL_CLEAR], 200, ""),
+        // A lockdown without a time has the door's; a door without a clock ends none of those.
+        (vec![CLOCK_10, CALL_L1, CLEAR_05], 409, "L1 by bob"),
+        (vec![CLOCK_10, CALL_L1, CLEAR_11], 200, ""),
+        (
+            vec![CALL_L1, CLEAR_11],
+            410,
+            "without a trusted clock at cannot be checked",
+        ),
+        (vec![CALL_L1, CLOCK_10, CLEAR_05], 409, "L1"),
+        (vec![L1, CLOCK_10, CLEAR_05], 409, "L1 by alice"),
+        (vec![mode_lockdown, CLEAR_11], 410, "trusted clock"),
+        (
+            vec![CLOCK_10, mode_lockdown, CLEAR_05],
+            409,
+            "mode lockdown",
+        ),
+        (vec![CLOCK_10, mode_lockdown, AT_00, CLEAR_05], 409, "L1"),
+        (vec![CLOCK_10, AT_00, mode_lockdown, CLEAR_05], 409, "L1"),
+        (vec![CLOCK_10, AT_00, mode_lockdown, CLEAR_11], 200, ""),
+    ] {
+        let mut rig = run(&steps);
+        let reply = rig.last_reply().clone();
+        assert_eq!(reply.status, status, "{steps:?}");
+        let ends = text.is_empty();
+        let is_locked_down = rig.door.report().mode == Mode::Lockdown;
+        assert_eq!(is_locked_down, !ends, "{steps:?}");
+        let shown = match status {
+            200 => format!("{:?}", rig.door.authority().lockdown()),
+            _ => reply.body.response.clone(),
+        };
+        assert!(shown.contains(text), "{steps:?}: {shown}");
+        // A refused one is forgotten and changes nothing: another all-clear ends the lockdown.
+        rig.act(&Call("allClear", "{}"));
+        rig.run_for(2000);
+        assert_eq!(rig.door.report().mode, Mode::Normal, "{steps:?}");
+    }
+}
+
+#[test]
 fn the_mode_below_a_lockdown_follows_its_own_orders() {
     let lockdown = || desire(Mode::Lockdown);
     for (steps, expected) in [
