@@ -39,7 +39,7 @@ fn state(lab: &Lab, door: &str, id: &str) -> Value {
 fn a_lock_is_staged_at_doors_that_can_and_the_others_are_called() {
     let (lab, _doors) = mixed();
     let created = lab
-        .run("jobs lock --floor 3 --at +1h --for 10m --id tonight --reason drill -o json")
+        .run("jobs lock --floor 3 --at +1h --for 10m --stage --id tonight --reason drill -o json")
         .expect(0)
         .says(&[
             "job tonight: 3 doors match now; 2 staged, 1 called at the start",
@@ -195,7 +195,7 @@ fn a_foreign_device_is_called_beside_staged_doors_and_a_retry_calls_what_is_not_
 fn a_cancelled_job_names_offline_doors_that_are_still_armed() {
     let lab = Lab::new();
     let (_east, west) = (lab.door("east", ""), lab.door("west", ""));
-    lab.run("jobs unlock east west --at +1h --for 1h --id morning")
+    lab.run("jobs unlock east west --at +1h --for 1h --stage --id morning")
         .expect(0)
         .says(&["2 staged, 0 called", "armed 2 of 2"]);
     assert_eq!(lab.json("jobs list")[0]["jobId"], "morning");
@@ -220,17 +220,19 @@ fn what_cannot_be_staged_is_called_or_refused() {
     let (lab, _doors) = mixed();
     #[rustfmt::skip]
     lab.run_all(&[
-        ("jobs lock east --at +1h --id Tonight", 1, "for a job that is staged; nothing was changed"),
+        ("jobs lock east --at +1h --id Tonight --stage", 1, "for a job that is staged; nothing was changed"),
         ("jobs show Tonight", 1, "the hub has no job"),
-        ("jobs lock east --at +1h --id Tonight --no-stage", 0, "1 door matches now"),
-        ("jobs unlock east --at +1h --id open", 0, "an unlock without an end is not staged"),
-        ("jobs lock east --at +30s --id soon", 0, "job soon is queued"),
-        ("jobs lock yard --at +1h --id older", 0, "job older is queued"),
-        ("jobs lock east --at +1h --id older", 1, "the hub has a job called older already"),
-        ("jobs lock east --at +1h --for 1h --id quick --no-wait", 0, "1 staged"),
+        ("jobs lock east --at +1h --id Tonight", 0, "1 door matches now"),
+        ("jobs unlock east --at +1h --id open --stage", 0, "an unlock without an end is not staged"),
+        ("jobs lock east --at +30s --id soon --stage", 0, "too soon to stage"),
+        ("jobs lock yard --at +1h --id older --stage", 0, "job older is queued"),
+        ("jobs lock east --at +1h --id older --stage", 1, "the hub has a job called older already"),
+        ("jobs lock east --at +1h --for 1h --id quick --stage --no-wait", 0, "1 staged"),
+        ("jobs lock east --at +1h --id plain", 0, "job plain is queued: 1 door matches now"),
+        ("jobs lock east --at +1h --no-wait", 1, "--stage"),
         ("jobs plan lock --floor 3 --at +90m --for 1h", 0, "job quick (lockDoor) also uses 1"),
     ]);
-    for id in ["Tonight", "open", "soon", "older"] {
+    for id in ["Tonight", "open", "soon", "older", "plain"] {
         let shown = lab.json(format!("jobs show {id}"));
         assert_eq!(shown["job"]["type"], "scheduleDeviceMethod", "{id}");
     }
@@ -240,7 +242,7 @@ fn what_cannot_be_staged_is_called_or_refused() {
 fn a_plan_covers_which_doors_are_staged() {
     let (lab, _doors) = mixed();
     let planned = lab
-        .run("jobs plan lock --floor 3 --at +2h --for 10m")
+        .run("jobs plan lock --floor 3 --at +2h --for 10m --stage")
         .expect(0);
     let planned = planned.says(&["2 staged, 1 called at the start"]);
     for part in [
@@ -254,17 +256,16 @@ fn a_plan_covers_which_doors_are_staged() {
         let line = format!("jobs plan lock --floor 3 --at +2h --for 10m {flags} -o json");
         lab.run(line).expect(0).json()["digest"].clone()
     };
-    let (ahead, called) = (digest(""), digest("--no-stage"));
+    let (ahead, called) = (digest("--stage"), digest(""));
     assert_ne!(ahead, called);
     let apply = format!(
         "jobs apply --plan {} lock --floor 3",
         called.as_str().unwrap()
     );
-    lab.run(format!("{apply} --at +2h --for 10m"))
+    lab.run(format!("{apply} --at +2h --for 10m --stage"))
         .expect(4)
         .says(&["staged now: east, west; no job was created"]);
-    lab.run(format!("{apply} --at +2h --for 10m --no-stage"))
-        .expect(0);
+    lab.run(format!("{apply} --at +2h --for 10m")).expect(0);
 }
 
 #[test]
@@ -281,7 +282,7 @@ fn entries_that_are_over_are_removed_except_for_the_latest() {
     lab.until("twin show east", |twin| {
         twin["properties"]["reported"]["timed"]["old-7"]["state"] == "over"
     });
-    lab.run("jobs lock east --at +1h --id next")
+    lab.run("jobs lock east --at +1h --stage --id next")
         .expect(0)
         .says(&["armed 1 of 1"]);
     let desired = lab.json("twin show east")["properties"]["desired"]["timed"].clone();

@@ -167,10 +167,6 @@ async fn a_job_that_may_exist_is_listed_among_those_to_cancel() {
         Reply::ok(HEALTH),
         Reply::ok(r#"[{"doors":600}]"#),
         Reply::ok(r#"[{"doors":100}]"#),
-        // None of them can be staged.
-        Reply::ok(HEALTH),
-        Reply::ok(r#"[{"doors":0}]"#),
-        Reply::ok(r#"[{"doors":0}]"#),
         Reply::ok(made),
         Reply::hang_up(),
         Reply::status(401, &refusal("IotHubUnauthorizedAccess")),

@@ -117,7 +117,7 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
     })
 }
 
-/// What doors are notified of ahead, unless the job starts at once or `--no-stage` is given.
+/// What doors are notified of ahead, if `--stage` is given and the job does not start at once.
 fn stage_ahead(
     want: Want,
     args: &LockArgs,
@@ -125,7 +125,7 @@ fn stage_ahead(
     draft: &JobDraft,
     session: &Session,
 ) -> anyhow::Result<Option<Ahead>> {
-    if args.stage.no_stage || draft.at.given == TimeForm::Now {
+    if !args.stage.stage || draft.at.given == TimeForm::Now {
         return Ok(None);
     }
     let until = end.instant(draft)?;

@@ -84,7 +84,12 @@ impl PreparedJob {
         selected: &Selection,
         session: &Session,
     ) -> anyhow::Result<Option<(Target, usize)>> {
-        if selected.stageable == Some(0) || !self.may_stage(selected.count, session).await? {
+        if self.ahead.is_none() || selected.stageable == Some(0) {
+            return Ok(None);
+        }
+        if !self.may_stage(selected.count, session).await? {
+            let text = "the start is too soon to stage: the doors are called at the start";
+            session.printer.say(text);
             return Ok(None);
         }
         let target = self.draft.target.and(CAN_STAGE.to_owned())?;
@@ -98,7 +103,7 @@ impl PreparedJob {
     fn staged_entry(&self, ahead: Ahead, session: &Session) -> anyhow::Result<StagedEntry> {
         let failure = |why: String| {
             Failure::new(format!("{why}; nothing was changed"))
-                .next("change it, or call the doors at the time instead: --no-stage")
+                .next("change it, or omit --stage to call the doors at the start")
         };
         let id = self.draft.id.as_str();
         let id: EntryId = id
