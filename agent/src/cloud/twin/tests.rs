@@ -364,6 +364,42 @@ fn more_than_20_timed_entries_or_8_kib_are_refused_with_the_number() {
 }
 
 #[test]
+fn acknowledgements_of_bad_values_stay_small() {
+    let long = "é".repeat(5_000);
+    let many: Map<_, _> = (0..200).map(|n| (format!("e{n:03}"), json!(7))).collect();
+    for (document, bad) in [
+        (json!({"timed": {"a": {"want": long}}}), "/timed/a"),
+        (json!({"timed": {"a": long}}), "/timed/a"),
+        (
+            json!({"schedule": {"digest": long, "text": "x"}}),
+            "/schedule",
+        ),
+        (
+            json!({"settings": {"strikeTime": long}}),
+            "/settings/strikeTime",
+        ),
+        (json!({"lockdown": {"id": long}}), "/lockdown"),
+        (json!({"timed": many}), "/timed/e000"),
+        (json!({"settings": many}), "/settings/e000"),
+    ] {
+        let found = acknowledged(&read(document));
+        assert_eq!(found.pointer(bad).unwrap()["ac"], 400, "{found}");
+        assert!(
+            found.pointer(bad).unwrap()["ad"].as_str().unwrap().len() <= 300,
+            "{found}"
+        );
+        let members = found.as_object().unwrap().values().next().unwrap();
+        assert!(members.as_object().unwrap().len() <= 20, "{found}");
+    }
+    let found = acknowledged(&read(json!({"timed": {"a": {"want": long}}})));
+    let reason = found["timed"]["a"]["ad"].as_str().unwrap();
+    assert!(
+        reason.starts_with("want is \"é")
+            && reason.ends_with("expected \"locked\" or \"released\"")
+    );
+}
+
+#[test]
 fn an_older_document_takes_away_no_timed_lock() {
     let release = json!({
         "want": "released", "from": "2026-12-01T21:00:00Z", "until": "2026-12-01T22:00:00Z"

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use door_core::{EntryId, TimedEntry, Want};
 use serde_json::{Map, Value};
 
-use super::verdict::{Verdict, type_name};
+use super::verdict::{Verdict, few_refused, type_name};
 
 /// Maximum of entries.
 const MAX_ENTRIES: usize = 20;
@@ -178,9 +178,11 @@ impl Timed {
         if let Some(refused) = self.whole.acknowledge(None, problem) {
             return Some(refused);
         }
+        let mut passes = few_refused();
         let each: Map<_, _> = self
             .entries
             .iter()
+            .filter(|(_, judged)| passes(&judged.verdict))
             .filter_map(|(id, judged)| {
                 let value = judged.held.as_ref().map(json);
                 let acknowledged = judged.verdict.acknowledge(value.as_ref(), problem);

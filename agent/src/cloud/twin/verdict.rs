@@ -2,6 +2,14 @@
 
 use serde_json::{Value, json};
 
+/// Longest `ad`, in bytes: a reason quotes the value, and the hub refuses a patch with a string of
+/// more than 4,096 bytes.
+const MAX_AD: usize = 300;
+/// The bytes of its end that stay: what was expected, and what stays in place.
+const AD_END: usize = 120;
+/// Maximum of refused members that one property acknowledges.
+const MAX_REFUSED: usize = 20;
+
 /// Validation result of a property's latest desired value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -55,11 +63,32 @@ impl Verdict {
             (Self::Accepted { version }, Some(problem)) => (500, *version, problem),
             (Self::Refused { version, reason }, _) => (400, *version, reason.as_str()),
         };
-        let mut acknowledgement = json!({"ac": ac, "av": av, "ad": ad});
+        let mut acknowledgement = json!({"ac": ac, "av": av, "ad": cut(ad)});
         if let Some(value) = value {
             acknowledgement["value"] = value.clone();
         }
         Some(acknowledgement)
+    }
+}
+
+/// Text of at most [`MAX_AD`] bytes, less its middle.
+fn cut(text: &str) -> String {
+    if text.len() <= MAX_AD {
+        return text.to_owned();
+    }
+    let is_start = |at: &usize| text.is_char_boundary(*at);
+    let start = (0..=MAX_AD - AD_END - "…".len()).rfind(is_start);
+    let end = (text.len() - AD_END..).find(is_start);
+    let (start, end) = (start.unwrap_or_default(), end.unwrap_or(text.len()));
+    format!("{}…{}", &text[..start], &text[end..])
+}
+
+/// Passes every accepted member, and the first [`MAX_REFUSED`] others.
+pub(super) fn few_refused() -> impl FnMut(&Verdict) -> bool {
+    let mut refused = 0;
+    move |verdict| {
+        refused += usize::from(matches!(verdict, Verdict::Refused { .. }));
+        refused <= MAX_REFUSED || !matches!(verdict, Verdict::Refused { .. })
     }
 }
 
