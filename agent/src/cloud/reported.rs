@@ -31,6 +31,9 @@ pub(super) struct Reported {
     deferred: Option<Duration>,
     /// A command was answered: its outcome need not wait for `not_before`.
     command_answered: bool,
+    /// The hub refused a patch of several keys as invalid: they go one by one, so that a bad one
+    /// holds up no other.
+    one_by_one: bool,
     next_rid: u64,
 }
 
@@ -50,6 +53,8 @@ enum HubCopy {
 struct InFlight {
     rid: String,
     sent: Duration,
+    /// What the hub holds of it if it refuses a patch of several keys.
+    before: Option<Map<String, Value>>,
     /// What the hub holds after it accepts the patch.
     then: Map<String, Value>,
 }
@@ -133,7 +138,17 @@ impl Reported {
             .filter(|(key, _)| owned.contains(&key.as_str()) || self.wanted.contains_key(*key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        let patch = difference(&ours, &self.wanted, everything);
+        let mut patch = difference(&ours, &self.wanted, everything);
+        let mut then = self.wanted.clone();
+        self.one_by_one &= patch.len() > 1;
+        if self.one_by_one {
+            let (key, change) = patch.into_iter().next()?;
+            let value = then.remove(&key);
+            then.clone_from(&ours);
+            then.remove(&key);
+            then.extend(value.map(|value| (key.clone(), value)));
+            patch = Map::from_iter([(key, change)]);
+        }
         if patch.is_empty() {
             return None;
         }
@@ -145,7 +160,8 @@ impl Reported {
         self.in_flight = Some(InFlight {
             rid: rid.clone(),
             sent: now,
-            then: self.wanted.clone(),
+            before: (patch.len() > 1).then_some(ours),
+            then,
         });
         Some((rid, Value::Object(patch)))
     }
@@ -187,10 +203,14 @@ impl Reported {
                 PatchOutcome::Refused { will_retry: true }
             }
             _ => {
-                // The same patch would be refused every time: send only later changes.
+                // The same patch would be refused every time: send its keys one by one, and of a
+                // single key only later changes.
                 self.refusals = 0;
-                self.known = HubCopy::Acknowledged(in_flight.then);
-                PatchOutcome::Refused { will_retry: false }
+                let will_retry = in_flight.before.is_some();
+                self.one_by_one |= will_retry;
+                let holds = in_flight.before.unwrap_or(in_flight.then);
+                self.known = HubCopy::Acknowledged(holds);
+                PatchOutcome::Refused { will_retry }
             }
         }
     }
@@ -414,6 +434,30 @@ mod tests {
             PatchOutcome::Refused { will_retry: false }
         );
         assert_eq!(subject.next_patch(ms(60_000), OWNED), None);
+    }
+
+    #[test]
+    fn the_keys_of_an_invalid_patch_are_sent_one_by_one() {
+        let mut subject = read(json!({"other": 1}));
+        subject.set("building", Some(json!("bad")));
+        subject.set("timed", Some(json!({"a": 1})));
+        let mut sent = Vec::new();
+        for second in 0..10 {
+            let now = ms(second * 1_000);
+            let Some((rid, patch)) = subject.next_patch(now, OWNED) else {
+                break;
+            };
+            let is_bad = patch.get("building").is_some();
+            subject.answered(&rid, if is_bad { 400 } else { 204 }, now, 1.0);
+            sent.push(map(patch).keys().cloned().collect::<Vec<_>>().join(" "));
+        }
+        assert_eq!(sent, ["door building timed", "door", "building", "timed"]);
+        assert_eq!(subject.poll_timeout(), None);
+        // Later changes go together again.
+        subject.set("door", None);
+        subject.set("timed", Some(json!({"a": 2})));
+        let (_, patch) = subject.next_patch(ms(60_000), OWNED).unwrap();
+        assert_eq!(patch, json!({"timed": {"a": 2}, "door": null}));
     }
 
     fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
