@@ -5,7 +5,7 @@ use door_core::schedule::{AssignedWeek, Week, zone};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::verdict::{Verdict, type_name};
+use super::verdict::{Verdict, too_old, type_name};
 
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -38,15 +38,19 @@ impl Schedule {
     }
 
     /// Applies the value of a whole document. One that is older than the latest change, from a hub
-    /// that was restored, takes away no week.
+    /// that was restored, takes away no week and brings none.
     pub(super) fn handle_document(&mut self, value: &Value, version: u64) {
         self.desired.clear();
         if !value.is_null() || version >= self.version {
-            self.handle_patch(value, version);
+            self.change(value, version, version < self.version);
         }
     }
 
     pub(super) fn handle_patch(&mut self, value: &Value, version: u64) {
+        self.change(value, version, false);
+    }
+
+    fn change(&mut self, value: &Value, version: u64, is_older: bool) {
         let judged = match value {
             Value::Null => {
                 self.desired.clear();
@@ -55,7 +59,10 @@ impl Schedule {
             Value::Object(changes) => {
                 self.desired.extend(changes.clone());
                 self.desired.retain(|_, value| !value.is_null());
-                Some(self.read())
+                Some(self.read().and_then(|week| match &self.accepted {
+                    held if is_older && held.as_ref() != Some(&week) => Err(too_old(self.version)),
+                    _ => Ok(week),
+                }))
             }
             other => {
                 let found = type_name(other);

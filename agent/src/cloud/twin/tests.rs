@@ -429,6 +429,62 @@ fn an_older_document_takes_away_no_timed_lock() {
     }
 }
 
+#[test]
+fn an_older_document_brings_back_no_release_and_no_week() {
+    let release = |until: &str| {
+        let (from, until) = ("2026-12-01T21:00:00Z", format!("2026-12-01T{until}:00Z"));
+        json!({"want": "released", "from": from, "until": until})
+    };
+    let office = week(OFFICE);
+    let looser = week(&OFFICE.replace("22:00", "23:00"));
+    let other = read(json!({"timed": {"l": lock("21:00")}, "$version": 9})).door();
+    let same =
+        read(json!({"timed": {"r": release("22:00")}, "schedule": office, "$version": 9})).door();
+    for (held, before) in [(other, false), (same, true)] {
+        let strike = StrikeConfig::motor_lock();
+        let configured = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
+        let mut desired = Desired::new(SiteLocation::default(), held.clone(), configured);
+        let older = json!({
+            "timed": {"r": release("23:00"), "new": lock("20:00")}, "schedule": looser,
+            "$version": 7
+        });
+        desired.handle_document(&map(older.clone()));
+        let door = desired.door();
+        let r = "r".parse().unwrap();
+        assert_eq!(door.schedule, held.schedule);
+        assert_eq!(door.timed.get(&r), held.timed.get(&r));
+        assert!(
+            door.timed.contains_key(&"new".parse().unwrap()),
+            "a lock counts"
+        );
+        for refused in ["/timed/r", "/schedule"] {
+            let found = acknowledged(&desired).pointer(refused).unwrap().clone();
+            let reason = found["ad"].as_str().unwrap();
+            assert_eq!(found["ac"], 400, "{found}");
+            assert!(
+                reason.starts_with("older than version 9: order it again"),
+                "{reason}"
+            );
+            assert_eq!(found.get("value").is_some(), before, "{found}");
+        }
+        // What the door holds is accepted, an order given now counts, and so does a document that
+        // is no longer older.
+        let equal = json!({"timed": {"r": release("22:00")}, "schedule": office, "$version": 8});
+        let mut again = Desired::new(SiteLocation::default(), held, configured);
+        again.handle_document(&map(equal));
+        assert_eq!(again.door().schedule.is_some(), before);
+        assert_eq!(acknowledged(&again)["timed"]["r"]["ac"] == 200, before);
+        let ordered = json!({"timed": {"r": release("23:00")}, "schedule": looser});
+        desired.handle_patch(8, &map(ordered));
+        let released = desired.door();
+        assert_eq!(released.schedule.unwrap().digest, looser["digest"]);
+        let mut later = older;
+        later["$version"] = 9.into();
+        again.handle_document(&map(later));
+        assert_eq!(again.door().timed[&r], released.timed[&r]);
+    }
+}
+
 /// The desired property with its digest.
 fn week(text: &str) -> Value {
     let digest = Sha256::digest(text);

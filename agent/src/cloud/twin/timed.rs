@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use door_core::{EntryId, TimedEntry, Want};
 use serde_json::{Map, Value};
 
-use super::verdict::{Verdict, few_refused, type_name};
+use super::verdict::{Verdict, few_refused, too_old, type_name};
 
 /// Maximum of entries.
 const MAX_ENTRIES: usize = 20;
@@ -66,7 +66,7 @@ impl Timed {
     }
 
     /// Applies the value of a whole document. One that is older than the latest change, from a hub
-    /// that was restored, takes away no lock.
+    /// that was restored, takes away no lock and brings no release.
     pub(super) fn handle_document(&mut self, desired: &Value, version: u64) {
         if let Value::Object(_) | Value::Null = desired {
             let is_older = version < self.version;
@@ -87,7 +87,7 @@ impl Timed {
                     judged.desired = Value::Null;
                 }
             }
-            return self.change(&entries, version);
+            return self.change(&entries, version, is_older);
         }
         self.handle_patch(desired, version);
     }
@@ -95,7 +95,7 @@ impl Timed {
     /// Applies a patch.
     pub(super) fn handle_patch(&mut self, desired: &Value, version: u64) {
         match desired {
-            Value::Object(changes) => self.change(changes, version),
+            Value::Object(changes) => self.change(changes, version, false),
             Value::Null => {
                 self.entries.clear();
                 self.whole = Verdict::Absent;
@@ -114,7 +114,7 @@ impl Timed {
         }
     }
 
-    fn change(&mut self, changes: &Map<String, Value>, version: u64) {
+    fn change(&mut self, changes: &Map<String, Value>, version: u64, is_older: bool) {
         self.whole = Verdict::Absent;
         for (id, value) in changes {
             if value.is_null() {
@@ -132,7 +132,7 @@ impl Timed {
                 }
                 _ => value.clone(),
             };
-            let read = self.read(id, &desired);
+            let read = self.read(id, &desired, is_older);
             let judged = self.entries.entry(id.clone()).or_insert(Judged {
                 desired: Value::Null,
                 held: None,
@@ -149,13 +149,17 @@ impl Timed {
         }
     }
 
-    fn read(&self, id: &str, value: &Value) -> Result<TimedEntry, String> {
+    fn read(&self, id: &str, value: &Value, is_older: bool) -> Result<TimedEntry, String> {
         let stays = match self.entries.get(id) {
             Some(Judged { held: Some(_), .. }) => "; the previous entry stays",
             _ => "",
         };
         let read = id.parse::<EntryId>().and_then(|_| TimedEntry::read(value));
         let entry = read.map_err(|reason| format!("{reason}{stays}"))?;
+        let held = self.entries.get(id).and_then(|judged| judged.held.as_ref());
+        if is_older && entry.want == Want::Released && held != Some(&entry) {
+            return Err(format!("{}{stays}", too_old(self.version)));
+        }
         let others = self.entries.iter().filter(|(other, _)| *other != id);
         let others = others.filter_map(|(id, judged)| Some((id, judged.held.as_ref()?)));
         let sizes: Vec<usize> = others.map(|(id, entry)| size(id, entry)).collect();

@@ -92,6 +92,12 @@ pub(super) fn few_refused() -> impl FnMut(&Verdict) -> bool {
     }
 }
 
+/// Why an older document, from a hub that was restored, brings back no release and no week: it may
+/// have been cancelled since.
+pub(super) fn too_old(version: u64) -> String {
+    format!("older than version {version}: order it again")
+}
+
 /// The JSON type of a value, for messages.
 pub(super) fn type_name(value: &Value) -> &'static str {
     match value {
