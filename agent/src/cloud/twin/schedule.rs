@@ -23,8 +23,11 @@ impl Schedule {
         Self {
             configured,
             desired: Map::new(),
+            verdict: match saved {
+                Some(_) => Verdict::Accepted { version },
+                None => Verdict::Absent,
+            },
             accepted: saved,
-            verdict: Verdict::Absent,
             version,
         }
     }

@@ -421,6 +421,12 @@ fn an_older_document_takes_away_no_timed_lock() {
         let ids: Vec<_> = door.timed.keys().map(|id| id.as_str()).collect();
         assert_eq!(ids, left);
         assert!(left.is_empty() || door.timed.values().eq(held.timed.values().take(1)));
+        let kept = left.iter().map(|id| (*id, applied(lock("21:00"), 9)));
+        let kept: Value = kept.collect();
+        assert_eq!(
+            acknowledged(&desired).get("timed").unwrap_or(&json!({})),
+            &kept
+        );
         // Removed on purpose, it goes.
         let version = door.timed_version;
         desired.handle_patch(9 + 1, &map(json!({"timed": {"l": null}})));
@@ -586,5 +592,8 @@ fn an_older_document_takes_away_no_week() {
         let mut desired = Desired::new(SiteLocation::default(), held.clone(), configured);
         desired.handle_document(&map(json!({"$version": version})));
         assert_eq!(desired.door().schedule.is_some(), stays);
+        let digest = json!({"digest": week(OFFICE)["digest"]});
+        let kept = stays.then(|| applied(digest, 9));
+        assert_eq!(acknowledged(&desired).get("schedule"), kept.as_ref());
     }
 }

@@ -44,7 +44,7 @@ impl Timed {
             let judged = Judged {
                 desired: json(&entry),
                 held: Some(entry),
-                verdict: Verdict::Absent,
+                verdict: Verdict::Accepted { version },
             };
             (id.to_string(), judged)
         });
