@@ -29,6 +29,8 @@ pub(super) struct Reported {
     /// Many doors have the same to report at this instant: nothing is sent before this time, unless
     /// a command was answered.
     deferred: Option<Duration>,
+    /// Until the next patch nothing is deferred.
+    is_urgent: bool,
     /// A command was answered: its outcome need not wait for `not_before`.
     command_answered: bool,
     /// The hub refused a patch of several keys as invalid: they go one by one, so that a bad one
@@ -104,14 +106,18 @@ impl Reported {
 
     /// Sends no patch for a time, or for the rest of a shorter one that was given before.
     pub(super) fn defer(&mut self, now: Duration, wait: Duration) {
+        if self.is_urgent {
+            return;
+        }
         let earlier = self.deferred.filter(|until| *until > now);
         let until = now + wait;
         self.deferred = Some(earlier.map_or(until, |earlier| earlier.min(until)));
     }
 
-    /// Something must not wait.
+    /// Something must not wait, whatever is deferred after it.
     pub(super) fn hurry(&mut self) {
         self.deferred = None;
+        self.is_urgent = true;
     }
 
     /// The request id and body of the patch to send now.
@@ -156,6 +162,7 @@ impl Reported {
         self.next_rid += 1;
         self.not_before = now + MIN_PATCH_INTERVAL;
         self.deferred = None;
+        self.is_urgent = false;
         self.command_answered = false;
         self.in_flight = Some(InFlight {
             rid: rid.clone(),
@@ -371,6 +378,7 @@ mod tests {
             }
             if hurry {
                 subject.hurry();
+                subject.defer(ms(10), ms(9_000));
             }
             if command_answered {
                 subject.command_answered();
@@ -378,7 +386,12 @@ mod tests {
             let due = subject.poll_timeout().unwrap().max(ms(10));
             assert_eq!(due, ms(at));
             assert!(at == 10 || subject.next_patch(ms(at - 1), OWNED).is_none());
-            assert!(subject.next_patch(ms(at), OWNED).is_some());
+            let (rid, _) = subject.next_patch(ms(at), OWNED).unwrap();
+            // The patch after it may wait again.
+            subject.answered(&rid, 204, ms(at), 1.0);
+            subject.set("door", Some(json!({"lockState": "locked", "alarms": {}})));
+            subject.defer(ms(at), ms(9_000));
+            assert_eq!(subject.poll_timeout(), Some(ms(at + 9_000)));
         }
     }
 
