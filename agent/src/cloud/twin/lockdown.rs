@@ -69,6 +69,7 @@ impl LockdownProperty {
         self.verdict.judge(&mut self.accepted, judged, version);
         if let Verdict::Accepted { version } = self.verdict {
             self.ordered_by = version;
+            self.is_outdated = false;
         }
     }
 

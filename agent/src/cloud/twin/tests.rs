@@ -284,6 +284,11 @@ fn a_document_older_than_the_order_of_a_lockdown_does_not_end_it() {
     desired.connected();
     desired.handle_document(&map(json!({"$version": 3})));
     assert_eq!(desired.door().lockdown, DesiredLockdown::Lost);
+    // A lockdown ordered since, and its end, count.
+    desired.handle_patch(4, &map(json!({"lockdown": {"id": "L2"}})));
+    assert_eq!(desired.door().lockdown, lockdown("L2", 4));
+    desired.handle_patch(5, &map(json!({"lockdown": null})));
+    assert_eq!(desired.door().lockdown, DesiredLockdown::Absent);
 }
 
 fn lock(from: &str) -> Value {
