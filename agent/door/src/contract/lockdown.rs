@@ -29,18 +29,24 @@ pub struct Lockdown {
 }
 
 impl Lockdown {
-    /// Reads the desired property. Unknown members are ignored: a lockdown of a later version
-    /// locks too.
+    /// Reads the desired property. Only `id` decides: unknown members and unreadable others are
+    /// left out, because a lockdown of a later version locks too.
     ///
     /// # Errors
     /// The reason for the acknowledgement: the invalid member, and what was expected.
     pub fn read(value: &Map<String, Value>) -> Result<Self, String> {
-        let lockdown: Self = serde_json::from_value(value.clone().into())
+        let get = |name| value.get(name).cloned().unwrap_or_default();
+        let id: Option<CommandId> = serde_json::from_value(get("id"))
             .map_err(|error| format!("expected {{\"id\", \"by\", \"at\", \"reason\"}}: {error}"))?;
-        match lockdown.id {
-            Some(_) => Ok(lockdown),
-            None => Err("expected an object with \"id\", found none".to_owned()),
+        if id.is_none() {
+            return Err("expected an object with \"id\", found none".to_owned());
         }
+        Ok(Self {
+            id,
+            by: serde_json::from_value(get("by")).unwrap_or_default(),
+            at: serde_json::from_value(get("at")).unwrap_or_default(),
+            reason: serde_json::from_value(get("reason")).unwrap_or_default(),
+        })
     }
 }
 
@@ -108,8 +114,18 @@ mod tests {
             (json!({"id": null}), Err("\"id\"")),
             (json!({"id": 7}), Err("invalid type: integer `7`")),
             (json!({"id": ""}), Err("1 to 128 visible")),
-            (json!({"id": "L1", "at": "soon"}), Err("year")),
-            (json!({"id": "L1", "reason": []}), Err("sequence")),
+            (
+                json!({"id": "L1", "at": "soon", "by": "bob"}),
+                Ok("L1 by bob"),
+            ),
+            (
+                json!({"id": "L1", "at": 7, "by": 7, "reason": "fire"}),
+                Ok("L1: fire"),
+            ),
+            (
+                json!({"id": "L1", "by": "bob", "reason": []}),
+                Ok("L1 by bob"),
+            ),
         ] {
             let read = Lockdown::read(value.as_object().unwrap());
             match (read, expected) {

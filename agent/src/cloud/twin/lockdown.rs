@@ -87,9 +87,34 @@ impl LockdownProperty {
     }
 
     pub(super) fn acknowledge(&self, problem: Option<&str>) -> Option<Value> {
-        self.verdict.acknowledge(
-            self.value.as_ref().filter(|_| self.accepted.is_some()),
-            problem,
-        )
+        let value = self.value.as_ref().zip(self.accepted.as_ref());
+        let value = value.map(|(value, _)| value);
+        let mut acknowledged = self.verdict.acknowledge(value, problem)?;
+        let left_out = self.left_out();
+        if acknowledged["ac"] == 200 && !left_out.is_empty() {
+            acknowledged["ad"] = format!("applied; not readable: {}", left_out.join(", ")).into();
+        }
+        Some(acknowledged)
+    }
+
+    /// The members for people that could not be read.
+    fn left_out(&self) -> Vec<&'static str> {
+        let Some(Lockdown { by, at, reason, .. }) = &self.accepted else {
+            return Vec::new();
+        };
+        let read = [
+            ("by", by.is_some()),
+            ("at", at.is_some()),
+            ("reason", reason.is_some()),
+        ];
+        let given = |name: &str| {
+            self.value
+                .as_ref()
+                .is_some_and(|value| !value[name].is_null())
+        };
+        let left_out = read
+            .into_iter()
+            .filter(|(name, is_read)| !is_read && given(name));
+        left_out.map(|(name, _)| name).collect()
     }
 }

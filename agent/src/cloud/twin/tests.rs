@@ -252,6 +252,17 @@ fn a_lockdown_is_acknowledged_as_given_and_an_invalid_one_changes_nothing() {
 }
 
 #[test]
+fn a_lockdown_counts_without_its_unreadable_members_and_names_them() {
+    let value = json!({"id": "L1", "by": 7, "at": "soon", "reason": null});
+    let desired = read(json!({"lockdown": value, "$version": 5}));
+    assert_eq!(desired.door().lockdown, lockdown("L1", 5));
+    let mut expected = applied(value, 5);
+    expected["value"].as_object_mut().unwrap().remove("reason");
+    expected["ad"] = "applied; not readable: by, at".into();
+    assert_eq!(acknowledged(&desired)["lockdown"], expected);
+}
+
+#[test]
 fn a_document_older_than_the_order_of_a_lockdown_does_not_end_it() {
     let strike = StrikeConfig::motor_lock();
     let configured = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
