@@ -69,7 +69,7 @@ pub(crate) fn check(path: &Path) -> anyhow::Result<ExitCode> {
                 path,
                 running.as_deref(),
             );
-            check_saved(&report, &config, path);
+            check_saved(&mut report, &config, path);
             check_pins(&mut report, &config.board, path, running.is_some());
             check_clock(&report, &config.board);
             check_certificate(&mut report, hub);
@@ -234,7 +234,7 @@ pub(super) fn service_user() -> Option<(u32, u32)> {
 }
 
 /// Warns of saved slots and settings that the configuration no longer supports.
-fn check_saved(report: &CheckReport, config: &AgentConfig, path: &Path) {
+fn check_saved(report: &mut CheckReport, config: &AgentConfig, path: &Path) {
     let folders = [
         config.state.directory.clone(),
         AgentConfig::service_state(path),
@@ -255,15 +255,17 @@ fn check_saved(report: &CheckReport, config: &AgentConfig, path: &Path) {
         );
     }
     if let Some(week) = saved.desired().schedule {
-        let name = match Week::from_json(&week.text) {
-            Ok(week) => week.name,
-            Err(error) => format!("WRONG {error}: the door stays locked; it"),
-        };
         let zones = zoneinfo();
-        report.note(
-            "week",
-            format_args!("{name} is assigned; rules of time zones: {zones}"),
-        );
+        match Week::from_json(&week.text) {
+            Ok(Week { name, .. }) => report.note(
+                "week",
+                format_args!("{name} is assigned; rules of time zones: {zones}"),
+            ),
+            Err(error) => report.wrong(
+                "week",
+                format_args!("cannot be read by this version: {error}; slot 16 is locked"),
+            ),
+        }
     }
     for (id, TimedReport { entry, progress }) in saved.timed() {
         let until = entry.until.map(|until| format!(" until {until}"));

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use door_agent::{Agent, AgentConfig, AgentSnapshot, Shared};
-use door_core::Want;
 use door_core::contract::{LockState, Mode};
+use door_core::schedule::AssignedWeek;
+use door_core::{DesiredDoor, Want};
 use doorfleet_testing::{TestHub, agent_until, start_agent_again, write_secret};
 use serde_json::Value;
 
@@ -114,6 +115,32 @@ async fn a_state_of_0_1_that_lost_its_newest_file_leaves_the_door_in_doubt() {
     assert_eq!(seen.door.report.mode, Mode::Secure);
     assert_eq!(slots(&seen), [8]);
     agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_finds_a_saved_week_that_this_version_cannot_read() {
+    let hub = TestHub::start().await;
+    let home = tempfile::tempdir().unwrap();
+    let mut config = door_of_0_1(&hub, home.path()).await;
+    config.hub.mqtt_port = 1;
+    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
+    let week = AssignedWeek {
+        digest: String::new(),
+        text: "{}".to_owned(),
+        now: false,
+    };
+    let door = DesiredDoor {
+        schedule: Some(week),
+        ..DesiredDoor::default()
+    };
+    agent.controller().desire(door).await.unwrap();
+    agent.shutdown().await;
+    let path = home.path().join("door.toml");
+    let checked = tokio::task::block_in_place(|| run_with(path.to_str().unwrap(), "check"));
+    checked.expect(1).prints(&[
+        "WRONG  week: cannot be read by this version: .: missing field `name`",
+        "; slot 16 is locked",
+    ]);
 }
 
 #[test]
