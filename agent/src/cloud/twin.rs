@@ -72,7 +72,7 @@ pub(super) enum TwinAction {
 pub(super) struct ApplyProblems {
     /// Of building and floor.
     pub(super) location: Option<String>,
-    /// Of mode, settings and lockdown.
+    /// Of mode, settings, lockdown, timed and schedule.
     pub(super) door: Option<String>,
 }
 

@@ -115,8 +115,9 @@ impl<O: OutputDriver, I: InputReader> Pins<O, I> {
 }
 
 impl<O: OutputDriver, I> Pins<O, I> {
-    /// Switches off before it switches on: a motor never gets both of its directions. Sets every
-    /// output, and returns the first error.
+    /// Switches off before it switches on, so that a motor gets one of its directions. Sets every
+    /// output, whatever fails before it, and returns the first error: a throw that cannot be
+    /// switched off must not keep the door from being released, and it may be off all the same.
     fn set_outputs(&mut self, outputs: Outputs) -> Result<(), String> {
         let energised = match outputs {
             Outputs::DeEnergised => None,
