@@ -234,6 +234,20 @@ fn in_a_mixed_fleet_doors_without_the_feature_are_locked_down_by_their_mode() {
 }
 
 #[test]
+fn a_condition_too_long_to_find_older_doors_does_not_keep_doors_from_being_called() {
+    let lab = Lab::new();
+    let _doors = (lab.door("east", ""), lab.door("west", ""));
+    let condition = format!("deviceId != '{}'", "x".repeat(8_100));
+    lab.run(format!("lockdown --where \"{condition}\""))
+        .expect(0)
+        .says(&[
+            "warning: cannot find doors of 0.1, which refuse lockdown: --where: the text has 82",
+            "warning: cannot find the doors that are offline: --where: the text has 81",
+            "2 secured",
+        ]);
+}
+
+#[test]
 fn one_door_is_locked_down_and_cleared_without_a_job() {
     let lab = Lab::new();
     let _vault = lab.door("vault", "");

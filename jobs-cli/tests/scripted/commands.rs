@@ -160,6 +160,43 @@ async fn a_job_whose_creation_got_no_response_is_looked_up() {
 }
 
 #[tokio::test]
+async fn a_lockdown_names_what_was_not_stored_and_the_job_that_calls_already() {
+    let twins = format!("[{TWIN},{}]", TWIN.replace(r#""d""#, r#""e""#));
+    let job = |status: &str| {
+        Reply::ok(&format!(
+            r#"{{"jobId":"x","type":"scheduleDeviceMethod","status":"{status}"}}"#
+        ))
+    };
+    // The twin job ends without statistics, or fails as a whole.
+    for (end, says) in [
+        ("failed", "job x is failed"),
+        ("cancelled", "job x is cancelled"),
+        ("completed", "0 of 2 doors were changed"),
+    ] {
+        let server = Server::play(vec![
+            Reply::ok(&twins),
+            Reply::ok(HEALTH),
+            job("queued"),
+            // One of the two is older: the call of the other has begun.
+            Reply::ok(&format!("[{TWIN}]")),
+            Reply::ok(HEALTH),
+            job("queued"),
+            Reply::status(400, &refusal("ArgumentInvalid")),
+            job(end),
+        ])
+        .await;
+        let output = doorctl(&server, &["lockdown", "--all"]).await;
+        let lines = server.requests().into_iter().map(|request| request.line);
+        let lines: Vec<String> = lines.collect();
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{printed} {lines:#?}");
+        let not_stored = format!("the desired lockdown is not changed: {says}");
+        assert!(printed.contains(&not_stored), "{printed} {lines:#?}");
+        assert!(printed.contains("job x already calls"), "{printed}");
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_may_exist_is_listed_among_those_to_cancel() {
     let made = r#"{"jobId":"night-1","type":"scheduleDeviceMethod","status":"scheduled"}"#;
     let server = Server::play(vec![

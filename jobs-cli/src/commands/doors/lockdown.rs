@@ -5,8 +5,11 @@
 //! method job calls the doors, which is fast and proves the result. A door acts once per id,
 //! whichever arrives first. Where a hub takes no second job, doors are changed and called directly.
 //!
-//! Doors that do not report `device.features.lockdown` (agents of 0.1, other devices) are called
-//! with `setMode` and `relinquish`: that locks them down too, but only while they are online.
+//! Devices that report a `door` but no `device.features.lockdown` (agents of 0.1) are called with
+//! `setMode` and `relinquish`: that locks them down too, but only while they are online. A device
+//! that reports no `door` is called with `lockdown`, and fails visibly if it does not know it.
+//!
+//! Nothing may delay or prevent the calls: what else fails is a warning.
 //!
 //! Why: docs/decisions/0016-lockdown-is-a-property-and-a-method.md.
 
@@ -14,9 +17,10 @@ use std::time::Duration;
 
 use door_core::Slot;
 use door_core::contract::{Command, LockdownOrder, Mode, Relinquish, SetMode};
-use iothub_protocol::JobId;
-use iothub_protocol::job::JobAction;
+use iothub_client::ClientError;
+use iothub_protocol::job::{JobAction, JobResponse, JobStatus};
 use iothub_protocol::twin::{ConnectionState, SectionPatch, Twin, TwinPatch};
+use iothub_protocol::{DeviceId, JobId};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -126,37 +130,88 @@ async fn give(
     args: &TargetArgs,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let stored = store(order, &call, session).await;
-    let older = match narrowed(args, OLDER) {
-        Some(target) => (target.select(session).await?.count, Some(target)),
-        None => (0, None),
-    };
-    let groups = match older {
-        (0, _) | (_, None) => vec![(None, &order.command)],
-        (count, _) if count >= call.selected.count() => vec![(None, &order.for_older)],
-        (_, Some(target)) => {
-            let known = narrowed(args, &format!("NOT ({OLDER})"));
-            let known = known
-                .map(|known| call.draft.beside("known", known))
-                .transpose()?;
-            let older = call.draft.beside("older", target)?;
-            vec![(known, &order.command), (Some(older), &order.for_older)]
+    let (target, only) = (
+        call.selected.target().clone(),
+        call.selected.only().cloned(),
+    );
+    let count = call.selected.count();
+    let submitted = store_by_jobs(order, &call, session).await;
+    let storing = async {
+        match submitted {
+            Ok(Some(jobs)) => Ok(Stored::Jobs(jobs)),
+            Ok(None) => tokio::select! {
+                stored = store_each(order, &target, only, session) => stored,
+                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            },
+            Err(error) => Err(error),
         }
     };
-    let started = call.start(&groups).await?;
-    warn_of_missed(order, args, session).await?;
-    let status = started.finish().await?;
-    if status == ExitStatus::Interrupted || is_stored(stored, order.verb, session).await? {
-        return Ok(status);
+    let (stored, status) = tokio::join!(storing, call_doors(order, call, args, session));
+    if let Ok(ExitStatus::Interrupted) = status {
+        return status;
     }
-    Ok(match status {
-        ExitStatus::Success => ExitStatus::Incomplete,
+    let is_stored = is_stored(stored, order.verb, count, session).await;
+    Ok(match status? {
+        ExitStatus::Success if !is_stored => ExitStatus::Incomplete,
         status => status,
     })
 }
 
-/// The selected doors that match a condition too; `None` if both make no condition.
-fn narrowed(args: &TargetArgs, condition: &str) -> Option<Target> {
+/// Calls the doors and warns of those that no call reaches.
+async fn call_doors(
+    order: &Order<'_>,
+    call: DoorCall<'_>,
+    args: &TargetArgs,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let groups = groups(order, &call, args, session).await;
+    let groups = groups.unwrap_or_else(|error| {
+        session.printer.warn(format!(
+            "cannot find doors of 0.1, which refuse {}: {}",
+            order.verb,
+            sentence(&error)
+        ));
+        vec![(None, &order.command)]
+    });
+    let started = call.start(&groups).await?;
+    let warning = async {
+        if let Err(error) = warn_of_missed(order, args, session).await {
+            let error = sentence(&error);
+            let text = format!("cannot find the doors that are offline: {error}");
+            session.printer.warn(text);
+        }
+    };
+    if started.runs_jobs() {
+        warning.await;
+        return started.finish().await;
+    }
+    tokio::join!(started.finish(), warning).0
+}
+
+/// The doors by the command that they know.
+async fn groups<'a>(
+    order: &'a Order<'_>,
+    call: &DoorCall<'_>,
+    args: &TargetArgs,
+    session: &Session,
+) -> anyhow::Result<Vec<(Option<JobDraft>, &'a Command)>> {
+    let older = narrowed(args, OLDER)?;
+    Ok(match older.select(session).await?.count {
+        0 => vec![(None, &order.command)],
+        count if count >= call.selected.count() => vec![(None, &order.for_older)],
+        _ => {
+            let known = narrowed(args, &format!("NOT ({OLDER})"))?;
+            let known = call.draft.beside("known", known)?;
+            let older = call.draft.beside("older", older)?;
+            vec![
+                (Some(known), &order.command),
+                (Some(older), &order.for_older),
+            ]
+        }
+    })
+}
+/// The selected doors that match a condition too.
+fn narrowed(args: &TargetArgs, condition: &str) -> anyhow::Result<Target> {
     let condition = match &args.condition {
         Some(own) => format!("({own}) AND {condition}"),
         None => condition.to_owned(),
@@ -166,7 +221,7 @@ fn narrowed(args: &TargetArgs, condition: &str) -> Option<Target> {
         allow_none: true,
         ..args.clone()
     };
-    Target::required(&args).ok()
+    Target::required(&args)
 }
 
 /// How the desired property was changed.
@@ -177,28 +232,28 @@ enum Stored {
     Each(Vec<String>),
 }
 
-/// Changes the desired property: one door directly, several by a job. Its failure does not keep
-/// doors from being called.
-async fn store(
+/// The change of the desired property.
+fn twin_patch(order: &Order<'_>, etag: Option<&str>) -> TwinPatch {
+    let value = [("lockdown".to_owned(), order.property.clone())];
+    TwinPatch {
+        etag: etag.map(Into::into),
+        tags: SectionPatch::Absent,
+        desired: SectionPatch::Values(value.into_iter().collect()),
+    }
+}
+
+/// Changes the desired property of several doors by jobs; `None`: they are changed one by one.
+async fn store_by_jobs(
     order: &Order<'_>,
     call: &DoorCall<'_>,
     session: &Session,
-) -> anyhow::Result<Stored> {
-    let value = [("lockdown".to_owned(), order.property.clone())];
-    let patch = TwinPatch {
-        etag: None,
-        tags: SectionPatch::Absent,
-        desired: SectionPatch::Values(value.into_iter().collect()),
-    };
+) -> anyhow::Result<Option<Vec<JobId>>> {
     let target = call.selected.target();
     let only = call.selected.only();
     let takes_jobs = target.parts().len() == 1 || session.hub.is_door_hub().await?;
     if only.is_none() && takes_jobs {
         let job: JobDraft = call.draft.beside("twin", target.clone())?;
-        let patch = TwinPatch {
-            etag: Some("*".into()),
-            ..patch.clone()
-        };
+        let patch = twin_patch(order, Some("*"));
         match job.submit(JobAction::UpdateTwin(patch), session).await {
             Ok(jobs) => {
                 let ids: Vec<JobId> = jobs.into_iter().map(|job| job.job_id).collect();
@@ -208,14 +263,24 @@ async fn store(
                     "job {shown} changes the desired lockdown of {} doors",
                     call.selected.count()
                 ));
-                return Ok(Stored::Jobs(ids));
+                return Ok(Some(ids));
             }
             Err(error) if is_busy(&error) => {}
             Err(error) => return Err(error),
         }
     }
+    Ok(None)
+}
+
+async fn store_each(
+    order: &Order<'_>,
+    target: &Target,
+    only: Option<DeviceId>,
+    session: &Session,
+) -> anyhow::Result<Stored> {
+    let patch = twin_patch(order, None);
     let doors = match only {
-        Some(door) => vec![door.clone()],
+        Some(door) => vec![door],
         None => names(target, session).await?,
     };
     let doors = doors.into_iter().map(|door| (door, patch.clone()));
@@ -231,8 +296,9 @@ async fn store(
 async fn is_stored(
     stored: anyhow::Result<Stored>,
     verb: &str,
+    selected: usize,
     session: &Session,
-) -> anyhow::Result<bool> {
+) -> bool {
     let warn = |what: &str| {
         session.printer.warn(format!(
             "the desired lockdown is not changed: {what}; repeat doorctl {verb}"
@@ -242,32 +308,62 @@ async fn is_stored(
         Ok(Stored::Jobs(jobs)) => jobs,
         Ok(Stored::Each(failed)) => {
             failed.iter().for_each(|failure| warn(failure));
-            return Ok(failed.is_empty());
+            return failed.is_empty();
         }
         Err(error) => {
             warn(&sentence(&error));
-            return Ok(false);
+            return false;
         }
     };
     let ends_at = Instant::now() + TWIN_JOB_TIME;
-    let mut all = true;
+    let (mut all, mut succeeded) = (true, 0);
     for id in jobs {
-        let mut job = session.hub.job(&id).await?;
-        while !job.status.is_over() && Instant::now() < ends_at {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            job = session.hub.job(&id).await?;
-        }
-        let statistics = job.device_job_statistics.unwrap_or_default();
-        if !job.status.is_over() || statistics.failed_count > 0 {
-            all = false;
-            let failed = statistics.failed_count;
-            warn(&format!(
-                "job {id} is {}, {failed} doors failed: doorctl jobs show {id}",
-                job.status
-            ));
+        match end_of_job(&id, ends_at, session).await {
+            Ok(job) => {
+                succeeded += job
+                    .device_job_statistics
+                    .unwrap_or_default()
+                    .succeeded_count;
+                if let Some(what) = twin_job_failure(&job) {
+                    all = false;
+                    warn(&what);
+                }
+            }
+            Err(error) => {
+                all = false;
+                warn(&format!("job {id} cannot be read: {error}"));
+            }
         }
     }
-    Ok(all)
+    if all && succeeded < u64::try_from(selected).unwrap_or(u64::MAX) {
+        all = false;
+        warn(&format!("{succeeded} of {selected} doors were changed"));
+    }
+    all
+}
+
+/// The job when it is over, or at `ends_at`.
+async fn end_of_job(
+    id: &JobId,
+    ends_at: Instant,
+    session: &Session,
+) -> Result<JobResponse, ClientError> {
+    loop {
+        let job = session.hub.job(id).await?;
+        if job.status.is_over() || Instant::now() >= ends_at {
+            return Ok(job);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Why a twin job has not changed all its doors.
+fn twin_job_failure(job: &JobResponse) -> Option<String> {
+    let failed = job.device_job_statistics.unwrap_or_default().failed_count;
+    (job.status != JobStatus::Completed || failed > 0).then(|| {
+        let (id, status) = (&job.job_id, job.status);
+        format!("job {id} is {status}, {failed} doors failed: doorctl jobs show {id}")
+    })
 }
 
 /// Names the doors that no call reaches now, and those that doorctl 0.1 locked down.
@@ -277,10 +373,7 @@ async fn warn_of_missed(
     session: &Session,
 ) -> anyhow::Result<()> {
     let condition = "(connectionState = 'Disconnected' OR properties.desired.mode = 'lockdown')";
-    let Some(target) = narrowed(args, condition) else {
-        return Ok(());
-    };
-    let twins = target.twins(session).await?;
+    let twins = narrowed(args, condition)?.twins(session).await?;
     let warn = |what: &str, concerns: &dyn Fn(&Twin) -> bool| {
         let concerned = twins.iter().filter(|twin| concerns(twin));
         let mut names: Vec<&str> = concerned.map(|twin| twin.device_id.as_str()).collect();

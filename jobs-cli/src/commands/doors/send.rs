@@ -199,6 +199,11 @@ impl<'a> DoorCall<'a> {
 }
 
 impl StartedCall<'_> {
+    /// Whether jobs call the doors, even without this program.
+    pub(super) fn runs_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+
     /// Waits for the doors and prints the outcomes.
     pub(super) async fn finish(self) -> anyhow::Result<ExitStatus> {
         let Self {
@@ -222,11 +227,16 @@ async fn create(
     requests: &[(&JobDraft, MethodRequest)],
     session: &Session,
 ) -> anyhow::Result<Vec<JobId>> {
-    let mut ids = Vec::new();
+    let mut ids: Vec<JobId> = Vec::new();
     for (draft, call) in requests {
-        let jobs = draft
-            .submit(JobAction::Method(call.clone()), session)
-            .await?;
+        let submitted = draft.submit(JobAction::Method(call.clone()), session);
+        let jobs = submitted.await.inspect_err(|_| {
+            for id in &ids {
+                session.printer.warn(format!(
+                    "job {id} already calls its doors: doorctl jobs watch {id}"
+                ));
+            }
+        })?;
         ids.extend(jobs.into_iter().map(|job| job.job_id));
     }
     Ok(ids)
