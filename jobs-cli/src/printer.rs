@@ -5,6 +5,7 @@ mod table;
 use std::cmp::Ordering;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use console::{Term, measure_text_width};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -134,7 +135,7 @@ impl Printer {
         let known = OUTPUTS.iter().find(|(name, _)| *name == output);
         Self {
             format: known.map_or(Format::Table, |(_, format)| *format),
-            width: table::terminal_width().filter(|_| output != "wide"),
+            width: table::terminal_width(&Term::stdout()).filter(|_| output != "wide"),
             quiet,
             verbose,
             colour: wants_colour() && io::stdout().is_terminal(),
@@ -204,7 +205,7 @@ impl Printer {
     /// Prints `text` for a table, else `value`.
     pub(crate) fn text_or(&self, text: &str, value: &impl Serialize) -> io::Result<()> {
         match self.format {
-            Format::Table => write_last(text),
+            Format::Table => write_last(&self.fitted(text)),
             _ => self.document(value),
         }
     }
@@ -212,18 +213,26 @@ impl Printer {
     /// Prints `text` for a table, else the rows.
     pub(crate) fn text_or_rows<R: Row>(&self, text: &str, rows: &[R]) -> io::Result<()> {
         match self.format {
-            Format::Table => write_last(text),
+            Format::Table => write_last(&self.fitted(text)),
             _ => self.rows(rows),
         }
     }
 
     /// Prints lines of text, wrapped at words if a terminal shows them.
     pub(crate) fn print_text(&self, lines: &[String]) -> io::Result<()> {
-        let fitted = |line: &String| match self.width {
-            Some(width) => wrapped_to(line, width) + "\n",
-            None => format!("{line}\n"),
-        };
-        write_last(&lines.iter().map(fitted).collect::<String>())
+        write_last(&(self.fitted(&lines.join("\n")) + "\n"))
+    }
+
+    /// Lines of prose for a table's place.
+    pub(crate) fn prose(&self, text: &str) -> String {
+        wrapped_lines(text, self.width.map_or(WIDTH, |width| width.min(WIDTH)))
+    }
+
+    fn fitted(&self, text: &str) -> String {
+        match self.width {
+            Some(width) => wrapped_lines(text, width),
+            None => text.to_owned(),
+        }
     }
 
     /// Prints a table, and names the columns that the terminal has no room for.
@@ -354,8 +363,13 @@ pub(crate) fn without_os_number(text: &str) -> String {
     shown
 }
 
-/// Prints lines with colours on stderr; foreign text in them must be [`printable`] already.
+/// Prints lines with colours on stderr, wrapped at words if a terminal shows them; foreign text in
+/// them must be [`printable`] already.
 pub(crate) fn print_styled_message(text: &str) {
+    let text = match table::terminal_width(&Term::stderr()) {
+        Some(width) => wrapped_lines(text, width),
+        None => text.to_owned(),
+    };
     // If stderr is closed, the error cannot be reported anywhere.
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
@@ -382,18 +396,44 @@ pub(crate) fn wrapped(text: &str) -> String {
     wrapped_to(text, WIDTH)
 }
 
+fn wrapped_lines(text: &str, width: usize) -> String {
+    let lines: Vec<String> = text
+        .split('\n')
+        .map(|line| wrapped_to(line, width))
+        .collect();
+    lines.join("\n")
+}
+
+/// Breaks a line at words, and a word that is wider than a line within it. What goes on is indented
+/// like the line.
 fn wrapped_to(text: &str, width: usize) -> String {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
+    let indent = &text[..text.len() - text.trim_start_matches(' ').len()];
+    let mut lines = vec![indent.to_owned()];
+    let mut columns = indent.len();
+    let mut is_first = true;
+    for word in text[indent.len()..].split(' ') {
+        let mut length = measure_text_width(word);
         let line = lines.last_mut().expect("there is a first line");
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= width {
-            line.push(' ');
+        if is_first || columns + 1 + length <= width {
+            line.push_str(if is_first { "" } else { " " });
+            columns += usize::from(!is_first);
             line.push_str(word);
         } else {
-            lines.push(word.to_owned());
+            lines.push(format!("{indent}{word}"));
+            columns = indent.len();
         }
+        is_first = false;
+        while columns + length > width && width > indent.len() {
+            let line = lines.last_mut().expect("there is a line");
+            let Some((cut, _)) = line.char_indices().nth(width) else {
+                break;
+            };
+            let rest = line.split_off(cut);
+            length = measure_text_width(&rest);
+            columns = indent.len();
+            lines.push(format!("{indent}{rest}"));
+        }
+        columns += length;
     }
     lines.join("\n")
 }

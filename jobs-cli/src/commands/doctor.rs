@@ -86,13 +86,11 @@ impl Checks {
         };
         match read() {
             Ok((path, contexts)) => {
-                let count = contexts.by_name.len();
-                self.add(
-                    "settings",
-                    Verdict::Ok,
-                    format!("{path}: {count} contexts"),
-                    "",
-                );
+                let count = match contexts.by_name.len() {
+                    1 => "1 context".to_owned(),
+                    count => format!("{count} contexts"),
+                };
+                self.add("settings", Verdict::Ok, format!("{path}: {count}"), "");
             }
             Err(error) => {
                 self.failed("settings", &error);
@@ -252,6 +250,7 @@ impl Checks {
         let all = doors(twins.len() as u64);
         let offline = count(|twin| twin.connection_state == ConnectionState::Disconnected);
         match offline {
+            0 if twins.is_empty() => self.add("doors", Verdict::Ok, "none yet", ""),
             0 => self.add("doors", Verdict::Ok, format!("{all}, each connected"), ""),
             offline => self.add(
                 "doors",

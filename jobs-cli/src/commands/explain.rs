@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::{Printer, Row, wrapped};
+use crate::printer::{Printer, Row};
 use crate::suggest;
 
 /// The pages whose tables explain words, in the order of the output.
@@ -48,7 +48,7 @@ pub(super) fn run(word: Option<&str>, printer: &Printer) -> anyhow::Result<ExitS
             .into());
     }
     let text: String = found.iter().map(Explanation::text).collect();
-    printer.text_or_rows(&text, &found)?;
+    printer.text_or_rows(&printer.prose(&text), &found)?;
     Ok(ExitStatus::Success)
 }
 
@@ -63,8 +63,7 @@ pub(crate) fn words() -> Vec<String> {
 impl Explanation {
     fn text(&self) -> String {
         let Self { word, topic, .. } = self;
-        let meaning = wrapped(&self.meaning).replace('\n', "\n  ");
-        format!("{word} ({topic})\n  {meaning}\n")
+        format!("{word} ({topic})\n  {}\n", self.meaning)
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::exit_status::ExitStatus;
-use crate::printer::{Cell, Row, Tone, plain};
+use crate::printer::{Cell, Row, Tone, plain, printable};
 use crate::session::Session;
 
 pub(super) async fn run(session: &Session) -> anyhow::Result<ExitStatus> {
@@ -16,7 +16,8 @@ pub(super) async fn run(session: &Session) -> anyhow::Result<ExitStatus> {
         rights: rights.granted,
         missing: rights.missing,
     };
-    session.printer.rows(std::slice::from_ref(&row))?;
+    let rows = std::slice::from_ref(&row);
+    session.printer.text_or_rows(&row.text(), rows)?;
     if !row.missing.is_empty() {
         session.printer.say(match session.hub.is_door_hub().await? {
             true => {
@@ -37,6 +38,17 @@ struct PolicyRow {
     rights: Vec<String>,
     /// Rights that the policy certainly lacks.
     missing: Vec<String>,
+}
+
+impl PolicyRow {
+    /// One fact on each line: the names of rights are too wide for a table.
+    fn text(&self) -> String {
+        let facts = Self::titles().into_iter().zip(self.cells());
+        let facts = facts.filter(|(_, fact)| !fact.text.is_empty());
+        facts
+            .map(|(title, fact)| format!("{title:<9}{}\n", printable(&fact.text)))
+            .collect()
+    }
 }
 
 impl Row for PolicyRow {

@@ -37,12 +37,11 @@ const MAX_LINES: usize = 4;
 /// Marks a cut cell.
 const CUT: &str = "\u{2026}";
 
-/// Columns for a table: those of `COLUMNS`, else of the terminal; `None` without either.
-pub(super) fn terminal_width() -> Option<usize> {
+/// Columns for text: those of `COLUMNS`, else of the terminal; `None` without either.
+pub(super) fn terminal_width(terminal: &Term) -> Option<usize> {
     let set = std::env::var("COLUMNS").ok();
     let set = set.and_then(|columns| columns.trim().parse().ok());
     let of_terminal = || {
-        let terminal = Term::stdout();
         let size = terminal.size_checked();
         let width = size.map(|(_, columns)| usize::from(columns));
         width.filter(|_| terminal.is_term())
@@ -67,6 +66,8 @@ struct Column {
     /// Whether cells are prose, which wraps.
     is_prose: bool,
     is_empty: bool,
+    /// Whether cells are names, which are cut last: two doors must not look the same.
+    is_name: bool,
 }
 
 impl Printer {
@@ -178,6 +179,10 @@ impl Column {
                 text.split_whitespace().nth(2).is_some() && !text.starts_with('[')
             }),
             is_empty: cells().all(|cell| cell.shown().is_empty()),
+            is_name: titles == 1
+                && rows[0]
+                    .get(at)
+                    .is_some_and(|title| matches!(title.shown(), "DOOR" | "JOB")),
         }
     }
 }
@@ -193,9 +198,10 @@ fn layout(columns: &[Column], least: &[usize], width: Option<usize>) -> Vec<Opti
     let from_right = (1..columns.len()).rev().map(|at| (at, MIN_COLUMN));
     for (at, least) in least.chain(from_right) {
         let wrapped = wrapped_column(columns, &widths);
-        let least_width = |(at, width): (usize, usize)| match Some(at) == wrapped {
-            true => width.min(MIN_WRAPPED),
-            false => width.min(least),
+        let least_width = |(at, width): (usize, usize)| match () {
+            () if Some(at) == wrapped => width.min(MIN_WRAPPED),
+            () if columns[at].is_name && least == MIN_CUT => width.min(MAX_GROWTH),
+            () => width.min(least),
         };
         if sum(&widths, least_width) <= width {
             break;
@@ -207,6 +213,7 @@ fn layout(columns: &[Column], least: &[usize], width: Option<usize>) -> Vec<Opti
         let beside = |most: usize| {
             let others = sum(&widths, |(at, width)| match at == prose {
                 true => 0,
+                false if columns[at].is_name => width.min(MAX_GROWTH),
                 false => width.min(most),
             });
             width.saturating_sub(others)
@@ -215,20 +222,22 @@ fn layout(columns: &[Column], least: &[usize], width: Option<usize>) -> Vec<Opti
         let shown = columns[prose].width.min(beside(usize::MAX).max(least));
         widths[prose] = Some(shown);
     }
-    // Then what is longer than a time, then everything.
-    for whole in [MIN_CUT, 0] {
-        for cap in (1..=width)
-            .rev()
-            .filter(|cap| *cap >= MIN_COLUMN.min(whole))
-        {
-            let cut = |(_, width): (usize, usize)| match width <= whole {
+    // Then what is longer than a time, then everything but names, then everything.
+    for (whole, least, name) in [
+        (MIN_CUT, MIN_COLUMN, MAX_GROWTH),
+        (0, MIN_COLUMN, MAX_GROWTH),
+        (0, 0, 0),
+    ] {
+        for cap in (1..=width).rev().filter(|cap| *cap >= least) {
+            let cut = |(at, width): (usize, usize)| match width <= whole {
                 true => width,
+                false if columns[at].is_name => width.min(cap.max(name)),
                 false => width.min(cap),
             };
             if sum(&widths, cut) <= width {
+                let widths = widths.iter().enumerate();
                 return widths
-                    .iter()
-                    .map(|width| width.map(|width| cut((0, width))))
+                    .map(|(at, width)| width.map(|width| cut((at, width))))
                     .collect();
             }
         }

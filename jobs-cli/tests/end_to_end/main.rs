@@ -24,5 +24,6 @@ mod selections;
 mod staged;
 mod support;
 mod terminal;
+mod three_days;
 mod twins;
 mod verbs;
