@@ -68,8 +68,8 @@ Examples:
   doorctl schedule set office.toml lobby-east --watch
   doorctl schedule set office.toml --building 43 --now --yes
 
-From then on the doors follow it by their own clocks, also without hub and network. It replaces the
-week that a door had. Inside of a released window, doors begin with the next one; --now releases
+From then on the doors follow it by their own clocks, also without hub and network. It replaces the \
+week that a door had. Inside of a released window, doors begin with the next one; --now releases \
 them at once. With --plan, nothing is assigned if file or doors are others than planned.")]
     Set(SetArgs),
     /// Take the week from doors: their relinquish default holds instead.
@@ -106,7 +106,7 @@ Examples:
   doorctl schedule override lobby-east --want released --until 23:00
   doorctl schedule override --floor 3 --want locked --from 'friday 18:00' --until 'monday 06:00'
 
-Stands in place of the week from --from to --until, at the door itself. A lock, a lockdown or mode
+Stands in place of the week from --from to --until, at the door itself. A lock, a lockdown or mode \
 secure still wins. To withdraw it: doorctl jobs twin --set timed.ID=null DOOR")]
     Override(OverrideArgs),
     /// Show what doors are going to do by their weeks and timed entries.
@@ -115,7 +115,7 @@ Examples:
   doorctl schedule next
   doorctl schedule next --building 43 --within 7d
 
-Names doors whose clock is not set, and those that an operator's command without an end holds: they
+Names doors whose clock is not set, and those that an operator's command without an end holds: they \
 do not follow their week.")]
     Next(NextArgs),
 }

@@ -285,7 +285,7 @@ fn an_invalid_key_and_an_untrusted_ca_are_reported() {
         .says(&["the hub does not answer", "UnknownIssuer"]);
     lab.run("devices list")
         .expect(1)
-        .says(&["next: trust the hub's CA"]);
+        .says(&["does not trust the CA of this hub"]);
     lab.run("devices list --context lab").expect(0);
 }
 
