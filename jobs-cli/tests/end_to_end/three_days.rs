@@ -216,7 +216,8 @@ fn three_days_of_an_operator_fit_80_columns() {
     days.types("jobs cancel night", 0, &["night"]);
     days.types("jobs show night", 0, &["cancelled"]);
     days.types(
-        "jobs lock --building 44 --floor 2 --id late --connect-timeout 0 --response-timeout 5s --watch",
+        "jobs lock --building 44 --floor 2 --id late --connect-timeout 0 \
+         --response-timeout 5s --watch",
         2,
         &[offline],
     );
@@ -279,7 +280,8 @@ fn three_days_of_an_operator_fit_80_columns() {
     let bob = days.lab.folder().join("bob.toml");
     let as_bob = |line: &str| run(days.lab.command(line).env("DOORCTL_CONFIG", &bob));
     as_bob(&format!(
-        "context add bob --connection-string-file {data}/bob.connection-string --ca {data}/ca.pem"
+        "context add bob --ca {data}/ca.pem \
+         --connection-string-file {data}/bob.connection-string"
     ))
     .expect(0);
     let begun = Instant::now();
@@ -289,7 +291,8 @@ fn three_days_of_an_operator_fit_80_columns() {
     }
     days.types(
         &format!(
-            "context add bob --connection-string-file {data}/bob.connection-string --ca {data}/ca.pem"
+            "context add bob --ca {data}/ca.pem \
+             --connection-string-file {data}/bob.connection-string"
         ),
         0,
         &[],
