@@ -398,6 +398,10 @@ proptest! {
             _ => "L2",
         });
         // Forget what a restart lost before it was saved.
+        let kept = rig.door.agenda.to_saved(rig.now.boottime, &Default::default());
+        rig.desired.schedule = kept.week().cloned();
+        let timed = rig.door.timed().iter();
+        rig.desired.timed = timed.map(|(id, it)| (id.clone(), it.entry.clone())).collect();
         rig.desired.mode = DesiredMode::Unreadable;
         rig.act(&Step::DesireLockdown(id));
         if let Some(applied) = rig.door.authority().desired_mode() {
