@@ -31,7 +31,7 @@ use crate::contract::{
 };
 use crate::event::{Event, EventKind};
 use crate::saved::SavedDoor;
-use crate::schedule::{Agenda, EntryId, SAVE_INTERVAL, TimedReport, WeekReport};
+use crate::schedule::{Agenda, EntryId, SAVE_INTERVAL, SavedAgenda, TimedReport, WeekReport};
 use crate::sensing::{FaultReport, Input, Inputs, Sensing};
 use crate::strike::{Failure, Outputs, Phase, RequiredRest, Strike, StrikeInputs};
 use crate::time::{BootTime, Now};
@@ -160,9 +160,10 @@ impl Door {
         let mut memory = CommandMemory::default();
         let mut agenda = Agenda::default();
         if let Some(saved) = restored {
-            if let Some(timed) = &saved.agenda {
-                agenda = Agenda::restore(timed, &saved.boot_id, saved.saved_at, now);
-            }
+            // Another version leaves the agenda out: who changed what since is unknown.
+            let unknown = SavedAgenda::default().persons_unknown();
+            let timed = saved.agenda.as_deref().unwrap_or(&unknown);
+            agenda = Agenda::restore(timed, &saved.boot_id, saved.saved_at, now);
             let dropped = saved.restore(now, config.fitted, &mut array);
             // Save again: the remaining time of a hold now counts on this boot's clock.
             effects.save = saved.boot_id != now.boot_id || !dropped.is_empty();
@@ -229,6 +230,8 @@ impl Door {
                 None => {}
             }
         }
+        // Counted from the last save: restarts do not put it off.
+        door.save_due = restored.and_then(|saved| door.next_save(&door.array, saved.saved_at));
         if door.agenda.awaits_proof() {
             door.timed_proof_by = Some(door.proof_by(now));
         }
@@ -757,21 +760,15 @@ impl Door {
 
     fn persist(&mut self, now: &Now) -> Action {
         self.generation = self.next_generation();
-        let mut array = self.array_after_pending();
-        let agenda = self.agenda.to_saved(now.boottime, &array.take_superseded());
-        let temporary = array
-            .stored()
-            .filter(|(slot, _)| !slot.is_at_the_door())
-            .filter_map(|(_, entry)| entry.expiry);
-        let intervals = temporary.map(|expiry| {
-            let left = expiry.ends().since(now.boottime);
-            (left / REMAINDER_PART).max(REMAINDER_INTERVAL)
-        });
-        let timed = self.agenda.is_live().then_some(SAVE_INTERVAL);
-        self.save_due = intervals
-            .chain(timed)
-            .min()
-            .map(|interval| now.boottime + interval);
+        let mut array = self.array.clone();
+        let mut superseded = BTreeMap::new();
+        for pending in &self.pending {
+            pending.preview(&mut array);
+            let slots = array.take_superseded().into_iter();
+            superseded.extend(slots.map(|slot| (slot, pending.accepted())));
+        }
+        let agenda = self.agenda.to_saved(now.boottime, &superseded);
+        self.save_due = self.next_save(&array, now.boottime);
         let latched = array.get(Slot::FireRelease).is_some();
         if latched != self.latch_saved {
             // Saved twice, so that both state files contain it: losing one file must lock nobody
@@ -787,6 +784,21 @@ impl Door {
                 ..SavedDoor::new(now, &array, &self.overrides, self.memory.to_saved())
             },
         }
+    }
+
+    /// When to save again after a save at `saved_at` without a change of state.
+    fn next_save(&self, array: &AuthorityArray, saved_at: BootTime) -> Option<BootTime> {
+        let temporary = array
+            .stored()
+            .filter(|(slot, _)| !slot.is_at_the_door())
+            .filter_map(|(_, entry)| entry.expiry);
+        let intervals = temporary.map(|expiry| {
+            let left = expiry.ends().since(saved_at);
+            (left / REMAINDER_PART).max(REMAINDER_INTERVAL)
+        });
+        let timed = self.agenda.is_live().then_some(SAVE_INTERVAL);
+        let interval = intervals.chain(timed).min()?;
+        Some(saved_at + interval)
     }
 
     /// The generation that this step will save.

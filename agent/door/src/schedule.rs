@@ -22,7 +22,7 @@ mod timed;
 mod week;
 mod zone;
 
-pub(crate) use agenda::{Agenda, SAVE_INTERVAL, SavedAgenda};
+pub(crate) use agenda::{Agenda, Moment, SAVE_INTERVAL, SavedAgenda};
 pub use agenda::{Progress, TimedReport, TimedResult, TimedState};
 pub use assigned::{NextChange, WeekReport};
 pub use calendar::{Calendar, Level, Occurrence};

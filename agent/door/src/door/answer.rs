@@ -13,7 +13,7 @@ use crate::contract::{
     Want,
 };
 use crate::event::EventKind;
-use crate::schedule::TimedResult;
+use crate::schedule::{Agenda, Moment, TimedResult};
 use crate::sensing::faults_text;
 use crate::strike::{Failure, Phase};
 use crate::time::{BootTime, Now};
@@ -35,6 +35,8 @@ pub(super) struct Pending {
     /// Boot-clock time of its `notAfter`, if a trusted clock was available at acceptance: later
     /// steps of that clock have no effect.
     valid_until: Option<BootTime>,
+    /// When it was accepted: a timed entry that begins later comes after it.
+    accepted: Moment,
     /// A duplicate delivery of a call that is still waiting.
     repeated: bool,
 }
@@ -76,6 +78,7 @@ impl Pending {
         stage: Stage,
         proof_by: BootTime,
         now: &Now,
+        accepted: Moment,
     ) -> Self {
         let left = header.not_after.and_then(|not_after| now.until(not_after));
         Self {
@@ -85,6 +88,7 @@ impl Pending {
             header,
             stage,
             proof_by,
+            accepted,
             repeated: false,
         }
     }
@@ -95,6 +99,10 @@ impl Pending {
             Stage::Proving => self.proof_by,
             Stage::Done(_) => BootTime::default(),
         }
+    }
+
+    pub(super) fn accepted(&self) -> Moment {
+        self.accepted
     }
 
     /// Applies to `array` what the call will do once it is saved.
@@ -113,6 +121,7 @@ impl Pending {
     pub(super) fn apply_early(
         &mut self,
         array: &mut AuthorityArray,
+        agenda: &mut Agenda,
         forced_lock: &mut ForcedLock,
         at: BootTime,
     ) {
@@ -122,6 +131,7 @@ impl Pending {
         } = &self.stage
         {
             staged.apply(array);
+            agenda.supersede(array.take_superseded(), self.accepted);
             forced_lock.follow(staged);
             self.stage = Stage::Proving;
             self.proof_by = at;
@@ -188,6 +198,8 @@ impl Door {
             match checked {
                 Ok(()) => {
                     staged.apply(&mut self.array);
+                    let slots = self.array.take_superseded();
+                    self.agenda.supersede(slots, pending.accepted);
                     self.forced_lock.follow(&staged);
                     pending.proof_by = proof_by;
                     effects.retry_now |= staged.concerns_strike();
@@ -253,7 +265,9 @@ impl Door {
             effects.retry_now = true;
             let stage = Stage::storing(self.next_generation(), now.boottime, None);
             let (change, header) = (change.clone(), header.clone());
-            let pending = Pending::new(ticket, change, header, stage, self.proof_by(now), now);
+            let proof_by = self.proof_by(now);
+            let accepted = self.agenda.moment(now.boottime);
+            let pending = Pending::new(ticket, change, header, stage, proof_by, now, accepted);
             self.push_pending(now, pending);
             return;
         }

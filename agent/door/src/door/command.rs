@@ -138,7 +138,9 @@ impl Door {
         };
         effects.save = true;
         let stage = Stage::storing(self.next_generation(), now.boottime, staged);
-        let pending = Pending::new(ticket, change, header, stage, self.proof_by(now), now);
+        let proof_by = self.proof_by(now);
+        let accepted = self.agenda.moment(now.boottime);
+        let pending = Pending::new(ticket, change, header, stage, proof_by, now, accepted);
         self.push_pending(now, pending);
     }
 
@@ -147,7 +149,8 @@ impl Door {
         // Keep the order of acceptance: changes that still wait for the disk act now, before this
         // one.
         for pending in &mut self.pending {
-            pending.apply_early(&mut self.array, &mut self.forced_lock, now.boottime);
+            let (array, agenda) = (&mut self.array, &mut self.agenda);
+            pending.apply_early(array, agenda, &mut self.forced_lock, now.boottime);
         }
         change.apply(&mut self.array);
         self.forced_lock.follow(change);

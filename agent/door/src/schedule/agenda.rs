@@ -96,7 +96,7 @@ pub struct TimedReport {
 
 /// When a person last changed a slot, as well as the clock knew it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Moment {
+pub(crate) struct Moment {
     /// `None`: at any time.
     earliest: Option<Timestamp>,
     /// `None`: not known yet; the first trusted time will be later.
@@ -155,12 +155,19 @@ impl SavedAgenda {
 
     /// The agenda for a start that may have lost a newer one: persons may have changed any slot
     /// since, and entries may have been removed.
-    pub(crate) fn in_doubt(mut self) -> Self {
+    pub(crate) fn in_doubt(self) -> Self {
+        Self {
+            unread: true,
+            ..self.persons_unknown()
+        }
+    }
+
+    /// Persons may have changed any slot until now.
+    pub(crate) fn persons_unknown(mut self) -> Self {
         for slot in [Slot::OperatorGrant, Slot::OperatorHold, Slot::Passage] {
             let moment = self.moments.entry(slot).or_insert(Moment::of(None));
             moment.latest = None;
         }
-        self.unread = true;
         self
     }
 }
@@ -190,10 +197,13 @@ impl Agenda {
     }
 
     /// The agenda to save; `superseded` are slots that changes will have changed once on disk.
-    pub(crate) fn to_saved(&self, at: BootTime, superseded: &BTreeSet<Slot>) -> SavedAgenda {
+    pub(crate) fn to_saved(
+        &self,
+        at: BootTime,
+        superseded: &BTreeMap<Slot, Moment>,
+    ) -> SavedAgenda {
         let mut moments = self.moments.clone();
-        let moment = Moment::of(self.clock.span(at));
-        moments.extend(superseded.iter().map(|slot| (*slot, moment)));
+        moments.extend(superseded);
         SavedAgenda {
             clock: self.clock.to_saved(at),
             timed: self.timed.clone(),
@@ -202,6 +212,17 @@ impl Agenda {
             moments,
             unread: self.unread,
         }
+    }
+
+    /// The present moment, for [`Agenda::supersede`].
+    pub(crate) fn moment(&self, at: BootTime) -> Moment {
+        Moment::of(self.clock.span(at))
+    }
+
+    /// A person has changed these slots.
+    pub(crate) fn supersede(&mut self, slots: BTreeSet<Slot>, moment: Moment) {
+        let slots = slots.into_iter();
+        self.moments.extend(slots.map(|slot| (slot, moment)));
     }
 
     /// Takes what the twin desires; returns whether that is new, and the events of it.
@@ -239,7 +260,7 @@ impl Agenda {
         }
         if self.week.as_ref().map(|known| &known.saved().week) != week {
             changed = true;
-            let now = Moment::of(self.clock.span(at));
+            let now = self.moment(at);
             let before = self.week.take();
             let week = week.map(|week| Assigned::new(week.clone(), before.as_ref(), now));
             events.push(EventKind::ScheduleChanged {
@@ -296,9 +317,8 @@ impl Agenda {
         let mut look = Look::default();
         self.clock.follow(now);
         let span = self.clock.span(now.boottime);
-        for slot in array.take_superseded() {
-            self.moments.insert(slot, Moment::of(span));
-        }
+        let changed = array.take_superseded();
+        self.supersede(changed, Moment::of(span));
         if let Some(Span { latest, .. }) = span.filter(|span| span.is_certain) {
             for moment in self.moments.values_mut().filter(|it| it.latest.is_none()) {
                 moment.latest = Some(latest);

@@ -114,6 +114,18 @@ fn an_entry_speaks_only_if_it_begins_after_the_last_change_of_its_slot_by_a_pers
             "8 Locked; l holding",
             "0 Locked; l over",
         ),
+        // Accepted before, saved after it.
+        (
+            vec![
+                (1, LOCKS),
+                (before, Step::SlowDisk(true)),
+                (before, UNLOCK),
+                (FROM + 1000, Step::SlowDisk(false)),
+                (after, Restart),
+            ],
+            "8 Locked; l holding",
+            "0 Locked; l over",
+        ),
         // What somebody had locked stays below.
         (
             vec![(1, LOCKS), (before, LOCK)],
@@ -597,10 +609,19 @@ fn the_trusted_time_is_saved_every_15_minutes_while_an_entry_is_not_over() {
     };
     assert_eq!(saves(UNTIL + MINUTE), 0);
     let far = Timed(r#"{"l": {"want": "locked", "from": "2026-12-02T22:00:00Z"}}"#);
-    let mut rig = motor(Locked).run(&[(0, START), (1, far), (31 * MINUTE, Reboot)]);
-    rig.run_to(1);
-    let span = rig.door.agenda.clock().span(rig.now.boottime).unwrap();
-    assert_eq!(span.earliest.to_string(), "2026-12-01T22:29:00.002Z");
+    // A restart within the boot does not put the saves off.
+    for restart in [Nothing, Restart] {
+        let steps = [
+            (0, START),
+            (1, far),
+            (2 * MINUTE, restart),
+            (31 * MINUTE, Reboot),
+        ];
+        let mut rig = motor(Locked).run(&steps);
+        rig.run_to(1);
+        let span = rig.door.agenda.clock().span(rig.now.boottime).unwrap();
+        assert_eq!(span.earliest.to_string(), "2026-12-01T22:29:00.002Z");
+    }
 }
 
 #[test]
@@ -613,4 +634,16 @@ fn a_state_without_the_agenda_is_read_as_one_without_entries() {
     rig.act(&LOCKS);
     rig.run_to(FROM);
     assert_eq!(shown(&rig), "8 Locked; l holding");
+    // When a person changed a slot meanwhile is unknown: a release that may be older is silent.
+    for (restarted, expected) in [
+        (FROM - 10_000, "7 Released; r holding"),
+        (FROM + 10_000, "8 Locked; r overruled"),
+    ] {
+        let mut rig = motor(Locked).run(&[(0, START), (restarted, LOCK)]);
+        rig.disk.as_mut().unwrap().agenda = None;
+        rig.act(&Restart);
+        rig.act(&RELEASES);
+        rig.run_to(FROM + 20_000);
+        assert_eq!(shown(&rig), expected);
+    }
 }
