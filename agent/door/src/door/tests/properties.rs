@@ -390,7 +390,12 @@ proptest! {
     fn a_desired_mode_and_lockdown_act_once(config in door(), scenario in scenario()) {
         let mut rig = watch(config, &scenario, |_, _| {});
         rig.act(&Step::SlowDisk(false));
-        let decided = |rig: &Rig| (rig.door.authority().mode(), rig.slots());
+        // Any reading of the twin ends the doubt about the week.
+        let decided = |rig: &Rig| {
+            let mut slots = rig.slots();
+            slots.retain(|slot| !slot.starts_with("Schedule"));
+            (rig.door.authority().mode(), slots)
+        };
         let before = decided(&rig);
         let (_, _, applied) = rig.door.authority().saved_lockdown();
         let id = applied.map_or("none", |applied| match applied.id.as_str() {
