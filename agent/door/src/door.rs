@@ -127,6 +127,8 @@ pub struct Door {
     /// Calls that wait for their reply, oldest first.
     pending: Vec<Pending>,
     disk_waits: Vec<DiskWait>,
+    /// The save of the last change by desired properties, until that or a later one is on disk.
+    unsaved_desired: Option<Generation>,
     generation: Generation,
     /// When to save without a change of state.
     save_due: Option<BootTime>,
@@ -202,6 +204,7 @@ impl Door {
             memory,
             pending: Vec::new(),
             disk_waits: Vec::new(),
+            unsaved_desired: None,
             generation: Generation::default(),
             save_due: None,
             latch_saved: false,
@@ -335,7 +338,10 @@ impl Door {
             wait.handle_persisted(generation, result);
         }
         match result {
-            Ok(()) => self.handle_saved(now, generation, &mut effects),
+            Ok(()) => {
+                self.unsaved_desired = self.unsaved_desired.filter(|it| *it > generation);
+                self.handle_saved(now, generation, &mut effects);
+            }
             Err(NotSaved) => {
                 self.handle_save_failed(generation);
                 self.save_due = Some(now.boottime + SAVE_RETRY);

@@ -33,6 +33,8 @@ impl Door {
             self.use_settings(&desired.settings);
             changed = true;
         }
+        // What the disk refused is not applied yet, although it acts.
+        changed |= self.unsaved_desired.is_some();
         effects.save |= changed;
         let lockdown = self.desired_lockdown(now, &desired.lockdown, &mut effects);
         // An earlier desired mode may still wait for the disk: the newest one has to follow it.
@@ -59,6 +61,9 @@ impl Door {
             self.wait_for_disk(now, ticket, Purpose::Desired, &mut effects);
         } else {
             effects.answers.push((ticket, self.applied()));
+        }
+        if effects.save {
+            self.unsaved_desired = Some(self.next_generation());
         }
         self.finish(now, effects)
     }
