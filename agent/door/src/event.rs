@@ -177,7 +177,7 @@ event_kinds! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         command_id: Option<CommandId>,
     },
-    /// A timed entry was removed before its end.
+    /// A timed entry was removed before its end, or a lock replaced by one that locks less.
     Disarmed = "disarmed" {
         /// The entry.
         id: EntryId,
@@ -332,6 +332,7 @@ impl Event {
             EventKind::Command { .. }
                 | EventKind::Mode { .. }
                 | EventKind::TimedStarted { .. }
+                | EventKind::TimedEnded { missed: true, .. }
                 | EventKind::Overruled { .. }
                 | EventKind::Disarmed { .. }
                 | EventKind::ScheduleChanged { .. }
@@ -522,6 +523,14 @@ mod tests {
             ),
             (EventKind::AlarmSuppressed { alarm }, true),
             (EventKind::AlarmCleared { alarm }, true),
+            (
+                EventKind::TimedEnded {
+                    id: "l".parse().unwrap(),
+                    want: Want::Locked,
+                    missed: true,
+                },
+                true,
+            ),
             (EventKind::RequestToExit, false),
             (EventKind::LocalGrant, false),
             (EventKind::Identify, false),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::assigned::{Assigned, SavedWeek, WeekReport, left_open};
@@ -109,6 +109,21 @@ impl Moment {
             earliest: span.map(|span| span.earliest),
             latest: span.filter(|span| span.is_certain).map(|span| span.latest),
         }
+    }
+
+    /// The clock that may have shown it was off by this much.
+    pub(super) fn widen(&mut self, step: SignedDuration) {
+        let stepped = |at: Timestamp| at.saturating_add(step).unwrap_or(at);
+        self.earliest = self.earliest.map(|at| at.min(stepped(at)));
+        self.latest = self.latest.map(|at| at.max(stepped(at)));
+    }
+
+    /// It is not later than `now`, which is certain; returns whether that is new.
+    pub(super) fn limit(&mut self, now: Timestamp) -> bool {
+        let before = *self;
+        self.earliest = self.earliest.filter(|at| *at <= now);
+        self.latest = self.latest.map(|at| at.min(now));
+        *self != before
     }
 
     /// Whether an entry that begins at `from` comes after this change for certain; a lock needs
@@ -225,6 +240,12 @@ impl Agenda {
         self.moments.extend(slots.map(|slot| (slot, moment)));
     }
 
+    /// The moments that the clock has shown.
+    fn persons(&mut self) -> impl Iterator<Item = &mut Moment> {
+        let week = self.week.iter_mut().filter_map(Assigned::since);
+        self.moments.values_mut().chain(week)
+    }
+
     /// Takes what the twin desires; returns whether that is new, and the events of it.
     pub(crate) fn desire(
         &mut self,
@@ -239,18 +260,28 @@ impl Agenda {
             let stays = timed.contains_key(id);
             changed |= !stays;
             if !stays && progress.state != TimedState::Over {
-                events.push(EventKind::Disarmed {
-                    id: id.clone(),
-                    want: entry.want,
-                    from: entry.from,
-                    until: entry.until,
-                });
+                events.push(entry.disarmed(id));
             }
             stays
         });
         for (id, entry) in timed {
-            if self.timed.get(id).is_none_or(|known| known.entry != *entry) {
+            let known = self.timed.get(id);
+            if known.is_none_or(|known| known.entry != *entry) {
                 changed = true;
+                let loosened = known.filter(
+                    |TimedReport {
+                         entry: old,
+                         progress,
+                     }| {
+                        let ends = |entry: &TimedEntry| entry.until.unwrap_or(Timestamp::MAX);
+                        old.want == Want::Locked
+                            && progress.state != TimedState::Over
+                            && (entry.want != old.want
+                                || entry.from > old.from
+                                || ends(entry) < ends(old))
+                    },
+                );
+                events.extend(loosened.map(|known| known.entry.disarmed(id)));
                 let new = TimedReport {
                     entry: entry.clone(),
                     progress: Progress::default(),
@@ -315,7 +346,10 @@ impl Agenda {
     /// Computes what the entries want now, and puts it over the slots.
     pub(crate) fn look(&mut self, now: &Now, array: &mut AuthorityArray) -> Look {
         let mut look = Look::default();
-        self.clock.follow(now);
+        if let Some(step) = self.clock.follow(now) {
+            self.persons().for_each(|moment| moment.widen(step));
+            look.save = true;
+        }
         let span = self.clock.span(now.boottime);
         let changed = array.take_superseded();
         self.supersede(changed, Moment::of(span));
@@ -325,6 +359,11 @@ impl Agenda {
                 look.save = true;
             }
             look.save |= self.week.as_mut().is_some_and(|week| week.pin(latest));
+            if !self.clock.is_disputed() {
+                for moment in self.persons() {
+                    look.save |= moment.limit(latest);
+                }
+            }
         }
         let mut overlay = BTreeMap::new();
         // Locks first: they silence releases.
@@ -410,6 +449,7 @@ impl Agenda {
         let moment = self.moments.get(&slot);
         let is_called = array.stored().any(|(stored, held)| {
             stored == slot
+                && held.want == entry.want
                 && held
                     .command_id
                     .as_ref()
@@ -494,7 +534,7 @@ impl Agenda {
         look.save = true;
         let (id, want) = (id.clone(), entry.want);
         match state {
-            TimedState::Armed => {}
+            TimedState::Armed => *progress = Progress::default(),
             TimedState::Holding => {
                 look.started = true;
                 progress.result = None;
@@ -573,7 +613,7 @@ impl Agenda {
 enum Judged {
     Armed,
     Speaks,
-    /// A call with its id fills its slot instead.
+    /// A call with its id that wants the same fills its slot instead.
     Called,
     Over,
     Overruled(String),

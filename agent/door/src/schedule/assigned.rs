@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::agenda::Moment;
@@ -16,6 +16,10 @@ use super::week::{AssignedWeek, Otherwise, Week};
 use super::zone::zone;
 use crate::authority::AuthorityArray;
 use crate::contract::{Mode, Slot, Want};
+
+/// When to look again for a change, if none is near: before [`Calendar::next_change`] could have
+/// seen one.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_hours(300 * 24);
 
 /// The week of a door.
 #[derive(Debug, Clone)]
@@ -148,6 +152,10 @@ impl Assigned {
         unknown.map(|it| it.latest = Some(latest)).is_some()
     }
 
+    pub(super) fn since(&mut self) -> Option<&mut Moment> {
+        self.saved.since.as_mut()
+    }
+
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Timestamp> {
         self.known.iter().map(|stretch| stretch.until)
     }
@@ -159,9 +167,10 @@ impl Assigned {
             return Some(*known);
         }
         let next = calendar.next_change(at);
+        let again = at.saturating_add(LOOK_AGAIN).unwrap_or(Timestamp::MAX);
         let stretch = Stretch {
             from: at,
-            until: next.map_or(Timestamp::MAX, |(until, _)| until),
+            until: next.map_or(again, |(until, _)| until),
             level: calendar.level(at),
             next: next.map(|(_, level)| level),
         };
@@ -241,9 +250,10 @@ impl Assigned {
             };
             let levels = [earliest, latest].map(|at| self.stretch(at));
             let present = levels[0].and_then(|stretch| stretch.level.window);
-            look.until = levels[0].map(|stretch| {
+            look.until = levels[0].and_then(|stretch| {
                 let window = present.filter(|window| earliest < window.until);
-                window.map_or(stretch.until, |window| window.until)
+                let next = stretch.next.map(|_| stretch.until);
+                window.map(|window| window.until).or(next)
             });
             let taking = levels
                 .into_iter()

@@ -104,14 +104,13 @@ impl DoorClock {
         })
     }
 
-    /// Takes a reading of the wall clock.
-    pub(crate) fn follow(&mut self, now: &Now) {
+    /// Takes a reading of the wall clock; returns how far that is off if it was a rival and is
+    /// adopted.
+    pub(crate) fn follow(&mut self, now: &Now) -> Option<SignedDuration> {
         let at = now.boottime;
         let expected = self.own.map(|own| own.now(at));
         self.shown = self.shown.max(expected);
-        let Some(wall) = now.trusted_wall() else {
-            return;
-        };
+        let wall = now.trusted_wall()?;
         let reading = Reading { wall, at };
         let agrees = expected.is_none_or(|expected| {
             let step = wall.duration_since(expected);
@@ -126,7 +125,7 @@ impl DoorClock {
             let rival = Rival { reading, since };
             if at < rival.adopted_at(self.is_trusted) {
                 self.rival = Some(rival);
-                return;
+                return None;
             }
             self.shown = None;
         }
@@ -134,6 +133,8 @@ impl DoorClock {
         self.shown = self.shown.max(Some(wall));
         self.is_trusted = true;
         self.rival = None;
+        let expected = expected.filter(|_| !agrees)?;
+        Some(wall.duration_since(expected))
     }
 
     /// What is known of the present time; `None` if nothing is.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::contract::{Slot, Want, duration};
+use crate::event::EventKind;
 
 /// Longest id, so that the id of its job and suffixes of that fit.
 const MAX_ID: usize = 52;
@@ -86,6 +87,15 @@ pub struct TimedEntry {
 }
 
 impl TimedEntry {
+    pub(super) fn disarmed(&self, id: &EntryId) -> EventKind {
+        EventKind::Disarmed {
+            id: id.clone(),
+            want: self.want,
+            from: self.from,
+            until: self.until,
+        }
+    }
+
     /// Reads an entry.
     ///
     /// # Errors

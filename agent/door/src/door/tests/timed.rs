@@ -164,6 +164,12 @@ fn an_entry_speaks_only_if_it_begins_after_the_last_change_of_its_slot_by_a_pers
             "7 Released; r holding",
             "0 Locked; r over",
         ),
+        // A call with the id of the entry that wants the opposite is a person's change.
+        (
+            vec![(1, LOCKS), (after, unlock(r#"{"commandId":"l"}"#))],
+            "8 Released; l overruled",
+            "8 Released; l over",
+        ),
         // An entry that arrives after a change that it began before.
         (
             vec![(after, UNLOCK), (after + 1, LOCKS)],
@@ -506,6 +512,93 @@ fn a_lock_that_is_removed_before_its_end_is_an_event() {
         assert_eq!(shown(&rig), "0 Locked");
         assert_eq!(!rig.events_with("Disarmed").is_empty(), recorded, "{at}");
     }
+    // Replaced by another want, a later begin, an earlier end; by one that locks longer.
+    for (want, from, until, recorded) in [
+        ("released", "22:00", "22:10", true),
+        ("locked", "22:01", "22:10", true),
+        ("locked", "22:00", "22:09", true),
+        ("locked", "21:59", "22:11", false),
+    ] {
+        let mut rig = motor(Locked).run(&[(0, START), (1, LOCKS), (2, Nothing)]);
+        let day = "2026-12-01T";
+        let entry = serde_json::json!({
+            "l": {"want": want, "from": format!("{day}{from}:00Z"),
+                  "until": format!("{day}{until}:00Z")}
+        });
+        rig.act(&Timed(entry.to_string().leak()));
+        let is_recorded = !rig.events_with("Disarmed").is_empty();
+        assert_eq!(is_recorded, recorded, "{entry}");
+    }
+}
+
+#[test]
+fn a_corrected_clock_leaves_open_whether_a_person_s_change_came_before() {
+    let hours = |want: &str| {
+        let entry = r#"{"e": {"want": "WANT", "from": "2026-12-01T22:00:00Z",
+                              "until": "2026-12-02T00:30:00Z"}}"#;
+        Timed(entry.replace("WANT", want).leak())
+    };
+    let (locks, releases) = (hours("locked"), hours("released"));
+    let (ahead, behind) = ("2026-12-01T23:59:00Z", "2026-12-01T21:00:00Z");
+    for (wrong, entries, change, right, expected) in [
+        // Two hours ahead: the change came before the begin.
+        (
+            ahead,
+            locks,
+            UNLOCK,
+            "2026-12-01T21:59:10Z",
+            "8 Locked; e holding",
+        ),
+        (
+            ahead,
+            releases,
+            LOCK,
+            "2026-12-01T21:58:10Z",
+            "7 Released; e holding",
+        ),
+        // Two hours behind: it came after it. A lock may have been later.
+        (
+            behind,
+            locks,
+            UNLOCK,
+            "2026-12-01T23:00:10Z",
+            "8 Locked; e holding",
+        ),
+        (
+            behind,
+            releases,
+            LOCK,
+            "2026-12-01T23:00:10Z",
+            "8 Locked; e overruled",
+        ),
+    ] {
+        let steps = [
+            (0, Clock(wrong)),
+            (1, change),
+            (10_000, Clock(right)),
+            (10_001, entries),
+        ];
+        look(motor(Locked), &steps, &[(3 * MINUTE, expected)]);
+    }
+}
+
+#[test]
+fn what_the_disk_refused_is_answered_with_500_again() {
+    for desired in [LOCKS, Step::Week("{}", true)] {
+        let refused = [
+            (2, Step::SlowDisk(true)),
+            (3, desired),
+            (4, Step::DiskFails),
+        ];
+        let again = [
+            (5, Step::SlowDisk(true)),
+            (6, desired),
+            (7, Step::DiskFails),
+        ];
+        let steps = [&[(0, START)], &refused[..], &again, &[(8, desired)]].concat();
+        let rig = motor(Locked).run(&steps);
+        assert_eq!(rig.statuses(), [500, 500, 200], "{desired:?} {:?}", rig.log);
+    }
 }
 
 #[test]
@@ -578,6 +671,20 @@ fn the_result_is_what_the_sensors_show_as_for_a_call() {
     rig.act(&Step::Rex(true));
     rig.run_to(FROM + 2000);
     assert_eq!(result(&rig).as_deref(), Some("Secured Bond true None"));
+
+    // Armed again after a correction of the clock.
+    let steps = [
+        (0, START),
+        (1, LOCKS),
+        (FROM + 5000, Clock("2026-12-01T20:00:00Z")),
+    ];
+    let mut stepped = motor(Released).run(&steps);
+    stepped.run_to(FROM + 70_000);
+    assert_eq!(result(&stepped), None);
+    assert_eq!(
+        stepped.door.timed().values().next().unwrap().progress.at,
+        None
+    );
 
     let steps = [(0, START), (1, LOCKS), (2, Open), (FROM + 100, Nothing)];
     let mut rig = motor(Released).run(&steps);

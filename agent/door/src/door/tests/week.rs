@@ -108,6 +108,14 @@ fn without_a_trusted_clock_and_in_doubt_it_is_locked() {
     assert_eq!(shown(&rig), "16 Locked");
     rig.act(&OFFICE);
     assert_eq!(shown(&rig), "16 Released");
+    // A change that is farther away than the door looks.
+    let leap_day = r#"{"name": "leap day", "zone": "UTC", "exception": [{"yearly": ["02-29"],
+        "windows": [{"from": "00:00", "to": "24:00", "want": "released"}]}]}"#;
+    let mut rig = motor(Locked).run(&[(0, MORNING), (1, Week(leap_day, true)), (2, Nothing)]);
+    assert_eq!(shown(&rig), "16 Locked");
+    rig.act(&Clock("2028-02-29T06:05:00Z"));
+    rig.run_to(2 * MINUTE);
+    assert_eq!(shown(&rig), "16 Released");
     // A week that cannot be read locks.
     let mut rig = motor(Released).run(&[(0, MORNING), (1, OFFICE), (2 * MINUTE, Nothing)]);
     rig.act(&Week("{}", true));
@@ -215,7 +223,12 @@ fn a_window_may_wait_for_a_first_person() {
             "16 Locked",
         ),
         (
-            vec![(2, Grant(true)), (lead, Open), (lead + 1000, Close)],
+            vec![
+                (lead, Grant(true)),
+                (lead + 6000, Grant(false)),
+                (lead + 7000, Grant(true)),
+                (lead + 8000, Open),
+            ],
             "16 Locked",
         ),
         // Forgotten at a lockdown, in mode secure, at an operator's lock and without a clock.
