@@ -111,7 +111,8 @@ It repeats the same command, so a door that already executed it does not act aga
 named end keeps that end; a lock with a duration counts from when the door acts. Doors that \
 reached the state after accepting are left out. If every door reached it, no job is created and \
 the exit status is 0. It is 4 for a job that called no door, which a retry cannot fix, and 2 if \
-all its doors have been removed. Staged doors are called with the same id and end.")]
+all its doors have been removed. A job that was cancelled before its start is not retried before \
+that time: the exit status is 4. Staged doors are called with the same id and end.")]
     Retry(RetryArgs),
     /// Export the outcome of a job at each door, as CSV or JSON.
     #[command(after_help = "\

@@ -213,6 +213,16 @@ fn a_cancelled_job_names_offline_doors_that_are_still_armed() {
         twin["properties"]["reported"].get("timed").is_none()
     });
     lab.run("jobs watch morning").expect(2).says(&["2 failed"]);
+    // Nor does an unstaged job act before its start.
+    lab.run("jobs unlock east --at +1h --for 1h --id plain")
+        .expect(0);
+    lab.run("jobs cancel plain").expect(0);
+    for id in ["morning", "plain"] {
+        lab.run(format!("jobs retry {id} --id again"))
+            .expect(4)
+            .says(&["a retry would act before that time"]);
+    }
+    lab.run("jobs show again").expect(1);
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::commands::{job_wait, method_call};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::outcome::{JobGoal, OutcomeRow, Progress};
+use crate::printer::printable;
 use crate::session::Session;
 use crate::target::Target;
 use crate::time;
@@ -46,6 +47,17 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         .status(ExitStatus::Refused)
         .into());
     }
+    let at = session.at("--at", &args.schedule.at).await?;
+    let start = group.start().filter(|_| status == JobStatus::Cancelled);
+    if let Some(start) = start.filter(|start| *start > at.when.timestamp()) {
+        let start = time::describe(&start.to_zoned_datetime(session.zone.clone()));
+        return Err(Failure::new(format!(
+            "job {id} was cancelled before its start, {start}: a retry would act before that time"
+        ))
+        .next("create a new job: doorctl jobs lock --help")
+        .status(ExitStatus::Refused)
+        .into());
+    }
     let wanted = group.goal(args.accept_unproven);
     let jobs = group.doors(wanted, session).await?;
     let mut rows: Vec<OutcomeRow> = jobs.into_iter().flat_map(|job| job.rows).collect();
@@ -57,11 +69,22 @@ pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result
         .status(ExitStatus::Refused)
         .into());
     }
+    if wanted == JobGoal::Released {
+        // Who overruled an unlock decided later than the job.
+        rows.retain(|row| {
+            let is_overruled = row.timed == Some("overruled");
+            if is_overruled {
+                let text = format!("{} is left out: {}", row.door, row.outcome);
+                session.printer.warn(printable(&text));
+            }
+            !is_overruled
+        });
+    }
     let doors = remaining_doors(&mut rows, wanted, session).await?;
     let some_reached = rows.iter().any(|row| row.progress == Progress::Reached);
     if doors.is_empty() && !some_reached {
         session.printer.say(format!(
-            "all doors of job {id} were removed, and none was {}: nothing to do",
+            "no door of job {id} is left to retry, and none was {}: nothing to do",
             wanted.reached()
         ));
         return Ok(ExitStatus::Incomplete);
