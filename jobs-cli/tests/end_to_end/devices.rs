@@ -65,7 +65,7 @@ fn filters_of_a_list_are_combined() {
     for (filters, expected) in [
         ("--offline", "new"),
         ("--alarm", "east"),
-        ("--unsecured", "east"),
+        ("--unsecured", "east new"),
         ("--tag wing=east", "east new"),
         ("--tag wing=east --offline", "new"),
         ("--tag tags.wing=east --alarm --unsecured --floor 3", "east"),

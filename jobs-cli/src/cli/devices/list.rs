@@ -36,7 +36,7 @@ pub(crate) struct ListArgs {
     /// Only doors whose last report has an alarm.
     #[arg(long, help_heading = FILTERS)]
     pub(crate) alarm: bool,
-    /// Only doors that last reported to be unsecured.
+    /// Only doors that are not secured by their last report: unsecured, unknown, or no report.
     #[arg(long, help_heading = FILTERS)]
     pub(crate) unsecured: bool,
     /// Only doors with this tag (repeatable); dots separate nested keys.

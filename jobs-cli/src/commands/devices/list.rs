@@ -101,7 +101,11 @@ fn with_filters(args: &ListArgs) -> TargetArgs {
         conditions.push(alarm_condition());
     }
     if args.unsecured {
-        conditions.push("properties.reported.door.secured = 'unsecured'".to_owned());
+        // An unknown state and a missing report are a reason to look at the door, too.
+        let secured = "properties.reported.door.secured";
+        conditions.push(format!(
+            "NOT is_defined({secured}) OR {secured} != 'secured'"
+        ));
     }
     let tags = args.tags.iter();
     conditions.extend(tags.map(|(key, value)| tag_condition(key, value)));
