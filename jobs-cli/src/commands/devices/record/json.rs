@@ -52,8 +52,10 @@ pub(super) fn read(text: &str, mistakes: &mut Vec<FileMistake>) -> Vec<DoorRecor
             if text.is_empty() {
                 continue;
             }
-            // An Azure export without keys begins with a line of plain text.
-            if std::mem::take(&mut is_first) && !text.starts_with('{') {
+            // An Azure export without keys begins with a line of plain text. One that names an id
+            // is a damaged line.
+            let is_note = !text.starts_with('{') && !text.contains("\"id\"");
+            if std::mem::take(&mut is_first) && is_note {
                 continue;
             }
             match serde_json::from_str(text) {
@@ -273,11 +275,14 @@ mod tests {
             let records = read(&text, "f", FilePurpose::Import).unwrap();
             assert_eq!((records.len(), records[0].line), (1, line), "{text}");
         }
-        let late = format!("{door}\nThe keys are excluded.\n");
-        let error = read(&late, "f", FilePurpose::Import)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("line 2: not JSON"), "{error}");
+        for (text, line) in [
+            (format!("{door}\nThe keys are excluded.\n"), "line 2"),
+            (format!("\"id\":\"vault\"}}\n{door}\n"), "line 1"),
+        ] {
+            let refused = read(&text, "f", FilePurpose::Import).unwrap_err();
+            let expected = format!("{line}: not JSON");
+            assert!(refused.to_string().contains(&expected), "{refused}");
+        }
     }
 
     #[test]
