@@ -174,9 +174,11 @@ fn state(wanted: Option<&Value>, written: u64, answer: Option<&Value>) -> AckSta
     // The same value written again is not acknowledged again: the door has applied it.
     let applied = answer.and_then(|answer| answer.get("value"));
     let digest = |value: Option<&Value>| value?.get("digest").cloned();
-    // A week is acknowledged by its digest alone.
+    // A week is acknowledged by its digest alone, which does not say whether `now` was obeyed.
+    let acts_now = wanted.get("now").is_some_and(|now| *now == true);
     let is_applied = applied == Some(wanted)
-        || digest(applied).is_some_and(|applied| Some(applied) == digest(Some(wanted)));
+        || !acts_now
+            && digest(applied).is_some_and(|applied| Some(applied) == digest(Some(wanted)));
     match number("ac") {
         Some(202) => AckState::Pending,
         Some(200..=299) if is_current || is_applied => AckState::Applied,
@@ -272,6 +274,11 @@ mod tests {
             (
                 json!({"schedule": {"digest": "a", "text": "{}"}}),
                 json!({"schedule": {"value": {"digest": "b"}, "ac": 200, "av": 4}}),
+                &["schedule is not applied yet"],
+            ),
+            (
+                json!({"schedule": {"digest": "a", "text": "{}", "now": true}}),
+                json!({"schedule": {"value": {"digest": "a"}, "ac": 200, "av": 4}}),
                 &["schedule is not applied yet"],
             ),
             (
