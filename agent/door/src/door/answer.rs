@@ -402,7 +402,7 @@ impl Door {
         let proven = [Want::Locked, Want::Released].map(|want| {
             let (reached, error) = match self.outcome_toward(want) {
                 Outcome::Waiting if in_time => return None,
-                Outcome::Reached => (true, None),
+                Outcome::Reached => (self.coil_limit().is_none(), None),
                 Outcome::Accepted | Outcome::Waiting => (false, None),
                 Outcome::Failed(error) => (false, Some(error)),
             };
@@ -467,6 +467,11 @@ impl Door {
         if !change.concerns_strike() {
             return None;
         }
+        self.coil_limit()
+    }
+
+    /// When a coil of limited duty will end the present state, if that is earlier than asked.
+    fn coil_limit(&self) -> Option<(BootTime, String)> {
         let (ends, text) = self.strike.hold_limit(&self.strike_inputs(false))?;
         let entry = self.array.winner().map(|(_, entry)| entry.expiry);
         let asked = entry.flatten().map(|expiry| expiry.ends());

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use super::rig::Step::{Clock, Close, Nothing, Open, Reboot, RebootInDoubt, Restart, Timed};
-use super::rig::{LOCK, LOCKDOWN, Rig, Step, UNLOCK, lock, mode, motor, relinquish, unlock};
+use super::rig::{
+    LOCK, LOCKDOWN, Rig, Step, UNLOCK, config, limited, lock, mode, motor, relinquish, unlock,
+};
 use crate::Want::{Locked, Released};
-use crate::config::DoorConfig;
+use crate::config::{DoorConfig, FailMode, Fitted, StrikeConfig};
 
 /// A minute before ten, when the entries below begin.
 const START: Step = Clock("2026-12-01T21:59:00Z");
@@ -671,6 +673,12 @@ fn the_result_is_what_the_sensors_show_as_for_a_call() {
     rig.act(&Step::Rex(true));
     rig.run_to(FROM + 2000);
     assert_eq!(result(&rig).as_deref(), Some("Secured Bond true None"));
+
+    // A coil that cannot hold it to its end has not reached it.
+    let bolt = limited(StrikeConfig::solenoid_bolt(FailMode::Safe), 20, 40);
+    let bolt = config(Released, bolt, Fitted::ALL);
+    let rig = bolt.run(&[(0, START), (1, LOCKS), (FROM + 700, Nothing)]);
+    assert_eq!(result(&rig).as_deref(), Some("Secured Bond false None"));
 
     // Armed again after a correction of the clock.
     let steps = [
