@@ -78,6 +78,9 @@ pub struct Window {
     pub takes_over: bool,
 }
 
+/// Most days of all `dates` together.
+const MAX_DAYS: i32 = 2_000;
+
 /// Windows that replace those of its days.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -190,6 +193,16 @@ impl Week {
             return Err(WeekError::new(
                 format!("exception[{index}]"),
                 "it has no day: expected dates = [\"2026-12-24\"] or yearly = [\"12-24\"]",
+            ));
+        }
+        // Each of these days is compared with all exceptions.
+        let dates = self.exceptions.iter().flat_map(|day| &day.dates);
+        let days = dates.map(|dates| (dates.last - dates.first).get_days() + 1);
+        let days: i32 = days.sum();
+        if days > MAX_DAYS {
+            return Err(WeekError::new(
+                "exception",
+                format!("its dates are {days} days: expected at most {MAX_DAYS} in all"),
             ));
         }
         refuse_long(&self.to_json())?;

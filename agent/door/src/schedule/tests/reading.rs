@@ -171,6 +171,15 @@ fn what_is_wrong_is_named_with_key_value_and_what_was_expected() {
             "it has no day",
         ),
         (
+            exception(
+                json!({"dates": ["2026-01-01/2026-12-31", "2027-01-01/2027-12-31",
+                "2028-01-01/2028-12-31", "2029-01-01/2029-12-31", "2030-01-01/2030-12-31",
+                "2031-01-01/2031-12-31"]}),
+            ),
+            "exception",
+            "2191 days: expected at most 2000",
+        ),
+        (
             exception(json!({"dates": ["24.12."]})),
             "exception[0].dates[0]",
             "YYYY-MM-DD",
