@@ -15,8 +15,15 @@ pub(super) fn words(text: &str) -> Vec<String> {
 
 /// Replaces what differs each time; drops the lines that a terminal overwrites.
 pub(super) fn steady(typed: &str) -> String {
+    const END_OF_WAITING: &str = "the job running";
     let mut steady = String::new();
+    // The rest of an overwritten line that was wrapped.
+    let mut is_rest = false;
     for line in typed.lines() {
+        if is_rest {
+            is_rest = !line.ends_with(END_OF_WAITING);
+            continue;
+        }
         let line = replaced(line, "-99999999-999999-xxxx", |_| ID.to_owned());
         let line = replaced(&line, "plan xxxxxxxxxxxx", |_| format!("plan {DIGEST}"));
         let line = replaced(&line, "in 9 s", |_| "in 5 s".to_owned());
@@ -42,6 +49,7 @@ pub(super) fn steady(typed: &str) -> String {
         let overwritten = line
             .split_once("  ")
             .is_some_and(|(first, _)| first.ends_with(ID) && !first.contains(' '));
+        is_rest = overwritten && line.contains("; waiting") && !line.ends_with(END_OF_WAITING);
         if !overwritten {
             steady.push_str(line.trim_end());
             steady.push('\n');
