@@ -15,7 +15,7 @@ pub(super) fn words(text: &str) -> Vec<String> {
 
 /// Replaces what differs each time; drops the lines that a terminal overwrites.
 pub(super) fn steady(typed: &str) -> String {
-    const END_OF_WAITING: &str = "the job running";
+    const END_OF_WAITING: &str = "running";
     let mut steady = String::new();
     // The rest of an overwritten line that was wrapped.
     let mut is_rest = false;
@@ -104,6 +104,9 @@ fn masks_variable_parts() {
     let printed = "\
 job lock-20271224-014440-ms8z is queued
 lock-20271224-014440-ms8z  waits for its start
+lock-20271224-014440-ms8z  0 of 2 done; waiting until 01:46:40 for lobby-east and
+lobby-west; Ctrl-C leaves the job
+running
 until Fri 2027-12-24 01:54:40 UTC, in 10 min  x
 plan 0123456789ab; in 4 s
 since 2027-12-24T01:54:40.5Z
