@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use door_core::{DoorConfig, Overrides, Setting};
 use serde_json::{Map, Value};
 
-use super::verdict::{Verdict, few_refused, type_name};
+use super::verdict::{Verdict, acknowledge_each, type_name};
 
 /// The desired settings, each validated on its own.
 #[derive(Debug)]
@@ -126,16 +126,10 @@ impl Settings {
         if let Some(refused) = self.whole.acknowledge(None, problem) {
             return Some(refused);
         }
-        let mut passes = few_refused();
-        let each: Map<_, _> = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| passes(&entry.verdict))
-            .filter_map(|(name, entry)| {
-                let notified = entry.verdict.acknowledge(entry.value.as_ref(), problem);
-                Some((name.clone(), notified?))
-            })
-            .collect();
-        (!each.is_empty()).then(|| each.into())
+        let members = self.entries.iter();
+        acknowledge_each(
+            members.map(|(name, entry)| (name, &entry.verdict, entry.value.clone())),
+            problem,
+        )
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use door_core::{EntryId, TimedEntry, Want};
 use serde_json::{Map, Value};
 
-use super::verdict::{Verdict, few_refused, too_old, type_name};
+use super::verdict::{Verdict, acknowledge_each, too_old, type_name};
 
 /// Maximum of entries.
 const MAX_ENTRIES: usize = 20;
@@ -182,18 +182,11 @@ impl Timed {
         if let Some(refused) = self.whole.acknowledge(None, problem) {
             return Some(refused);
         }
-        let mut passes = few_refused();
-        let each: Map<_, _> = self
-            .entries
-            .iter()
-            .filter(|(_, judged)| passes(&judged.verdict))
-            .filter_map(|(id, judged)| {
-                let value = judged.held.as_ref().map(json);
-                let acknowledged = judged.verdict.acknowledge(value.as_ref(), problem);
-                Some((id.clone(), acknowledged?))
-            })
-            .collect();
-        (!each.is_empty()).then(|| each.into())
+        let members = self.entries.iter();
+        acknowledge_each(
+            members.map(|(id, judged)| (id, &judged.verdict, judged.held.as_ref().map(json))),
+            problem,
+        )
     }
 }
 

@@ -1,6 +1,6 @@
 //! Validation result of a desired value, and its acknowledgement.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Longest `ad`, in bytes: a reason quotes the value, and the hub refuses a patch with a string of
 /// more than 4,096 bytes.
@@ -83,13 +83,23 @@ fn cut(text: &str) -> String {
     format!("{}…{}", &text[..start], &text[end..])
 }
 
-/// Passes every accepted member, and the first [`MAX_REFUSED`] others.
-pub(super) fn few_refused() -> impl FnMut(&Verdict) -> bool {
+/// One acknowledgement for each member of a property, of refused ones the first [`MAX_REFUSED`].
+/// A member is its name, its verdict and its accepted value.
+pub(super) fn acknowledge_each<'a>(
+    members: impl Iterator<Item = (&'a String, &'a Verdict, Option<Value>)>,
+    problem: Option<&str>,
+) -> Option<Value> {
     let mut refused = 0;
-    move |verdict| {
-        refused += usize::from(matches!(verdict, Verdict::Refused { .. }));
-        refused <= MAX_REFUSED || !matches!(verdict, Verdict::Refused { .. })
-    }
+    let few = members.filter(|(_, verdict, _)| {
+        let is_refused = matches!(verdict, Verdict::Refused { .. });
+        refused += usize::from(is_refused);
+        !is_refused || refused <= MAX_REFUSED
+    });
+    let each = few.filter_map(|(name, verdict, value)| {
+        Some((name.clone(), verdict.acknowledge(value.as_ref(), problem)?))
+    });
+    let each: Map<_, _> = each.collect();
+    (!each.is_empty()).then(|| each.into())
 }
 
 /// Why an older document, from a hub that was restored, brings back no release and no week: it may
