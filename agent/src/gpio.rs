@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use door_core::{Inputs, Outputs, Reading, StrikeConfig};
+use door_core::{Inputs, OutputFault, Outputs, Reading, StrikeConfig};
 use thiserror::Error;
 use tokio::sync::Notify;
 
@@ -75,9 +75,9 @@ pub trait Board: Send {
     /// The present levels, debounced.
     fn read(&mut self) -> Inputs;
 
-    /// Sets the outputs. A level may be set repeatedly. An error names the output and the reason;
-    /// the other outputs are set all the same.
-    fn drive(&mut self, outputs: Outputs) -> Result<(), String>;
+    /// Sets the outputs. A level may be set repeatedly. The other outputs are
+    /// set whatever fails.
+    fn drive(&mut self, outputs: Outputs) -> Result<(), OutputFault>;
 
     /// When a reading will change without an edge.
     fn next_change(&self) -> Option<Instant>;

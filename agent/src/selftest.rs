@@ -409,7 +409,7 @@ mod tests {
     use std::io::{Cursor, sink};
     use std::time::Instant;
 
-    use door_core::Inputs;
+    use door_core::{Inputs, OutputFault};
 
     use super::*;
     use crate::gpio::{Board, PinName};
@@ -423,7 +423,7 @@ mod tests {
             Inputs::default()
         }
 
-        fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
+        fn drive(&mut self, outputs: Outputs) -> Result<(), OutputFault> {
             assert_eq!(outputs, Outputs::DeEnergised);
             Ok(())
         }

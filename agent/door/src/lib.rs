@@ -38,5 +38,5 @@ pub use event::{DoorEvent, DropReason, Event, EventKind, EventName};
 pub use saved::SavedDoor;
 pub use schedule::{EntryId, TimedEntry, TimedReport, TimedState};
 pub use sensing::{Inputs, Reading};
-pub use strike::Outputs;
+pub use strike::{OutputFault, Outputs};
 pub use time::{BootId, BootTime, ClockQuality, Now};

@@ -41,6 +41,15 @@ pub enum Outputs {
     Energised,
 }
 
+/// Outputs that could not be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFault {
+    /// Names the output and the reason.
+    pub problem: String,
+    /// Whether everything that should be energised is: an output could only not be switched off.
+    pub is_energised: bool,
+}
+
 /// What the strike decides by: the wanted state and the readings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StrikeInputs {
@@ -268,18 +277,24 @@ impl Strike {
     }
 
     /// The outputs were set, or could not be: then the movement has failed. A motor tries again
-    /// after a pause; a coil holds its level, so it tries all the time. Returns whether what is
-    /// wanted is driven.
+    /// after a pause; a coil holds its level, so it tries all the time. A direction of the motor
+    /// that cannot be switched off must not end a movement in the other one, which may let people
+    /// out. Returns whether what is wanted is driven.
     pub(crate) fn handle_driven(
         &mut self,
         at: BootTime,
         inputs: &StrikeInputs,
-        is_set: bool,
+        driven: &Result<(), OutputFault>,
     ) -> bool {
         let why = Failure::Undriven;
+        let is_motor = self.pulse().is_some();
+        let is_set = match driven {
+            Ok(()) => true,
+            Err(fault) => fault.is_energised && is_motor,
+        };
         match self.phase {
             Phase::Failed { toward, why: was } if was == why => {
-                if !is_set || self.pulse().is_some() {
+                if !is_set || is_motor {
                     return false;
                 }
                 self.phase = match toward {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use door_core::{
-    Action, Door, Generation, Inputs, MethodReply, NotSaved, Outputs, SavedDoor, Ticket,
+    Action, Door, Generation, Inputs, MethodReply, NotSaved, OutputFault, Outputs, SavedDoor,
+    Ticket,
 };
 use log::{debug, info};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -222,7 +223,7 @@ impl Task {
         }
     }
 
-    fn handle_driven(&mut self, driven: Result<(), String>) {
+    fn handle_driven(&mut self, driven: Result<(), OutputFault>) {
         let now = self.clock.now();
         let actions = self.door.handle_driven(&now, driven);
         self.carry_out(actions);
@@ -244,7 +245,7 @@ impl Task {
         });
     }
 
-    fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
+    fn drive(&mut self, outputs: Outputs) -> Result<(), OutputFault> {
         fail_point::reach("drive-before");
         let driven = self.board.0.drive(outputs);
         fail_point::reach("drive-after");

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use door_core::contract::{Alarm, LockState, Mode, ReplyError, Secured};
 use door_core::{
-    ClockQuality, DoorConfig, DoorSettings, Fitted, Inputs, Outputs, StrikeConfig, Want,
+    ClockQuality, DoorConfig, DoorSettings, Fitted, Inputs, OutputFault, Outputs, StrikeConfig,
+    Want,
 };
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinHandle;
@@ -280,11 +281,14 @@ impl Board for RecordingBoard {
         inputs
     }
 
-    fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
+    fn drive(&mut self, outputs: Outputs) -> Result<(), OutputFault> {
         let mut log = self.0.lock().unwrap();
         log.drives.push(outputs);
-        log.output_fault
-            .map_or(Ok(()), |fault| Err(fault.to_owned()))
+        let problem = log.output_fault.map_or(Ok(()), |it| Err(it.to_owned()));
+        problem.map_err(|problem| OutputFault {
+            problem,
+            is_energised: outputs == Outputs::DeEnergised,
+        })
     }
 
     fn next_change(&self) -> Option<Instant> {

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use door_core::{Inputs, Outputs, Reading};
+use door_core::{Inputs, OutputFault, Outputs, Reading};
 use log::{error, info, warn};
 
 use super::config::{self, ActiveLevel, BoardConfig};
@@ -116,24 +116,31 @@ impl<O: OutputDriver, I: InputReader> Pins<O, I> {
 
 impl<O: OutputDriver, I> Pins<O, I> {
     /// Switches off before it switches on, so that a motor gets one of its directions. Sets every
-    /// output, whatever fails before it, and returns the first error: a throw that cannot be
+    /// output, whatever fails before it, and returns the first problem: a throw that cannot be
     /// switched off must not keep the door from being released, and it may be off all the same.
-    fn set_outputs(&mut self, outputs: Outputs) -> Result<(), String> {
+    fn set_outputs(&mut self, outputs: Outputs) -> Result<(), OutputFault> {
         let energised = match outputs {
             Outputs::DeEnergised => None,
             Outputs::Throw => Some("throw"),
             Outputs::Retract => Some("retract"),
             Outputs::Energised => Some("coil"),
         };
-        let mut done = Ok(());
+        let mut fault = None;
         for on in [false, true] {
             for output in &mut self.outputs {
-                if (energised == Some(output.role)) == on {
-                    done = done.and(output.set(on));
+                if (energised == Some(output.role)) != on {
+                    continue;
+                }
+                if let Err(problem) = output.set(on) {
+                    let fault = fault.get_or_insert(OutputFault {
+                        problem,
+                        is_energised: true,
+                    });
+                    fault.is_energised &= !on;
                 }
             }
         }
-        done
+        fault.map_or(Ok(()), Err)
     }
 }
 
@@ -178,7 +185,7 @@ impl<O: OutputDriver, I: InputReader> Board for Pins<O, I> {
         inputs
     }
 
-    fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
+    fn drive(&mut self, outputs: Outputs) -> Result<(), OutputFault> {
         self.set_outputs(outputs)
     }
 
@@ -420,13 +427,22 @@ mod tests {
         let memory = Memory::default();
         let mut pins = pins(&memory, false);
         memory.0.lock().unwrap().stuck = vec!["throw"];
-        let failed = Err("line 1 (throw) cannot be driven: input/output error".to_owned());
-        assert_eq!(pins.drive(Outputs::Throw), failed);
-        assert_eq!(pins.drive(Outputs::Retract), failed);
+        for (outputs, is_energised) in [
+            (Outputs::Throw, false),
+            (Outputs::Retract, true),
+            (Outputs::DeEnergised, true),
+        ] {
+            let problem = "line 1 (throw) cannot be driven: input/output error".to_owned();
+            let fault = OutputFault {
+                problem,
+                is_energised,
+            };
+            assert_eq!(pins.drive(outputs), Err(fault), "{outputs:?}");
+        }
         memory.0.lock().unwrap().stuck.clear();
         assert_eq!(pins.drive(Outputs::DeEnergised), Ok(()));
         let set = memory.0.lock().unwrap().set.join(" ");
-        assert_eq!(set, "-retract +retract -throw -retract");
+        assert_eq!(set, "-retract +retract -retract -throw -retract");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use door_core::{Inputs, Outputs};
+use door_core::{Inputs, OutputFault, Outputs};
 use log::warn;
 use rppal::gpio::{Bias, Error, Gpio, InputPin, Level, OutputPin, Pin, Trigger};
 
@@ -71,7 +71,7 @@ impl Board for WholeHeader {
         self.door.read()
     }
 
-    fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
+    fn drive(&mut self, outputs: Outputs) -> Result<(), OutputFault> {
         self.door.drive(outputs)
     }
 

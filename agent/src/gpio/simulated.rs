@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use door_core::config::{FailMode, Fitted, StrikeKind};
-use door_core::{Inputs, Outputs, StrikeConfig};
+use door_core::{Inputs, OutputFault, Outputs, StrikeConfig};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -99,7 +99,7 @@ impl Board for SimulatedBoard {
         self.fitted.keep(lock(&self.model).read(Instant::now()))
     }
 
-    fn drive(&mut self, outputs: Outputs) -> Result<(), String> {
+    fn drive(&mut self, outputs: Outputs) -> Result<(), OutputFault> {
         lock(&self.model).drive(Instant::now(), outputs);
         Ok(())
     }

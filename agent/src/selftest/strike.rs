@@ -229,8 +229,8 @@ impl SelfTest {
     /// Sets the outputs; an output that cannot be driven is shown, and the test goes on to judge
     /// what the strike did.
     fn set(&mut self, outputs: Outputs) -> Result<(), SelfTestError> {
-        if let Err(problem) = self.board.0.drive(outputs) {
-            self.person.say(&format!("  {problem}"))?;
+        if let Err(fault) = self.board.0.drive(outputs) {
+            self.person.say(&format!("  {}", fault.problem))?;
         }
         Ok(())
     }

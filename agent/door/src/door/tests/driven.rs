@@ -1,6 +1,6 @@
 //! Outputs that cannot be driven.
 
-use super::rig::Step::{Jam, Nothing, OutputFault, Rex};
+use super::rig::Step::{Fire, Jam, Nothing, OutputFault, Rex, StuckOutputs};
 use super::rig::{LOCK, NO_BOND, Rig, UNLOCK, bolt, config, magnet, motor};
 use crate::Want::{Locked, Released};
 use crate::config::{DoorConfig, FailMode, StrikeConfig};
@@ -72,6 +72,26 @@ fn a_motor_that_cannot_be_driven_to_release_is_driven_every_2_s_for_the_exit_but
     rig.run_for(2000);
     assert_eq!(rig.starts(" Retract"), [7000]);
     assert!(!rig.has_alarm(Alarm::LockFault));
+}
+
+#[test]
+fn a_throw_that_cannot_be_switched_off_ends_no_retract() {
+    // At rest, and during the pause before the motor reverses.
+    for (at, retract) in [(5000, 5000), (400, 450)] {
+        for input in [Rex(true), Fire(true)] {
+            let stuck = StuckOutputs(&[Outputs::Throw]);
+            let steps = match at {
+                400 => [(at, input), (at + 10, stuck)],
+                _ => [(at, stuck), (at, input)],
+            };
+            let mut rig = motor(Locked).run(&steps);
+            rig.run_for(10_000);
+            let drives = rig.drives.join(", ");
+            let pulse = format!("{retract} Retract, {} DeEnergised", retract + 2000);
+            assert!(drives.ends_with(&pulse), "{drives}");
+            is_in_fault(&rig);
+        }
+    }
 }
 
 #[test]

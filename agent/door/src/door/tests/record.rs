@@ -6,6 +6,7 @@ use crate::desired::DesiredDoor;
 use crate::door::{Action, Door, Generation, NotSaved, Ticket};
 use crate::saved::SavedDoor;
 use crate::sensing::Inputs;
+use crate::strike::OutputFault;
 use crate::time::Now;
 
 /// One call of a door.
@@ -16,7 +17,7 @@ pub(super) enum DoorCall {
     Command(Ticket, Command),
     Desired(Ticket, DesiredDoor),
     Persisted(Generation, Result<(), NotSaved>),
-    Driven(Result<(), String>),
+    Driven(Result<(), OutputFault>),
     Timeout,
 }
 

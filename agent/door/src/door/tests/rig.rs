@@ -12,7 +12,7 @@ use crate::event::EventKind;
 use crate::saved::SavedDoor;
 use crate::schedule::AssignedWeek;
 use crate::sensing::Inputs;
-use crate::strike::Outputs;
+use crate::strike::{OutputFault, Outputs};
 use crate::time::{BootId, BootTime, ClockQuality, Now, at};
 
 /// How long the bolt takes from one end to the other.
@@ -34,8 +34,10 @@ pub(super) enum Step {
     Fire(bool),
     FireReset(bool),
     Tamper(bool),
-    /// The outputs cannot be set while it holds.
+    /// No output can be set while it holds.
     OutputFault(bool),
+    /// These outputs of a motor cannot be set from here on.
+    StuckOutputs(&'static [Outputs]),
     /// The door position switch cannot be read.
     Unplug,
     /// Method and payload; tickets count from 1.
@@ -77,7 +79,7 @@ pub(super) struct Rig {
     pub(super) inputs: Inputs,
     unplugged: bool,
     jammed: bool,
-    output_fault: bool,
+    stuck_outputs: &'static [Outputs],
     /// How far the bolt is out, in travel time.
     pub(super) bolt: Duration,
     pub(super) outputs: Outputs,
@@ -229,7 +231,7 @@ impl Rig {
             inputs: AT_REST,
             unplugged: false,
             jammed: false,
-            output_fault: false,
+            stuck_outputs: &[],
             bolt: Duration::ZERO,
             outputs: Outputs::DeEnergised,
             last_read: now.boottime,
@@ -262,8 +264,14 @@ impl Rig {
             Step::Fire(on) => self.inputs.fire = Some(*on),
             Step::FireReset(on) => self.inputs.fire_reset = Some(*on),
             Step::Tamper(on) => self.inputs.tamper = Some(*on),
-            Step::OutputFault(fails) => {
-                self.output_fault = *fails;
+            Step::OutputFault(true) => self.act(&Step::StuckOutputs(&[
+                Outputs::Throw,
+                Outputs::Retract,
+                Outputs::Energised,
+            ])),
+            Step::OutputFault(false) => self.act(&Step::StuckOutputs(&[])),
+            Step::StuckOutputs(stuck) => {
+                self.stuck_outputs = stuck;
                 self.drive(self.door.outputs());
             }
             Step::Unplug => self.unplugged = true,
@@ -513,19 +521,23 @@ impl Rig {
             self.persist(generation, saved);
         }
         assert!(
-            self.output_fault || self.door.outputs() == self.outputs,
+            !self.stuck_outputs.is_empty() || self.door.outputs() == self.outputs,
             "the outputs changed without an action"
         );
     }
 
     fn drive(&mut self, outputs: Outputs) {
-        if self.output_fault {
-            let problem = "line 4 (throw) cannot be driven: input/output error";
-            self.call_door(DoorCall::Driven(Err(problem.to_owned())));
-        } else {
+        let is_energised = !self.stuck_outputs.contains(&outputs);
+        if is_energised && !self.stuck_outputs.contains(&Outputs::Energised) {
             self.set_outputs(outputs);
-            self.call_door(DoorCall::Driven(Ok(())));
         }
+        let problem = "line 4 (throw) cannot be driven: input/output error".to_owned();
+        let fault = OutputFault {
+            problem,
+            is_energised,
+        };
+        let driven = self.stuck_outputs.is_empty();
+        self.call_door(DoorCall::Driven(driven.then_some(()).ok_or(fault)));
     }
 
     fn set_outputs(&mut self, outputs: Outputs) {
