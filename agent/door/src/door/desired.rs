@@ -7,7 +7,7 @@ use super::memory::AcceptedCommand;
 use super::{Action, Door, StepEffects, Ticket};
 use crate::authority::{AppliedLockdown, AuthorityArray};
 use crate::config::{Overrides, Setting};
-use crate::contract::{Command, CommandHeader, CommandId, Lockdown, LockdownOrder, MethodReply};
+use crate::contract::{Command, CommandHeader, LockdownOrder, MethodReply};
 use crate::desired::{DesiredDoor, DesiredLockdown, DesiredMode};
 use crate::time::Now;
 
@@ -87,22 +87,21 @@ impl Door {
             DesiredLockdown::Lockdown { lockdown, version } => {
                 let (id, version) = (lockdown.id.clone()?, *version);
                 let is_applied = planned.is_some_and(|applied| applied.id == id);
-                if !is_applied && !self.memory.contains(&id) {
-                    self.begin_lockdown(now, &id, lockdown);
+                // As the method would be remembered: its call is a duplicate.
+                let call = Command::Lockdown(LockdownOrder::default());
+                let (method, digest) = (call.method(), call.digest());
+                let has_acted = self.memory.contains(&id)
+                    && self.memory.conflict(&id, method, digest).is_none();
+                if !is_applied && !has_acted {
+                    self.apply_now(now, &ArrayChange::Lockdown(lockdown.clone()));
+                    let details = AcceptedCommand::new(method, digest, now.trusted_wall());
+                    self.memory.remember(&id, details);
                     effects.save = true;
                     effects.retry_now = true;
                 }
                 Some(AppliedLockdown { id, version })
             }
         }
-    }
-
-    fn begin_lockdown(&mut self, now: &Now, id: &CommandId, lockdown: &Lockdown) {
-        self.apply_now(now, &ArrayChange::Lockdown(lockdown.clone()));
-        // As the method would be remembered: its call is a duplicate.
-        let call = Command::Lockdown(LockdownOrder::default());
-        let details = AcceptedCommand::new(call.method(), call.digest(), now.trusted_wall());
-        self.memory.remember(id, details);
     }
 
     /// Applies settings; returns those that do not fit the configuration and therefore keep their

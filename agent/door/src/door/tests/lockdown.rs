@@ -7,7 +7,7 @@ use super::rig::Step::{
     Call, Clock, Desire, DesireLockdown, DiskFails, Grant, Jam, Nothing, Reboot, Restart, Rex,
     SlowDisk,
 };
-use super::rig::{Rig, Step, mode, motor, relinquish, unlock};
+use super::rig::{Rig, Step, lock, mode, motor, relinquish, unlock};
 use crate::Want::{Locked, Released};
 use crate::contract::Mode;
 use crate::desired::DesiredMode;
@@ -62,6 +62,13 @@ fn a_lockdown_acts_once_per_id_in_every_order_of_property_method_and_end() {
         (vec![CALL_L1, ALL_CLEAR, Restart, L1], None),
         (vec![CALL_L1, relinquish(r#"{"slot":5}"#), L1], None),
         (vec![CALL_L1, mode(r#"{"mode":"normal"}"#), L1], None),
+        // Another command had its id.
+        (vec![lock(r#"{"commandId":"L1"}"#), L1], Some("L1")),
+        (vec![unlock(r#"{"commandId":"L1"}"#), L1], Some("L1")),
+        (
+            vec![unlock(r#"{"commandId":"L1"}"#), L1, ALL_CLEAR, Restart, L1],
+            None,
+        ),
         // The property was never read: its absence ends nothing.
         (vec![CALL_L1, NONE], Some("L1")),
         (vec![CALL_L1, Restart, NONE], Some("L1")),
