@@ -6,11 +6,14 @@
 //!
 //! Why: docs/decisions/0016-lockdown-is-a-property-and-a-method.md.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{AuthorityArray, Entry};
 use crate::contract::{CommandId, Lockdown, Slot, Want};
+
+/// How far the clock of who ordered a lockdown may be ahead of the door's.
+const MAX_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// A desired lockdown that was applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,9 +50,12 @@ impl AuthorityArray {
         self.lockdown_at
     }
 
-    /// Bounds the time of a lockdown that has none: it was ordered before the present time.
+    /// Bounds the time of a lockdown that has none: it was ordered before the present time. One
+    /// that lies ahead counts as none: no all-clear of today could end it.
     pub(crate) fn date_lockdown(&mut self, now: Option<Timestamp>) {
-        self.lockdown_at = self.lockdown_at.or(now);
+        let latest = now.and_then(|now| now.checked_add(MAX_AHEAD).ok());
+        let is_possible = |at: &Timestamp| latest.is_none_or(|latest| *at <= latest);
+        self.lockdown_at = self.lockdown_at.filter(is_possible).or(now);
     }
 
     /// Whether the lockdown in slot 5 has this id.

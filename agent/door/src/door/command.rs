@@ -196,7 +196,7 @@ impl Door {
         };
         let text = format!(
             "{method} is refused: it was ordered at {at}, before {begun}, the time of {what}; \
-             if that is over, order another {method}"
+             if that is over, order another {method} or relinquish {{\"slot\":5}}"
         );
         (*at < begun).then(|| MethodReply::failed(409, ReplyError::Refused, text, None))
     }

@@ -118,6 +118,14 @@ fn an_all_clear_does_not_end_a_lockdown_that_was_or_may_have_been_ordered_after_
         "lockdown",
         r#"{"commandId":"L2","at":"2026-11-23T22:05:00Z"}"#,
     );
+    const AT_14: Step = Call(
+        "lockdown",
+        r#"{"commandId":"L1","at":"2026-11-23T22:14:00Z"}"#,
+    );
+    const NEXT_YEAR: Step = Call(
+        "lockdown",
+        r#"{"commandId":"L1","at":"2027-11-23T22:00:00Z"}"#,
+    );
     const CLEAR_04: Step = Call(
         "allClear",
         r#"{"commandId":"C","at":"2026-11-23T22:04:59.9Z"}"#,
@@ -168,6 +176,17 @@ fn an_all_clear_does_not_end_a_lockdown_that_was_or_may_have_been_ordered_after_
         (vec![CLOCK_10, mode_lockdown, AT_00, CLEAR_05], 409, "L1"),
         (vec![CLOCK_10, AT_00, mode_lockdown, CLEAR_05], 409, "L1"),
         (vec![CLOCK_10, AT_00, mode_lockdown, CLEAR_11], 200, ""),
+        // A time that lies ahead counts as none, once the door knows the time.
+        (vec![NEXT_YEAR, CLEAR_11], 409, "relinquish {\"slot\":5}"),
+        (vec![NEXT_YEAR, CLOCK_10, CLEAR_11], 200, ""),
+        (vec![CLOCK_10, NEXT_YEAR, CLEAR_11], 200, ""),
+        (vec![CLOCK_10, NEXT_YEAR, Restart, CLEAR_11], 200, ""),
+        (vec![CLOCK_10, NEXT_YEAR, CLEAR_05], 409, "L1"),
+        (
+            vec![CLOCK_10, AT_14, CLEAR_11],
+            409,
+            "before 2026-11-23T22:14:00Z",
+        ),
     ] {
         let mut rig = run(&steps);
         let reply = rig.last_reply().clone();
