@@ -1,10 +1,10 @@
-//! The rules of time zones: the system's, else those built in.
+//! The rules of time zones: the system's; a zone that it lacks is the one built in.
 //!
 //! The one place of this crate that reads files, as jiff does for the rules themselves.
 
 use std::path::Path;
 
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::week::WeekError;
 
@@ -13,7 +13,12 @@ use super::week::WeekError;
 /// # Errors
 /// If there is none with that name.
 pub fn zone(name: &str) -> Result<TimeZone, WeekError> {
-    let zone = TimeZone::get(name).ok();
+    zone_in(jiff::tz::db(), name)
+}
+
+fn zone_in(system: &TimeZoneDatabase, name: &str) -> Result<TimeZone, WeekError> {
+    let zone = system.get(name);
+    let zone = zone.or_else(|_| TimeZoneDatabase::bundled().get(name)).ok();
     // `Factory` is the zone of a machine that nobody has set up.
     let zone = zone.filter(|zone| !zone.is_unknown() && zone.iana_name() != Some("Factory"));
     zone.ok_or_else(|| {
@@ -53,4 +58,19 @@ fn version(folder: &Path) -> String {
     let plain = || std::fs::read_to_string(folder.join("+VERSION")).ok();
     let version = first.map(str::to_owned).or_else(plain);
     version.map_or("unknown version".to_owned(), |text| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_that_the_system_lacks_is_the_one_built_in() {
+        let empty = TimeZoneDatabase::none();
+        assert!(zone_in(&empty, "Europe/Berlin").is_ok());
+        for name in ["Factory", "Etc/Unknown", "Europe/Nowhere"] {
+            let error = zone_in(&empty, name).unwrap_err();
+            assert!(error.to_string().contains("not a time zone"), "{error}");
+        }
+    }
 }
