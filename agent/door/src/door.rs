@@ -135,7 +135,7 @@ pub struct Door {
     save_due: Option<BootTime>,
     /// Whether the latest save contains the fire latch.
     latch_saved: bool,
-    /// Why what is wanted cannot be driven: the output and the reason.
+    /// The output that could not be set last, and why.
     output_fault: Option<String>,
     /// Outputs and report according to the actions returned so far.
     driven: Outputs,
@@ -164,7 +164,7 @@ impl Door {
         let mut agenda = Agenda::default();
         if let Some(saved) = restored {
             // Another version leaves the agenda out: who changed what since is unknown.
-            let unknown = SavedAgenda::default().persons_unknown();
+            let unknown = SavedAgenda::default().with_unknown_moments();
             let timed = saved.agenda.as_deref().unwrap_or(&unknown);
             agenda = Agenda::restore(timed, &saved.boot_id, saved.saved_at, now);
             let dropped = saved.restore(now, config.fitted, &mut array);

@@ -126,6 +126,13 @@ impl Moment {
         *self != before
     }
 
+    /// What is known of it at this present. A change cannot lie ahead: the clock that showed it was
+    /// wrong, so an entry of any begin may be later.
+    fn as_of(self, present: Span) -> Self {
+        let earliest = self.earliest.filter(|at| *at <= present.earliest);
+        Self { earliest, ..self }
+    }
+
     /// Whether an entry that begins at `from` comes after this change for certain; a lock needs
     /// only to be possibly later.
     pub(super) fn is_before(&self, from: Timestamp, want: Want) -> bool {
@@ -173,12 +180,12 @@ impl SavedAgenda {
     pub(crate) fn in_doubt(self) -> Self {
         Self {
             unread: true,
-            ..self.persons_unknown()
+            ..self.with_unknown_moments()
         }
     }
 
     /// Persons may have changed any slot until now.
-    pub(crate) fn persons_unknown(mut self) -> Self {
+    pub(crate) fn with_unknown_moments(mut self) -> Self {
         for slot in [Slot::OperatorGrant, Slot::OperatorHold, Slot::Passage] {
             let moment = self.moments.entry(slot).or_insert(Moment::of(None));
             moment.latest = None;
@@ -241,7 +248,7 @@ impl Agenda {
     }
 
     /// The moments that the clock has shown.
-    fn persons(&mut self) -> impl Iterator<Item = &mut Moment> {
+    fn moments_mut(&mut self) -> impl Iterator<Item = &mut Moment> {
         let week = self.week.iter_mut().filter_map(Assigned::since);
         self.moments.values_mut().chain(week)
     }
@@ -347,7 +354,7 @@ impl Agenda {
     pub(crate) fn look(&mut self, now: &Now, array: &mut AuthorityArray) -> Look {
         let mut look = Look::default();
         if let Some(step) = self.clock.follow(now) {
-            self.persons().for_each(|moment| moment.widen(step));
+            self.moments_mut().for_each(|moment| moment.widen(step));
             look.save = true;
         }
         let span = self.clock.span(now.boottime);
@@ -360,7 +367,7 @@ impl Agenda {
             }
             look.save |= self.week.as_mut().is_some_and(|week| week.pin(latest));
             if !self.clock.is_disputed() {
-                for moment in self.persons() {
+                for moment in self.moments_mut() {
                     look.save |= moment.limit(latest);
                 }
             }
@@ -374,8 +381,8 @@ impl Agenda {
                     continue;
                 }
                 let judged = self.judge(&id, span, array);
-                if judged == Judged::Speaks {
-                    look.save |= self.speak(&id, array, &mut overlay);
+                if let (Judged::Speaks, Some(span)) = (&judged, span) {
+                    look.save |= self.speak(&id, span, array, &mut overlay);
                 }
                 self.note(&id, judged, span, &mut look);
             }
@@ -462,7 +469,7 @@ impl Agenda {
             Want::Released if self.unread => Some("the twin has not been read since the doubt"),
             Want::Released if refusal.is_some() => refusal,
             _ if is_called => return Judged::Called,
-            _ if moment.is_none_or(|it| it.is_before(entry.from, entry.want)) => None,
+            _ if moment.is_none_or(|it| it.as_of(span).is_before(entry.from, entry.want)) => None,
             _ => Some("its slot was changed later"),
         };
         why.map_or(Judged::Speaks, |why| Judged::Overruled(why.to_owned()))
@@ -473,6 +480,7 @@ impl Agenda {
     fn speak(
         &mut self,
         id: &EntryId,
+        span: Span,
         array: &mut AuthorityArray,
         overlay: &mut BTreeMap<Slot, EntryId>,
     ) -> bool {
@@ -482,16 +490,16 @@ impl Agenda {
         match slot {
             Slot::OperatorHold => {
                 let moment = self.moments.get(&Slot::OperatorGrant).copied();
-                if moment.is_none_or(|moment| moment.is_before(from, Want::Locked)) {
-                    array.clear(Slot::OperatorGrant);
+                if moment.is_none_or(|it| it.as_of(span).is_before(from, Want::Locked)) {
+                    changed = array.clear(Slot::OperatorGrant).is_some();
                     let latest = match moment {
                         Some(Moment { latest, .. }) => latest.map(|latest| latest.max(from)),
                         None => Some(from),
                     };
                     let earliest = Some(from);
                     let moment = Moment { earliest, latest };
-                    self.moments.insert(Slot::OperatorGrant, moment);
-                    changed = true;
+                    let before = self.moments.insert(Slot::OperatorGrant, moment);
+                    changed |= before != Some(moment);
                 }
                 let released =
                     |(held, entry): (Slot, &Entry)| held == slot && entry.want == Want::Released;

@@ -585,6 +585,24 @@ fn a_corrected_clock_leaves_open_whether_a_person_s_change_came_before() {
 }
 
 #[test]
+fn a_change_at_a_time_that_lies_ahead_overrules_no_lock() {
+    const AHEAD: Step = Clock("2026-12-02T21:00:00Z");
+    for change in [
+        relinquish(r#"{"slot":8}"#),
+        UNLOCK,
+        unlock(r#"{"unlockTime":7200}"#),
+    ] {
+        let steps = [(0, AHEAD), (1000, change), (2000, Reboot)];
+        let mut rig = motor(Released).run(&steps);
+        // The saved time, a day ahead, is a bound for 24 h: the right time is before it.
+        rig.act(&START);
+        rig.act(&LOCKS);
+        rig.run_for(90_000);
+        assert_eq!(shown(&rig), "8 Locked; l holding", "{change:?}");
+    }
+}
+
+#[test]
 fn what_the_disk_refused_is_answered_with_500_again() {
     for desired in [LOCKS, Step::Week("{}", true)] {
         let refused = [
