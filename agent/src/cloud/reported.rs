@@ -36,6 +36,8 @@ pub(super) struct Reported {
     /// The hub refused a patch of several keys as invalid: they go one by one, so that a bad one
     /// holds up no other.
     one_by_one: bool,
+    /// The key that went last of those.
+    last_key: Option<String>,
     next_rid: u64,
 }
 
@@ -148,7 +150,12 @@ impl Reported {
         let mut then = self.wanted.clone();
         self.one_by_one &= patch.len() > 1;
         if self.one_by_one {
-            let (key, change) = patch.into_iter().next()?;
+            // In turn: one that changes all the time must not keep back those after it.
+            let later = |key: &&String| self.last_key.as_ref().is_none_or(|last| *key > last);
+            let key = patch.keys().filter(later).min().or(patch.keys().min())?;
+            let key = key.clone();
+            let change = patch.remove(&key)?;
+            self.last_key = Some(key.clone());
             let value = then.remove(&key);
             then.clone_from(&ours);
             then.remove(&key);
@@ -464,13 +471,30 @@ mod tests {
             subject.answered(&rid, if is_bad { 400 } else { 204 }, now, 1.0);
             sent.push(map(patch).keys().cloned().collect::<Vec<_>>().join(" "));
         }
-        assert_eq!(sent, ["door building timed", "door", "building", "timed"]);
+        assert_eq!(sent, ["door building timed", "building", "door", "timed"]);
         assert_eq!(subject.poll_timeout(), None);
         // Later changes go together again.
         subject.set("door", None);
         subject.set("timed", Some(json!({"a": 2})));
         let (_, patch) = subject.next_patch(ms(60_000), OWNED).unwrap();
         assert_eq!(patch, json!({"timed": {"a": 2}, "door": null}));
+    }
+
+    #[test]
+    fn a_key_that_changes_all_the_time_keeps_back_no_other() {
+        let mut subject = read(json!({}));
+        subject.set("timed", Some(json!({"a": 1})));
+        subject.set("zone", Some(json!("bad")));
+        let mut sent = Vec::new();
+        for second in 0..5 {
+            let now = ms(second * 1_000);
+            subject.set("door", Some(json!({"lockState": second})));
+            let (rid, patch) = subject.next_patch(now, OWNED).unwrap();
+            let is_bad = patch.get("zone").is_some();
+            subject.answered(&rid, if is_bad { 400 } else { 204 }, now, 1.0);
+            sent.push(map(patch).keys().cloned().collect::<Vec<_>>().join(" "));
+        }
+        assert_eq!(sent, ["door timed zone", "door", "timed", "zone", "door"]);
     }
 
     fn merge(target: &mut Map<String, Value>, patch: &Map<String, Value>) {
