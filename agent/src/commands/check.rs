@@ -14,7 +14,7 @@ use door_agent::storage::saved_door;
 use door_agent::tls::{CertificateAge, TlsCache, certificate_end};
 use door_agent::{AgentConfig, cloud};
 use door_core::config::{Egress, FailMode, Rest};
-use door_core::schedule::{Week, zoneinfo};
+use door_core::schedule::zoneinfo;
 use door_core::{DoorConfig, SavedDoor, StrikeConfig, TimedReport};
 use jiff::Timestamp;
 
@@ -256,14 +256,17 @@ fn check_saved(report: &mut CheckReport, config: &AgentConfig, path: &Path) {
     }
     if let Some(week) = saved.desired().schedule {
         let zones = zoneinfo();
-        match Week::from_json(&week.text) {
-            Ok(Week { name, .. }) => report.note(
+        match week.calendar() {
+            Ok(calendar) => report.note(
                 "week",
-                format_args!("{name} is assigned; rules of time zones: {zones}"),
+                format_args!(
+                    "{} is assigned; rules of time zones: {zones}",
+                    calendar.week().name
+                ),
             ),
             Err(error) => report.wrong(
                 "week",
-                format_args!("cannot be read by this version: {error}; slot 16 is locked"),
+                format_args!("the door cannot carry it out: {error}; slot 16 is locked"),
             ),
         }
     }

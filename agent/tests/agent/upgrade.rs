@@ -118,29 +118,36 @@ async fn a_state_of_0_1_that_lost_its_newest_file_leaves_the_door_in_doubt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_finds_a_saved_week_that_this_version_cannot_read() {
+async fn check_finds_a_saved_week_that_the_door_cannot_carry_out() {
     let hub = TestHub::start().await;
     let home = tempfile::tempdir().unwrap();
     let mut config = door_of_0_1(&hub, home.path()).await;
     config.hub.mqtt_port = 1;
-    let agent = Agent::start(config, &Shared::new().unwrap()).await.unwrap();
-    let week = AssignedWeek {
-        digest: String::new(),
-        text: "{}".to_owned(),
-        now: false,
-    };
-    let door = DesiredDoor {
-        schedule: Some(week),
-        ..DesiredDoor::default()
-    };
-    agent.controller().desire(door).await.unwrap();
-    agent.shutdown().await;
     let path = home.path().join("door.toml");
-    let checked = tokio::task::block_in_place(|| run_with(path.to_str().unwrap(), "check"));
-    checked.expect(1).prints(&[
-        "WRONG  week: cannot be read by this version: .: missing field `name`",
-        "; slot 16 is locked",
-    ]);
+    let shared = Shared::new().unwrap();
+    for (text, problem) in [
+        ("{}", ".: missing field `name`"),
+        (
+            r#"{"name":"shop","zone":"Europe/Nowhere"}"#,
+            "zone: \"Europe/Nowhere\" is not a time zone",
+        ),
+    ] {
+        let agent = start_agent_again(&config, &shared).await;
+        let week = AssignedWeek {
+            digest: String::new(),
+            text: text.to_owned(),
+            now: false,
+        };
+        let door = DesiredDoor {
+            schedule: Some(week),
+            ..DesiredDoor::default()
+        };
+        agent.controller().desire(door).await.unwrap();
+        agent.shutdown().await;
+        let checked = tokio::task::block_in_place(|| run_with(path.to_str().unwrap(), "check"));
+        let line = format!("WRONG  week: the door cannot carry it out: {problem}");
+        checked.expect(1).prints(&[&line, "; slot 16 is locked"]);
+    }
 }
 
 #[test]

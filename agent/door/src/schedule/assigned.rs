@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::agenda::Moment;
 use super::calendar::{Calendar, Level};
 use super::clock::Span;
-use super::week::{AssignedWeek, Otherwise, Week};
-use super::zone::zone;
+use super::week::{AssignedWeek, Otherwise};
 use crate::authority::AuthorityArray;
 use crate::contract::{Mode, Slot, Want};
 
@@ -94,15 +93,9 @@ pub(super) struct WeekLook {
 
 impl Assigned {
     pub(super) fn restore(saved: SavedWeek) -> Self {
-        // It was checked when it was accepted; the check of its days takes too long for this loop.
-        let week = Week::read(&mut serde_json::Deserializer::from_str(&saved.week.text)).ok();
-        let calendar = week.and_then(|week| {
-            let zone = zone(&week.zone).ok()?;
-            Some(Calendar::new(week, zone))
-        });
         Self {
+            calendar: saved.week.calendar().ok(),
             saved,
-            calendar,
             known: Vec::new(),
         }
     }

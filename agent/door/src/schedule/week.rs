@@ -7,8 +7,10 @@ use jiff::civil::Date;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
+use super::calendar::Calendar;
 use super::conflict;
 use super::days::{Clock, Dates, Days, MonthDay};
+use super::zone::zone;
 use crate::config::{Actuator, DoorConfig, FailMode, StrikeKind};
 use crate::contract::{Want, duration, words};
 
@@ -109,6 +111,19 @@ pub struct AssignedWeek {
     pub now: bool,
 }
 
+impl AssignedWeek {
+    /// The calendar of a week that was checked when it was accepted; the check of its days takes
+    /// too long for the door's loop.
+    ///
+    /// # Errors
+    /// If this version cannot read the week, or does not know its zone.
+    pub fn calendar(&self) -> Result<Calendar, WeekError> {
+        let week = Week::parse(&self.text)?;
+        let zone = zone(&week.zone)?;
+        Ok(Calendar::new(week, zone))
+    }
+}
+
 /// Which window of a week it is, from zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowId {
@@ -148,10 +163,14 @@ impl Week {
     /// The first key that is wrong, or the windows that contradict each other.
     pub fn from_json(text: &str) -> Result<Self, WeekError> {
         refuse_long(text)?;
-        let week = Self::read(&mut serde_json::Deserializer::from_str(text));
-        let week = week.map_err(|error| WeekError::new(error.path(), error.inner().to_string()))?;
+        let week = Self::parse(text)?;
         week.check()?;
         Ok(week)
+    }
+
+    fn parse(text: &str) -> Result<Self, WeekError> {
+        Self::read(&mut serde_json::Deserializer::from_str(text))
+            .map_err(|error| WeekError::new(error.path(), error.inner().to_string()))
     }
 
     /// Reads the keys of a week; [`Week::check`] judges how they fit together.
