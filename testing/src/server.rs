@@ -1,4 +1,4 @@
-//! A TLS server that answers each request with the next reply of its script and records the
+//! A TLS server that answers each request, mostly with the next reply of a script, and records the
 //! requests.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -118,24 +118,32 @@ pub struct Server {
 
 impl Server {
     pub async fn play(script: Vec<Reply>) -> Self {
-        Self::presenting(certified(), script).await
+        let mut script = VecDeque::from(script);
+        Self::answering(move |_| {
+            let reply = script.pop_front();
+            reply.expect("the script has no reply for this request")
+        })
+        .await
+    }
+
+    /// A server whose requests may arrive in any order.
+    pub async fn answering(answer: impl FnMut(&Received) -> Reply + Send + 'static) -> Self {
+        Self::presenting(certified(), answer).await
     }
 
     /// A server that no client talks to, because of its certificate.
     pub async fn with_bad_certificate(fault: CertificateFault) -> Self {
-        Self::presenting(certified_with(Some(fault)), Vec::new()).await
+        Self::presenting(certified_with(Some(fault)), |_| Reply::hang_up()).await
     }
 
-    async fn presenting((acceptor, ca_pem): (TlsAcceptor, String), script: Vec<Reply>) -> Self {
+    async fn presenting(
+        (acceptor, ca_pem): (TlsAcceptor, String),
+        answer: impl FnMut(&Received) -> Reply + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let received = Arc::new(Mutex::new(Vec::new()));
-        let serving = tokio::spawn(serve(
-            listener,
-            acceptor,
-            script.into(),
-            Arc::clone(&received),
-        ));
+        let serving = tokio::spawn(serve(listener, acceptor, answer, Arc::clone(&received)));
         Self {
             port,
             ca_pem,
@@ -230,7 +238,7 @@ fn certified_with(fault: Option<CertificateFault>) -> (TlsAcceptor, String) {
 async fn serve(
     listener: TcpListener,
     acceptor: TlsAcceptor,
-    mut script: VecDeque<Reply>,
+    mut answer: impl FnMut(&Received) -> Reply,
     received: Arc<Mutex<Vec<Received>>>,
 ) {
     loop {
@@ -242,12 +250,9 @@ async fn serve(
         let Some(request) = Received::read(&mut stream).await else {
             continue;
         };
+        let reply = answer(&request);
         received.lock().unwrap().push(request);
-        match script
-            .pop_front()
-            .expect("the script has no reply for this request")
-            .0
-        {
+        match reply.0 {
             Act::Answer {
                 status,
                 headers,

@@ -1,9 +1,10 @@
 //! The program against the scripted server: how it handles broken responses.
 
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
-use doorfleet_testing::{CertificateFault, Reply, Server};
+use doorfleet_testing::{CertificateFault, Reply, Server, write_secret};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{TWIN, refusal};
 
@@ -20,28 +21,32 @@ pub(crate) async fn doorctl_with(
     columns: Option<&str>,
 ) -> Output {
     let folder = tempfile::tempdir().unwrap();
-    // It holds a secret: a temporary file of this kind has mode 0600.
-    let config = tempfile::NamedTempFile::new_in(&folder).unwrap();
-    let (connection, ca) = (server.connection_string(), &server.ca_pem);
-    let text = format!(
-        "current = \"lab\"\n[context.lab]\nconnection_string = \"{connection}\"\nca = \"\"\"\n{ca}\"\"\"\n"
-    );
-    std::fs::write(config.path(), text).unwrap();
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_doorctl"));
+    let mut command = command(server, &folder);
     match columns {
         Some(columns) => command.env("COLUMNS", columns),
         None => command.env_remove("COLUMNS"),
     };
+    command.args(arguments);
+    let mut command = tokio::process::Command::from(command);
+    command.output().await.unwrap()
+}
+
+/// The program with its configuration in `folder`.
+pub(crate) fn command(server: &Server, folder: &TempDir) -> Command {
+    let config = folder.path().join("doorctl.toml");
+    let (connection, ca) = (server.connection_string(), &server.ca_pem);
+    let text = format!(
+        "current = \"lab\"\n[context.lab]\nconnection_string = \"{connection}\"\nca = \"\"\"\n{ca}\"\"\"\n"
+    );
+    write_secret(&config, text);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_doorctl"));
     command
-        .args(arguments)
         .current_dir(folder.path())
-        .env("DOORCTL_CONFIG", config.path())
+        .env("DOORCTL_CONFIG", config)
         .env_remove("DOORCTL_CONTEXT")
         .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap()
+        .stdin(Stdio::null());
+    command
 }
 
 fn event(id: i64) -> String {
@@ -156,43 +161,6 @@ async fn a_job_whose_creation_got_no_response_is_looked_up() {
             !known,
             "{printed}"
         );
-    }
-}
-
-#[tokio::test]
-async fn a_lockdown_names_what_was_not_stored_and_the_job_that_calls_already() {
-    let twins = format!("[{TWIN},{}]", TWIN.replace(r#""d""#, r#""e""#));
-    let job = |status: &str| {
-        Reply::ok(&format!(
-            r#"{{"jobId":"x","type":"scheduleDeviceMethod","status":"{status}"}}"#
-        ))
-    };
-    // The twin job ends without statistics, or fails as a whole.
-    for (end, says) in [
-        ("failed", "job x is failed"),
-        ("cancelled", "job x is cancelled"),
-        ("completed", "0 of 2 doors were changed"),
-    ] {
-        let server = Server::play(vec![
-            Reply::ok(&twins),
-            Reply::ok(HEALTH),
-            job("queued"),
-            // One of the two is older: the call of the other has begun.
-            Reply::ok(&format!("[{TWIN}]")),
-            Reply::ok(HEALTH),
-            job("queued"),
-            Reply::status(400, &refusal("ArgumentInvalid")),
-            job(end),
-        ])
-        .await;
-        let output = doorctl(&server, &["lockdown", "--all"]).await;
-        let lines = server.requests().into_iter().map(|request| request.line);
-        let lines: Vec<String> = lines.collect();
-        let printed = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{printed} {lines:#?}");
-        let not_stored = format!("the desired lockdown is not changed: {says}");
-        assert!(printed.contains(&not_stored), "{printed} {lines:#?}");
-        assert!(printed.contains("job x already calls"), "{printed}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod clock;
 mod commands;
+mod lockdown;
 mod tables;
 
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! `doorctl lockdown` and `all-clear`.
 //!
-//! Both create two jobs one after the other, and may then be interrupted: a twin job changes the
+//! Both create two jobs at the same time, and may then be interrupted: a twin job changes the
 //! desired property `lockdown`, which is lasting and reaches offline doors when they reconnect; a
 //! method job calls the doors, which is fast and proves the result. A door acts once per id,
 //! whichever arrives first. Where a hub takes no second job, doors are changed and called directly.
@@ -130,31 +130,36 @@ async fn give(
     args: &TargetArgs,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let (target, only) = (
-        call.selected.target().clone(),
-        call.selected.only().cloned(),
-    );
-    let count = call.selected.count();
-    let submitted = store_by_jobs(order, &call, session).await;
-    let storing = async {
-        match submitted {
-            Ok(Some(jobs)) => Ok(Stored::Jobs(jobs)),
-            Ok(None) => tokio::select! {
-                stored = store_each(order, &target, only, session) => stored,
-                _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-            },
-            Err(error) => Err(error),
+    let (only, count) = (call.selected.only().cloned(), call.selected.count());
+    let twin = call.draft.beside("twin", call.selected.target().clone())?;
+    let giving = async {
+        let (stored, status) = tokio::join!(
+            Box::pin(store(order, &twin, only, count, session)),
+            Box::pin(call_doors(order, call, args, session))
+        );
+        let is_interrupted = matches!(status, Ok(ExitStatus::Interrupted));
+        if is_interrupted && matches!(stored, Ok(Stored::Jobs(_))) {
+            return status;
         }
+        let is_stored = is_stored(stored, order.verb, count, session).await;
+        Ok(match status? {
+            ExitStatus::Success if !is_stored => ExitStatus::Incomplete,
+            status => status,
+        })
     };
-    let (stored, status) = tokio::join!(storing, call_doors(order, call, args, session));
-    if let Ok(ExitStatus::Interrupted) = status {
-        return status;
+    tokio::select! {
+        // What is interrupted in it prints what continues.
+        biased;
+        status = giving => status,
+        _ = tokio::signal::ctrl_c() => {
+            session.printer.say(format!(
+                "interrupted; whether the desired lockdown is changed at every door is not known \
+                 yet: doorctl jobs show {}, or repeat doorctl {}",
+                twin.id, order.verb
+            ));
+            Ok(ExitStatus::Interrupted)
+        }
     }
-    let is_stored = is_stored(stored, order.verb, count, session).await;
-    Ok(match status? {
-        ExitStatus::Success if !is_stored => ExitStatus::Incomplete,
-        status => status,
-    })
 }
 
 /// Calls the doors and warns of those that no call reaches.
@@ -242,46 +247,35 @@ fn twin_patch(order: &Order<'_>, etag: Option<&str>) -> TwinPatch {
     }
 }
 
-/// Changes the desired property of several doors by jobs; `None`: they are changed one by one.
-async fn store_by_jobs(
+/// Changes the desired property: of several doors by jobs, or else door by door.
+async fn store(
     order: &Order<'_>,
-    call: &DoorCall<'_>,
+    twin: &JobDraft,
+    only: Option<DeviceId>,
+    count: usize,
     session: &Session,
-) -> anyhow::Result<Option<Vec<JobId>>> {
-    let target = call.selected.target();
-    let only = call.selected.only();
-    let takes_jobs = target.parts().len() == 1 || session.hub.is_door_hub().await?;
+) -> anyhow::Result<Stored> {
+    let takes_jobs = twin.target.parts().len() == 1 || session.hub.is_door_hub().await?;
     if only.is_none() && takes_jobs {
-        let job: JobDraft = call.draft.beside("twin", target.clone())?;
         let patch = twin_patch(order, Some("*"));
-        match job.submit(JobAction::UpdateTwin(patch), session).await {
+        match twin.submit(JobAction::UpdateTwin(patch), session).await {
             Ok(jobs) => {
                 let ids: Vec<JobId> = jobs.into_iter().map(|job| job.job_id).collect();
                 let shown: Vec<&str> = ids.iter().map(JobId::as_str).collect();
                 let shown = shown.join(", ");
                 session.printer.say(format!(
-                    "job {shown} changes the desired lockdown of {} doors",
-                    call.selected.count()
+                    "job {shown} changes the desired lockdown of {count} doors"
                 ));
-                return Ok(Some(ids));
+                return Ok(Stored::Jobs(ids));
             }
             Err(error) if is_busy(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(None)
-}
-
-async fn store_each(
-    order: &Order<'_>,
-    target: &Target,
-    only: Option<DeviceId>,
-    session: &Session,
-) -> anyhow::Result<Stored> {
     let patch = twin_patch(order, None);
     let doors = match only {
         Some(door) => vec![door],
-        None => names(target, session).await?,
+        None => names(&twin.target, session).await?,
     };
     let doors = doors.into_iter().map(|door| (door, patch.clone()));
     let patched = for_each_door(doors, &session.hub, |hub, door, patch| async move {
@@ -301,7 +295,7 @@ async fn is_stored(
 ) -> bool {
     let warn = |what: &str| {
         session.printer.warn(format!(
-            "the desired lockdown is not changed: {what}; repeat doorctl {verb}"
+            "the desired lockdown is not changed at every door: {what}; repeat doorctl {verb}"
         ));
     };
     let jobs = match stored {
@@ -316,30 +310,38 @@ async fn is_stored(
         }
     };
     let ends_at = Instant::now() + TWIN_JOB_TIME;
-    let (mut all, mut succeeded) = (true, 0);
+    let (mut succeeded, mut failures, mut is_known) = (0, String::new(), true);
     for id in jobs {
-        match end_of_job(&id, ends_at, session).await {
+        let unknown = match end_of_job(&id, ends_at, session).await {
             Ok(job) => {
-                succeeded += job
-                    .device_job_statistics
-                    .unwrap_or_default()
-                    .succeeded_count;
-                if let Some(what) = twin_job_failure(&job) {
-                    all = false;
-                    warn(&what);
+                let (status, counts) = (job.status, job.device_job_statistics.unwrap_or_default());
+                succeeded += counts.succeeded_count;
+                let failed = counts.failed_count;
+                if status.is_over() && (status != JobStatus::Completed || failed > 0) {
+                    failures += &format!(
+                        "; job {id} is {status}, {failed} doors failed: doorctl jobs show {id}"
+                    );
                 }
+                (!status.is_over()).then(|| format!("job {id} is {status}"))
             }
-            Err(error) => {
-                all = false;
-                warn(&format!("job {id} cannot be read: {error}"));
-            }
+            Err(error) => Some(format!("job {id} cannot be read: {error}")),
+        };
+        if let Some(why) = unknown {
+            is_known = false;
+            session.printer.warn(format!(
+                "whether the desired lockdown is changed at every door is not known yet: {why}: \
+                 doorctl jobs show {id}"
+            ));
         }
     }
-    if all && succeeded < u64::try_from(selected).unwrap_or(u64::MAX) {
-        all = false;
-        warn(&format!("{succeeded} of {selected} doors were changed"));
+    let is_short = succeeded < u64::try_from(selected).unwrap_or(u64::MAX);
+    if !failures.is_empty() || (is_known && is_short) {
+        warn(&format!(
+            "{succeeded} of {selected} doors were changed{failures}"
+        ));
+        return false;
     }
-    all
+    is_known
 }
 
 /// The job when it is over, or at `ends_at`.
@@ -355,15 +357,6 @@ async fn end_of_job(
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-}
-
-/// Why a twin job has not changed all its doors.
-fn twin_job_failure(job: &JobResponse) -> Option<String> {
-    let failed = job.device_job_statistics.unwrap_or_default().failed_count;
-    (job.status != JobStatus::Completed || failed > 0).then(|| {
-        let (id, status) = (&job.job_id, job.status);
-        format!("job {id} is {status}, {failed} doors failed: doorctl jobs show {id}")
-    })
 }
 
 /// Names the doors that no call reaches now, and those that doorctl 0.1 locked down.

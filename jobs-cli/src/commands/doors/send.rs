@@ -1,7 +1,8 @@
 //! Calls doors now: one directly, many by a job, which continues when this program ends.
 //!
-//! A hub that runs one job at a time, like Azure's, must not delay the call until another job ends:
-//! then every door is called directly, some at a time.
+//! No failure to create a job may keep doors from being called: then they are called directly,
+//! some at a time. So are those of a hub that runs one job at a time, like Azure's, when it runs
+//! another.
 
 use std::time::Duration;
 
@@ -20,7 +21,9 @@ use crate::commands::job_draft::JobDraft;
 use crate::commands::many::{no_door_error, refuse_unknown};
 use crate::commands::{job_wait, method_call};
 use crate::exit_status::ExitStatus;
+use crate::failure::sentence;
 use crate::outcome::JobGoal;
+use crate::printer::doors;
 use crate::session::Session;
 use crate::target::{Selection, Target};
 
@@ -92,11 +95,13 @@ pub(super) struct DoorCall<'a> {
     session: &'a Session,
 }
 
-/// A call that jobs make, or that is to be made directly.
+/// A call that jobs make, or that is to be made directly, or both.
 pub(super) struct StartedCall<'a> {
-    /// The created jobs; without any, `calls` are made.
     jobs: Vec<JobId>,
+    /// Calls of doors that no job calls.
     calls: Vec<(DeviceId, MethodRequest)>,
+    /// Whether doors are not called, because their names are unknown.
+    is_partial: bool,
     id: JobId,
     goal: Goal,
     session: &'a Session,
@@ -159,6 +164,7 @@ impl<'a> DoorCall<'a> {
         let mut started = StartedCall {
             jobs: Vec::new(),
             calls: Vec::new(),
+            is_partial: false,
             id: draft.id.clone(),
             goal: Goal {
                 wanted,
@@ -171,37 +177,59 @@ impl<'a> DoorCall<'a> {
             return Ok(started);
         }
         // Where one job runs at a time, the first would be created and the rest refused.
-        let reason = match parts > 1 && !session.hub.is_door_hub().await? {
-            true => "several jobs are needed, and this hub runs one job at a time",
-            false => match create(&requests, session).await {
-                Ok(jobs) => {
-                    let printer = &session.printer;
-                    printer.say(calling_text(&jobs, selected.count()));
-                    started.jobs = jobs;
-                    return Ok(started);
-                }
-                Err(error) if is_busy(&error) && parts == 1 => {
-                    "this hub is running another job and runs one job at a time"
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        session
-            .printer
-            .say(format!("{reason}: calling each door directly"));
+        let is_refused = parts > 1 && matches!(session.hub.is_door_hub().await, Ok(false));
+        if is_refused {
+            session.printer.say(
+                "several jobs are needed, and this hub runs one job at a time: calling each door \
+                 directly",
+            );
+        }
+        let mut unknown = None;
         for (draft, call) in requests {
-            let doors = names(&draft.target, session).await?;
-            let calls = doors.into_iter().map(|door| (door, call.clone()));
-            started.calls.extend(calls);
+            if !is_refused {
+                let action = JobAction::Method(call.clone());
+                match draft.submit(action, session).await {
+                    Ok(jobs) => {
+                        started.jobs.extend(jobs.into_iter().map(|job| job.job_id));
+                        continue;
+                    }
+                    Err(error) => session.printer.warn(format!(
+                        "cannot create job {}: {}; calling each door directly",
+                        draft.id,
+                        sentence(&error)
+                    )),
+                }
+            }
+            match names(&draft.target, session).await {
+                Ok(names) => {
+                    let calls = names.into_iter().map(|door| (door, call.clone()));
+                    started.calls.extend(calls);
+                }
+                Err(error) => unknown = Some(anyhow::Error::from(error)),
+            }
+        }
+        if let Some(error) = unknown {
+            if started.jobs.is_empty() && started.calls.is_empty() {
+                return Err(error);
+            }
+            started.is_partial = true;
+            session.printer.warn(format!(
+                "some doors are not called, because their names are unknown: {}",
+                sentence(&error)
+            ));
+        }
+        if !started.jobs.is_empty() && !started.is_partial {
+            let by_jobs = selected.count().saturating_sub(started.calls.len());
+            session.printer.say(calling_text(&started.jobs, by_jobs));
         }
         Ok(started)
     }
 }
 
 impl StartedCall<'_> {
-    /// Whether jobs call the doors, even without this program.
+    /// Whether jobs call all doors, even without this program.
     pub(super) fn runs_jobs(&self) -> bool {
-        !self.jobs.is_empty()
+        self.calls.is_empty()
     }
 
     /// Waits for the doors and prints the outcomes.
@@ -209,46 +237,43 @@ impl StartedCall<'_> {
         let Self {
             jobs,
             calls,
+            is_partial,
             id,
             goal,
             session,
         } = self;
-        match jobs.is_empty() {
-            true => call_directly(calls, &id, goal, session).await,
-            false => {
-                let Goal { wanted, deadline } = goal;
-                job_wait::watch_all(&jobs, deadline, Duration::ZERO, wanted, session).await
+        let called = async {
+            match calls.is_empty() {
+                true => Ok(ExitStatus::Success),
+                false => call_directly(calls, &id, goal, session).await,
             }
-        }
-    }
-}
-
-async fn create(
-    requests: &[(&JobDraft, MethodRequest)],
-    session: &Session,
-) -> anyhow::Result<Vec<JobId>> {
-    let mut ids: Vec<JobId> = Vec::new();
-    for (draft, call) in requests {
-        let submitted = draft.submit(JobAction::Method(call.clone()), session);
-        let jobs = submitted.await.inspect_err(|_| {
-            for id in &ids {
-                session.printer.warn(format!(
-                    "job {id} already calls its doors: doorctl jobs watch {id}"
-                ));
+        };
+        let watched = async {
+            let Goal { wanted, deadline } = goal;
+            match jobs.is_empty() {
+                true => Ok(ExitStatus::Success),
+                false => {
+                    job_wait::watch_all(&jobs, deadline, Duration::ZERO, wanted, session).await
+                }
             }
-        })?;
-        ids.extend(jobs.into_iter().map(|job| job.job_id));
+        };
+        let (called, watched) = tokio::join!(called, watched);
+        Ok(match (called?, watched?) {
+            (_, ExitStatus::Interrupted) => ExitStatus::Interrupted,
+            (ExitStatus::Success, ExitStatus::Success) if is_partial => ExitStatus::Incomplete,
+            (ExitStatus::Success, status) | (status, _) => status,
+        })
     }
-    Ok(ids)
 }
 
 /// Reports the created jobs and how many doors they call.
-fn calling_text(ids: &[JobId], doors: usize) -> String {
+fn calling_text(ids: &[JobId], count: usize) -> String {
+    let doors = doors(u64::try_from(count).unwrap_or(u64::MAX));
     match ids {
-        [id] => format!("job {id} calls {doors} doors"),
+        [id] => format!("job {id} calls {doors}"),
         ids => {
             let ids: Vec<&str> = ids.iter().map(JobId::as_str).collect();
-            format!("jobs {} call {doors} doors", ids.join(", "))
+            format!("jobs {} call {doors}", ids.join(", "))
         }
     }
 }

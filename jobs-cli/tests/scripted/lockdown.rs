@@ -1,0 +1,196 @@
+//! A lockdown whose jobs the hub refuses, delays or does not complete.
+
+use std::process::Stdio;
+
+use doorfleet_testing::{Process, Received, Reply, Server};
+use serde_json::json;
+
+use super::commands::{HEALTH, command, doorctl};
+use super::{TWIN, refusal};
+
+const LOCKDOWN: [&str; 2] = ["lockdown", "--all"];
+
+fn twin(door: &str) -> String {
+    TWIN.replace(r#""d""#, &format!("{door:?}"))
+}
+
+fn job(request: &Received, kind: &str, status: &str, succeeded: usize) -> Reply {
+    let id = path(request).rsplit('/').next();
+    let counts = json!({"deviceCount": 2, "succeededCount": succeeded, "failedCount": 0});
+    let job = json!({"jobId": id, "type": kind, "status": status, "deviceJobStatistics": counts});
+    Reply::ok(&job.to_string())
+}
+
+/// Answers for the doors `d` and `e`, of which `older` are of 0.1; the twin job completes.
+fn hub(request: &Received, older: &[&str]) -> Reply {
+    let older: Vec<String> = older.iter().map(|door| twin(door)).collect();
+    let contains = |part| request.body.contains(part);
+    match path(request) {
+        "/healthz" => Reply::ok(HEALTH),
+        "/devices/query" if contains("devices.jobs") => Reply::ok(
+            r#"[{"deviceId":"d","jobId":"x","jobType":"scheduleDeviceMethod","status":"completed",
+            "outcome":{"deviceMethodResponse":{"status":200,"payload":{"secured":"secured"}}}}]"#,
+        ),
+        "/devices/query" if contains("connectionState") => Reply::ok("[]"),
+        "/devices/query" if contains("features.lockdown") => {
+            Reply::ok(&format!("[{}]", older.join(",")))
+        }
+        "/devices/query" => Reply::ok(&format!("[{},{}]", twin("d"), twin("e"))),
+        path if path.starts_with("/twins/") => {
+            Reply::ok(r#"{"status":200,"payload":{"secured":"secured"}}"#)
+        }
+        path if path.ends_with("-twin") => job(request, "scheduleUpdateTwin", "completed", 2),
+        _ => job(request, "scheduleDeviceMethod", "completed", 1),
+    }
+}
+
+fn path(request: &Received) -> &str {
+    request.line.split(['?', ' ']).nth(1).unwrap()
+}
+
+fn is(request: &Received, method: &str, end: &str) -> bool {
+    request.line.starts_with(method) && path(request).ends_with(end)
+}
+
+#[tokio::test]
+async fn doors_whose_job_is_refused_are_called_directly_and_the_other_job_is_watched() {
+    let faults = [
+        ("-older", 400, "ArgumentInvalid"),
+        ("-older", 503, "ServiceUnavailable"),
+        ("-older", 429, "ThrottlingMaxActiveJobCountExceeded"),
+        ("-known", 0, "the connection is closed"),
+    ];
+    for (suffix, status, name) in faults {
+        let server = Server::answering(move |request| match () {
+            () if is(request, "PUT", suffix) => match status {
+                0 => Reply::hang_up(),
+                status => Reply::status(status, &refusal(name)),
+            },
+            () if is(request, "GET", suffix) => Reply::status(404, &refusal("JobNotFound")),
+            () => hub(request, &["e"]),
+        })
+        .await;
+        let output = doorctl(&server, &LOCKDOWN).await;
+        let printed = String::from_utf8(output.stderr).unwrap();
+        let rows = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{suffix}: {printed}");
+        for part in [
+            "cannot create job lockdown-",
+            "; calling each door directly",
+        ] {
+            assert!(printed.contains(part), "{suffix}: {printed}");
+        }
+        assert!(
+            !printed.contains("one job at a time"),
+            "{suffix}: {printed}"
+        );
+        assert!(rows.contains("\nd  ") && rows.contains("\ne  "), "{rows}");
+        let requests = server.requests();
+        let method = if suffix == "-older" {
+            "setMode"
+        } else {
+            "lockdown"
+        };
+        let called = requests
+            .iter()
+            .find(|request| is(request, "POST", "/e/methods"));
+        assert!(called.unwrap().body.contains(method), "{called:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_twin_job_does_not_delay_the_calls() {
+    let (mut is_called, mut refused) = (false, 0);
+    let server = Server::answering(move |request| {
+        let is_twin = is(request, "PUT", "-twin");
+        is_called |= request.line.starts_with("PUT") && !is_twin;
+        if !is_twin || is_called {
+            return hub(request, &[]);
+        }
+        refused += 1;
+        match refused {
+            ..7 => Reply::status(429, &refusal("ThrottlingException")),
+            _ => Reply::status(400, &refusal("ArgumentInvalid")),
+        }
+    })
+    .await;
+    let output = doorctl(&server, &LOCKDOWN).await;
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    assert!(
+        printed.contains("changes the desired lockdown of 2 doors"),
+        "{printed}"
+    );
+}
+
+#[tokio::test]
+async fn a_lockdown_names_what_was_not_stored_and_what_is_unknown() {
+    let missing = "the desired lockdown is not changed at every door: ";
+    let unknown = "whether the desired lockdown is changed at every door is not known yet: job ";
+    for (status, succeeded, start, says) in [
+        (
+            "failed",
+            0,
+            missing,
+            "0 of 2 doors were changed; job lockdown-",
+        ),
+        (
+            "completed",
+            1,
+            missing,
+            "1 of 2 doors were changed; repeat doorctl lockdown",
+        ),
+        (
+            "refused",
+            0,
+            unknown,
+            " cannot be read: the hub answers 400",
+        ),
+        ("not created", 0, missing, "the hub answers 400"),
+    ] {
+        let server = Server::answering(move |request| {
+            let is_creation = is(request, "PUT", "-twin");
+            match is(request, "GET", "-twin") {
+                true if status == "refused" => Reply::status(400, &refusal("ArgumentInvalid")),
+                true => job(request, "scheduleUpdateTwin", status, succeeded),
+                false if is_creation && status == "not created" => {
+                    Reply::status(400, &refusal("ArgumentInvalid"))
+                }
+                false => hub(request, &[]),
+            }
+        })
+        .await;
+        let output = doorctl(&server, &LOCKDOWN).await;
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{printed}");
+        assert!(
+            printed.contains(start) && printed.contains(says),
+            "{printed}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_wait_for_the_twin_job() {
+    let server = Server::answering(|request| match is(request, "GET", "-twin") {
+        true => job(request, "scheduleUpdateTwin", "running", 0),
+        false => hub(request, &[]),
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(&server, &folder);
+    command
+        .args(LOCKDOWN)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut lockdown = Process::spawn(&mut command);
+        let mut printed = lockdown.stderr();
+        assert!(printed.any(|line| line.contains("; by the doors' answers: ")));
+        lockdown.signal("INT");
+        let says = "interrupted; whether the desired lockdown is changed at every door is not";
+        assert!(printed.any(|line| line.contains(says)));
+        lockdown.wait().code()
+    });
+    assert_eq!(ended.await.unwrap(), Some(130));
+}
