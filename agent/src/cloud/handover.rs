@@ -1,6 +1,12 @@
 //! Hands a desired value over to its owner and keeps the result of the latest hand-over.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Delay before the retry of a failed hand-over: what was too slow may be done by then.
+const RETRY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct HandOver<T> {
@@ -15,6 +21,7 @@ pub(super) struct HandOver<T> {
 struct Finished {
     number: u64,
     problem: Option<String>,
+    retry_at: Option<Instant>,
 }
 
 impl<T: PartialEq> HandOver<T> {
@@ -40,7 +47,12 @@ impl<T: PartialEq> HandOver<T> {
         self.started += 1;
         let (number, finish) = (self.started, self.finish.clone());
         move |problem| {
-            finish.send_replace(Finished { number, problem });
+            let retry_at = problem.is_some().then(|| Instant::now() + RETRY);
+            finish.send_replace(Finished {
+                number,
+                problem,
+                retry_at,
+            });
         }
     }
 
@@ -54,9 +66,34 @@ impl<T: PartialEq> HandOver<T> {
         self.finished.borrow().problem.clone()
     }
 
+    /// When to hand the value over again, if that failed.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.finished.borrow().retry_at.filter(|_| self.is_idle())
+    }
+
     /// Waits until a hand-over finishes.
     pub(super) async fn changed(&mut self) {
         // This struct holds the sender: it cannot be closed.
         let _ = self.finished.changed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_hand_over_is_due_again_a_minute_later() {
+        let mut subject = HandOver::new(None);
+        assert_eq!(subject.retry_at(), None);
+        for problem in [Some("too slow"), None] {
+            let finish = subject.start("door");
+            assert_eq!(subject.retry_at(), None, "it has not finished");
+            let before = Instant::now();
+            finish(problem.map(str::to_owned));
+            let is_due = subject.retry_at().map(|at| at >= before + RETRY);
+            assert_eq!(is_due, problem.map(|_| true));
+            assert_eq!(subject.needs(&"door"), problem.is_some());
+        }
     }
 }

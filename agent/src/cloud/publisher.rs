@@ -281,6 +281,12 @@ impl Publisher {
         self.next_door.is_none() && self.doors.is_idle() && self.locations.is_idle()
     }
 
+    /// When to retry what could not be handed over or saved.
+    fn apply_again(&self) -> Option<Instant> {
+        let times = [self.doors.retry_at(), self.locations.retry_at()];
+        times.into_iter().flatten().min()
+    }
+
     fn save_location(&mut self) {
         let location = self.desired.location().clone();
         if !self.locations.needs(&location) {
@@ -349,7 +355,8 @@ impl Publisher {
         let problem = self.disk.borrow_and_update().problem.clone();
         let recovered = self.disk_failed && problem.is_none();
         self.disk_failed = problem.is_some();
-        if recovered && self.read == TwinRead::Done && self.client.is_some() {
+        let due = self.apply_again().is_some_and(|at| at <= Instant::now());
+        if (recovered || due) && self.read == TwinRead::Done && self.client.is_some() {
             self.apply();
         }
         let link = self.link.borrow();
@@ -449,9 +456,11 @@ impl Publisher {
             TwinRead::Requested { retry_at, .. } => Some(*retry_at),
             TwinRead::Done | TwinRead::Due => None,
         };
+        let again = self.apply_again().filter(|_| self.read == TwinRead::Done);
+        let times = [patch, read, again].into_iter().flatten();
         let far = Instant::now() + Duration::from_secs(3600);
         match self.client {
-            Some(_) => [patch, read].into_iter().flatten().fold(far, Instant::min),
+            Some(_) => times.fold(far, Instant::min),
             None => far,
         }
     }
