@@ -3,7 +3,8 @@
 //! Every call of a `handle_*` method is one step. A step applies the change, then its consequences
 //! (expiries, strike, alarms, replies), and returns the actions: the difference between the outputs
 //! before and after. A change of the strike is the first action. A lock is driven, then saved, then
-//! answered; an unlock is saved, then driven, then answered.
+//! answered; an unlock is saved, then driven, then answered. What is timed acts before it is saved,
+//! releases too: the hub has its record.
 
 mod alarms;
 mod answer;
@@ -38,7 +39,7 @@ use crate::strike::{Failure, Outputs, Phase, RequiredRest, Strike, StrikeInputs}
 use crate::time::{BootTime, Now};
 use answer::Pending;
 use disk::DiskWait;
-use event_limit::EventLimit;
+use event_limit::{EventLimit, Subject};
 use forced_lock::ForcedLock;
 use grant::{FirstPerson, GrantContact};
 pub(crate) use memory::AcceptedCommand;
@@ -557,6 +558,13 @@ impl Door {
 
     fn look_at_agenda(&mut self, now: &Now, effects: &mut StepEffects) {
         let look = self.agenda.look(now, &mut self.array);
+        for id in look.changed {
+            if let Some(event) = self.agenda.event(&id) {
+                if self.event_limit.admit(Subject::Timed(id), now.boottime) {
+                    effects.events.push(event);
+                }
+            }
+        }
         effects.events.extend(look.events);
         effects.save |= look.save;
         if look.started {

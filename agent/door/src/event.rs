@@ -160,6 +160,14 @@ event_kinds! {
         /// What overrules it.
         why: String,
     },
+    /// A timed entry began, ended or was overruled more often within a minute than is recorded. The
+    /// next event shows its present state, unless it has not begun or was removed.
+    TimedRepeated = "timedRepeated" {
+        /// The entry.
+        id: EntryId,
+        /// Number of events that were not recorded.
+        omitted: u64,
+    },
     /// Another week was assigned, or none.
     ScheduleChanged = "scheduleChanged" {
         /// Its name.
@@ -334,6 +342,7 @@ impl Event {
                 | EventKind::TimedStarted { .. }
                 | EventKind::TimedEnded { missed: true, .. }
                 | EventKind::Overruled { .. }
+                | EventKind::TimedRepeated { .. }
                 | EventKind::Disarmed { .. }
                 | EventKind::ScheduleChanged { .. }
                 | EventKind::TakenOver { .. }

@@ -74,7 +74,7 @@ impl Door {
     /// current state.
     fn record_omitted(&mut self, at: BootTime, effects: &mut StepEffects) {
         for (subject, omitted) in self.event_limit.take_due(at) {
-            self.event_limit.admit(subject, at);
+            self.event_limit.admit(subject.clone(), at);
             match subject {
                 Subject::Alarm(alarm) => {
                     effects
@@ -89,6 +89,13 @@ impl Door {
                 Subject::Input(input) => {
                     let report = self.sensing.fault_report(input);
                     effects.events.extend(report.map(EventKind::from));
+                }
+                Subject::Timed(id) => {
+                    let state = self.agenda.event(&id);
+                    let repeated = EventKind::TimedRepeated { id, omitted };
+                    effects
+                        .events
+                        .extend([Some(repeated), state].into_iter().flatten());
                 }
             }
         }

@@ -1,10 +1,11 @@
-//! Limits the events of one subject per minute: a contact below the chatter limit must not fill the
-//! event log.
+//! Limits the events of one subject per minute: a contact below the chatter limit, or a clock that
+//! is stepped again and again, must not fill the event log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::contract::Alarm;
+use crate::schedule::EntryId;
 use crate::sensing::Input;
 use crate::time::BootTime;
 
@@ -13,11 +14,13 @@ const MAX_EVENTS: u64 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// What an event is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
     Alarm(Alarm),
     /// The faults of an input.
     Input(Input),
+    /// The states of a timed entry.
+    Timed(EntryId),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -36,18 +39,13 @@ struct Window {
 impl EventLimit {
     /// Whether one more event may be recorded now. Otherwise it is counted as omitted.
     pub(super) fn admit(&mut self, subject: Subject, at: BootTime) -> bool {
-        let new_window = Window {
+        self.windows
+            .retain(|_, window| at < window.ends || window.omitted > 0);
+        let window = self.windows.entry(subject).or_insert(Window {
             ends: at + WINDOW,
             recorded: 0,
             omitted: 0,
-        };
-        let window = self
-            .windows
-            .entry(subject)
-            .or_insert_with(|| new_window.clone());
-        if window.ends <= at && window.omitted == 0 {
-            *window = new_window;
-        }
+        });
         let admitted = window.recorded < MAX_EVENTS;
         if admitted {
             window.recorded += 1;
@@ -62,7 +60,7 @@ impl EventLimit {
         let due = self.windows.iter();
         let due: Vec<_> = due
             .filter(|(_, window)| window.omitted > 0 && window.ends <= at)
-            .map(|(subject, window)| (*subject, window.omitted))
+            .map(|(subject, window)| (subject.clone(), window.omitted))
             .collect();
         for (subject, _) in &due {
             self.windows.remove(subject);

@@ -197,7 +197,10 @@ impl SavedAgenda {
 /// Consequences of a look, apart from the overlay.
 #[derive(Debug, Default)]
 pub(crate) struct Look {
+    /// What the week has done.
     pub(crate) events: Vec<EventKind>,
+    /// The entries with another state; see [`Agenda::event`].
+    pub(crate) changed: Vec<EntryId>,
     /// The saved part has changed.
     pub(crate) save: bool,
     /// An entry began to speak.
@@ -525,7 +528,7 @@ impl Agenda {
         changed
     }
 
-    /// Notes the state of an entry, and records its change.
+    /// Notes the state of an entry.
     fn note(&mut self, id: &EntryId, judged: Judged, span: Option<Span>, look: &mut Look) {
         let Some(TimedReport { entry, progress }) = self.timed.get_mut(id) else {
             return;
@@ -540,14 +543,14 @@ impl Agenda {
             return;
         }
         look.save = true;
-        let (id, want) = (id.clone(), entry.want);
+        look.changed.push(id.clone());
         match state {
             TimedState::Armed => *progress = Progress::default(),
             TimedState::Holding => {
                 look.started = true;
                 progress.result = None;
                 if progress.at.is_none() {
-                    progress.at = span.map(|span| match want {
+                    progress.at = span.map(|span| match entry.want {
                         Want::Locked => span.latest,
                         Want::Released => span.earliest,
                     });
@@ -556,25 +559,35 @@ impl Agenda {
                         false => ClockQuality::Unsynchronized,
                     });
                 }
-                look.events.push(EventKind::TimedStarted {
-                    id,
-                    want,
-                    slot: entry.slot(),
-                    by: entry.by.clone(),
-                    reason: entry.reason.clone(),
-                });
             }
-            TimedState::Over => {
-                let missed = progress.at.is_none();
-                look.events.push(EventKind::TimedEnded { id, want, missed });
-            }
-            TimedState::Overruled => {
-                let why = why.clone().unwrap_or_default();
-                look.events.push(EventKind::Overruled { id, want, why });
-            }
+            TimedState::Over | TimedState::Overruled => {}
         }
         progress.state = state;
         progress.why = why;
+    }
+
+    /// The event of an entry's state; an armed one has none.
+    pub(crate) fn event(&self, id: &EntryId) -> Option<EventKind> {
+        let TimedReport { entry, progress } = self.timed.get(id)?;
+        let (id, want) = (id.clone(), entry.want);
+        Some(match progress.state {
+            TimedState::Armed => return None,
+            TimedState::Holding => EventKind::TimedStarted {
+                id,
+                want,
+                slot: entry.slot(),
+                by: entry.by.clone(),
+                reason: entry.reason.clone(),
+            },
+            TimedState::Over => {
+                let missed = progress.at.is_none();
+                EventKind::TimedEnded { id, want, missed }
+            }
+            TimedState::Overruled => {
+                let why = progress.why.clone().unwrap_or_default();
+                EventKind::Overruled { id, want, why }
+            }
+        })
     }
 
     /// Whether an entry speaks that has not reached what it wants.

@@ -62,6 +62,7 @@ pub(super) fn tone(event: &HubEvent) -> Tone {
             | EventName::EventsLost
             | EventName::StateDamaged
             | EventName::Overruled
+            | EventName::TimedRepeated
             | EventName::Disarmed,
         ) => Tone::Doubtful,
         Some(EventName::AlarmCleared | EventName::FireReset | EventName::StorageRestored) => {

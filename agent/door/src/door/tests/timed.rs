@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use jiff::SignedDuration;
+
 use super::rig::Step::{Clock, Close, Nothing, Open, Reboot, RebootInDoubt, Restart, Timed};
 use super::rig::{
     LOCK, LOCKDOWN, Rig, Step, UNLOCK, config, limited, lock, mode, motor, relinquish, unlock,
@@ -600,6 +602,27 @@ fn a_change_at_a_time_that_lies_ahead_overrules_no_lock() {
         rig.run_for(90_000);
         assert_eq!(shown(&rig), "8 Locked; l holding", "{change:?}");
     }
+}
+
+#[test]
+fn a_clock_that_steps_all_the_time_fills_no_log() {
+    let mut rig = motor(Locked).run(&[(0, Clock("2026-12-01T22:05:00Z")), (1, RELEASES)]);
+    let recorded = |rig: &Rig| {
+        let of_entry = |event: &&String| ["TimedSt", "Overr"].iter().any(|it| event.contains(it));
+        rig.events.iter().filter(of_entry).count()
+    };
+    for second in 1..=50 {
+        rig.run_to(second * 1000);
+        let step = SignedDuration::from_hours(if second % 2 == 0 { -1 } else { 1 });
+        rig.now.wall = rig.now.wall.map(|wall| wall + step);
+        rig.act(&Nothing);
+    }
+    assert_eq!(recorded(&rig), 10, "{:?}", rig.events);
+    rig.run_to(61_000);
+    assert!(rig.has_event("TimedRepeated { id: EntryId(\"r\"), omitted: 41 }"));
+    assert_eq!(recorded(&rig), 11);
+    assert!(rig.events.last().unwrap().contains("TimedStarted"));
+    assert_eq!(shown(&rig), "7 Released; r holding");
 }
 
 #[test]
