@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use door_core::schedule::Dates;
@@ -16,17 +18,62 @@ const MONTHS: i32 = 24;
 /// Most days of one event.
 const MAX_DAYS: i64 = 366;
 
+/// Largest file, in bytes.
+const MAX_BYTES: u64 = 1024 * 1024;
+
+/// Deepest nesting: an alarm in an event in a calendar. The parser recurses.
+const MAX_DEPTH: usize = 3;
+
+/// The keys of a repetition by days; others, such as `BYHOUR`, multiply its dates.
+const RULE_KEYS: [&str; 12] = [
+    "FREQ",
+    "UNTIL",
+    "COUNT",
+    "INTERVAL",
+    "BYDAY",
+    "BYMONTHDAY",
+    "BYYEARDAY",
+    "BYWEEKNO",
+    "BYMONTH",
+    "BYSETPOS",
+    "WKST",
+    "BYEASTER",
+];
+
 /// The days of a file and their names, from `today` on.
 ///
 /// # Errors
 /// The file, the line, the value and what was expected.
 pub(super) fn read(path: &Path, today: Date) -> Result<BTreeMap<Date, String>, String> {
     let name = path.display();
-    let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    let file = fs::File::open(path).map_err(|error| format!("{name}: {error}"))?;
+    let mut text = String::new();
+    file.take(MAX_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| format!("{name}: {error}"))?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(format!("{name}: expected at most {MAX_BYTES} bytes"));
+    }
     let text = text.replace("\r\n", "\n");
     // Long lines are folded: what follows begins with white space.
     let begins_line = |(_, line): &(usize, &str)| !line.starts_with([' ', '\t']);
     let lines: Vec<(usize, &str)> = text.lines().enumerate().filter(begins_line).collect();
+    let mut depth = 0_usize;
+    for (line, text) in &lines {
+        match text.get(..6).map(str::to_ascii_uppercase).as_deref() {
+            Some("BEGIN:") => depth += 1,
+            Some(_) if text.len() > 4 && text[..4].eq_ignore_ascii_case("END:") => {
+                depth = depth.saturating_sub(1);
+            }
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            let line = line + 1;
+            return Err(format!(
+                "{name}:{line}: expected at most {MAX_DEPTH} nested BEGIN"
+            ));
+        }
+    }
     let unfolded = unfold(&text);
     let calendar = read_calendar(&unfolded).map_err(|error| {
         let line = error
@@ -67,15 +114,9 @@ fn days_of(event: &Component<'_>, today: Date) -> Result<BTreeMap<Date, String>,
     let length = match (event.find_prop("DTEND"), value("DURATION")) {
         (Some(end), _) => start.duration_until(date(end)?).as_hours() / 24,
         (None, None) => 1,
-        (None, Some(text)) => {
-            let length = text.parse::<jiff::SignedDuration>().ok();
-            let days = text
-                .strip_prefix('P')
-                .and_then(|text| text.strip_suffix('D'));
-            let days = days.and_then(|days| days.parse().ok());
-            days.or(length.map(|length| length.as_hours() / 24))
-                .unwrap_or(0)
-        }
+        (None, Some(text)) => whole_days(text).ok_or_else(|| {
+            format!("DURATION is {text:?}: expected whole days or weeks, such as P2D or P1W")
+        })?,
     };
     if !(1..=MAX_DAYS).contains(&length) {
         return Err(format!(
@@ -91,7 +132,8 @@ fn days_of(event: &Component<'_>, today: Date) -> Result<BTreeMap<Date, String>,
         ));
     }
     let last = today.saturating_add(MONTHS.months());
-    for first in starts_of(event, &summary, start, last)? {
+    let earliest = today.saturating_sub(length.days());
+    for first in starts_of(event, &summary, start, earliest..=last)? {
         let each = (0..length).map(|day| first.saturating_add(day.days()));
         let each = each.filter(|day| (today..=last).contains(day));
         days.extend(each.map(|day| (day, summary.clone())));
@@ -99,25 +141,38 @@ fn days_of(event: &Component<'_>, today: Date) -> Result<BTreeMap<Date, String>,
     Ok(days)
 }
 
-/// The first days of an event and of its repetitions.
+/// `P2D` or `P1W`.
+fn whole_days(text: &str) -> Option<i64> {
+    let number = |text: &str| text.parse::<i64>().ok();
+    let text = text.strip_prefix('P')?;
+    match text.strip_suffix('W') {
+        Some(weeks) => number(weeks)?.checked_mul(7),
+        None => number(text.strip_suffix('D')?),
+    }
+}
+
+/// The first days of an event and of its repetitions that lie within `range`.
 fn starts_of(
     event: &Component<'_>,
     summary: &str,
     start: Date,
-    last: Date,
+    range: RangeInclusive<Date>,
 ) -> Result<Vec<Date>, String> {
     let Some(rule) = event.find_prop("RRULE").map(|rule| rule.val.as_str()) else {
         return Ok(vec![start]);
     };
     let refuse = |why: String| format!("\"{summary}\": RRULE:{rule}: {why}");
-    let frequent = ["HOURLY", "MINUTELY", "SECONDLY"];
-    if frequent
-        .iter()
-        .any(|word| rule.to_ascii_uppercase().contains(word))
-    {
-        return Err(refuse(
-            "expected FREQ=DAILY, WEEKLY, MONTHLY or YEARLY".to_owned(),
-        ));
+    for part in rule.to_ascii_uppercase().split(';') {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        let daily = ["DAILY", "WEEKLY", "MONTHLY", "YEARLY"];
+        if key == "FREQ" && !daily.contains(&value) {
+            let expected = "expected FREQ=DAILY, WEEKLY, MONTHLY or YEARLY";
+            return Err(refuse(expected.to_owned()));
+        }
+        if !RULE_KEYS.contains(&key) {
+            let keys = RULE_KEYS.join(", ");
+            return Err(refuse(format!("unknown {key}: expected one of {keys}")));
+        }
     }
     if start.year() < 1900 {
         return Err(refuse(format!(
@@ -149,8 +204,11 @@ fn starts_of(
     }
     let rules: RRuleSet = text.parse().map_err(|error| refuse(format!("{error}")))?;
     let date = |text: String| text.get(..10).and_then(|date| date.parse::<Date>().ok());
-    let dates = rules.into_iter().filter_map(|each| date(each.to_rfc3339()));
-    Ok(dates.take_while(|date| *date <= last).collect())
+    // Bounded: a rule that matches no day would be searched to the year 10,000.
+    let dates = rules.limit().into_iter();
+    let dates = dates.filter_map(|each| date(each.to_rfc3339()));
+    let until = dates.take_while(|date| date <= range.end());
+    Ok(until.filter(|date| range.contains(date)).collect())
 }
 
 fn date(property: &Property<'_>) -> Result<Date, String> {
@@ -236,6 +294,14 @@ mod tests {
                 &["2027-11-25", "2028-11-23"],
             ),
             ("DTSTART:20261224\r\nSTATUS:CANCELLED", &[]),
+            (
+                "DTSTART:20261224\r\nDURATION:P1W",
+                &["2026-12-24/2026-12-30"],
+            ),
+            (
+                "DTSTART:20261201\r\nRRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30",
+                &[],
+            ),
             // A long line is folded.
             ("DTSTART;VALUE=DATE\r\n :20261224", &["2026-12-24"]),
         ] {
@@ -259,6 +325,18 @@ mod tests {
             (
                 "DTSTART:20261224\r\nRRULE:FREQ=HOURLY",
                 "expected FREQ=DAILY, WEEKLY",
+            ),
+            (
+                "DTSTART:20261224\r\nRRULE:FREQ=DAILY;BYHOUR=0,1;BYSECOND=0,1",
+                "unknown BYHOUR: expected one of FREQ, UNTIL",
+            ),
+            (
+                "DTSTART:20261224\r\nDURATION:PT36H",
+                "DURATION is \"PT36H\": expected whole days or weeks",
+            ),
+            (
+                "BEGIN:A\r\nBEGIN:A\r\nBEGIN:A",
+                "4: expected at most 3 nested BEGIN",
             ),
             (
                 "DTSTART:20261224\r\nRRULE:FREQ=YEARLY;BYMONTH=13",
