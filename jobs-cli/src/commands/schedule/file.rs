@@ -165,7 +165,8 @@ impl Row for FileRow {
 
     fn cell(&self, title: &str, member: &serde_json::Value) -> crate::printer::Cell {
         match title {
-            "digest" => super::short(&self.digest).into(),
+            "digest" => crate::printer::Cell::from(self.digest.as_str())
+                .shown_as(super::short(&self.digest)),
             _ => crate::printer::plain(member).into(),
         }
     }

@@ -45,15 +45,20 @@ impl Row for NextRow {
 
     fn cell(&self, title: &str, member: &Value) -> Cell {
         match title {
-            "at" => time::on_clock(&self.at.to_zoned_datetime(self.zone.clone())).into(),
+            "at" => Cell::from(self.at.to_string()).shown_as(time::on_clock(
+                &self.at.to_zoned_datetime(self.zone.clone()),
+            )),
             "armed" => {
                 let tone = match self.armed == self.doors.len() {
                     true => Tone::Good,
                     false => Tone::Doubtful,
                 };
-                Cell::toned(format!("{} of {}", self.armed, self.doors.len()), tone)
+                let shown = format!("{} of {}", self.armed, self.doors.len());
+                Cell::toned(self.armed.to_string(), tone).shown_as(shown)
             }
-            "doors" => first_names(&self.doors, MAX_NAMES_SHOWN).into(),
+            "doors" => {
+                Cell::from(self.doors.join(" ")).shown_as(first_names(&self.doors, MAX_NAMES_SHOWN))
+            }
             _ => crate::printer::plain(member).into(),
         }
     }
@@ -89,8 +94,12 @@ pub(super) async fn next(args: &NextArgs, session: &Session) -> anyhow::Result<E
             "held by a command without an end, which the week waits for",
             is_held,
         ),
+        (
+            "with a week that this doorctl cannot read",
+            has_unreadable_week,
+        ),
     ] {
-        let has_week = |twin: &&Twin| DoorWeek::of(twin).is_some();
+        let has_week = |twin: &&Twin| twin.properties.desired.values.contains_key("schedule");
         let names = twins.iter().filter(has_week).filter(|twin| applies(twin));
         let names: Vec<&str> = names.map(|twin| twin.device_id.as_str()).collect();
         if !names.is_empty() {
@@ -111,6 +120,10 @@ fn without_clock(twin: &Twin) -> bool {
         .is_some_and(|clock| clock == "unsynchronized")
 }
 
+fn has_unreadable_week(twin: &Twin) -> bool {
+    DoorWeek::of(twin).is_some_and(|week| week.calendar.is_err())
+}
+
 fn is_held(twin: &Twin) -> bool {
     let held = reported_door(twin).and_then(|door| door.get("heldBy"));
     let number = |held: &Value| held.get("slot").and_then(Value::as_u64);
@@ -121,7 +134,7 @@ fn is_held(twin: &Twin) -> bool {
 
 fn agenda(twins: &[Twin], now: Timestamp, end: Timestamp, zone: &TimeZone) -> Vec<NextRow> {
     // One week or entry, and the moments at which it changes what its doors want.
-    let mut rows: BTreeMap<(Timestamp, String, String), NextRow> = BTreeMap::new();
+    let mut rows: BTreeMap<(Timestamp, String, &str, String), NextRow> = BTreeMap::new();
     let mut add = |twin: &Twin, at: Timestamp, want, by: &str, armed, note: String| {
         let new = || NextRow {
             at,
@@ -133,7 +146,7 @@ fn agenda(twins: &[Twin], now: Timestamp, end: Timestamp, zone: &TimeZone) -> Ve
             zone: zone.clone(),
         };
         let row = rows
-            .entry((at, by.to_owned(), note.clone()))
+            .entry((at, by.to_owned(), want, note.clone()))
             .or_insert_with(new);
         row.doors.push(twin.device_id.to_string());
         row.armed += usize::from(armed);
@@ -141,8 +154,10 @@ fn agenda(twins: &[Twin], now: Timestamp, end: Timestamp, zone: &TimeZone) -> Ve
     let mut changes_by_week = BTreeMap::new();
     for twin in twins {
         if let Some(week) = DoorWeek::of(twin) {
+            // Not by its digest, which nobody has compared with its text here.
+            let value = twin.properties.desired.values["schedule"].to_string();
             let changes: &Vec<_> = changes_by_week
-                .entry(week.digest.clone())
+                .entry(value)
                 .or_insert_with(|| changes(&week, now, end));
             let by = format!("week {}", week.name());
             for (at, want, note) in changes {

@@ -15,7 +15,7 @@ use crate::cli::target::TargetArgs;
 use crate::commands::many;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
-use crate::printer::{Cell, Row, Tone, first_names, plain};
+use crate::printer::{Cell, Row, Tone, first_names, plain, printable};
 use crate::session::{Session, door};
 use crate::target::Target;
 use crate::time;
@@ -62,11 +62,8 @@ pub(super) async fn show(name: &str, session: &Session) -> anyhow::Result<ExitSt
         AckState::Pending => "not applied yet".to_owned(),
         AckState::Refused(why) => format!("refused: {why}"),
     };
-    let mut text = format!(
-        "{id}: week {} ({}), {state}\n",
-        found.name(),
-        short(&found.digest)
-    );
+    let name = format!("{} ({})", found.name(), short(&found.digest));
+    let mut text = printable(&format!("{id}: week {name}, {state}")) + "\n";
     match (&found.calendar, &level) {
         (Ok(calendar), Some(level)) => {
             let shown =
@@ -81,11 +78,11 @@ pub(super) async fn show(name: &str, session: &Session) -> anyhow::Result<ExitSt
             }
             text += &format!("exceptions: {}\n", week.exceptions.len());
         }
-        (Err(why), _) => text += &format!("unreadable: {why}\n"),
+        (Err(why), _) => text += &format!("unreadable: {}\n", printable(why)),
         _ => {}
     }
     if let Some(zoneinfo) = zoneinfo {
-        text += &format!("rules of time zones: {zoneinfo}\n");
+        text += &format!("rules of time zones: {}\n", printable(zoneinfo));
     }
     let report = WeekOfDoor {
         door: id.as_str(),
@@ -127,8 +124,10 @@ impl Row for WeekRow {
 
     fn cell(&self, title: &str, member: &Value) -> Cell {
         match title {
-            "digest" => short(&self.digest).into(),
-            "doors" => first_names(&self.doors, MAX_NAMES_SHOWN).into(),
+            "digest" => Cell::from(plain(member)).shown_as(short(&self.digest)),
+            "doors" => {
+                Cell::from(self.doors.join(" ")).shown_as(first_names(&self.doors, MAX_NAMES_SHOWN))
+            }
             "refused" if self.refused > 0 => Cell::toned(plain(member), Tone::Bad),
             "pending" if self.pending > 0 => Cell::toned(plain(member), Tone::Doubtful),
             _ => plain(member).into(),
