@@ -13,6 +13,7 @@ use crate::acknowledgement::has_feature;
 use crate::cli::jobs::{JobArgs, NO_WEEK, OVERRIDE, ScheduleArgs, TwinArgs, WEEK, WorkCommand};
 use crate::cli::schedule::{ClearArgs, OverrideArgs, SetArgs};
 use crate::cli::twin::DEFAULT_ACK_TIMEOUT;
+use crate::commands::confirm::confirm_instant;
 use crate::commands::job_draft::generated_id;
 use crate::commands::jobs::{create, plan};
 use crate::commands::many;
@@ -145,6 +146,8 @@ pub(super) async fn override_week(
     warn_without("timed", "keep timed entries", &twins, session);
     session.echo("from", &from);
     session.echo("until", &until);
+    confirm_instant("--from", &from, args.confirm.yes, session)?;
+    confirm_instant("--until", &until, args.confirm.yes, session)?;
     let mut entry = json!({
         "want": Want::from(args.want), "from": starts, "until": ends, "slot": 16,
     });
