@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::acknowledgement::has_feature;
 use crate::printer::{Cell, Row, Tone, plain};
 use crate::time;
 
@@ -171,9 +172,7 @@ pub(crate) fn reported_lockdown(door: &Value) -> Option<Lockdown> {
 
 /// Whether a door can keep a timed entry.
 pub(crate) fn can_stage(twin: &Twin) -> bool {
-    let device = twin.properties.reported.values.get("device");
-    let timed = device.and_then(|device| device.get("features")?.get("timed")?.as_bool());
-    timed == Some(true)
+    has_feature("timed", &twin.properties.reported.values)
 }
 
 /// The value of a property that the door acknowledged.

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::devices::list::ListArgs;
 use crate::cli::target::TargetArgs;
+use crate::commands::many::refuse_unknown;
 use crate::door::DoorRow;
 use crate::printer::{Row as _, RowStream, TableRow, compare_values, plain};
 use crate::session::{Session, unknown_door};
@@ -26,6 +27,12 @@ pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<(
     let view = ListView::new(args)?;
     let now = session.hub.now();
     let target = Target::from_args(&with_filters(args))?;
+    if let Some(target) = &target {
+        // A filter may leave out a door that exists; only a look-up finds one that does not.
+        if !target.names.is_empty() && !target.is_names_only() {
+            refuse_unknown(target, session).await?;
+        }
+    }
     let mut pages = TwinPages::of(target.as_ref());
     let names = target.iter().flat_map(|target| &target.names);
     let mut missing: HashSet<&DeviceId> = names.collect();
