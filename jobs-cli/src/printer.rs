@@ -405,24 +405,32 @@ fn wrapped_lines(text: &str, width: usize) -> String {
 }
 
 /// Breaks a line at words, and a word that is wider than a line within it. What goes on is indented
-/// like the line.
+/// like the line. A command that is broken ends with a backslash, so that it can be pasted whole.
 fn wrapped_to(text: &str, width: usize) -> String {
     let indent = &text[..text.len() - text.trim_start_matches(' ').len()];
     let mut lines = vec![indent.to_owned()];
     let mut columns = indent.len();
-    let mut is_first = true;
+    let mut before: Option<&str> = None;
+    let mut is_command = false;
     for word in text[indent.len()..].split(' ') {
         let mut length = measure_text_width(word);
         let line = lines.last_mut().expect("there is a first line");
-        if is_first || columns + 1 + length <= width {
-            line.push_str(if is_first { "" } else { " " });
-            columns += usize::from(!is_first);
+        let reserved = if is_command { 2 } else { 0 };
+        if before.is_none() || columns + 1 + length + reserved <= width {
+            line.push_str(if before.is_none() { "" } else { " " });
+            columns += usize::from(before.is_some());
             line.push_str(word);
         } else {
+            line.push_str(if is_command { " \\" } else { "" });
             lines.push(format!("{indent}{word}"));
             columns = indent.len();
         }
-        is_first = false;
+        let begins = before.is_none_or(|before| before.ends_with([':', ',', ';']));
+        is_command = match word {
+            "doorctl" | "door-agent" | "door-hub" => begins,
+            _ => is_command && !word.ends_with([':', ',', ';', ')']),
+        };
+        before = Some(word);
         while columns + length > width && width > indent.len() {
             let line = lines.last_mut().expect("there is a line");
             let Some((cut, _)) = line.char_indices().nth(width) else {
@@ -617,6 +625,26 @@ mod tests {
         assert_eq!(line, "a\\nb    c\n");
         let raw = csv(None, [vec![forged.to_owned()]].into_iter()).unwrap();
         assert_eq!(raw, format!("\"{forged}\"\n"));
+    }
+
+    #[test]
+    fn a_command_that_is_broken_can_be_pasted_whole() {
+        for (line, expected) in [
+            (
+                "  next: doorctl context add NAME --ca ca.pem",
+                "  next: doorctl context add NAME \\\n  --ca ca.pem",
+            ),
+            (
+                "next: doorctl status; to wait for all of them: --deadline",
+                "next: doorctl status; to wait for\nall of them: --deadline",
+            ),
+            (
+                "a word of forty characters is cut within",
+                "a word of forty characters is cut\nwithin",
+            ),
+        ] {
+            assert_eq!(wrapped_to(line, 34), expected);
+        }
     }
 
     #[test]

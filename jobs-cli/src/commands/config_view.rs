@@ -12,13 +12,14 @@ use crate::exit_status::ExitStatus;
 use crate::printer::{Printer, Row};
 
 /// Variables of the environment that change what doorctl does, without those shown elsewhere.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 10] = [
     "HTTPS_PROXY",
     "https_proxy",
     "ALL_PROXY",
     "all_proxy",
     "NO_PROXY",
     "no_proxy",
+    "COLUMNS",
     "NO_COLOR",
     "VISUAL",
     "EDITOR",
