@@ -303,7 +303,7 @@ impl StagedEntry {
                 ("sent", Progress::Waiting, text.to_owned())
             }
             (true, _, Some(entry)) => {
-                let (progress, outcome) = judge_entry(&entry, &mut row.state, goal);
+                let (progress, outcome) = judge_entry(&entry, &row.state, goal);
                 row.at = entry.at;
                 let outcome = match is_offline && now >= self.entry.from {
                     true if progress == Progress::Waiting => {
@@ -319,34 +319,27 @@ impl StagedEntry {
     }
 }
 
-/// Progress of an entry that a door keeps, and its description; `state` is that of the door, and
-/// gets what proved the entry.
-fn judge_entry(
-    entry: &EntryProgress,
-    state: &mut ReportedStatus,
-    goal: JobGoal,
-) -> (Progress, String) {
+/// Progress of an entry that a door keeps, and its description. What proved the entry is of the
+/// past: only a present state that is the goal too counts while it holds.
+fn judge_entry(entry: &EntryProgress, state: &ReportedStatus, goal: JobGoal) -> (Progress, String) {
     let reached = goal.reached();
     let result = entry.result.as_ref();
-    if let Some(result) = result {
-        state.secured = Word::Known(result.secured);
-        state.proof = Word::Known(result.proof);
-    }
-    let accepts_unproven = goal
-        == JobGoal::Secured {
-            accept_unproven: true,
-        };
-    let unproven =
-        result.is_some_and(|result| result.secured == Secured::Unknown && result.error.is_none());
-    let is_reached = result.is_some_and(|result| result.reached) || accepts_unproven && unproven;
+    let was_reached = result.is_some_and(|result| result.reached);
+    let is_reached = goal.is_reached_by(state);
     let why = entry.why.as_deref().unwrap_or("no reason given");
     match (entry.state, result) {
         (TimedState::Armed, _) => (Progress::Waiting, "armed".to_owned()),
-        (TimedState::Holding, _) if is_reached => (Progress::Reached, reached.to_owned()),
-        (TimedState::Over, _) if is_reached => (Progress::Reached, format!("{reached}, over now")),
-        (TimedState::Overruled, _) if is_reached => (
-            Progress::Reached,
-            format!("{reached}, then overruled: {why}"),
+        (TimedState::Holding, Some(result)) if is_reached && result.error.is_none() => {
+            (Progress::Reached, reached.to_owned())
+        }
+        (TimedState::Holding, _) if was_reached => (
+            Progress::Accepted,
+            format!("{reached} before, {} now", state.lock_state),
+        ),
+        (TimedState::Over, _) if was_reached => (Progress::Reached, format!("{reached}, over now")),
+        (TimedState::Overruled, _) if was_reached => (
+            Progress::Failed,
+            format!("{reached} before, then overruled: {why}"),
         ),
         (TimedState::Overruled, _) => (Progress::Failed, format!("overruled: {why}")),
         (TimedState::Over, _) if entry.at.is_none() => (
@@ -360,7 +353,7 @@ fn judge_entry(
             None if state.door_state == DoorState::Open => {
                 (Progress::Accepted, "holding: door open".to_owned())
             }
-            None if unproven => (
+            None if result.secured == Secured::Unknown => (
                 Progress::Accepted,
                 "holding: no sensor proves it".to_owned(),
             ),

@@ -9,7 +9,7 @@ fn twin(connection: &str, desired: &Value, reported: &Value) -> Twin {
         "connectionState": connection,
         "properties": {
             "desired": {"timed": desired, "$version": 1},
-            "reported": {"timed": reported, "$version": 1},
+            "reported": {"timed": reported, "door": reported.get("door"), "$version": 1},
         },
     }))
     .unwrap()
@@ -41,6 +41,11 @@ fn a_staged_door_is_judged_by_what_it_reports() {
     let result = |state: &str, secured: &str, reached: bool| {
         json!({"night": {"ac": 200, "state": state, "at": FROM, "secured": secured,
             "proof": "bond", "reached": reached}})
+    };
+    let at_door = |mut timed: Value, lock_state: &str, secured: &str| {
+        timed["door"] = json!({"lockState": lock_state, "doorState": "closed",
+            "secured": secured, "proof": "bond"});
+        timed
     };
     let armed = json!({"night": {"ac": 200, "state": "armed"}});
     let (before, during, after) = ("2026-12-01T20:00:00Z", FROM, UNTIL);
@@ -131,10 +136,30 @@ fn a_staged_door_is_judged_by_what_it_reports() {
         (
             on,
             true,
-            result("holding", "secured", true),
+            at_door(result("holding", "secured", true), "locked", "secured"),
             during,
             Progress::Reached,
             "secured",
+        ),
+        (
+            on,
+            true,
+            at_door(result("holding", "secured", true), "unlocked", "unsecured"),
+            during,
+            Progress::Accepted,
+            "secured before, unlocked now",
+        ),
+        (
+            on,
+            true,
+            at_door(
+                result("overruled", "secured", true),
+                "unlocked",
+                "unsecured",
+            ),
+            during,
+            Progress::Failed,
+            "secured before, then overruled",
         ),
         (
             on,
