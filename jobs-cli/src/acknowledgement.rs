@@ -134,7 +134,10 @@ pub(crate) fn misspelled_keys(patch: &Object) -> Vec<String> {
 /// acknowledged before.
 fn is_acknowledged(key: &str, reported: &Object) -> bool {
     let answer = reported.get(key);
+    // A door that never reported may have any feature.
+    let is_new = !reported.contains_key("device") && ["schedule", "timed"].contains(&key);
     DOOR_PROPERTIES.contains(&key)
+        || is_new
         || has_feature(key, reported)
         || answer.is_some_and(|answer| answer.get("ac").is_some() && answer.get("av").is_some())
 }
