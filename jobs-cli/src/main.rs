@@ -52,8 +52,12 @@ fn main() -> ExitCode {
             remove_escape_tip(&mut error);
             let status = match error.use_stderr() {
                 true => {
-                    // If stderr is closed, the error cannot be reported anywhere.
-                    drop(error.print());
+                    let text = error.render();
+                    let text = match Printer::stderr_has_colours() {
+                        true => text.ansi().to_string(),
+                        false => text.to_string(),
+                    };
+                    printer::print_styled_message(text.trim_end());
                     ExitStatus::Error
                 }
                 false => match error.print() {

@@ -76,7 +76,9 @@ them at once. With --plan, nothing is assigned if file or doors are others than 
     #[command(after_help = "\
 Examples:
   doorctl schedule clear lobby-east
-  doorctl schedule clear --building 43 --watch")]
+  doorctl schedule clear --building 43 --watch
+
+An override stays until its end, or doorctl jobs cancel ID.")]
     Clear(ClearArgs),
     /// Show the week of a door, and what it wants now and next.
     #[command(after_help = "\
@@ -107,7 +109,7 @@ Examples:
   doorctl schedule override --floor 3 --want locked --from 'friday 18:00' --until 'monday 06:00'
 
 Stands in place of the week from --from to --until, at the door itself. A lock, a lockdown or mode \
-secure still wins. To withdraw it: doorctl jobs twin --set timed.ID=null DOOR")]
+secure still wins. To withdraw it: doorctl jobs cancel ID")]
     Override(OverrideArgs),
     /// Show what doors are going to do by their weeks and timed entries.
     #[command(after_help = "\

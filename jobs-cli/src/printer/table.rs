@@ -66,7 +66,8 @@ struct Column {
     /// Whether cells are prose, which wraps.
     is_prose: bool,
     is_empty: bool,
-    /// Whether cells are names, which are cut last: two doors must not look the same.
+    /// Whether cells are names or local times, which are cut last: two doors must not look the
+    /// same, and an hour that comes twice differs in the name of its zone.
     is_name: bool,
 }
 
@@ -182,7 +183,7 @@ impl Column {
             is_name: titles == 1
                 && rows[0]
                     .get(at)
-                    .is_some_and(|title| matches!(title.shown(), "DOOR" | "JOB")),
+                    .is_some_and(|title| matches!(title.shown(), "DOOR" | "JOB" | "LOCAL")),
         }
     }
 }

@@ -55,7 +55,7 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     lab.run("twin set absent floor=4").expect(3);
     let refused = run(&apply, "").expect(4).says(&[
         "joined: new; left: absent; no job was created",
-        "next: plan again: doorctl jobs plan",
+        "next: plan again with the same arguments",
     ]);
     assert_eq!(refused.stdout, "");
     lab.run("jobs show tonight").expect(1);

@@ -138,6 +138,14 @@ fn a_week_is_planned_assigned_shown_listed_and_cleared() {
     for part in ["east: week released (", "applied", "now: released", "2025b"] {
         assert!(shown.stdout.contains(part), "{part}: {shown:?}");
     }
+    let forged = "2025b\u{1b}[2J\nnow: locked";
+    east.reports(&json!({"device": {"zoneinfo": forged, "features": {"schedule": true}}}));
+    let escaped = lab.run("schedule show east").expect(0).stdout;
+    assert!(!escaped.contains('\u{1b}'), "{escaped:?}");
+    assert!(!escaped.contains("\nnow: locked"), "{escaped:?}");
+    east.reports(&json!({
+        "device": {"zoneinfo": "2025b", "features": {"schedule": true, "timed": true}},
+    }));
     let shown = lab.json("schedule show east");
     assert_eq!(
         (

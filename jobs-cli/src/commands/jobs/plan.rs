@@ -156,7 +156,7 @@ fn outdated_error(given: &str, snapshot: &PlanSnapshot) -> Failure {
     Failure::new(format!(
         "plan {given} is outdated: {changed}; no job was created"
     ))
-    .next("plan again: doorctl jobs plan, with the same arguments")
+    .next("plan again with the same arguments, then take the new plan")
     .status(ExitStatus::Refused)
 }
 

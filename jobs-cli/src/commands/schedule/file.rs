@@ -54,9 +54,17 @@ pub(super) fn read(path: &Path, today: Date) -> anyhow::Result<WeekFile> {
     let mut table = DeTable::parse(&text).map_err(|error| at(error.span(), error.message()))?;
     let all = table.clone();
     let wrong_key = |error: serde_path_to_error::Error<toml::de::Error>, below: &str| {
+        // The table itself is ".".
         let key = format!("{below}{}", error.path());
-        let span = error.inner().span().or_else(|| span_of(&all, &key));
-        at(span, &format!("{key}: {}", error.inner().message()))
+        let key = key.trim_end_matches('.');
+        let span = error.inner().span().or_else(|| span_of(&all, key));
+        let colon = if key.is_empty() { "" } else { ": " };
+        // `holidays` is a key of the file alone.
+        let problem = match below {
+            "" => (error.inner().message()).replace("`exception`", "`exception`, `holidays`"),
+            _ => error.inner().message().to_owned(),
+        };
+        at(span, &format!("{key}{colon}{problem}"))
     };
     let holidays = table.get_mut().remove("holidays");
     let mut week = Week::read(Deserializer::from(table)).map_err(|error| wrong_key(error, ""))?;
@@ -150,6 +158,8 @@ pub(super) struct FileRow {
 }
 
 impl Row for FileRow {
+    const LEAST_IMPORTANT: &'static [&'static str] = &["bytes", "exceptions", "digest"];
+
     fn titles() -> Vec<&'static str> {
         vec![
             "file",
