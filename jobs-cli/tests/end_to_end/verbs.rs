@@ -83,7 +83,9 @@ const ELSEWHERE: &[(&str, bool, &str)] = &[
     ("devices enroll", true, "end_to_end/enroll.rs"),
     ("devices enroll", false, "cli/enroll.rs"),
     ("jobs apply", true, "end_to_end/plan.rs"),
+    ("schedule set", true, "end_to_end/schedule.rs"),
     ("schedule show", true, "end_to_end/schedule.rs"),
+    ("schedule override", true, "end_to_end/schedule.rs"),
     ("demo", true, "end_to_end/demo.rs"),
     ("demo", false, "cli/mistakes.rs"),
 ];
