@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use door_core::contract::{
-    Command, CommandHeader, DoorState, LockDoor, Secured, Slot, UnlockDoor, Want, Word,
+    Command, CommandHeader, DoorState, LockDoor, Secured, Slot, UnlockDoor, Want,
 };
 use door_core::schedule::Progress as EntryProgress;
 use door_core::{EntryId, TimedEntry, TimedState};

@@ -165,7 +165,9 @@ fn a_week_is_planned_assigned_shown_listed_and_cleared() {
     // The same week again is applied without another acknowledgement.
     set("open.toml", "--id again").expect(0);
     // The other door has never been online.
-    lab.run("jobs watch again").expect(3).says(&["1 changed, 1 accepted"]);
+    lab.run("jobs watch again")
+        .expect(3)
+        .says(&["1 changed, 1 accepted"]);
     lab.run("schedule show east").expect(0);
 
     set("shut.toml", "--now --id second").expect(0);
