@@ -183,7 +183,7 @@ fn a_lockdown_interrupted_after_its_jobs_were_created_reaches_every_door() {
     // A restart keeps it, and a second lockdown acts on a door that was taken out of the first.
     lab.stop("away", back);
     let _back = lab.start("away");
-    lab.run("mode normal away").expect(0);
+    lab.run("relinquish away --slot 5").expect(0);
     lab.run("lockdown away").expect(0).says(&["1 secured"]);
     lab.run("all-clear --floor 3").expect(0).says(&["2 done"]);
 }

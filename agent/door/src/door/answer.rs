@@ -352,6 +352,9 @@ impl Door {
                 Mode::Lockdown => Want::Locked,
                 Mode::Passage => Want::Released,
                 Mode::Secure => self.array.want(),
+                Mode::Normal | Mode::Maintenance if self.array.mode() == Mode::Lockdown => {
+                    return Outcome::Accepted;
+                }
                 Mode::Normal | Mode::Maintenance => return Outcome::Reached,
             },
             ArrayChange::Lockdown(_) => Want::Locked,

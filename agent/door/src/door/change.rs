@@ -145,12 +145,7 @@ impl ArrayChange {
                 array.follow_desired(*mode);
                 array.follow_desired_lockdown(lockdown.as_ref());
             }
-            Self::Mode { mode, command_id } => {
-                if *mode != Mode::Lockdown {
-                    array.relinquish(Slot::Lockdown);
-                }
-                array.set_mode(*mode, command_id.as_ref());
-            }
+            Self::Mode { mode, command_id } => array.set_mode(*mode, command_id.as_ref()),
             Self::Lockdown(lockdown) => array.begin_lockdown(lockdown),
             Self::AllClear(_) => array.relinquish(Slot::Lockdown),
         }

@@ -61,7 +61,8 @@ fn a_lockdown_acts_once_per_id_in_every_order_of_property_method_and_end() {
         (vec![CALL_L1, ALL_CLEAR, L1], None),
         (vec![CALL_L1, ALL_CLEAR, Restart, L1], None),
         (vec![CALL_L1, relinquish(r#"{"slot":5}"#), L1], None),
-        (vec![CALL_L1, mode(r#"{"mode":"normal"}"#), L1], None),
+        (vec![CALL_L1, mode(r#"{"mode":"normal"}"#), L1], Some("L1")),
+        (vec![L1, mode(r#"{"mode":"normal"}"#), NONE], None),
         // Another command had its id.
         (vec![lock(r#"{"commandId":"L1"}"#), L1], Some("L1")),
         (vec![unlock(r#"{"commandId":"L1"}"#), L1], Some("L1")),
@@ -219,8 +220,9 @@ fn the_mode_below_a_lockdown_follows_its_own_orders() {
             vec![L1, desire(Mode::Passage), Restart, NONE],
             Mode::Passage,
         ),
-        // A mode that is set ends it, as before.
-        (vec![L1, mode(r#"{"mode":"secure"}"#), L1], Mode::Secure),
+        // So does a mode that is set: it may have been ordered before the lockdown.
+        (vec![L1, mode(r#"{"mode":"secure"}"#)], Mode::Lockdown),
+        (vec![L1, mode(r#"{"mode":"secure"}"#), NONE], Mode::Secure),
         // Mode lockdown, assigned by doorctl 0.1, and a lockdown end each on their own.
         (vec![lockdown(), L1, NONE], Mode::Lockdown),
         (vec![lockdown(), L1, Restart, NONE], Mode::Lockdown),
