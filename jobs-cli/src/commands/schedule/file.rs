@@ -39,7 +39,7 @@ struct HolidaysTable {
     windows: Vec<Window>,
 }
 
-/// Reads and checks a file; holidays are those of the 24 months from `today` on.
+/// Reads and checks a file; holidays are those of the year of `today` and the next.
 pub(super) fn read(path: &Path, today: Date) -> anyhow::Result<WeekFile> {
     let name = path.display();
     let text = fs::read_to_string(path).map_err(|error| {

@@ -12,9 +12,6 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use rrule::RRuleSet;
 
-/// How far ahead repeated events are taken.
-const MONTHS: i32 = 24;
-
 /// Most days of one event.
 const MAX_DAYS: i64 = 366;
 
@@ -40,7 +37,8 @@ const RULE_KEYS: [&str; 12] = [
     "BYEASTER",
 ];
 
-/// The days of a file and their names, from `today` on.
+/// The days of a file and their names in the year of `today` and the next one: a file has one
+/// digest for a year.
 ///
 /// # Errors
 /// The file, the line, the value and what was expected.
@@ -87,6 +85,7 @@ pub(super) fn read(path: &Path, today: Date) -> Result<BTreeMap<Date, String>, S
     let mut begins = lines
         .iter()
         .filter(|(_, line)| line.trim_end() == "BEGIN:VEVENT");
+    let range = today.first_of_year()..=today.saturating_add(1.year()).last_of_year();
     let mut days = BTreeMap::new();
     for event in calendar
         .components
@@ -94,13 +93,17 @@ pub(super) fn read(path: &Path, today: Date) -> Result<BTreeMap<Date, String>, S
         .filter(|event| event.name == "VEVENT")
     {
         let line = begins.next().map_or(1, |(line, _)| line + 1);
-        let event = days_of(event, today).map_err(|problem| format!("{name}:{line}: {problem}"))?;
+        let event =
+            days_of(event, &range).map_err(|problem| format!("{name}:{line}: {problem}"))?;
         days.extend(event);
     }
     Ok(days)
 }
 
-fn days_of(event: &Component<'_>, today: Date) -> Result<BTreeMap<Date, String>, String> {
+fn days_of(
+    event: &Component<'_>,
+    range: &RangeInclusive<Date>,
+) -> Result<BTreeMap<Date, String>, String> {
     let value = |key: &str| event.find_prop(key).map(|property| property.val.as_str());
     let mut days = BTreeMap::new();
     if value("STATUS") == Some("CANCELLED") {
@@ -131,11 +134,10 @@ fn days_of(event: &Component<'_>, today: Date) -> Result<BTreeMap<Date, String>,
             "\"{summary}\" has {key}: expected RRULE and EXDATE at most"
         ));
     }
-    let last = today.saturating_add(MONTHS.months());
-    let earliest = today.saturating_sub(length.days());
-    for first in starts_of(event, &summary, start, earliest..=last)? {
+    let earliest = range.start().saturating_sub(length.days());
+    for first in starts_of(event, &summary, start, earliest..=*range.end())? {
         let each = (0..length).map(|day| first.saturating_add(day.days()));
-        let each = each.filter(|day| (today..=last).contains(day));
+        let each = each.filter(|day| range.contains(day));
         days.extend(each.map(|day| (day, summary.clone())));
     }
     Ok(days)
@@ -245,14 +247,20 @@ pub(super) fn ranges(dates: impl Iterator<Item = Date>) -> Vec<Dates> {
 mod tests {
     use super::*;
 
-    /// The days of a calendar with one event, seen from 2026-11-30.
+    /// The days of a calendar with one event, the same on any day of 2026.
     fn days(event: &str) -> Result<Vec<String>, String> {
+        let [first, last] = ["2026-01-01", "2026-12-31"].map(|today| days_on(event, today));
+        assert_eq!(first, last);
+        first
+    }
+
+    fn days_on(event: &str, today: &str) -> Result<Vec<String>, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("h.ics");
         let text =
             format!("BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\n{event}\r\nEND:VEVENT\r\nEND:VCALENDAR");
         fs::write(&path, text + "\r\n").unwrap();
-        let days = read(&path, "2026-11-30".parse().unwrap());
+        let days = read(&path, today.parse().unwrap());
         let days = days.map_err(|error| error.rsplit_once("h.ics:").unwrap().1.to_owned())?;
         Ok(ranges(days.into_keys())
             .iter()
@@ -261,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_whole_days_are_expanded_for_24_months() {
+    fn events_of_whole_days_are_expanded_for_this_year_and_the_next() {
         for (event, expected) in [
             ("DTSTART;VALUE=DATE:20261224", &["2026-12-24"][..]),
             (
@@ -272,10 +280,10 @@ mod tests {
                 "DTSTART:20261224\r\nDURATION:P2D",
                 &["2026-12-24/2026-12-25"],
             ),
-            // What is over, or later than 24 months.
-            ("DTSTART:20261129", &[]),
-            ("DTSTART:20261129\r\nDTEND:20261201", &["2026-11-30"]),
-            ("DTSTART:20281201", &[]),
+            // What ends before this year, or begins after the next.
+            ("DTSTART:20251231", &[]),
+            ("DTSTART:20251231\r\nDTEND:20260102", &["2026-01-01"]),
+            ("DTSTART:20280101", &[]),
             (
                 "DTSTART:20001225\r\nRRULE:FREQ=YEARLY",
                 &["2026-12-25", "2027-12-25"],
@@ -291,7 +299,7 @@ mod tests {
             // Thanksgiving: the fourth Thursday of November.
             (
                 "DTSTART:20201126\r\nRRULE:FREQ=YEARLY;BYMONTH=11;BYDAY=4TH",
-                &["2027-11-25", "2028-11-23"],
+                &["2026-11-26", "2027-11-25"],
             ),
             ("DTSTART:20261224\r\nSTATUS:CANCELLED", &[]),
             (
