@@ -259,8 +259,8 @@ impl Hub {
         Ok(started.elapsed())
     }
 
-    /// Locks down every door as `doorctl lockdown` does: a twin job, a count of older doors, a
-    /// method job.
+    /// Locks down every door as `doorctl lockdown` does: a count of older doors, a method job, a
+    /// twin job.
     pub(crate) async fn lock_down_all(&self, round: u32, doors: u32) -> anyhow::Result<()> {
         let name = format!("lockdown-{round}");
         let desired = [("lockdown".to_owned(), json!({"id": name, "by": "bench"}))];
@@ -272,13 +272,15 @@ impl Hub {
         let call = MethodRequest::new("lockdown".parse()?)
             .with_payload(to_raw_value(&json!({"commandId": name, "by": "bench"}))?)
             .with_response_timeout(Duration::from_secs(60))?;
-        let twin = self
-            .start_job(format!("{name}-twin"), JobAction::UpdateTwin(patch))
-            .await?;
         let older = "SELECT COUNT() AS doors FROM devices WHERE is_defined(properties.reported.door) \
                      AND NOT is_defined(properties.reported.device.features.lockdown)";
         self.operator.query::<Value>(older).await?;
-        let method = self.start_job(name, JobAction::Method(call)).await?;
+        let method = self
+            .start_job(name.clone(), JobAction::Method(call))
+            .await?;
+        let twin = self
+            .start_job(format!("{name}-twin"), JobAction::UpdateTwin(patch))
+            .await?;
         self.wait_for_job(&method, doors).await?;
         self.wait_for_job(&twin, doors).await
     }

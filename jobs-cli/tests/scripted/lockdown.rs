@@ -99,28 +99,29 @@ async fn doors_whose_job_is_refused_are_called_directly_and_the_other_job_is_wat
 }
 
 #[tokio::test]
-async fn a_throttled_twin_job_does_not_delay_the_calls() {
-    let (mut is_called, mut refused) = (false, 0);
-    let server = Server::answering(move |request| {
-        let is_twin = is(request, "PUT", "-twin");
-        is_called |= request.line.starts_with("PUT") && !is_twin;
-        if !is_twin || is_called {
-            return hub(request, &[]);
-        }
-        refused += 1;
-        match refused {
-            ..7 => Reply::status(429, &refusal("ThrottlingException")),
-            _ => Reply::status(400, &refusal("ArgumentInvalid")),
-        }
-    })
-    .await;
-    let output = doorctl(&server, &LOCKDOWN).await;
-    let printed = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{printed}");
-    assert!(
-        printed.contains("changes the desired lockdown of 2 doors"),
-        "{printed}"
-    );
+async fn the_calls_come_before_the_twin_job_which_does_not_wait_for_throttled_ones() {
+    for is_throttled in [false, true] {
+        let mut is_twin_created = false;
+        let server = Server::answering(move |request| {
+            is_twin_created |= is(request, "PUT", "-twin");
+            match is_throttled && request.line.starts_with("PUT") && !is_twin_created {
+                true => Reply::status(429, &refusal("ThrottlingException")),
+                false => hub(request, &[]),
+            }
+        })
+        .await;
+        let output = doorctl(&server, &LOCKDOWN).await;
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{printed}");
+        let requests = server.requests();
+        let mut created = requests
+            .iter()
+            .filter(|request| request.line.starts_with("PUT"));
+        let is_call = |request: &Received| !is(request, "PUT", "-twin");
+        assert!(created.next().is_some_and(is_call), "{requests:?}");
+        let last = created.next_back();
+        assert_eq!(last.is_some_and(is_call), is_throttled, "{requests:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
 //! `doorctl lockdown` and `all-clear`.
 //!
-//! Both create two jobs at the same time, and may then be interrupted: a twin job changes the
-//! desired property `lockdown`, which is lasting and reaches offline doors when they reconnect; a
-//! method job calls the doors, which is fast and proves the result. A door acts once per id,
-//! whichever arrives first. Where a hub takes no second job, doors are changed and called directly.
+//! Both create two jobs, and may then be interrupted: a method job calls the doors, which is fast
+//! and proves the result; a twin job changes the desired property `lockdown`, which is lasting and
+//! reaches offline doors when they reconnect. A door acts once per id, whichever arrives first.
+//! Where a hub takes no second job, doors are changed and called directly.
+//!
+//! The method job is first: a hub that changes twins meanwhile calls the last door later. But the
+//! twin job waits for it only [`TWIN_JOB_DELAY`].
 //!
 //! Devices that report a `door` but no `device.features.lockdown` (agents of 0.1) are called with
 //! `setMode` and `relinquish`: that locks them down too, but only while they are online. A device
@@ -23,6 +26,7 @@ use iothub_protocol::twin::{ConnectionState, SectionPatch, Twin, TwinPatch};
 use iothub_protocol::{DeviceId, JobId};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::send::{DoorCall, SelectedDoors, is_busy, names};
@@ -44,6 +48,9 @@ const MAX_NAMES_SHOWN: usize = 20;
 /// Doors that know neither the property nor the two methods. One that has never reported may.
 const OLDER: &str = "is_defined(properties.reported.door) AND NOT \
                      is_defined(properties.reported.device.features.lockdown)";
+
+/// How long the creation of the twin job waits for that of the method job.
+const TWIN_JOB_DELAY: Duration = Duration::from_secs(1);
 
 /// How long the twin job may take after the doors have answered.
 const TWIN_JOB_TIME: Duration = Duration::from_secs(30);
@@ -133,9 +140,15 @@ async fn give(
     let (only, count) = (call.selected.only().cloned(), call.selected.count());
     let twin = call.draft.beside("twin", call.selected.target().clone())?;
     let giving = async {
+        let (calls_started, started) = oneshot::channel();
+        let storing = async {
+            // Whether they started or failed, the twins change now.
+            let _ = tokio::time::timeout(TWIN_JOB_DELAY, started).await;
+            store(order, &twin, only, count, session).await
+        };
         let (stored, status) = tokio::join!(
-            Box::pin(store(order, &twin, only, count, session)),
-            Box::pin(call_doors(order, call, args, session))
+            Box::pin(storing),
+            Box::pin(call_doors(order, call, calls_started, args, session))
         );
         let is_interrupted = matches!(status, Ok(ExitStatus::Interrupted));
         if is_interrupted && matches!(stored, Ok(Stored::Jobs(_))) {
@@ -162,10 +175,12 @@ async fn give(
     }
 }
 
-/// Calls the doors and warns of those that no call reaches.
+/// Calls the doors and warns of those that no call reaches. Drops `calls_started` when the jobs
+/// that call them are created.
 async fn call_doors(
     order: &Order<'_>,
     call: DoorCall<'_>,
+    calls_started: oneshot::Sender<()>,
     args: &TargetArgs,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
@@ -179,6 +194,7 @@ async fn call_doors(
         vec![(None, &order.command)]
     });
     let started = call.start(&groups).await?;
+    drop(calls_started);
     let warning = async {
         if let Err(error) = warn_of_missed(order, args, session).await {
             let error = sentence(&error);
