@@ -144,15 +144,15 @@ Examples:
   doorctl jobs lock --floor 3 --at 22:00 --for 10m
   doorctl jobs lock --building 43 --at 'tomorrow 06:30 Europe/Berlin'
   doorctl jobs lock lobby-east lobby-west --at +10s --for 10m --watch
-  doorctl jobs lock --floor 3 --at 22:00 --for 10m --stage
+  doorctl jobs lock --floor 3 --at 22:00 --for 10m --no-stage
   doorctl jobs lock --where \"properties.reported.floor.value = 3 AND tags.wing = 'east'\"
 
-The hub selects and calls the doors at the start. With --stage and a start at least a minute \
-ahead, doors that can get the lock now, as their desired property timed.<id>, by the job \
-<id>-stage, and carry it out by their own clock, also with hub and network away. The command \
-waits up to 30 s until they are armed. The hub calls only the other doors at the start, by the job \
-<id>: a door that is offline now locks at the start only if it gets the lock before. All verbs \
-take <id> for both. A door that is offline when the job is cancelled still acts.
+A lock that starts a minute or more ahead is staged: doors that can get it now, as their desired \
+property timed.<id>, by the job <id>-stage, and carry it out by their own clock, also with hub and \
+network away. The command waits up to 30 s until they are armed. The hub calls the other doors at \
+the start, by the job <id>, and those that refused. All verbs take <id> for both. A door that is \
+offline when the job is cancelled still acts. With --no-stage the hub selects and calls all doors \
+at the start.
 
 After --for, doors return to what else is set for them; without an end they stay locked until \
 relinquished. A list of names that is too long for one job becomes several jobs, <id>-1 and on \
@@ -165,7 +165,7 @@ Examples:
   doorctl jobs unlock --floor 3 --at 07:00 --until 18:00
   doorctl jobs unlock lobby-east --for 5m
 
---until is the first such time after the start; +8h counts from the start. --stage is as for \
+--until is the first such time after the start; +8h counts from the start. Doors are staged as for \
 `jobs lock`. Without an end, doorctl prints a warning, stages no door, and the doors stay unlocked \
 until relinquished.")]
     Unlock(LockArgs),
@@ -223,11 +223,11 @@ pub(crate) struct LockArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Schedule")]
 pub(crate) struct StageArgs {
-    /// Notify doors now that can act at the start by their own clock; call the others then.
+    /// Call all doors at the start; do not notify those now that can act by their own clock.
     #[arg(long)]
-    pub(crate) stage: bool,
+    pub(crate) no_stage: bool,
     /// Do not wait until the staged doors have confirmed it.
-    #[arg(long, requires = "stage")]
+    #[arg(long)]
     pub(crate) no_wait: bool,
 }
 

@@ -24,7 +24,7 @@ use crate::target::{MAX_CONDITION, Selection, Target};
 use crate::time::{TimeArg, TimeForm};
 
 /// Default of `--max-execution`.
-const MAX_EXECUTION: Duration = Duration::from_secs(5 * 60);
+pub(super) const MAX_EXECUTION: Duration = Duration::from_secs(5 * 60);
 
 /// Characters of generated ids: easy to tell apart when read aloud.
 const ID_ALPHABET: &[u8] = b"23456789abcdefghjkmnpqrstuvwxyz";

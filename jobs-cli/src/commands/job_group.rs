@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use door_core::EntryId;
 use iothub_client::{ClientError, HubClient};
 use iothub_protocol::job::{DeviceJobStatistics, JobResponse, JobStatus};
 use iothub_protocol::{ErrorCode, JobId};
@@ -13,16 +12,16 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::acknowledge;
+use super::job_draft::MAX_EXECUTION;
 use super::job_follow::{self, FinishedJob};
 use super::job_report::explain_job;
 use super::staged::{StagedEntry, entry_path};
 use crate::outcome::JobGoal;
 use crate::session::Session;
+use crate::target::count_doors;
 
 /// Appended to the id of the job that gives doors their timed entry.
 pub(super) const STAGE: &str = "-stage";
-/// Appended to the id of the job that takes it away.
-pub(super) const CANCEL: &str = "-cancel";
 
 /// One or more jobs.
 #[derive(Debug)]
@@ -39,7 +38,10 @@ impl JobGroup {
     /// Reads the jobs of `id`, which may also be the id of one that stages.
     pub(super) async fn find(id: &JobId, session: &Session) -> anyhow::Result<Self> {
         match Self::try_find(id, &session.hub).await? {
-            Some(group) => Ok(group),
+            Some(mut group) => {
+                group.read_whether_cancelled(session).await?;
+                Ok(group)
+            }
             None => Err(explain_job(session, id, ClientError::NoSuchJob(id.clone())).await),
         }
     }
@@ -75,31 +77,27 @@ impl JobGroup {
             });
         group.jobs.retain(is_own);
         group.staged = group.jobs.first().and_then(StagedEntry::of);
-        if group.staged.is_some() {
-            let cancel = lookup(&format!("{id}{CANCEL}"), hub).await?;
-            group.is_cancelled = cancel.is_some();
-        }
         Ok((!group.jobs.is_empty()).then_some(group))
+    }
+
+    /// The hub's jobs in groups.
+    pub(super) async fn all(session: &Session) -> anyhow::Result<Vec<Self>> {
+        let mut jobs = session.hub.jobs(None).await?;
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.created_time));
+        let mut groups = Self::fold(jobs);
+        for group in &mut groups {
+            group.read_whether_cancelled(session).await?;
+        }
+        Ok(groups)
     }
 
     /// Sorts a hub's jobs into groups, in the order of each one's first job.
     pub(super) fn fold(jobs: Vec<JobResponse>) -> Vec<Self> {
         let ids: BTreeSet<JobId> = jobs.iter().map(|job| job.job_id.clone()).collect();
-        let staged = jobs.iter().filter_map(StagedEntry::of);
-        let staged_ids: BTreeSet<EntryId> = staged.map(|staged| staged.id).collect();
-        let cancels = |job: &JobResponse| {
-            let id: EntryId = job.job_id.as_str().strip_suffix(CANCEL)?.parse().ok()?;
-            staged_ids.contains(&id).then_some(id)
-        };
         let mut groups: Vec<Self> = Vec::new();
         let mut places: BTreeMap<JobId, usize> = BTreeMap::new();
-        let mut cancelled = Vec::new();
         for job in jobs {
             let staged = StagedEntry::of(&job);
-            if let Some(id) = cancels(&job) {
-                cancelled.push(id);
-                continue;
-            }
             let id = match &staged {
                 Some(staged) => staged.id.as_str().parse().ok(),
                 None => part_of(&job, &ids),
@@ -122,9 +120,6 @@ impl JobGroup {
                 None => groups[place].jobs.push(job),
             }
         }
-        for group in &mut groups {
-            group.is_cancelled = cancelled.iter().any(|id| group.id.as_str() == id.as_str());
-        }
         groups
     }
 
@@ -142,6 +137,35 @@ impl JobGroup {
         self.jobs
             .iter()
             .filter(|job| StagedEntry::of(job).is_none())
+    }
+
+    /// The jobs that give doors their timed entry.
+    pub(super) fn stages(&self) -> impl Iterator<Item = &JobResponse> {
+        self.jobs
+            .iter()
+            .filter(|job| StagedEntry::of(job).is_some())
+    }
+
+    /// A staged job was cancelled when no door has its entry any more before its end.
+    async fn read_whether_cancelled(&mut self, session: &Session) -> anyhow::Result<()> {
+        let Some(staged) = &self.staged else {
+            return Ok(());
+        };
+        let has_changed = |job: &JobResponse| {
+            let counts = job.device_job_statistics;
+            counts.is_some_and(|counts| counts.succeeded_count > 0)
+        };
+        let calls = self.calls().count();
+        let may_be = self.stages().all(|job| job.status.is_over())
+            && self.calls().all(|job| job.status == JobStatus::Cancelled)
+            && (calls > 0 || self.stages().any(has_changed));
+        let is_cancelled = may_be
+            && match staged.is_over(session.hub.now()) {
+                true => calls > 0,
+                false => count_doors(&staged.condition(), session).await? == 0,
+            };
+        self.is_cancelled = is_cancelled;
+        Ok(())
     }
 
     pub(super) fn ids(&self) -> Vec<JobId> {
@@ -170,11 +194,9 @@ impl JobGroup {
             return JobStatus::Cancelled;
         }
         let staged = self.staged.as_ref().map(|staged| {
-            let limit = self
-                .jobs
-                .iter()
-                .filter_map(|job| job.max_execution_time_in_seconds);
-            let limit = Duration::from_secs(limit.max().unwrap_or_default());
+            let limits = self.jobs.iter();
+            let limits = limits.filter_map(|job| job.max_execution_time_in_seconds);
+            let limit = Duration::from_secs(limits.max().unwrap_or_default()).max(MAX_EXECUTION);
             let ran = now.duration_since(staged.entry.from);
             match Duration::try_from(ran) {
                 Err(_) => JobStatus::Scheduled,
@@ -182,11 +204,10 @@ impl JobGroup {
                 Ok(_) => JobStatus::Completed,
             }
         });
+        let failed = self.stages().map(|job| job.status);
+        let failed = failed.filter(|status| *status == JobStatus::Failed);
         let calls = self.calls().map(|job| job.status);
-        let statuses: Vec<JobStatus> = match staged {
-            Some(staged) => [staged].into_iter().chain(calls).collect(),
-            None => calls.collect(),
-        };
+        let statuses: Vec<JobStatus> = staged.into_iter().chain(failed).chain(calls).collect();
         let all = |status: JobStatus| statuses.iter().all(|it| *it == status);
         let active = statuses.iter().find(|status| !status.is_over());
         let ended = [JobStatus::Failed, JobStatus::Cancelled];
@@ -230,7 +251,24 @@ impl JobGroup {
             let job = job.clone();
             all.push(FinishedJob { job, rows });
         }
+        drop_called(&mut all);
         Ok(all)
+    }
+}
+
+/// Drops what staging shows of doors that were called in the end, because the entry was refused or
+/// could not be written.
+pub(super) fn drop_called(jobs: &mut [FinishedJob]) {
+    let calls = jobs
+        .iter()
+        .filter(|one| StagedEntry::of(&one.job).is_none());
+    let called: BTreeSet<String> = calls
+        .flat_map(|one| one.rows.iter().map(|row| row.door.clone()))
+        .collect();
+    for one in jobs {
+        if StagedEntry::of(&one.job).is_some() {
+            one.rows.retain(|row| !called.contains(&row.door));
+        }
     }
 }
 

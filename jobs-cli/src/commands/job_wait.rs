@@ -9,7 +9,7 @@ use iothub_protocol::{DeviceId, JobId};
 use tokio::time::Instant;
 
 use super::job_follow::{self, FinishedJob, GRACE_POLLS, PollIntervals};
-use super::job_group::JobGroup;
+use super::job_group::{JobGroup, drop_called};
 use super::job_report::{print_report, print_reports};
 use super::job_view::View;
 use super::staged::{self, Awaited, StagedEntry};
@@ -53,6 +53,8 @@ pub(super) async fn watch_all(
     let ends_at = deadline.map(|deadline| Instant::now() + deadline);
     let printer = &session.printer;
     let mut finished: Vec<FinishedJob> = Vec::new();
+    let mut in_time = true;
+    let mut is_staged = false;
     for id in ids {
         let mut view = View::new(printer, &session.zone);
         let followed =
@@ -72,8 +74,26 @@ pub(super) async fn watch_all(
                 return Ok(interrupted(ids, session));
             }
         });
+        // What is staged comes before what is called, which ends soon after its start.
+        let FinishedJob { job, rows } = finished.last_mut().expect("it was pushed");
+        let Some(staged) = StagedEntry::of(job).filter(|_| wanted != JobGoal::Changed) else {
+            continue;
+        };
+        is_staged = true;
+        let (awaited, ends_at) = match ends_at {
+            Some(ends_at) => (Awaited::Goal, ends_at),
+            None => (Awaited::Result, staged.result_until(job, &session.hub)),
+        };
+        let judged = staged.judge(rows, wanted, awaited, ends_at, session);
+        let twins = tokio::select! {
+            twins = judged => twins?,
+            _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
+        };
+        staged::tidy(&twins, session).await;
+        let waits =
+            |row: &OutcomeRow| matches!(row.progress, Progress::Waiting | Progress::Accepted);
+        in_time &= deadline.is_none() || !rows.iter().any(waits);
     }
-    let mut in_time = true;
     if let Some(ends_at) = ends_at {
         let rows = finished.iter().flat_map(|finished| &finished.rows);
         let accepted = rows
@@ -94,24 +114,7 @@ pub(super) async fn watch_all(
     for FinishedJob { rows, .. } in &finished {
         reported::wait_for_rows(rows, &session.hub).await;
     }
-    for FinishedJob { job, rows } in &mut finished {
-        let Some(staged) = StagedEntry::of(job).filter(|_| wanted != JobGoal::Changed) else {
-            continue;
-        };
-        let (awaited, ends_at) = match ends_at {
-            Some(ends_at) => (Awaited::Goal, ends_at),
-            None => (Awaited::Result, staged.result_until(job, &session.hub)),
-        };
-        let judged = staged.judge(rows, wanted, awaited, ends_at, session);
-        let twins = tokio::select! {
-            twins = judged => twins?,
-            _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
-        };
-        staged::tidy(&twins, session).await;
-        let waits =
-            |row: &OutcomeRow| matches!(row.progress, Progress::Waiting | Progress::Accepted);
-        in_time &= deadline.is_none() || !rows.iter().any(waits);
-    }
+    drop_called(&mut finished);
     if wanted == JobGoal::Changed {
         let ends_at = ends_at.unwrap_or_else(|| Instant::now() + within);
         for FinishedJob { job, rows } in &mut finished {
@@ -131,11 +134,17 @@ pub(super) async fn watch_all(
     if !in_time {
         return Ok(ExitStatus::Deadline);
     }
-    let completed = |finished: &FinishedJob| finished.job.status == JobStatus::Completed;
+    // What staging left undone, the call has done.
+    let completed = |finished: &FinishedJob| {
+        finished.job.status == JobStatus::Completed
+            || is_staged && StagedEntry::of(&finished.job).is_some()
+    };
     if !finished.iter().all(completed) {
         return Ok(ExitStatus::Incomplete);
     }
-    let without_doors = finished.iter().filter(|finished| finished.rows.is_empty());
+    let without_doors = finished
+        .iter()
+        .filter(|finished| finished.rows.is_empty() && !is_staged);
     let ids: Vec<&str> = without_doors
         .map(|finished| finished.job.job_id.as_str())
         .collect();

@@ -65,9 +65,8 @@ pub(crate) async fn run(command: JobsCommand, session: &Session) -> anyhow::Resu
 
 async fn list(status: Option<&str>, session: &Session) -> anyhow::Result<ExitStatus> {
     let status: Option<JobStatus> = status.map(str::parse).transpose()?;
-    let mut jobs = session.hub.jobs(None).await?;
-    jobs.sort_by_key(|job| std::cmp::Reverse(job.created_time));
-    let rows: Vec<JobRow> = JobGroup::fold(jobs)
+    let rows: Vec<JobRow> = JobGroup::all(session)
+        .await?
         .into_iter()
         .filter_map(|group| JobRow::new(group, session))
         .filter(|row| status.is_none_or(|status| row.job.status == status))
@@ -113,12 +112,8 @@ async fn name_unarmed(
     let Some(staged) = &group.staged else {
         return Ok(());
     };
-    let rows = || {
-        let staged = jobs
-            .iter()
-            .filter(|one| StagedEntry::of(&one.job).is_some());
-        staged.flat_map(|one| &one.rows)
-    };
+    let is_staged = |one: &&FinishedJob| StagedEntry::of(&one.job).is_some();
+    let rows = || jobs.iter().filter(is_staged).flat_map(|one| &one.rows);
     let warn = |what: &str, doors: Vec<&str>| {
         if !doors.is_empty() {
             let names = first_names(&doors, MAX_NAMES_SHOWN);
@@ -137,11 +132,7 @@ async fn name_unarmed(
         return Ok(());
     }
     let mut matching: BTreeSet<String> = BTreeSet::new();
-    for job in group
-        .jobs
-        .iter()
-        .filter(|job| StagedEntry::of(job).is_some())
-    {
+    for job in group.stages() {
         let condition = job.query_condition.as_deref().unwrap_or(staged::CAN_STAGE);
         let query = format!("SELECT deviceId FROM devices WHERE {condition}");
         let found: Vec<DoorName> = session.hub.query(&query).await?;
@@ -188,7 +179,7 @@ async fn name_retries(job: &JobResponse, session: &Session) {
 
 /// The running job, else the one that starts next, else the latest.
 async fn next_job(session: &Session) -> anyhow::Result<JobId> {
-    let jobs = JobGroup::fold(session.hub.jobs(None).await?);
+    let jobs = JobGroup::all(session).await?;
     let now = session.hub.now();
     let running = jobs
         .iter()

@@ -15,12 +15,13 @@ use door_core::schedule::Progress as EntryProgress;
 use door_core::{EntryId, TimedEntry, TimedState};
 use iothub_client::{ClientError, HubClient};
 use iothub_protocol::DeviceId;
-use iothub_protocol::job::{DeviceJobStatus, JobAction, JobResponse};
+use iothub_protocol::job::{DeviceJobStatus, JobResponse};
 use iothub_protocol::twin::{ConnectionState, Object, SectionPatch, Twin, TwinPatch};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::job_draft::MAX_EXECUTION;
 use super::{acknowledge, many};
 use crate::door::ReportedStatus;
 use crate::failure::Failure;
@@ -36,11 +37,13 @@ pub(super) const CAN_STAGE: &str = "properties.reported.device.features.timed = 
 /// Poll interval before the start: one count query, of which Azure allows 20 a minute.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Entries that are over and stay at a door, so that `show` and `export` have the proof.
+/// Entries that are over and stay at a door, so that `show` and `export` have the proof; from
+/// [`ENTRIES_TOO_MANY`] on, older ones are removed.
 const ENTRIES_KEPT: usize = 5;
+const ENTRIES_TOO_MANY: usize = 8;
 
-/// Doors from which one command removes entries that are over.
-const MAX_TIDIED: usize = 200;
+/// How long the hub may be unreachable while doors are judged: they act without it.
+const MAX_HUB_ABSENCE: Duration = Duration::from_secs(120);
 
 /// A job's timed entry.
 #[derive(Debug, Clone)]
@@ -84,14 +87,19 @@ impl StagedEntry {
         format!("is_defined({})", entry_path(&self.id))
     }
 
+    /// Matches the doors that must be called: those without the entry, and those that refused it.
+    pub(super) fn is_to_be_called(&self) -> String {
+        let without = self.condition();
+        format!(
+            "(NOT {without} OR properties.reported.timed.[[{}]].ac >= 300)",
+            self.id
+        )
+    }
+
     /// The twin change that gives doors the entry, or takes it away.
-    pub(super) fn action(&self, is_armed: bool) -> JobAction {
+    pub(super) fn patch(&self, is_armed: bool) -> TwinPatch {
         let value = is_armed.then_some(&self.entry);
-        let entries = Object::from_iter([(self.id.to_string(), json!(value))]);
-        let mut patch = patch(entries);
-        // Twin jobs of IoT Hub accept no other etag.
-        patch.etag = Some("*".to_owned());
-        JobAction::UpdateTwin(patch)
+        patch(Object::from_iter([(self.id.to_string(), json!(value))]))
     }
 
     /// The call that fills the same slot until the same end.
@@ -142,9 +150,17 @@ impl StagedEntry {
         }
     }
 
+    pub(super) fn is_desired(&self, twin: &Twin) -> bool {
+        self.is_in(&twin.properties.desired.values)
+    }
+
     /// Whether a door reports that it keeps the entry.
     pub(super) fn is_reported(&self, twin: &Twin) -> bool {
-        let timed = twin.properties.reported.values.get("timed");
+        self.is_in(&twin.properties.reported.values)
+    }
+
+    fn is_in(&self, values: &Object) -> bool {
+        let timed = values.get("timed");
         timed.is_some_and(|timed| timed.get(self.id.as_str()).is_some())
     }
 
@@ -156,7 +172,7 @@ impl StagedEntry {
     pub(super) fn result_until(&self, job: &JobResponse, hub: &HubClient) -> Instant {
         let runs = Duration::from_secs(job.max_execution_time_in_seconds.unwrap_or_default());
         let left = self.entry.from.duration_since(hub.now());
-        Instant::now() + Duration::try_from(left).unwrap_or_default() + runs
+        Instant::now() + Duration::try_from(left).unwrap_or_default() + runs.max(MAX_EXECUTION)
     }
 
     /// Judges the doors that a twin job has given the entry, until all have what is awaited or the
@@ -176,12 +192,22 @@ impl StagedEntry {
             .collect();
         let mut read = BTreeMap::new();
         let mut announced = awaited == Awaited::Armed;
+        let mut away_since: Option<Instant> = None;
         loop {
-            let mut twins: BTreeMap<DeviceId, Twin> = acknowledge::read(&waiting, &session.hub)
-                .await?
-                .into_iter()
-                .map(|twin| (twin.device_id.clone(), twin))
-                .collect();
+            let twins = match acknowledge::read(&waiting, &session.hub).await {
+                Ok(twins) => twins,
+                Err(error) if error.is_transient() && Instant::now() < ends_at => {
+                    if away_since.get_or_insert_with(Instant::now).elapsed() > MAX_HUB_ABSENCE {
+                        return Err(error);
+                    }
+                    acknowledge::pause(waiting.len(), ends_at).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            away_since = None;
+            let named = twins.into_iter().map(|twin| (twin.device_id.clone(), twin));
+            let mut twins: BTreeMap<DeviceId, Twin> = named.collect();
             let now = session.hub.now();
             let asked: BTreeSet<DeviceId> = waiting.drain(..).collect();
             for row in &mut *rows {
@@ -261,8 +287,7 @@ impl StagedEntry {
         row.state = ReportedStatus::reported(twin);
         let is_offline = twin.connection_state == ConnectionState::Disconnected;
         let id = self.id.as_str();
-        let is_desired = (twin.properties.desired.values.get("timed"))
-            .is_some_and(|timed| timed.get(id).is_some());
+        let is_desired = self.is_desired(twin);
         let reported = twin.properties.reported.values.get("timed");
         // The property as a whole is refused when it is not an object.
         let whole = reported.filter(|timed| timed.get("ac").is_some());
@@ -362,18 +387,16 @@ fn judge_entry(entry: &EntryProgress, state: &ReportedStatus, goal: JobGoal) -> 
     }
 }
 
-/// Removes from each door the entries that are over and reported so, except for the latest.
+/// Removes entries that are over and reported so, except for the latest, from doors with many.
 pub(super) async fn tidy(twins: &[Twin], session: &Session) {
     let now = session.hub.now();
     let stale = twins.iter().filter_map(|twin| {
         let patch = patch(stale_entries(twin, now)?);
         Some((twin.device_id.clone(), (twin.etag.clone(), patch)))
     });
-    let removed = many::for_each_door(
-        stale.take(MAX_TIDIED),
-        &session.hub,
-        |hub, door, (etag, patch)| async move { hub.twin_patch(&door, &patch, Some(&etag)).await },
-    );
+    let removed = many::for_each_door(stale, &session.hub, |hub, door, (etag, patch)| async move {
+        hub.twin_patch(&door, &patch, Some(&etag)).await
+    });
     // A twin that was changed meanwhile keeps them until the next job.
     drop(removed.await);
 }
@@ -386,13 +409,22 @@ fn stale_entries(twin: &Twin, now: Timestamp) -> Option<Object> {
         .as_object()?
         .iter()
         .filter_map(|(id, value)| {
-            let until = TimedEntry::read(value).ok()?.until?;
+            let entry = TimedEntry::read(value).ok()?;
             let answer = reported.get(id)?;
-            let is_settled = answer.get("state") == Some(&json!(TimedState::Over))
+            // A lock without an end whose slot was changed later never speaks again.
+            let settled = match entry.until {
+                Some(_) => TimedState::Over,
+                None => TimedState::Overruled,
+            };
+            let is_settled = answer.get("state") == Some(&json!(settled))
                 || answer.get("ac").and_then(Value::as_u64) >= Some(300);
-            (until <= now && is_settled).then(|| (until, id.clone()))
+            let end = entry.until.unwrap_or(entry.from);
+            (end <= now && is_settled).then(|| (end, id.clone()))
         })
         .collect();
+    if over.len() < ENTRIES_TOO_MANY {
+        return None;
+    }
     over.sort_unstable_by(|a, b| b.cmp(a));
     let stale: Object = over
         .into_iter()

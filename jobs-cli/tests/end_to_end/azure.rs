@@ -87,7 +87,7 @@ pub(super) const SERVED: &[Row] = &[
     ("jobs cancel tonight", 0, "job tonight is cancelled"),
     ("jobs cancel tonight", 4, "job tonight is cancelled: there is nothing to cancel"),
     // Staged by a twin job, which ends before the job for the other door is created.
-    ("jobs lock lobby yard --at +1h --for 10m --stage --id ahead", 0, "1 staged, 1 called at the start"),
+    ("jobs lock lobby yard --at +1h --for 10m --id ahead", 0, "1 staged, 1 called at the start"),
     ("jobs list", 0, "ahead"),
     ("jobs show ahead-stage", 0, "armed"),
     ("jobs cancel ahead", 0, "job ahead is cancelled: 1 door without its entry"),

@@ -21,7 +21,7 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
 
     let run = |start: &str, end: &str| {
         lab.run(format!(
-            "{start} lock --floor 3 --at +2h --for 10m --stage --id tonight {end}"
+            "{start} lock --floor 3 --at +2h --for 10m --id tonight {end}"
         ))
     };
     let planned = run("jobs plan", "").expect(0).says(&[
@@ -43,7 +43,7 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     // Another job, time or set of doors does not match the plan.
     let apply = format!("jobs apply --plan {digest}");
     lab.run(format!(
-        "{apply} lock --floor 3 --at +2h --for 11m --stage --id tonight"
+        "{apply} lock --floor 3 --at +2h --for 11m --id tonight"
     ))
     .expect(4)
     .says(&[

@@ -39,7 +39,7 @@ fn state(lab: &Lab, door: &str, id: &str) -> Value {
 fn a_lock_is_staged_at_doors_that_can_and_the_others_are_called() {
     let (lab, _doors) = mixed();
     let created = lab
-        .run("jobs lock --floor 3 --at +1h --for 10m --stage --id tonight --reason drill -o json")
+        .run("jobs lock --floor 3 --at +1h --for 10m --id tonight --reason drill -o json")
         .expect(0)
         .says(&[
             "job tonight: 3 doors match now; 2 staged, 1 called at the start",
@@ -118,7 +118,7 @@ fn a_staged_lock_is_proven_after_its_start() {
     insta::assert_snapshot!(watched.stdout, @r"
     DOOR  LOCK STATE  DOOR STATE  SECURED  PROOF  OUTCOME
     east  locked      closed      secured  bond   secured
-    ");
+   ");
     let exported = lab.run("jobs export soon -o json").expect(0).json();
     assert_eq!(exported[0]["timed"], "holding");
     assert!(exported[0]["at"].is_string() && exported[0]["started"] == exported[0]["at"]);
@@ -152,9 +152,12 @@ fn a_foreign_device_is_called_beside_staged_doors_and_a_retry_calls_what_is_not_
         let key = hub.add_device("foreign").await;
         hub.connect("foreign", &key, 200).await
     });
-    stage_soon(&lab, "east open", "soon");
-    let mut call = "jobs method lockDoor foreign --at +6s --id soon \
-                    --where 'NOT is_defined(properties.desired.timed.[[soon]])' --payload"
+    let _full = lab.door("full", "");
+    fill(&lab, "full");
+    stage_soon(&lab, "east open full", "soon");
+    let mut call = "jobs method lockDoor foreign full east --at +6s --id soon --where \
+                    '(NOT is_defined(properties.desired.timed.[[soon]]) OR \
+                    properties.reported.timed.[[soon]].ac >= 300)' --payload"
         .words();
     call.push(json!({"commandId": "soon", "lockTime": "10m"}).to_string());
     lab.run(&call).expect(0);
@@ -162,13 +165,14 @@ fn a_foreign_device_is_called_beside_staged_doors_and_a_retry_calls_what_is_not_
     let watched = lab
         .run("jobs watch soon")
         .expect(2)
-        .says(&["all of them: 1 secured, 2 accepted"]);
+        .says(&["all of them: 2 secured, 2 accepted"]);
     insta::assert_snapshot!(watched.stdout, @r"
     DOOR     LOCK STATE  DOOR STATE  SECURED    PROOF  OUTCOME
     east     locked      closed      secured    bond   secured
     foreign                                            accepted (200): the answer has no lock state
+    full     locked      closed      secured    bond   secured
     open     unlocked    open        unsecured  bond   holding: door open
-    ");
+   ");
     // What was called is called again; the offline door has proven its lock.
     lab.stop("east", east);
     let again = lab.run("jobs retry soon --id again --watch").expect(2);
@@ -195,7 +199,7 @@ fn a_foreign_device_is_called_beside_staged_doors_and_a_retry_calls_what_is_not_
 fn a_cancelled_job_names_offline_doors_that_are_still_armed() {
     let lab = Lab::new();
     let (_east, west) = (lab.door("east", ""), lab.door("west", ""));
-    lab.run("jobs unlock east west --at +1h --for 1h --stage --id morning")
+    lab.run("jobs unlock east west --at +1h --for 1h --id morning")
         .expect(0)
         .says(&["2 staged, 0 called", "armed 2 of 2"]);
     assert_eq!(lab.json("jobs list")[0]["jobId"], "morning");
@@ -203,18 +207,25 @@ fn a_cancelled_job_names_offline_doors_that_are_still_armed() {
     lab.stop("west", west);
     let cancelled = lab.run("jobs cancel morning -o json").expect(2).says(&[
         "job morning is cancelled: 1 door without its entry",
-        "connect: west",
+        "still armed: west",
     ]);
     assert_eq!(cancelled.json()["stillArmed"], json!(["west"]));
+    lab.run("jobs cancel morning")
+        .expect(2)
+        .says(&["still armed: west"]);
     assert_eq!(state(&lab, "east", "morning"), Value::Null);
     assert_eq!(state(&lab, "west", "morning"), "armed");
     let _west = lab.start("west");
     lab.until("twin show west", |twin| {
         twin["properties"]["reported"].get("timed").is_none()
     });
+    lab.run("jobs cancel morning")
+        .expect(4)
+        .says(&["job morning is cancelled: there is nothing to cancel"]);
+    assert_eq!(lab.json("jobs list")[0]["status"], "cancelled");
     lab.run("jobs watch morning").expect(2).says(&["2 failed"]);
     // Nor does an unstaged job act before its start.
-    lab.run("jobs unlock east --at +1h --for 1h --id plain")
+    lab.run("jobs unlock east --at +1h --for 1h --id plain --no-stage")
         .expect(0);
     lab.run("jobs cancel plain").expect(0);
     for id in ["morning", "plain"] {
@@ -230,16 +241,15 @@ fn what_cannot_be_staged_is_called_or_refused() {
     let (lab, _doors) = mixed();
     #[rustfmt::skip]
     lab.run_all(&[
-        ("jobs lock east --at +1h --id Tonight --stage", 1, "for a job that is staged; nothing was changed"),
+        ("jobs lock east --at +1h --id Tonight", 1, "for a job that is staged; nothing was changed"),
         ("jobs show Tonight", 1, "the hub has no job"),
-        ("jobs lock east --at +1h --id Tonight", 0, "1 door matches now"),
-        ("jobs unlock east --at +1h --id open --stage", 0, "an unlock without an end is not staged"),
-        ("jobs lock east --at +30s --id soon --stage", 0, "too soon to stage"),
-        ("jobs lock yard --at +1h --id older --stage", 0, "job older is queued"),
-        ("jobs lock east --at +1h --id older --stage", 1, "the hub has a job called older already"),
-        ("jobs lock east --at +1h --for 1h --id quick --stage --no-wait", 0, "1 staged"),
-        ("jobs lock east --at +1h --id plain", 0, "job plain is queued: 1 door matches now"),
-        ("jobs lock east --at +1h --no-wait", 1, "--stage"),
+        ("jobs lock east --at +1h --id Tonight --no-stage", 0, "1 door matches now"),
+        ("jobs unlock east --at +1h --id open", 0, "job open is queued: 1 door matches now"),
+        ("jobs lock east --at +30s --id soon", 0, "job soon is queued: 1 door matches now"),
+        ("jobs lock yard --at +1h --id older", 0, "job older is queued"),
+        ("jobs lock east --at +1h --id older", 1, "the hub has a job called older already"),
+        ("jobs lock east --at +1h --for 1h --id quick --no-wait", 0, "1 staged"),
+        ("jobs lock east --at +1h --id plain --no-stage", 0, "job plain is queued: 1 door matches now"),
         ("jobs plan lock --floor 3 --at +90m --for 1h", 0, "job quick (lockDoor) also uses 1"),
     ]);
     for id in ["Tonight", "open", "soon", "older", "plain"] {
@@ -248,11 +258,49 @@ fn what_cannot_be_staged_is_called_or_refused() {
     }
 }
 
+/// Gives a door as many entries as it keeps.
+fn fill(lab: &Lab, door: &str) {
+    let mut words = format!("twin set {door}").words();
+    words.extend((0..20).map(|number| {
+        format!(r#"timed.full-{number}={{"want":"locked","from":"2199-01-01T06:00:00Z"}}"#)
+    }));
+    lab.run(&words).expect(0);
+}
+
+#[test]
+fn a_door_that_refuses_its_entry_is_called() {
+    let lab = Lab::new();
+    let _doors = [lab.door("full", ""), lab.door("east", "")];
+    lab.run("devices add yard").expect(0);
+    fill(&lab, "full");
+    lab.run("jobs lock full east yard --at +1h --for 10m --id tonight")
+        .expect(0)
+        .says(&[
+            "2 staged, 1 called",
+            "armed 1 of 2",
+            "; called at the start",
+        ]);
+    let shown = lab.json("jobs show tonight");
+    let jobs = shown["jobs"].as_array().unwrap();
+    let call = jobs.iter().find(|job| job["jobId"] == "tonight").unwrap();
+    let query = format!(
+        "SELECT deviceId FROM devices WHERE {}",
+        call["queryCondition"].as_str().unwrap()
+    );
+    let words = vec!["query".to_owned(), query];
+    let called = lab.json(&words);
+    assert_eq!(
+        called,
+        json!([{"deviceId": "full"}, {"deviceId": "yard"}]),
+        "{shown:#}"
+    );
+}
+
 #[test]
 fn a_plan_covers_which_doors_are_staged() {
     let (lab, _doors) = mixed();
     let planned = lab
-        .run("jobs plan lock --floor 3 --at +2h --for 10m --stage")
+        .run("jobs plan lock --floor 3 --at +2h --for 10m")
         .expect(0);
     let planned = planned.says(&["2 staged, 1 called at the start"]);
     for part in [
@@ -266,23 +314,24 @@ fn a_plan_covers_which_doors_are_staged() {
         let line = format!("jobs plan lock --floor 3 --at +2h --for 10m {flags} -o json");
         lab.run(line).expect(0).json()["digest"].clone()
     };
-    let (ahead, called) = (digest("--stage"), digest(""));
+    let (ahead, called) = (digest(""), digest("--no-stage"));
     assert_ne!(ahead, called);
     let apply = format!(
         "jobs apply --plan {} lock --floor 3",
         called.as_str().unwrap()
     );
-    lab.run(format!("{apply} --at +2h --for 10m --stage"))
+    lab.run(format!("{apply} --at +2h --for 10m"))
         .expect(4)
         .says(&["staged now: east, west; no job was created"]);
-    lab.run(format!("{apply} --at +2h --for 10m")).expect(0);
+    lab.run(format!("{apply} --at +2h --for 10m --no-stage"))
+        .expect(0);
 }
 
 #[test]
 fn entries_that_are_over_are_removed_except_for_the_latest() {
     let lab = Lab::new();
     let _east = lab.door("east", "");
-    for day in 1..=7 {
+    for day in 1..=9 {
         let entry = format!(
             r#"timed.old-{day}={{"want":"locked","from":"2026-01-0{day}T06:00:00Z","until":"2026-01-0{day}T07:00:00Z"}}"#
         );
@@ -290,12 +339,12 @@ fn entries_that_are_over_are_removed_except_for_the_latest() {
         lab.run(&words);
     }
     lab.until("twin show east", |twin| {
-        twin["properties"]["reported"]["timed"]["old-7"]["state"] == "over"
+        twin["properties"]["reported"]["timed"]["old-9"]["state"] == "over"
     });
-    lab.run("jobs lock east --at +1h --stage --id next")
+    lab.run("jobs lock east --at +1h --id next")
         .expect(0)
         .says(&["armed 1 of 1"]);
     let desired = lab.json("twin show east")["properties"]["desired"]["timed"].clone();
     let left: Vec<&String> = desired.as_object().unwrap().keys().collect();
-    assert_eq!(left, ["old-3", "old-4", "old-5", "old-6", "old-7", "next"]);
+    assert_eq!(left, ["old-5", "old-6", "old-7", "old-8", "old-9", "next"]);
 }

@@ -1,20 +1,20 @@
 //! `doorctl jobs cancel`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use iothub_protocol::job::{JobRequest, JobResponse, JobStatus};
-use iothub_protocol::twin::ConnectionState;
-use iothub_protocol::{ErrorCode, JobId};
+use iothub_protocol::job::{JobResponse, JobStatus};
+use iothub_protocol::twin::{ConnectionState, Twin};
+use iothub_protocol::{DeviceId, ErrorCode, JobId};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::commands::acknowledge;
-use crate::commands::job_draft::name_job_in_the_way;
 use crate::commands::job_follow::{GRACE_POLLS, PollIntervals};
-use crate::commands::job_group::{CANCEL, JobGroup};
+use crate::commands::job_group::JobGroup;
 use crate::commands::job_report::explain_job;
 use crate::commands::staged::StagedEntry;
+use crate::commands::{acknowledge, many};
+use crate::door::DoorName;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::{Format, doors, first_names};
@@ -50,74 +50,96 @@ pub(super) async fn cancel(id: &JobId, session: &Session) -> anyhow::Result<Exit
         }
         return Ok(status);
     };
-    let now = session.hub.now();
-    let status = group.status(now);
-    if staged.is_over(now) || status == JobStatus::Cancelled {
-        let status = match status {
-            JobStatus::Running => JobStatus::Completed,
-            status => status,
-        };
-        return Err(over_error(&group.id, status).into());
+    let (id, now) = (&group.id, session.hub.now());
+    if staged.is_over(now) {
+        return Err(over_error(id, JobStatus::Completed).into());
     }
-    // The calls first: they are for all doors without the entry, and a hub may run one job only.
+    // The calls first: they are for all doors without the entry.
     for job in group.calls().filter(|job| !job.status.is_over()) {
-        cancel_one(&job.job_id, session).await?;
+        stop(&job.job_id, session).await?;
     }
-    disarm(&group, staged, session).await
+    let ends_at = Instant::now() + DISARMED_WITHIN;
+    for job in group.stages().filter(|job| !job.status.is_over()) {
+        // Azure IoT Hub cannot stop it.
+        if session.hub.is_door_hub().await? {
+            stop(&job.job_id, session).await?;
+        }
+        while !session.hub.job(&job.job_id).await?.status.is_over() {
+            tokio::time::sleep(PollIntervals::REMOTE.tick / 4).await;
+        }
+    }
+    disarm(&group, staged, ends_at, session).await
+}
+
+/// Cancels a job that may end meanwhile.
+async fn stop(id: &JobId, session: &Session) -> anyhow::Result<()> {
+    match cancel_one(id, session).await {
+        Err(error) if !session.hub.job(id).await?.status.is_over() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Takes the entry from all doors, and names those that still have it.
 async fn disarm(
     group: &JobGroup,
     staged: &StagedEntry,
+    ends_at: Instant,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
     let (id, printer) = (&group.id, &session.printer);
-    let request = JobRequest {
-        job_id: Some(format!("{id}{CANCEL}").parse()?),
-        action: staged.action(false),
-        query_condition: staged.condition(),
-        start_time: None,
-        max_execution_time: Duration::from_secs(5 * 60),
-    };
-    let cancel = request.job_id.as_ref().context("the id of the job")?;
-    let mut job = match session.hub.job_create(cancel, &request).await {
-        Ok(job) => job,
-        Err(error) => return Err(name_job_in_the_way(error.into(), session).await),
-    };
-    let ends_at = Instant::now() + DISARMED_WITHIN;
-    while !job.status.is_over() && Instant::now() < ends_at {
-        tokio::time::sleep(PollIntervals::REMOTE.tick / 4).await;
-        job = session.hub.job(cancel).await?;
-    }
-    let mut names = Vec::new();
-    for job in group
-        .jobs
-        .iter()
-        .filter(|job| StagedEntry::of(job).is_some())
-    {
+    // Azure's records and queries lag behind each other.
+    let query = format!("SELECT deviceId FROM devices WHERE {}", staged.condition());
+    let found: Vec<DoorName> = session.hub.query(&query).await?;
+    let mut names: BTreeSet<DeviceId> = found.into_iter().map(|door| door.device_id).collect();
+    for job in group.stages() {
         let records = session.hub.device_jobs(&job.job_id).await?;
         names.extend(records.into_iter().map(|record| record.device_id));
     }
-    let mut armed = names.clone();
+    let count = names.len();
+    let mut armed: Vec<DeviceId> = names.into_iter().collect();
+    let mut had_entry = false;
     let offline = loop {
         let twins = acknowledge::read(&armed, &session.hub).await?;
-        let (offline, online): (Vec<_>, Vec<_>) = twins
+        let armed_twins = twins
             .into_iter()
-            .filter(|twin| staged.is_reported(twin))
-            .partition(|twin| twin.connection_state == ConnectionState::Disconnected);
-        let is_over = online.is_empty() || Instant::now() >= ends_at;
-        let still = offline.into_iter().chain(online);
-        armed = still.map(|twin| twin.device_id).collect();
+            .filter(|twin| staged.is_desired(twin) || staged.is_reported(twin));
+        let twins: Vec<Twin> = armed_twins.collect();
+        had_entry |= !twins.is_empty();
+        let desired = twins.iter().filter(|twin| staged.is_desired(twin));
+        let patch = staged.patch(false);
+        let changes = desired
+            .map(|twin| (twin.device_id.clone(), patch.clone()))
+            .collect();
+        let removed = many::for_each_counted(
+            changes,
+            "taking the entry",
+            session,
+            |hub, door, patch| async move { hub.twin_patch(&door, &patch, None).await },
+        );
+        let mut is_changed = false;
+        for (_, removed) in removed.await {
+            is_changed = true;
+            match removed {
+                Err(error) if error.code() == Some(ErrorCode::DeviceNotFound) => {}
+                Err(error) if !error.is_transient() => return Err(error.into()),
+                _ => {}
+            }
+        }
+        let is_online = |twin: &Twin| twin.connection_state != ConnectionState::Disconnected;
+        let is_over = !is_changed && !twins.iter().any(is_online) || Instant::now() >= ends_at;
+        armed = twins.into_iter().map(|twin| twin.device_id).collect();
         if is_over {
             break armed;
         }
         acknowledge::pause(armed.len(), ends_at).await;
     };
+    if !had_entry && group.status(session.hub.now()) == JobStatus::Cancelled {
+        return Err(over_error(id, JobStatus::Cancelled).into());
+    }
     let still_armed: Vec<String> = offline.iter().map(ToString::to_string).collect();
-    let disarmed = names.len() - still_armed.len();
+    let disarmed = count - still_armed.len();
     printer.say(format!(
-        "job {id} is cancelled: {} without its entry",
+        "job {id} is cancelled: {} without its entry now",
         doors(disarmed as u64)
     ));
     if printer.format() != Format::Table {
@@ -132,7 +154,8 @@ async fn disarm(
         return Ok(ExitStatus::Success);
     }
     printer.warn(format!(
-        "still armed, and disarmed only when they connect: {}",
+        "still armed: {}; offline doors drop the entry when they connect; to look again: doorctl \
+         jobs cancel {id}",
         first_names(&still_armed, MAX_NAMES_SHOWN)
     ));
     Ok(ExitStatus::Incomplete)

@@ -99,8 +99,8 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
         }
     };
     let ahead = match work {
-        WorkCommand::Lock(args) => stage_ahead(Want::Locked, args, &end, &draft, session)?,
-        WorkCommand::Unlock(args) => stage_ahead(Want::Released, args, &end, &draft, session)?,
+        WorkCommand::Lock(args) => stage_ahead(Want::Locked, args, &end, &draft)?,
+        WorkCommand::Unlock(args) => stage_ahead(Want::Released, args, &end, &draft)?,
         _ => None,
     };
     Ok(PreparedJob {
@@ -117,21 +117,16 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
     })
 }
 
-/// What doors are notified of ahead, if `--stage` is given and the job does not start at once.
+/// What doors are notified of ahead, unless the job starts at once or an unlock has no end.
 fn stage_ahead(
     want: Want,
     args: &LockArgs,
     end: &ActionEnd,
     draft: &JobDraft,
-    session: &Session,
 ) -> anyhow::Result<Option<Ahead>> {
-    if !args.stage.stage || draft.at.given == TimeForm::Now {
-        return Ok(None);
-    }
     let until = end.instant(draft)?;
-    if want == Want::Released && until.is_none() {
-        let text = "an unlock without an end is not staged: the doors are called at the start";
-        session.printer.say(text);
+    let is_now = draft.at.given == TimeForm::Now;
+    if args.stage.no_stage || is_now || want == Want::Released && until.is_none() {
         return Ok(None);
     }
     let wait = !args.stage.no_wait;

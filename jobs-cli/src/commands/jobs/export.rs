@@ -1,5 +1,6 @@
 //! `doorctl jobs export`: what a job did at each door, for an archive or a spreadsheet.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -53,6 +54,11 @@ pub(super) async fn export(
         let each = records.iter().zip(outcomes);
         rows.extend(each.map(|(record, outcome)| ExportRow::new(record, outcome)));
     }
+    // Doors that were called in the end are judged by the call.
+    let stages: BTreeSet<&str> = group.stages().map(|job| job.job_id.as_str()).collect();
+    let calls = rows.iter().filter(|row| !stages.contains(&*row.job));
+    let called: BTreeSet<String> = calls.map(|row| row.outcome.door.clone()).collect();
+    rows.retain(|row| !stages.contains(&*row.job) || !called.contains(&row.outcome.door));
     rows.sort_by(|a, b| a.outcome.door.cmp(&b.outcome.door));
     let text = render(format, &rows)?;
     match out {

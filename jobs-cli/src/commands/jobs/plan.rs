@@ -168,7 +168,7 @@ async fn take_snapshot(prepared: &PreparedJob, session: &Session) -> anyhow::Res
     target.refuse_empty_places(twins.len(), session).await?;
     twins.sort_by(|a, b| a.device_id.as_str().cmp(b.device_id.as_str()));
     let names = twins.iter().map(|twin| twin.device_id.to_string());
-    let may_stage = prepared.may_stage(twins.len(), session).await?;
+    let may_stage = prepared.staging_time(twins.len(), session).await?.is_some();
     let staged = twins.iter().filter(|twin| may_stage && can_stage(twin));
     let staged = staged.map(|twin| twin.device_id.to_string()).collect();
     let hub = session.hub.host_name().as_str();

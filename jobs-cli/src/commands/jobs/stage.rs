@@ -7,7 +7,8 @@ use door_core::contract::Want;
 use door_core::{EntryId, TimedEntry};
 use iothub_client::ClientError;
 use iothub_protocol::JobId;
-use iothub_protocol::job::JobResponse;
+use iothub_protocol::job::{JobAction, JobResponse};
+use iothub_protocol::twin::TwinPatch;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde::Serialize;
 use serde_json::json;
@@ -27,7 +28,7 @@ use crate::session::Session;
 use crate::target::{Selection, Target};
 
 /// Shortest time from now to the start.
-const MIN_AHEAD: SignedDuration = SignedDuration::from_secs(60);
+const MIN_AHEAD: Duration = Duration::from_secs(60);
 
 /// Doors that a twin job changes in a second, on door-hub and on Azure IoT Hub.
 const DOOR_HUB_RATE: usize = 5_000;
@@ -38,6 +39,15 @@ const ARMED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Doors that are not armed and are named; the others are counted.
 const MAX_NAMES_SHOWN: usize = 20;
+
+/// The doors that are staged.
+#[derive(Debug)]
+pub(super) struct StagedDoors {
+    target: Target,
+    count: usize,
+    /// How long the hub may take to write their entry.
+    within: Duration,
+}
 
 /// What a door that is notified ahead wants, and until when.
 #[derive(Debug, Clone, Copy)]
@@ -64,46 +74,53 @@ struct StagedReport<'a> {
 }
 
 impl PreparedJob {
-    /// Whether the start is far enough ahead to stage this number of doors.
-    pub(super) async fn may_stage(&self, doors: usize, session: &Session) -> anyhow::Result<bool> {
+    /// How long the hub may take to write the entry of this number of doors, if the start is far
+    /// enough ahead to stage them.
+    pub(super) async fn staging_time(
+        &self,
+        doors: usize,
+        session: &Session,
+    ) -> anyhow::Result<Option<Duration>> {
         let left = self.draft.start().duration_since(session.hub.now());
-        if self.ahead.is_none() || left < MIN_AHEAD {
-            return Ok(false);
+        if self.ahead.is_none() || left < SignedDuration::try_from(MIN_AHEAD)? {
+            return Ok(None);
         }
         let rate = match session.hub.is_door_hub().await? {
             true => DOOR_HUB_RATE,
             false => AZURE_RATE,
         };
-        let seconds = i64::try_from(doors / rate).unwrap_or(i64::MAX);
-        Ok(left >= MIN_AHEAD.saturating_add(SignedDuration::from_secs(seconds)))
+        let needed = MIN_AHEAD + Duration::from_secs((doors / rate) as u64);
+        Ok((left >= SignedDuration::try_from(needed)?).then_some(needed))
     }
 
-    /// The doors that are staged, and their number, if there are any.
+    /// The doors that are staged, if there are any.
     pub(super) async fn staged_doors(
         &self,
         selected: &Selection,
         session: &Session,
-    ) -> anyhow::Result<Option<(Target, usize)>> {
+    ) -> anyhow::Result<Option<StagedDoors>> {
         if self.ahead.is_none() || selected.stageable == Some(0) {
             return Ok(None);
         }
-        if !self.may_stage(selected.count, session).await? {
-            let text = "the start is too soon to stage: the doors are called at the start";
-            session.printer.say(text);
+        let Some(within) = self.staging_time(selected.count, session).await? else {
             return Ok(None);
-        }
+        };
         let target = self.draft.target.and(CAN_STAGE.to_owned())?;
         let count = match selected.stageable {
             Some(count) => count,
             None => target.select(session).await?.count,
         };
-        Ok((count > 0).then_some((target, count)))
+        Ok((count > 0).then_some(StagedDoors {
+            target,
+            count,
+            within,
+        }))
     }
 
     fn staged_entry(&self, ahead: Ahead, session: &Session) -> anyhow::Result<StagedEntry> {
         let failure = |why: String| {
             Failure::new(format!("{why}; nothing was changed"))
-                .next("change it, or omit --stage to call the doors at the start")
+                .next("change it, or add --no-stage to call the doors at the start")
         };
         let id = self.draft.id.as_str();
         let id: EntryId = id
@@ -127,56 +144,34 @@ impl PreparedJob {
 /// Creates both jobs, and waits until the doors have armed the entry.
 pub(super) async fn create(
     prepared: PreparedJob,
-    (target, staged_doors): (Target, usize),
-    doors: usize,
+    doors: StagedDoors,
+    matching: usize,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
     let ahead = prepared.ahead.expect("doors are staged only with it");
     let staged = prepared.staged_entry(ahead, session)?;
-    let PreparedJob {
-        draft,
-        action,
-        goal,
-        explicit_id,
-        ..
-    } = prepared;
-    let id = draft.id.clone();
-    if explicit_id.is_some() && lookup(id.as_str(), &session.hub).await?.is_some() {
-        return Err(Failure::new(format!(
-            "--id: the hub has a job called {id} already; nothing was changed"
-        ))
-        .next("choose another --id, or omit it to generate one")
-        .into());
-    }
-    let stage_id = format!("{id}{STAGE}").parse()?;
-    let now = session.at("--at", "now").await?;
-    let stage = draft.with(stage_id, target, now);
-    let mut jobs = match stage.submit(staged.action(true), session).await {
-        Ok(jobs) => jobs,
-        Err(error) => return Err(name_job_in_the_way(error, session).await),
-    };
-    let stages = jobs.len();
-    let called = doors.saturating_sub(staged_doors);
-    if called > 0 {
-        // Azure IoT Hub refuses a job while another is active.
-        if !session.hub.is_door_hub().await? {
-            wait_until_over(&mut jobs, None, session).await?;
+    let (id, goal) = (prepared.draft.id.clone(), prepared.goal);
+    let submitted = tokio::select! {
+        submitted = submit(&prepared, &staged, doors, matching, session) => submitted?,
+        _ = tokio::signal::ctrl_c() => {
+            session.printer.say(format!(
+                "interrupted while job {id} was created: doorctl jobs show {id}, or doorctl jobs \
+                 cancel {id}"
+            ));
+            return Ok(ExitStatus::Interrupted);
         }
-        let others = draft.target.and(format!("NOT {}", staged.condition()))?;
-        let calls = draft.with(id.clone(), others, draft.at.clone());
-        let calls = calls.submit(action, session).await.map_err(|error| {
-            let text = format!(
-                "{}; {} are staged already, the other doors would not be called",
-                sentence(&error),
-                door_count(staged_doors as u64)
-            );
-            Failure::new(text).next(format!("doorctl jobs cancel {id}, then try again"))
-        })?;
-        jobs.extend(calls);
-    }
+    };
+    let Submitted {
+        mut jobs,
+        stages,
+        staged: staged_doors,
+    } = submitted;
+    let called = matching - staged_doors;
+    let draft = prepared.draft;
+    let is_called = jobs.len() > stages;
     session.printer.say(format!(
         "job {id}: {} now; {staged_doors} staged, {called} called at the start",
-        match doors {
+        match matching {
             1 => "1 door matches".to_owned(),
             doors => format!("{doors} doors match"),
         }
@@ -184,7 +179,7 @@ pub(super) async fn create(
     session.echo("starts", &draft.at);
     let mut rows = Vec::new();
     if ahead.wait {
-        let armed = arm(&staged, &mut jobs[..stages], goal, session);
+        let armed = arm(&staged, &mut jobs[..stages], is_called, goal, session);
         rows = tokio::select! {
             rows = armed => rows?,
             _ = tokio::signal::ctrl_c() => {
@@ -217,13 +212,102 @@ pub(super) async fn create(
     session
         .printer
         .say(format!("follow it: doorctl jobs watch {id}"));
-    Ok(ExitStatus::Success)
+    // On door-hub, a door that refused is called.
+    let is_refused = |row: &OutcomeRow| row.timed == Some("refused");
+    Ok(match !is_called && rows.iter().any(is_refused) {
+        true => ExitStatus::Incomplete,
+        false => ExitStatus::Success,
+    })
+}
+
+/// The jobs of a staged job; those that stage come first.
+struct Submitted {
+    jobs: Vec<JobResponse>,
+    stages: usize,
+    staged: usize,
+}
+
+/// Submits the job that calls doors at the start, and the one that stages. On door-hub the call
+/// comes first and is for every door that is not staged in the end: whatever happens to the
+/// staging, each door is called or staged. Azure IoT Hub has one active job at a time, so that the
+/// staging must be over before a call that is needed.
+async fn submit(
+    prepared: &PreparedJob,
+    staged: &StagedEntry,
+    doors: StagedDoors,
+    matching: usize,
+    session: &Session,
+) -> anyhow::Result<Submitted> {
+    let draft = &prepared.draft;
+    let id = &draft.id;
+    let stage_id: JobId = format!("{id}{STAGE}").parse()?;
+    for used in [id, &stage_id] {
+        let is_given = prepared.explicit_id.is_some();
+        if is_given && lookup(used.as_str(), &session.hub).await?.is_some() {
+            return Err(Failure::new(format!(
+                "--id: the hub has a job called {used} already; nothing was changed"
+            ))
+            .next("choose another --id, or omit it to generate one")
+            .into());
+        }
+    }
+    let mut stage = draft.with(stage_id, doors.target, session.at("--at", "now").await?);
+    stage.max_execution = doors.within;
+    // Twin jobs of IoT Hub accept no other etag.
+    let patch = TwinPatch {
+        etag: Some("*".to_owned()),
+        ..staged.patch(true)
+    };
+    let patch = JobAction::UpdateTwin(patch);
+    let others = draft.target.and(staged.is_to_be_called())?;
+    let calls = draft.with(id.clone(), others, draft.at.clone());
+    let call = prepared.action.clone();
+    if session.hub.is_door_hub().await? {
+        let calls = calls.submit(call, session).await?;
+        let jobs = match stage.submit(patch, session).await {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                let text = format!("{}; all doors are called at the start", sentence(&error));
+                session.printer.warn(text);
+                Vec::new()
+            }
+        };
+        let (stages, staged) = (jobs.len(), if jobs.is_empty() { 0 } else { doors.count });
+        return Ok(Submitted {
+            jobs: [jobs, calls].concat(),
+            stages,
+            staged,
+        });
+    }
+    let mut jobs = match stage.submit(patch, session).await {
+        Ok(jobs) => jobs,
+        Err(error) => return Err(name_job_in_the_way(error, session).await),
+    };
+    let stages = jobs.len();
+    if matching > doors.count {
+        wait_until_over(&mut jobs, None, session).await?;
+        let calls = calls.submit(call, session).await.map_err(|error| {
+            let text = format!(
+                "{}; {} are staged already, the other doors would not be called",
+                sentence(&error),
+                door_count(doors.count as u64)
+            );
+            Failure::new(text).next(format!("doorctl jobs cancel {id}, then try again"))
+        })?;
+        jobs.extend(calls);
+    }
+    Ok(Submitted {
+        jobs,
+        stages,
+        staged: doors.count,
+    })
 }
 
 /// Waits until the doors have armed the entry, and names those that have not.
 async fn arm(
     staged: &StagedEntry,
     jobs: &mut [JobResponse],
+    is_called: bool,
     goal: JobGoal,
     session: &Session,
 ) -> anyhow::Result<Vec<OutcomeRow>> {
@@ -241,7 +325,13 @@ async fn arm(
     let armed = rows.len() - missing.len();
     printer.say(format!("armed {armed} of {}", rows.len()));
     for row in missing.iter().take(MAX_NAMES_SHOWN) {
-        printer.warn(printable(&format!("{}: {}", row.door, row.outcome)));
+        let is_called = is_called && row.timed.is_none_or(|timed| timed == "refused");
+        let called = if is_called {
+            "; called at the start"
+        } else {
+            ""
+        };
+        printer.warn(printable(&format!("{}: {}{called}", row.door, row.outcome)));
     }
     if missing.len() > MAX_NAMES_SHOWN {
         let more = missing.len() - MAX_NAMES_SHOWN;
