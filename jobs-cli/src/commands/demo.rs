@@ -10,6 +10,7 @@ mod doors;
 mod environment;
 mod fleet;
 mod log_file;
+mod night;
 mod steps;
 mod table;
 

@@ -51,6 +51,8 @@ fn the_demo_succeeds_and_leaves_nothing_behind() {
         "2 secured, 1 accepted, 1 failed",
         "door-0007 was accepted while open; now closed, it bolts",
         "3 doors of floor 3 relinquished",
+        "15 of 15 doors are locked, without a hub",
+        "the hub is back and has every result: each door began once",
     ] {
         assert!(stderr.contains(part), "{part:?} is missing:\n{stderr}");
     }

@@ -12,6 +12,7 @@ use iothub_client::HubClient;
 use iothub_protocol::JobId;
 use iothub_protocol::twin::{ConnectionState, Twin};
 use jiff::tz::TimeZone;
+use tokio::sync::Mutex;
 
 use super::check::Problem;
 use super::doors::DemoDoors;
@@ -29,7 +30,8 @@ use crate::session::client_options;
 /// Timeout of each wait of the demo.
 pub(super) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval of polls of this hub.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Shorter than [`PollIntervals::REMOTE`], because this hub has no rate limits.
 const POLL_INTERVALS: PollIntervals = PollIntervals {
@@ -46,7 +48,8 @@ pub(super) struct Environment {
     /// The operator's context file.
     pub(super) config_file: PathBuf,
     verbose: bool,
-    hub: RunningHub,
+    hub: Mutex<Option<RunningHub>>,
+    hub_config: HubConfig,
     started: Instant,
 }
 
@@ -65,9 +68,13 @@ impl Environment {
              Only the locks are simulated;\n\
              hub, agents, MQTT over TLS, keys and jobs are the real ones.\n"
         ));
-        let hub = Hub::start(HubConfig::loopback(folder.join("hub")))
+        let mut hub_config = HubConfig::loopback(folder.join("hub"));
+        let hub = Hub::start(hub_config.clone())
             .await
             .context("cannot start the hub")?;
+        // A restarted hub is where doors and operator know it.
+        hub_config.mqtt_address = hub.mqtt_address();
+        hub_config.https_address = hub.https_address();
         let ca_file = hub.ca_file().to_owned();
         let ca = fs::read_to_string(&ca_file).context("cannot read the hub's authority")?;
         let connection = hub.service_connection_string().clone();
@@ -99,7 +106,8 @@ impl Environment {
             printer: printer.clone(),
             config_file,
             verbose,
-            hub,
+            hub: Mutex::new(Some(hub)),
+            hub_config,
             started,
         })
     }
@@ -206,10 +214,27 @@ impl Environment {
         }
     }
 
+    pub(super) async fn stop_hub(&self) {
+        if let Some(hub) = self.hub.lock().await.take() {
+            hub.shutdown().await;
+        }
+    }
+
+    pub(super) async fn start_hub(&self) -> anyhow::Result<()> {
+        let hub = Hub::start(self.hub_config.clone())
+            .await
+            .context("cannot start the hub again")?;
+        *self.hub.lock().await = Some(hub);
+        Ok(())
+    }
+
     /// Stops doors and hub.
     pub(super) async fn shut_down(self) {
+        let hub = self.hub.into_inner();
         self.fleet.stop().await;
-        self.hub.shutdown().await;
+        if let Some(hub) = hub {
+            hub.shutdown().await;
+        }
     }
 }
 

@@ -132,6 +132,12 @@ impl Fleet {
         Ok(())
     }
 
+    /// Whether the simulated bolt of a door is thrown.
+    pub(super) fn has_thrown_bolt(&self, id: &DeviceId) -> bool {
+        let simulator = self.agents.get(id).and_then(RunningAgent::sim);
+        simulator.is_some_and(|simulator| simulator.show().bolt == "thrown")
+    }
+
     /// Cuts a door's connection.
     pub(super) fn unplug(&self, id: &DeviceId) {
         if let Some(agent) = self.agents.get(id) {

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::check::{Problem, check_outcome, check_report, check_statistics};
 use super::doors::{BUILDING, DemoDoor, DemoDoors, FLOORS, LOCKED_FLOOR, Scenario};
 use super::environment::{Environment, WAIT_TIMEOUT};
+use super::night::night;
 use super::table;
 use crate::commands::job_draft::numbered_ids;
 use crate::commands::job_follow::FinishedJob;
@@ -57,6 +58,7 @@ pub(super) async fn run(
     let locked = lock(demo, environment, &mut problems).await?;
     close_the_open_door(demo, environment).await?;
     relinquish(demo, environment, locked, &mut problems).await?;
+    night(demo, environment, &mut problems).await?;
     Ok(problems)
 }
 
@@ -327,7 +329,8 @@ async fn relinquish(
     Ok(())
 }
 
-async fn schedule(
+/// Creates a job.
+pub(super) async fn schedule(
     environment: &Environment,
     id: &JobId,
     action: JobAction,
@@ -373,7 +376,10 @@ fn on_floor() -> String {
 }
 
 /// Now plus `ahead`, rounded up to a whole second.
-fn whole_second(environment: &Environment, ahead: Duration) -> anyhow::Result<Timestamp> {
+pub(super) fn whole_second(
+    environment: &Environment,
+    ahead: Duration,
+) -> anyhow::Result<Timestamp> {
     let round = TimestampRound::new()
         .smallest(Unit::Second)
         .mode(RoundMode::Ceil);
@@ -381,7 +387,7 @@ fn whole_second(environment: &Environment, ahead: Duration) -> anyhow::Result<Ti
 }
 
 /// A time of day in this machine's zone.
-fn clock(at: Timestamp) -> String {
+pub(super) fn clock(at: Timestamp) -> String {
     at.to_zoned_datetime(TimeZone::system())
         .strftime("%T")
         .to_string()
