@@ -65,12 +65,62 @@ impl Row for NextRow {
 }
 
 /// A desired timed entry; read leniently, since another program may have written it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 struct Entry {
+    #[serde(skip)]
+    id: String,
+    #[serde(skip)]
+    armed: bool,
     want: Want,
     from: Timestamp,
     until: Option<Timestamp>,
     slot: Option<u8>,
+}
+
+impl Entry {
+    fn is_over_week(&self) -> bool {
+        self.slot == Some(16)
+    }
+}
+
+/// The timed entries of a door that are not over by its report.
+fn entries(twin: &Twin) -> Vec<Entry> {
+    let desired = twin.properties.desired.values.get("timed");
+    let reported = twin.properties.reported.values.get("timed");
+    let entry = |(id, value): (&String, &Value)| {
+        let report = reported.and_then(|reported| reported.get(id));
+        let state = report.and_then(|report| report.get("state")?.as_str());
+        let entry: Entry = serde_json::from_value(value.clone()).ok()?;
+        (state != Some("over")).then(|| Entry {
+            id: id.clone(),
+            armed: matches!(state, Some("armed" | "holding")),
+            ..entry
+        })
+    };
+    let desired = desired.and_then(Value::as_object).into_iter().flatten();
+    desired.filter_map(entry).collect()
+}
+
+/// The entry that decides in place of the week: a lock or release before an override, then the
+/// later one, then the lock. A lock has ended the releases before it.
+fn deciding(entries: &[Entry], at: Timestamp) -> Option<&Entry> {
+    let is_ended = |entry: &Entry| {
+        let ends =
+            |lock: &Entry| lock.want == Want::Locked && (entry.from < lock.from && lock.from <= at);
+        let mut locks = entries.iter().filter(|lock| !lock.is_over_week());
+        entry.want == Want::Released && !entry.is_over_week() && locks.any(ends)
+    };
+    let holds = |entry: &&Entry| {
+        entry.from <= at && entry.until.is_none_or(|until| at < until) && !is_ended(entry)
+    };
+    entries.iter().filter(holds).max_by_key(|entry| {
+        let is_lock = entry.want == Want::Locked;
+        (!entry.is_over_week(), entry.from, is_lock)
+    })
+}
+
+fn last_instant(until: Timestamp) -> Option<Timestamp> {
+    until.checked_sub(jiff::SignedDuration::from_nanos(1)).ok()
 }
 
 pub(super) async fn next(args: &NextArgs, session: &Session) -> anyhow::Result<ExitStatus> {
@@ -153,14 +203,19 @@ fn agenda(twins: &[Twin], now: Timestamp, end: Timestamp, zone: &TimeZone) -> Ve
     };
     let mut changes_by_week = BTreeMap::new();
     for twin in twins {
-        if let Some(week) = DoorWeek::of(twin) {
+        let (week, entries) = (DoorWeek::of(twin), entries(twin));
+        if let Some(week) = &week {
             // Not by its digest, which nobody has compared with its text here.
             let value = twin.properties.desired.values["schedule"].to_string();
             let changes: &Vec<_> = changes_by_week
                 .entry(value)
-                .or_insert_with(|| changes(&week, now, end));
+                .or_insert_with(|| changes(week, now, end));
             let by = format!("week {}", week.name());
-            for (at, want, note) in changes {
+            // A door that has not confirmed an entry follows its week.
+            let happens = |(at, ..): &&(Timestamp, _, _)| {
+                deciding(&entries, *at).is_none_or(|entry| !entry.armed)
+            };
+            for (at, want, note) in changes.iter().filter(happens) {
                 add(
                     twin,
                     *at,
@@ -171,31 +226,35 @@ fn agenda(twins: &[Twin], now: Timestamp, end: Timestamp, zone: &TimeZone) -> Ve
                 );
             }
         }
-        let timed = twin
-            .properties
-            .desired
-            .values
-            .get("timed")
-            .and_then(Value::as_object);
-        let reported = twin.properties.reported.values.get("timed");
-        for (id, value) in timed.into_iter().flatten() {
-            let Ok(entry) = serde_json::from_value::<Entry>(value.clone()) else {
-                continue;
-            };
-            let report = reported.and_then(|reported| reported.get(id));
-            let state = report.and_then(|report| report.get("state")?.as_str());
-            let armed = matches!(state, Some("armed" | "holding"));
-            let place = if entry.slot == Some(16) {
-                "in place of the week"
-            } else {
-                ""
+        for entry in &entries {
+            let place = match entry.is_over_week() {
+                true => "in place of the week",
+                false => "",
             };
             let word = entry.want.as_str();
-            if (now..end).contains(&entry.from) {
-                add(twin, entry.from, word, id, armed, place.to_owned());
+            let is_first = || deciding(&entries, entry.from) == Some(entry);
+            if (now..end).contains(&entry.from) && is_first() {
+                let id = &entry.id;
+                add(twin, entry.from, word, id, entry.armed, place.to_owned());
             }
-            if let Some(until) = entry.until.filter(|until| (now..end).contains(until)) {
-                add(twin, until, "", id, armed, format!("{word} ends"));
+            let until = entry.until.filter(|until| (now..end).contains(until));
+            let Some((until, before)) = until.and_then(|until| Some((until, last_instant(until)?)))
+            else {
+                continue;
+            };
+            let want = match deciding(&entries, until) {
+                Some(next) if next.from == until => continue,
+                Some(next) => next.want.as_str(),
+                None => week
+                    .as_ref()
+                    .map_or("default", |week| match &week.calendar {
+                        Ok(calendar) => want_word(calendar.level(until).want),
+                        Err(_) => "unknown",
+                    }),
+            };
+            if deciding(&entries, before) == Some(entry) {
+                let note = format!("{word} ends");
+                add(twin, until, want, &entry.id, entry.armed, note);
             }
         }
     }
@@ -219,4 +278,105 @@ fn changes(
         (at, want, note.trim_start_matches(", ").to_owned())
     };
     within.map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_changes_what_a_door_wants_is_listed() {
+        let week = json!({"name": "w", "zone": "UTC",
+            "window": [{"days": "mon-sun", "from": "06:00", "to": "22:00", "want": "released"}]});
+        let week = json!({"digest": "d", "text": week.to_string()});
+        let entry = |want: &str, from: &str, until: &str, slot: Option<u8>| {
+            let at = |clock: &str| format!("2026-12-01T{clock}:00Z");
+            json!({"want": want, "from": at(from), "until": at(until), "slot": slot})
+        };
+        let over_week = Some(16);
+        for (state, week, timed, expected) in [
+            (
+                "armed",
+                week.clone(),
+                json!({}),
+                &["06:00 released", "22:00 locked"][..],
+            ),
+            (
+                "pending",
+                week.clone(),
+                json!({"o": entry("locked", "05:00", "08:00", over_week)}),
+                &[
+                    "05:00 locked",
+                    "06:00 released",
+                    "08:00 released locked ends",
+                    "22:00 locked",
+                ],
+            ),
+            (
+                "armed",
+                week.clone(),
+                json!({"o": entry("locked", "05:00", "08:00", over_week)}),
+                &["05:00 locked", "08:00 released locked ends", "22:00 locked"],
+            ),
+            (
+                "armed",
+                week,
+                json!({"o": entry("locked", "05:00", "08:00", over_week),
+                    "l": entry("locked", "07:00", "09:00", None)}),
+                &[
+                    "05:00 locked",
+                    "07:00 locked",
+                    "09:00 released locked ends",
+                    "22:00 locked",
+                ],
+            ),
+            (
+                "armed",
+                Value::Null,
+                json!({"r": entry("released", "05:00", "12:00", None),
+                    "l": entry("locked", "07:00", "09:00", None)}),
+                &[
+                    "05:00 released",
+                    "07:00 locked",
+                    "09:00 default locked ends",
+                ],
+            ),
+            (
+                "armed",
+                Value::Null,
+                json!({"a": entry("locked", "05:00", "07:00", over_week),
+                    "b": entry("released", "07:00", "09:00", over_week)}),
+                &[
+                    "05:00 locked",
+                    "07:00 released",
+                    "09:00 default released ends",
+                ],
+            ),
+        ] {
+            let armed = timed.as_object().unwrap().keys();
+            let armed: Value = armed
+                .map(|id| (id.clone(), json!({"state": state})))
+                .collect();
+            let mut desired = json!({"timed": timed, "$version": 1});
+            if !week.is_null() {
+                desired["schedule"] = week;
+            }
+            let twin = json!({"deviceId": "a", "etag": "AA==", "version": 4, "tags": {},
+                "connectionState": "Connected",
+                "properties": {"desired": desired, "reported": {"timed": armed, "$version": 1}}});
+            let twins = [serde_json::from_value(twin).unwrap()];
+            let at = |text: &str| text.parse().unwrap();
+            let (now, end) = (at("2026-12-01T00:00:00Z"), at("2026-12-02T00:00:00Z"));
+            let rows = agenda(&twins, now, end, &TimeZone::UTC);
+            let row = |row: &NextRow| {
+                let note = row.note.trim_start_matches("in place of the week");
+                let clock = row.at.strftime("%H:%M");
+                format!("{clock} {} {note}", row.want).trim_end().to_owned()
+            };
+            let rows: Vec<String> = rows.iter().map(row).collect();
+            assert_eq!(rows, expected);
+        }
+    }
 }
