@@ -8,6 +8,7 @@ use iothub_protocol::method::MethodRequest;
 use iothub_protocol::twin::{ConnectionState, Object, Twin};
 use serde_json::Value;
 
+use crate::commands::digest::short;
 use crate::door::{ReportedStatus, reported_mode};
 use crate::outcome::door_command;
 use crate::printer::plain;
@@ -87,11 +88,41 @@ fn unlocks(state: &ReportedStatus, mode: Option<Mode>) -> String {
     }
 }
 
+/// `week none to office`, with the digests of two weeks of one name.
+fn week_change(before: Option<&Value>, after: &Value) -> Option<String> {
+    let week = |value: &Value| {
+        let member = |name| value.get(name).and_then(Value::as_str).unwrap_or_default();
+        let text: Value = serde_json::from_str(member("text")).unwrap_or_default();
+        let name = text.get("name").and_then(Value::as_str);
+        (!value.is_null()).then(|| {
+            let name = name.unwrap_or("(unreadable)").to_owned();
+            (name, short(member("digest")).to_owned())
+        })
+    };
+    let (before, after_week) = (before.and_then(week), week(after));
+    let acts_now = after.get("now") == Some(&Value::Bool(true));
+    if before == after_week && !acts_now {
+        return None;
+    }
+    let names = [&before, &after_week].map(|week| week.as_ref().map(|(name, _)| name));
+    let is_same_name = names[0] == names[1];
+    let word = |week: Option<(String, String)>| match week {
+        None => "none".to_owned(),
+        Some((name, digest)) if is_same_name => format!("{name} ({digest})"),
+        Some((name, _)) => name,
+    };
+    let now = if acts_now { ", at once" } else { "" };
+    Some(format!(
+        "week {} to {}{now}",
+        word(before),
+        word(after_week)
+    ))
+}
+
 /// Appends each changed value: `floor 3 to 4`, `tags.wing none to east`.
 fn describe(prefix: &str, values: &Object, now: Option<&Object>, changes: &mut Vec<String>) {
     let word = |value: Option<&Value>| match value {
         None | Some(Value::Null) => "none".to_owned(),
-        // A digest or a week is recognised by its beginning.
         Some(value) => match plain(value) {
             long if long.chars().count() > MAX_VALUE => {
                 long.chars().take(MAX_VALUE).chain("...".chars()).collect()
@@ -101,6 +132,10 @@ fn describe(prefix: &str, values: &Object, now: Option<&Object>, changes: &mut V
     };
     for (key, value) in values {
         let before = now.and_then(|now| now.get(key));
+        if prefix.is_empty() && key == "schedule" {
+            changes.extend(week_change(before, value));
+            continue;
+        }
         match value {
             Value::Object(inner) => {
                 let below = before.and_then(Value::as_object);
@@ -118,6 +153,7 @@ fn describe(prefix: &str, values: &Object, now: Option<&Object>, changes: &mut V
 
 #[cfg(test)]
 mod tests {
+    use iothub_protocol::twin::{SectionPatch, TwinPatch};
     use serde_json::json;
 
     use super::*;
@@ -165,6 +201,37 @@ mod tests {
         }
         let offline = called("lockDoor", "Disconnected", &json!({}));
         assert_eq!(offline, "fails while offline");
+    }
+
+    #[test]
+    fn a_week_is_named_in_its_effect() {
+        let week = |name: &str, digest: &str| {
+            let text = json!({"name": name, "zone": "UTC"}).to_string();
+            json!({"digest": digest, "text": text, "now": null})
+        };
+        let at_once = json!({"digest": "a", "text": "{}", "now": true});
+        for (before, after, expected) in [
+            (json!(null), week("w", &"a".repeat(64)), "week none to w"),
+            (week("v", "a"), week("w", "b"), "week v to w"),
+            (week("v", "a"), json!(null), "week v to none"),
+            (
+                week("w", &"a".repeat(64)),
+                week("w", "b"),
+                "week w (aaaaaaaaaaaa) to w (b)",
+            ),
+            (json!(null), at_once, "week none to (unreadable), at once"),
+            (week("w", "a"), week("w", "a"), "stays as it is"),
+        ] {
+            let mut twin = twin("Connected", &json!({}));
+            twin.properties.desired.values =
+                [("schedule".to_owned(), before)].into_iter().collect();
+            let values = [("schedule".to_owned(), after)].into_iter().collect();
+            let patch = TwinPatch {
+                desired: SectionPatch::Values(values),
+                ..TwinPatch::default()
+            };
+            assert_eq!(effect(&JobAction::UpdateTwin(patch), &twin), expected);
+        }
     }
 
     #[test]
