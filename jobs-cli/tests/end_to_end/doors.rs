@@ -309,7 +309,10 @@ fn why_names_the_deciding_slot_and_shows_the_last_report_of_an_offline_door() {
     );
 
     lab.run("devices add new").expect(0);
-    let never = lab.run("why new").expect(2);
+    let never = lab
+        .run("why new")
+        .expect(2)
+        .says(&["new is offline: there is no report to show"]);
     insta::assert_snapshot!(never.stdout, @r"
     new is offline
     it has never reported

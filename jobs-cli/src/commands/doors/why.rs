@@ -72,7 +72,11 @@ pub(super) async fn why(args: &WhyArgs, session: &Session) -> anyhow::Result<Exi
         Format::Json | Format::Jsonl => printer.document(&report)?,
     }
     if status != ExitStatus::Success {
-        printer.say(format!("{id} is offline: this is its last report"));
+        let shown = match report.reported_at {
+            Some(_) => "this is its last report",
+            None => "there is no report to show",
+        };
+        printer.say(format!("{id} is offline: {shown}"));
     }
     Ok(status)
 }
