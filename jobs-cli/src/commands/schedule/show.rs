@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use door_core::schedule::Week;
+use door_core::contract::duration;
+use door_core::schedule::{Exception, Week, Window};
 use iothub_protocol::twin::Twin;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
@@ -74,9 +75,11 @@ pub(super) async fn show(name: &str, session: &Session) -> anyhow::Result<ExitSt
             }
             let week = calendar.week();
             for (index, window) in week.windows.iter().enumerate() {
-                text += &format!("window {}: {window}\n", index + 1);
+                text += &format!("window {}: {}\n", index + 1, window_text(window));
             }
-            text += &format!("exceptions: {}\n", week.exceptions.len());
+            for (index, exception) in week.exceptions.iter().enumerate() {
+                text += &format!("exception {}: {}\n", index + 1, exception_text(exception));
+            }
         }
         (Err(why), _) => text += &format!("unreadable: {}\n", printable(why)),
         _ => {}
@@ -99,6 +102,30 @@ pub(super) async fn show(name: &str, session: &Session) -> anyhow::Result<ExitSt
         AckState::Applied => ExitStatus::Success,
         _ => ExitStatus::Incomplete,
     })
+}
+
+fn window_text(window: &Window) -> String {
+    let mut text = window.to_string();
+    if let Some(lead) = window.first_person_in {
+        text += &format!(", first_person_in {}", duration::to_text(lead));
+    }
+    if window.takes_over {
+        text += ", takes_over";
+    }
+    text
+}
+
+/// Its days, and the windows that hold on them. Holidays of a file are an exception too.
+fn exception_text(exception: &Exception) -> String {
+    let dates = exception.dates.iter().map(ToString::to_string);
+    let yearly = (exception.yearly.iter()).map(|day| format!("every {day}"));
+    let days: Vec<String> = dates.chain(yearly).collect();
+    let windows: Vec<String> = exception.windows.iter().map(window_text).collect();
+    let windows = match windows.is_empty() {
+        true => "no window".to_owned(),
+        false => windows.join("; "),
+    };
+    format!("{}: {windows}", first_names(&days, MAX_NAMES_SHOWN))
 }
 
 /// The doors with one week; without a digest, those that have none.
@@ -186,4 +213,40 @@ fn weeks(twins: &[Twin]) -> Vec<WeekRow> {
         }
     }
     rows.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn windows_and_exceptions_are_shown_with_all_their_keys() {
+        let week = json!({"name": "w", "zone": "UTC",
+            "window": [{"days": "mon-fri", "from": "06:00", "to": "22:00", "want": "released",
+                "first_person_in": "30m"},
+                {"days": "fri", "from": "23:00", "to": "23:30", "want": "locked",
+                    "takes_over": true}],
+            "exception": [{"dates": ["2026-12-24", "2026-12-31/2027-01-02"], "yearly": ["05-01"]},
+                {"dates": ["2026-12-23"],
+                    "windows": [{"from": "06:00", "to": "12:00", "want": "released"}]}]});
+        let week = Week::from_json(&week.to_string()).unwrap();
+        let windows: Vec<String> = week.windows.iter().map(window_text).collect();
+        assert_eq!(
+            windows,
+            [
+                "mon-fri 06:00-22:00 released, first_person_in 30m",
+                "fri 23:00-23:30 locked, takes_over"
+            ]
+        );
+        let exceptions: Vec<String> = week.exceptions.iter().map(exception_text).collect();
+        assert_eq!(
+            exceptions,
+            [
+                "2026-12-24, 2026-12-31/2027-01-02, every 05-01: no window",
+                "2026-12-23: 06:00-12:00 released"
+            ]
+        );
+    }
 }
