@@ -50,19 +50,20 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(mut error) => {
             remove_escape_tip(&mut error);
+            let text = error.render();
+            let (text, coloured) = (text.to_string(), text.ansi().to_string());
             let status = match error.use_stderr() {
                 true => {
-                    let text = error.render();
                     let text = match Printer::stderr_has_colours() {
-                        true => text.ansi().to_string(),
-                        false => text.to_string(),
+                        true => coloured,
+                        false => text,
                     };
                     printer::print_styled_message(text.trim_end());
                     ExitStatus::Error
                 }
-                false => match error.print() {
+                false => match printer::print_help(&text, &coloured) {
                     Ok(()) => ExitStatus::Success,
-                    Err(error) => failure::report(&printer::stdout_error(&error).into()),
+                    Err(error) => failure::report(&error.into()),
                 },
             };
             return status.into();

@@ -326,6 +326,16 @@ pub(crate) fn write(text: &str) -> io::Result<()> {
     written.map_err(|error| stdout_error(&error))
 }
 
+/// Prints a help text; clap wraps all of it but usage lines and examples.
+pub(crate) fn print_help(text: &str, coloured: &str) -> io::Result<()> {
+    let is_coloured = wants_colour() && io::stdout().is_terminal();
+    let text = if is_coloured { coloured } else { text };
+    match table::terminal_width(&Term::stdout()) {
+        Some(width) => write(&wrapped_lines(text, width)),
+        None => write(text),
+    }
+}
+
 /// Names stdout in an I/O error.
 pub(crate) fn stdout_error(error: &io::Error) -> io::Error {
     let message = format!("cannot write to standard output: {error}");

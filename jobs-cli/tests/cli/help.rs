@@ -13,6 +13,21 @@ fn every_help_matches_its_snapshot() {
 }
 
 #[test]
+fn no_line_of_a_help_or_a_mistake_is_wider_than_the_terminal() {
+    let home = Home::new();
+    for path in verbs(|path| help(&home, path)) {
+        for flag in ["--help", "--not-a-flag"] {
+            let line = [path.clone(), vec![flag.to_owned()]].concat().join(" ");
+            let output = home.command(&line).env("COLUMNS", "80").output().unwrap();
+            let text = [output.stdout, output.stderr].concat();
+            let text = String::from_utf8(text).unwrap();
+            let wide = text.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(wide, None, "{line}");
+        }
+    }
+}
+
+#[test]
 fn a_completion_script_calls_doorctl_with_the_words_typed() {
     let home = Home::new();
     for shell in ["bash", "zsh", "fish"] {
