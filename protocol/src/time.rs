@@ -43,7 +43,7 @@ pub fn parse(text: &str) -> Result<Timestamp, TimeError> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LengthError {
     /// Only digits.
-    #[error("{0} has no unit: write {0}s or 10m")]
+    #[error("{0} has no unit: write {0}s or {0}m")]
     NoUnit(String),
     /// Anything else, also a negative length.
     #[error("not a length of time; expected one such as 90m, 24h or 7d")]

@@ -163,7 +163,7 @@ mod tests {
             }
         }
         let error = since("600").expect_err("no unit");
-        assert_eq!(error, "600 has no unit: write 600s or 10m");
+        assert_eq!(error, "600 has no unit: write 600s or 600m");
     }
 
     #[test]

@@ -198,7 +198,7 @@ mod tests {
         }
         assert_eq!(
             from("2200").unwrap_err(),
-            "2200 has no unit: write 2200s or 10m, or a clock time such as 22:00"
+            "2200 has no unit: write 2200s or 2200m, or a clock time such as 22:00"
         );
         assert_eq!(
             from("today 22:00").unwrap_err(),

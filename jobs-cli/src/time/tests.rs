@@ -63,7 +63,7 @@ fn an_invalid_time_is_an_error_that_names_the_expected_forms() {
         ("someday 10:00", "not a time"),
         ("tomorrow", "not a time"),
         ("+", "empty"),
-        ("+10", "no unit: write 600s or 10m"),
+        ("+10", "10 has no unit: write 10s or 10m"),
         ("+-5m", "negative"),
         (
             "22:00 Europe/Berln",

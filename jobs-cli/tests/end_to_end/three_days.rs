@@ -187,7 +187,11 @@ fn three_days_of_an_operator_fit_80_columns() {
     days.types("status --building 43", 0, &[]);
     days.types("devices list --where 'tags.wing = north'", 1, &["'north'"]);
     days.types("query 'SELECT * FROM devices LIMIT 5'", 1, &["TOP"]);
-    days.types("lock b43-floor-3-lobby --for 10", 1, &["600s or 10m"]);
+    days.types(
+        "lock b43-floor-3-lobby --for 10",
+        1,
+        &["10 has no unit: write 10s or"],
+    );
     days.types("lock --building 45", 1, &["did you mean"]);
     days.types("lock b43-floor-3-loby", 1, &[propped]);
 

@@ -32,8 +32,8 @@ pub enum DurationError {
     #[error("not a duration")]
     Malformed,
     /// Only digits, where a person wrote them.
-    #[error("the number has no unit: write 600s or 10m")]
-    NoUnit,
+    #[error("{0} has no unit: write {0}s or {0}m")]
+    NoUnit(u64),
     /// A fraction of a second.
     #[error("the duration is not in whole seconds")]
     Fraction,
@@ -64,9 +64,12 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
 /// # Errors
 /// If it is only digits: on the wire seconds, but a person may mean any unit.
 pub fn with_unit(text: &str) -> Result<&str, DurationError> {
-    match is_number(text.trim()) {
-        true => Err(DurationError::NoUnit),
-        false => Ok(text),
+    match text.trim() {
+        digits if is_number(digits) => {
+            let number = digits.parse().map_err(|_| DurationError::TooLong)?;
+            Err(DurationError::NoUnit(number))
+        }
+        _ => Ok(text),
     }
 }
 
