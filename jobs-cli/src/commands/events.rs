@@ -46,7 +46,7 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
             Some(end.saturating_sub(DEFAULT_SINCE)?)
         }
     };
-    refuse_empty_period(since, until, session)?;
+    refuse_empty_period(args, since, until, session)?;
     let filter = Filter::new(args, until, session).await?;
     let request = EventRequest {
         filter: EventFilter {
@@ -110,14 +110,20 @@ pub(super) async fn run(args: &EventsArgs, session: &Session) -> anyhow::Result<
 }
 
 fn refuse_empty_period(
+    args: &EventsArgs,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     session: &Session,
 ) -> Result<(), Failure> {
     match (since, until) {
         (Some(since), Some(until)) if since >= until => {
-            let [since, until] = [since, until]
-                .map(|time| describe_time(&time.to_zoned_datetime(session.zone.clone())));
+            // A day means its begin or its end, which is not what was written.
+            let given = |text: &Option<String>, time: Timestamp| {
+                let time = describe_time(&time.to_zoned_datetime(session.zone.clone()));
+                let text = text.as_deref().unwrap_or_default();
+                format!("{text:?} ({time})")
+            };
+            let (since, until) = (given(&args.since, since), given(&args.until, until));
             Err(Failure::new(format!(
                 "--until {until} is not after --since {since}; expected a later end"
             )))
