@@ -45,7 +45,11 @@ pub(crate) async fn run(
 
 fn check(files: &[PathBuf], printer: &Printer) -> anyhow::Result<ExitStatus> {
     let today = Timestamp::now().to_zoned_datetime(system_zone()).date();
-    let row = |path: &PathBuf| Ok(file::FileRow::of(path, &file::read(path, today)?));
+    let row = |path: &PathBuf| {
+        let file = file::read(path, today)?;
+        file.warn(printer);
+        Ok(file::FileRow::of(path, &file))
+    };
     let rows: anyhow::Result<Vec<_>> = files.iter().map(row).collect();
     printer.rows(&rows?)?;
     printer.say(format!("rules of time zones: {}", zoneinfo()));

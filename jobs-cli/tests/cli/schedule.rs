@@ -91,7 +91,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "h.ics",
         "bad.ics",
-        "w.toml:18: holidays.file: bad.ics:2: DTSTART is \"tomorrow\": expected",
+        "w.toml:18: holidays.file: bad.ics:3: DTSTART is \"tomorrow\": expected",
     ),
     (
         "h.ics",
@@ -139,6 +139,25 @@ fn every_mistake_in_a_file_has_its_line_and_what_was_expected() {
             output.contains(&format!("error: {error}")),
             "{bad}: {output}"
         );
+    }
+}
+
+#[test]
+fn a_week_that_does_nothing_and_holidays_that_are_over_get_a_warning() {
+    let home = Home::new();
+    let past = "BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART:20001225\nEND:VEVENT\nEND:VCALENDAR\n";
+    home.secret("h.ics", past);
+    let week = "name = \"w\"\nzone = \"UTC\"\n[holidays]\nfile = \"h.ics\"\n";
+    home.secret("w.toml", week);
+    for verb in ["check", "preview"] {
+        let output = home.run(format!("schedule {verb} w.toml"));
+        assert!(output.starts_with("status: 0\n"), "{output}");
+        for warning in [
+            "warning: w.toml: holidays.file: h.ics has no date from today on in ",
+            "warning: w.toml: no [[window]]: on all days without an exception the week wants lock",
+        ] {
+            assert!(output.contains(warning), "{output}");
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::failure::Failure;
 use crate::printer::{doors, first_names};
 use crate::session::Session;
 use crate::target::Target;
-use crate::time::{self, TimeArg};
+use crate::time::{self, TimeArg, TimeArgError};
 
 /// Doors that a warning names; the others are counted.
 const MAX_NAMES_SHOWN: usize = 10;
@@ -48,6 +48,7 @@ pub(super) async fn set(mut args: SetArgs, session: &Session) -> anyhow::Result<
 async fn work(args: SetArgs, session: &Session) -> anyhow::Result<WorkCommand> {
     let now = session.now().await?;
     let week = file::read(&args.file, now.date())?;
+    week.warn(&session.printer);
     let start = session.at("--at", &args.change.job.schedule.at).await?;
     let target = Target::required(&args.change.job.target)?;
     let twins = many::read_target(&target, session).await?;
@@ -121,17 +122,19 @@ pub(super) async fn override_week(
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
     let from = session.at("--from", &args.from).await?;
-    let until = TimeArg::parse(&args.until, &from.when)
-        .map_err(|error| Failure::new(format!("--until {:?}: {error}", args.until)))?;
+    let expected = || {
+        let from = time::describe(&from.when);
+        format!("expected a time after --from, {from}")
+    };
+    let failure = |why: String| Failure::new(format!("--until {:?}: {why}", args.until));
+    let until = TimeArg::parse(&args.until, &from.when).map_err(|error| match error {
+        TimeArgError::Past(when, _) => failure(format!("{when} is too early; {}", expected())),
+        error => failure(error.to_string()),
+    })?;
     let whole = |at: &TimeArg| at.when.timestamp().round(Unit::Second);
     let (starts, ends) = (whole(&from)?, whole(&until)?);
     if ends <= starts {
-        let from = time::describe(&from.when);
-        let why = format!(
-            "--until {:?}: expected a time after --from, {from}",
-            args.until
-        );
-        return Err(Failure::new(why).into());
+        return Err(failure(expected()).into());
     }
     let id = match args.id {
         Some(id) => id,

@@ -14,7 +14,7 @@ use toml::{Deserializer, Spanned};
 use super::holidays;
 use crate::commands::digest::digest;
 use crate::failure::Failure;
-use crate::printer::Row;
+use crate::printer::{Printer, Row};
 
 /// What a week's file says.
 #[derive(Debug)]
@@ -26,6 +26,16 @@ pub(super) struct WeekFile {
     pub(super) digest: String,
     /// Names of holidays.
     pub(super) holidays: BTreeMap<Date, String>,
+    /// What is allowed, but may not be what its author wants.
+    pub(super) warnings: Vec<String>,
+}
+
+impl WeekFile {
+    pub(super) fn warn(&self, printer: &Printer) {
+        for warning in &self.warnings {
+            printer.warn(warning);
+        }
+    }
 }
 
 /// The table `[holidays]`, which doors get as an exception.
@@ -69,6 +79,7 @@ pub(super) fn read(path: &Path, today: Date) -> anyhow::Result<WeekFile> {
     let holidays = table.get_mut().remove("holidays");
     let mut week = Week::read(Deserializer::from(table)).map_err(|error| wrong_key(error, ""))?;
     let mut days = BTreeMap::new();
+    let mut warnings = Vec::new();
     let has_holidays = holidays.is_some();
     if let Some(table) = holidays {
         let table = toml::de::ValueDeserializer::from(table);
@@ -81,6 +92,14 @@ pub(super) fn read(path: &Path, today: Date) -> anyhow::Result<WeekFile> {
                 &format!("holidays.file: {problem}"),
             )
         })?;
+        if days.keys().all(|day| *day < today) {
+            let file = &table.file;
+            let (this_year, next_year) = (today.year(), today.year() + 1);
+            warnings.push(format!(
+                "{name}: holidays.file: {file} has no date from today on in {this_year} and \
+                 {next_year}"
+            ));
+        }
         // First, so that an exception that somebody wrote wins.
         let exception = Exception {
             dates: holidays::ranges(days.keys().copied()),
@@ -117,11 +136,18 @@ pub(super) fn read(path: &Path, today: Date) -> anyhow::Result<WeekFile> {
     };
     week.check().map_err(refuse)?;
     let zone = zone(&week.zone).map_err(refuse)?;
+    if week.windows.is_empty() {
+        let otherwise = week.otherwise.as_str();
+        warnings.push(format!(
+            "{name}: no [[window]]: on all days without an exception the week wants {otherwise}"
+        ));
+    }
     let text = week.to_json();
     Ok(WeekFile {
         digest: digest(text.as_bytes()),
         text,
         holidays: days,
+        warnings,
         calendar: Calendar::new(week, zone),
     })
 }

@@ -82,9 +82,7 @@ pub(super) fn read(path: &Path, today: Date) -> Result<BTreeMap<Date, String>, S
         let line = line.map_or(1, |(line, _)| line + 1);
         format!("{name}:{line}: not a calendar: expected BEGIN:VCALENDAR, events, END:VCALENDAR")
     })?;
-    let mut begins = lines
-        .iter()
-        .filter(|(_, line)| line.trim_end() == "BEGIN:VEVENT");
+    let mut rest = lines.iter();
     let range = today.first_of_year()..=today.saturating_add(1.year()).last_of_year();
     let mut days = BTreeMap::new();
     for event in calendar
@@ -92,18 +90,48 @@ pub(super) fn read(path: &Path, today: Date) -> Result<BTreeMap<Date, String>, S
         .iter()
         .filter(|event| event.name == "VEVENT")
     {
-        let line = begins.next().map_or(1, |(line, _)| line + 1);
-        let event =
-            days_of(event, &range).map_err(|problem| format!("{name}:{line}: {problem}"))?;
+        rest.find(|(_, line)| line.trim_end() == "BEGIN:VEVENT");
+        let event = days_of(event, &range).map_err(|problem| {
+            let begin = lines.len() - rest.len() - 1;
+            let line = problem.line(&lines[begin..]).unwrap_or(lines[begin].0) + 1;
+            format!("{name}:{line}: {}", problem.why)
+        })?;
         days.extend(event);
     }
     Ok(days)
 }
 
+/// What is wrong with an event.
+struct EventError {
+    /// The property, and its value where there may be several.
+    key: &'static str,
+    value: String,
+    why: String,
+}
+
+impl EventError {
+    fn new(key: &'static str, why: impl Into<String>) -> Self {
+        let (value, why) = (String::new(), why.into());
+        Self { key, value, why }
+    }
+
+    /// Its line, counted from zero, in an event that begins with these lines.
+    fn line(&self, event: &[(usize, &str)]) -> Option<usize> {
+        let mut event = event
+            .iter()
+            .take_while(|(_, line)| line.trim_end() != "END:VEVENT");
+        let is_wrong = |(_, line): &&(usize, &str)| {
+            let key = line.split([':', ';']).next().unwrap_or_default();
+            key.eq_ignore_ascii_case(self.key) && line.contains(&self.value)
+        };
+        event.find(is_wrong).map(|(line, _)| *line)
+    }
+}
+
 fn days_of(
     event: &Component<'_>,
     range: &RangeInclusive<Date>,
-) -> Result<BTreeMap<Date, String>, String> {
+) -> Result<BTreeMap<Date, String>, EventError> {
     let value = |key: &str| event.find_prop(key).map(|property| property.val.as_str());
     let mut days = BTreeMap::new();
     if value("STATUS") == Some("CANCELLED") {
@@ -112,27 +140,29 @@ fn days_of(
     let summary = value("SUMMARY").unwrap_or("holiday").trim().to_owned();
     let starts = event
         .find_prop("DTSTART")
-        .ok_or("the event has no DTSTART: expected a date")?;
-    let start = date(starts)?;
+        .ok_or_else(|| EventError::new("BEGIN", "the event has no DTSTART: expected a date"))?;
+    let start = date(starts, "DTSTART")?;
     let length = match (event.find_prop("DTEND"), value("DURATION")) {
-        (Some(end), _) => start.duration_until(date(end)?).as_hours() / 24,
+        (Some(end), _) => start.duration_until(date(end, "DTEND")?).as_hours() / 24,
         (None, None) => 1,
         (None, Some(text)) => whole_days(text).ok_or_else(|| {
-            format!("DURATION is {text:?}: expected whole days or weeks, such as P2D or P1W")
+            let expected = "expected whole days or weeks, such as P2D or P1W";
+            EventError::new("DURATION", format!("DURATION is {text:?}: {expected}"))
         })?,
     };
     if !(1..=MAX_DAYS).contains(&length) {
-        return Err(format!(
+        let why = format!(
             "\"{summary}\" has {length} days: expected DTEND 1 to {MAX_DAYS} days after DTSTART"
-        ));
+        );
+        let key = event.find_prop("DTEND").map_or("DURATION", |_| "DTEND");
+        return Err(EventError::new(key, why));
     }
     if let Some(key) = ["RDATE", "EXRULE", "RECURRENCE-ID"]
         .into_iter()
         .find(|key| value(key).is_some())
     {
-        return Err(format!(
-            "\"{summary}\" has {key}: expected RRULE and EXDATE at most"
-        ));
+        let why = format!("\"{summary}\" has {key}: expected RRULE and EXDATE at most");
+        return Err(EventError::new(key, why));
     }
     let earliest = range.start().saturating_sub(length.days());
     for first in starts_of(event, &summary, start, earliest..=*range.end())? {
@@ -159,11 +189,12 @@ fn starts_of(
     summary: &str,
     start: Date,
     range: RangeInclusive<Date>,
-) -> Result<Vec<Date>, String> {
+) -> Result<Vec<Date>, EventError> {
     let Some(rule) = event.find_prop("RRULE").map(|rule| rule.val.as_str()) else {
         return Ok(vec![start]);
     };
-    let refuse = |why: String| format!("\"{summary}\": RRULE:{rule}: {why}");
+    let refuse =
+        |why: String| EventError::new("RRULE", format!("\"{summary}\": RRULE:{rule}: {why}"));
     for part in rule.to_ascii_uppercase().split(';') {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         let daily = ["DAILY", "WEEKLY", "MONTHLY", "YEARLY"];
@@ -177,10 +208,9 @@ fn starts_of(
         }
     }
     if start.year() < 1900 {
-        return Err(refuse(format!(
-            "it begins in {}: expected DTSTART after 1900",
-            start.year()
-        )));
+        let year = start.year();
+        let why = format!("\"{summary}\" begins in {year}: expected DTSTART after 1900");
+        return Err(EventError::new("DTSTART", why));
     }
     let midnight = |date: Date| date.strftime("%Y%m%dT000000Z").to_string();
     // The rule is expanded in UTC, where a day is a date: an end without a time gets one.
@@ -213,16 +243,18 @@ fn starts_of(
     Ok(until.filter(|date| range.contains(date)).collect())
 }
 
-fn date(property: &Property<'_>) -> Result<Date, String> {
-    parse_date(property.val.as_str(), property.name.as_str())
+fn date(property: &Property<'_>, key: &'static str) -> Result<Date, EventError> {
+    parse_date(property.val.as_str(), key)
 }
 
-fn parse_date(text: &str, key: &str) -> Result<Date, String> {
+fn parse_date(text: &str, key: &'static str) -> Result<Date, EventError> {
     let date = (text.len() == 8)
         .then(|| Date::strptime("%Y%m%d", text).ok())
         .flatten();
-    date.ok_or_else(|| {
-        format!("{key} is {text:?}: expected a whole day, YYYYMMDD (with ;VALUE=DATE)")
+    date.ok_or_else(|| EventError {
+        key,
+        value: text.to_owned(),
+        why: format!("{key} is {text:?}: expected a whole day, YYYYMMDD (with ;VALUE=DATE)"),
     })
 }
 
@@ -323,16 +355,16 @@ mod tests {
             ("SUMMARY:Fair", "2: the event has no DTSTART"),
             (
                 "DTSTART:20261224T100000Z",
-                "2: DTSTART is \"20261224T100000Z\": expected a whole day",
+                "3: DTSTART is \"20261224T100000Z\": expected a whole day",
             ),
-            ("DTSTART:20261324", "2: DTSTART is \"20261324\""),
+            ("DTSTART:20261324", "3: DTSTART is \"20261324\""),
             (
                 "DTSTART:20261224\r\nDTEND:20261224",
-                "2: \"holiday\" has 0 days: expected DTEND 1 to",
+                "4: \"holiday\" has 0 days: expected DTEND 1 to",
             ),
             (
                 "DTSTART:20261224\r\nRRULE:FREQ=HOURLY",
-                "expected FREQ=DAILY, WEEKLY",
+                "4: \"holiday\": RRULE:FREQ=HOURLY: expected FREQ=DAILY, WEEKLY",
             ),
             (
                 "DTSTART:20261224\r\nRRULE:FREQ=DAILY;BYHOUR=0,1;BYSECOND=0,1",
@@ -340,7 +372,7 @@ mod tests {
             ),
             (
                 "DTSTART:20261224\r\nDURATION:PT36H",
-                "DURATION is \"PT36H\": expected whole days or weeks",
+                "4: DURATION is \"PT36H\": expected whole days or weeks",
             ),
             (
                 "BEGIN:A\r\nBEGIN:A\r\nBEGIN:A",
@@ -351,16 +383,16 @@ mod tests {
                 "`13` is not a valid BYMONTH",
             ),
             (
-                "DTSTART:20261224\r\nRRULE:FREQ=YEARLY\r\nEXDATE:x",
-                "EXDATE is \"x\"",
+                "DTSTART:20261224\r\nRRULE:FREQ=YEARLY\r\nEXDATE:20271224\r\nEXDATE:x",
+                "6: EXDATE is \"x\"",
             ),
             (
                 "DTSTART:18001224\r\nRRULE:FREQ=YEARLY",
-                "expected DTSTART after 1900",
+                "3: \"holiday\" begins in 1800: expected DTSTART after 1900",
             ),
             (
                 "DTSTART:20261224\r\nRDATE:20261226",
-                "has RDATE: expected RRULE",
+                "4: \"holiday\" has RDATE: expected RRULE",
             ),
             ("END:VCALENDAR", "3: not a calendar"),
         ] {

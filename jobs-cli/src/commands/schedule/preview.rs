@@ -31,6 +31,7 @@ pub(super) fn preview(path: &Path, days: u16, printer: &Printer) -> anyhow::Resu
     let now = Timestamp::now().round(jiff::Unit::Second)?;
     let today = now.to_zoned_datetime(crate::time::system_zone()).date();
     let file = file::read(path, today)?;
+    file.warn(printer);
     let end = now.checked_add(SignedDuration::from_hours(24 * i64::from(days)))?;
     printer.rows(&changes(&file, now, end))?;
     printer.say(format!(
