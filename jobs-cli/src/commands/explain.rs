@@ -1,5 +1,9 @@
-//! `doorctl explain`: words of the glossary and of the protocol, read from the tables of the pages.
+//! `doorctl explain`: words of the glossary, the protocol and the week, read from the tables of the
+//! pages, and the hub's errors.
 
+use std::collections::BTreeMap;
+
+use iothub_protocol::ErrorCode;
 use serde::Serialize;
 
 use crate::exit_status::ExitStatus;
@@ -8,9 +12,10 @@ use crate::printer::{Printer, Row};
 use crate::suggest;
 
 /// The pages whose tables explain words, in the order of the output.
-const PAGES: [&str; 2] = [
+const PAGES: [&str; 3] = [
     include_str!("../../../docs/glossary.md"),
     include_str!("../../../docs/reference/protocol.md"),
+    include_str!("../../../docs/operator/schedules.md"),
 ];
 
 /// Titles of columns that need no title before their text.
@@ -68,7 +73,35 @@ impl Explanation {
 }
 
 fn explanations() -> Vec<Explanation> {
-    PAGES.iter().flat_map(|page| in_page(page)).collect()
+    let pages = PAGES.iter().flat_map(|page| in_page(page));
+    pages.chain(errors_of_hub()).collect()
+}
+
+/// The hub's errors by name, and by the status of the answer.
+fn errors_of_hub() -> impl Iterator<Item = Explanation> {
+    let row = |word: String, meaning: String| {
+        let topic = "Errors of the hub".to_owned();
+        Explanation {
+            word,
+            topic,
+            meaning,
+        }
+    };
+    let mut by_status: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
+    for code in ErrorCode::ALL {
+        by_status
+            .entry(code.http_status())
+            .or_default()
+            .push(code.name());
+    }
+    let by_name = ErrorCode::ALL.iter().map(move |code| {
+        let meaning = format!("{} (status {})", code.meaning(), code.http_status());
+        row(code.name().to_owned(), meaning)
+    });
+    by_name.chain(by_status.into_iter().map(move |(status, names)| {
+        let meaning = format!("an answer of the hub: {}", names.join(", "));
+        row(status.to_string(), meaning)
+    }))
 }
 
 /// The rows of all tables of a page.
@@ -94,7 +127,7 @@ fn in_page(page: &str) -> Vec<Explanation> {
         let meaning = meaning(&titles[1..], rest);
         // Cells as `lockTime`, `unlockTime` explain several words at once.
         explanations.extend(first.split(", ").map(|word| Explanation {
-            word: word.to_owned(),
+            word: word.trim_end_matches(']').to_owned(),
             topic: topic.clone(),
             meaning: meaning.clone(),
         }));
@@ -169,13 +202,31 @@ mod tests {
 
     #[test]
     fn every_word_of_the_contract_is_explained() {
-        use door_core::contract::{Alarm, METHODS, Mode};
+        use door_core::contract::{Alarm, DoorState, LockState, METHODS, Mode, Secured};
+        use door_core::schedule::TimedState;
         let words = words();
         let of_doors = METHODS.iter().copied().chain(Mode::ALL.map(Mode::as_str));
-        let statuses = ["200", "202", "400", "404", "409", "410", "500"];
+        let statuses = [
+            "200", "202", "400", "401", "403", "404", "409", "410", "429", "500",
+        ];
+        let of_week = [
+            "week",
+            "override",
+            "window",
+            "exception",
+            "first_person_in",
+            "takes_over",
+        ];
+        let states = (LockState::ALL.map(LockState::as_str).into_iter())
+            .chain(DoorState::ALL.map(DoorState::as_str))
+            .chain(Secured::ALL.map(Secured::as_str))
+            .chain(TimedState::ALL.map(TimedState::as_str));
         for word in of_doors
             .chain(Alarm::ALL.map(Alarm::as_str))
+            .chain(states)
             .chain(statuses)
+            .chain(of_week)
+            .chain(ErrorCode::ALL.iter().map(|code| code.name()))
         {
             assert!(words.iter().any(|known| known == word), "{word}");
         }
