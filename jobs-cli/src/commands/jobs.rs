@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use iothub_protocol::JobId;
 use iothub_protocol::job::{DeviceJobStatistics, JobResponse, JobStatus, JobType};
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -92,14 +93,21 @@ async fn show(job: &str, session: &Session) -> anyhow::Result<ExitStatus> {
     let now = session.hub.now();
     name_unarmed(&group, &jobs, session).await?;
     if let Some(start) = group.start().filter(|_| !group.status(now).is_over()) {
-        let start = start.to_zoned_datetime(session.zone.clone());
-        session.printer.say(format!(
-            "starts {}, {}",
-            time::describe(&start),
-            time::countdown(start.timestamp(), now)
-        ));
+        let text = start_text(start, now, &session.zone);
+        session.printer.say(text);
     }
     Ok(ExitStatus::Success)
+}
+
+/// When a job that is not over starts, or started.
+fn start_text(start: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    let clock = time::describe(&start.to_zoned_datetime(zone.clone()));
+    match now.duration_since(start) {
+        ago if ago > SignedDuration::ZERO => {
+            format!("started {clock}, {} ago", time::roughly(ago))
+        }
+        _ => format!("starts {clock}, {}", time::countdown(start, now)),
+    }
 }
 
 /// Names the doors of a staged job that lost its entry, and before its start those that match no
@@ -290,6 +298,24 @@ impl Row for JobRow {
             "doors" => count(|counts| counts.device_count),
             "succeeded" => count(|counts| counts.succeeded_count),
             _ => count(|counts| counts.failed_count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_starts_until_its_start_and_then_has_started() {
+        let start: Timestamp = "2026-11-23T21:00:00Z".parse().unwrap();
+        for (seconds, expected) in [
+            (-90, "starts Mon 2026-11-23 21:00:00 UTC, in 1 min 30 s"),
+            (0, "starts Mon 2026-11-23 21:00:00 UTC, now"),
+            (90, "started Mon 2026-11-23 21:00:00 UTC, 1 min 30 s ago"),
+        ] {
+            let now = start + SignedDuration::from_secs(seconds);
+            assert_eq!(start_text(start, now, &TimeZone::UTC), expected);
         }
     }
 }
