@@ -52,8 +52,28 @@ fn print_done(text: impl Display) {
 
 /// Prints a line to stderr; a failure is ignored.
 pub(crate) fn print_error(text: impl Display) {
-    let line = format!("{text}\n");
+    let line = wrapped(&text.to_string()) + "\n";
     with_output_timeout(move || io::stderr().write_all(line.as_bytes()));
+}
+
+/// The lines of a message, wrapped at words to `COLUMNS` or the terminal of stderr.
+fn wrapped(text: &str) -> String {
+    let set = std::env::var("COLUMNS").ok();
+    let set = set.and_then(|columns| columns.trim().parse().ok());
+    let of_terminal = || {
+        let (width, _) = terminal_size::terminal_size_of(io::stderr())?;
+        Some(usize::from(width.0))
+    };
+    let width = set.filter(|columns| *columns > 0).or_else(of_terminal);
+    let Some(width) = width else {
+        return text.to_owned();
+    };
+    let lines = text.split('\n').map(|line| {
+        let indent = &line[..line.len() - line.trim_start_matches(' ').len()];
+        let options = textwrap::Options::new(width).subsequent_indent(indent);
+        textwrap::fill(line, options.break_words(false))
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Runs `write`, and stops waiting for it when the reader does not read.
@@ -81,8 +101,12 @@ pub(crate) fn exit_code(status: ExitCode) -> ExitCode {
 /// Prints help, version or a usage error of clap.
 pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
-        // A failure of stderr cannot be reported.
-        drop(error.print());
+        let text = error.render();
+        let styled = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        print_error(match styled {
+            true => text.ansi().to_string().trim_end().to_owned(),
+            false => text.to_string().trim_end().to_owned(),
+        });
     } else {
         let help = error.render();
         let styled = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -47,6 +47,30 @@ fn a_closed_output_pipe_is_not_an_error() {
     assert_eq!(child.output().expect(1).stderr, "");
 }
 
+#[test]
+fn no_line_of_an_error_or_a_help_is_wider_than_the_terminal() {
+    let home = tempfile::tempdir().unwrap();
+    let config = write_config(home.path(), CONNECTION, "mqtt_port = 1");
+    let long = "x".repeat(50);
+    for line in [
+        "",
+        "selftest --wait forever --config none",
+        &format!("status --config {config} --{long}"),
+        "restart no-such-door",
+        "--help",
+        "check --help",
+        "install --help",
+        "selftest --help",
+        "sim --help",
+    ] {
+        let output = doorfleet_testing::run(program(line).env("COLUMNS", "80"));
+        let text = output.stderr + &output.stdout;
+        assert!(!text.is_empty(), "{line}");
+        let wide = |line: &&str| line.contains(' ') && line.chars().count() > 80;
+        assert_eq!(text.lines().find(wide), None, "{line}");
+    }
+}
+
 /// Writes the configuration of a simulated door and returns its path.
 pub(crate) fn write_config(home: &Path, connection_string: &str, hub: &str) -> String {
     write_secret(home.join("door.connection-string"), connection_string);
