@@ -1,6 +1,7 @@
 //! The agent side by side with a device of Azure's Python SDK: start to connected, resident memory,
 //! idle wake-ups, and the time from a method call over REST until the pin is driven (for the SDK's
-//! device, which has none: until its handler runs).
+//! device, which has none: until its handler runs). Then the memory that timed entries and a week
+//! cost an agent.
 //!
 //! Starts alternate between the two. The SDK only dials port 8883, so this runs in its own network
 //! namespace: see `bench/agent`.
@@ -88,7 +89,8 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (mut ours, mut theirs) = (Side::default(), Side::default());
     for start in 0..arguments.starts {
         let last = start + 1 == arguments.starts;
-        let door = Door::start(&hub, scratch.path(), &program, start).await?;
+        let name = format!("agent-{start}");
+        let door = Door::start(&hub, scratch.path(), &program, &name).await?;
         door.measure(&mut ours, last).await?;
         drop(door);
         if let Some(python) = &arguments.python {
@@ -102,6 +104,12 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     ours.calls = time_to_pin(&hub, scratch.path(), arguments.calls).await?;
     ours.print("door-agent", "REST call to pin driven");
+    let [resident, anonymous] =
+        cost_of_schedule(&hub, scratch.path(), &program, arguments.starts).await?;
+    println!(
+        "{:<12} resident {resident:+} kB, heap and stacks {anonymous:+} kB",
+        "20 timed entries and a week"
+    );
     if arguments.python.is_some() {
         theirs.print("Python SDK", "REST call to handler");
         let ratio = |one: f64, other: f64| one / other;
@@ -151,11 +159,10 @@ struct Door {
 
 impl Door {
     /// Starts the agent with its own door, and waits until the hub reaches it.
-    async fn start(hub: &Hub, scratch: &Path, program: &Path, number: u32) -> anyhow::Result<Self> {
-        let name = format!("agent-{number}");
-        let folder = scratch.join(&name);
+    async fn start(hub: &Hub, scratch: &Path, program: &Path, name: &str) -> anyhow::Result<Self> {
+        let folder = scratch.join(name);
         std::fs::create_dir(&folder)?;
-        let connection = hub.add_device(&name).await?;
+        let connection = hub.add_device(name).await?;
         let config = folder.join("door.toml");
         crate::hub::write_secret(&folder.join("connection-string"), &connection)?;
         let text = format!(
@@ -175,7 +182,7 @@ impl Door {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
-        hub.wait_for_device(&name, DEADLINE).await?;
+        hub.wait_for_device(name, DEADLINE).await?;
         Ok(Self {
             child,
             took: began.elapsed(),
@@ -262,6 +269,33 @@ impl Device {
         }
         Ok(taken)
     }
+}
+
+/// Kilobytes that an agent with the most timed entries and a week has more than one without, by the
+/// median of pairs of agents: resident, and of it heap and stacks.
+async fn cost_of_schedule(
+    hub: &Hub,
+    scratch: &Path,
+    program: &Path,
+    pairs: u32,
+) -> anyhow::Result<[i64; 2]> {
+    let mut costs = [Vec::new(), Vec::new()];
+    for pair in 0..pairs {
+        let names = ["without", "with"].map(|kind| format!("{kind}-{pair}"));
+        let without = Door::start(hub, scratch, program, &names[0]).await?;
+        let with = Door::start(hub, scratch, program, &names[1]).await?;
+        hub.schedule(&names[1], DEADLINE).await?;
+        tokio::time::sleep(SETTLE).await;
+        let without = Process::of("the agent", &without.child)?.usage()?;
+        let with = Process::of("the agent", &with.child)?.usage()?;
+        let kilobytes = |with: u64, without: u64| (with as i64 - without as i64) / 1024;
+        costs[0].push(kilobytes(with.resident, without.resident));
+        costs[1].push(kilobytes(with.anonymous, without.anonymous));
+    }
+    Ok(costs.map(|mut costs| {
+        costs.sort_unstable();
+        costs[costs.len() / 2]
+    }))
 }
 
 /// Times from calls of `lockDoor` until the strike is driven: an agent in this process, whose

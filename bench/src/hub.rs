@@ -20,6 +20,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
@@ -189,6 +190,53 @@ impl Hub {
         let answer = self.operator.invoke(&name.parse()?, &call).await?;
         ensure!(answer.status == 200, "{method} was answered {answer:?}");
         Ok(())
+    }
+
+    /// Gives a door 20 timed entries and a week with 24 holidays, and waits until it has both.
+    pub(crate) async fn schedule(&self, name: &str, within: Duration) -> anyhow::Result<()> {
+        let reason = "the building is closed over night";
+        let entry = |day| {
+            json!({"want": "locked", "from": format!("2090-01-{day:02}T21:00:00Z"),
+                "until": format!("2090-01-{day:02}T22:00:00Z"), "by": "bench", "reason": reason})
+        };
+        let entries = (1..=20).map(|day| (format!("night-{day}"), entry(day)));
+        let open = json!({"days": "mon-fri", "from": "06:00", "to": "22:00", "want": "released"});
+        let holidays: Vec<_> = (1..=24).map(|day| format!("2090-02-{day:02}")).collect();
+        let text = json!({"name": "office-hours", "zone": "Europe/Berlin", "window": [open],
+            "exception": [{"dates": holidays}]})
+        .to_string();
+        let digest: String = Sha256::digest(&text)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let week = json!({"digest": digest, "text": text, "now": false});
+        let desired = [
+            ("timed".to_owned(), entries.collect()),
+            ("schedule".to_owned(), week),
+        ];
+        let patch = TwinPatch {
+            desired: SectionPatch::Values(desired.into_iter().collect()),
+            ..TwinPatch::default()
+        };
+        let id = name.parse()?;
+        self.operator.twin_patch(&id, &patch, None).await?;
+        let began = Instant::now();
+        loop {
+            let twin = self.operator.twin(&id).await?;
+            let reported = json!(twin.properties.reported.values);
+            let armed = reported["timed"].as_object().map_or(0, |timed| {
+                let states = timed.values().filter(|entry| entry["state"] == "armed");
+                states.count()
+            });
+            if armed == 20 && reported["schedule"]["ac"] == 200 {
+                return Ok(());
+            }
+            ensure!(
+                began.elapsed() < within,
+                "{name} did not take its schedule: {reported}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Waits until the hub counts every door as connected.
