@@ -62,6 +62,11 @@ bench *ARGS:
 bench-agent *ARGS:
     bench/agent {{ ARGS }}
 
+# Kills, power failures, clock steps and cuts of agents in random order; a failure names its seed.
+faults NIGHTS="600" KILLS="600":
+    DOORFLEET_NIGHTS={{ NIGHTS }} DOORFLEET_KILLS={{ KILLS }} \
+        cargo test -p door-agent --test agent killed -- --nocapture
+
 # Look for bytes that break a parser: all targets, or one, for so many seconds each.
 fuzz TARGET="all" SECONDS="60":
     fuzz/run {{ TARGET }} {{ SECONDS }}

@@ -1,5 +1,8 @@
 //! The clocks: monotonic time since boot, and a wall clock that may be wrong.
 
+#[cfg(debug_assertions)]
+mod simulated;
+
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -78,6 +81,10 @@ impl Clock {
                 quality,
             };
         }
+        #[cfg(debug_assertions)]
+        if let Some(now) = simulated::now(&self.boot_id) {
+            return now;
+        }
         Now {
             boottime: boottime(),
             boot_id: self.boot_id.clone(),
@@ -124,6 +131,10 @@ fn boottime() -> BootTime {
 pub(super) fn boot_id() -> BootId {
     static BOOT: OnceLock<BootId> = OnceLock::new();
     BOOT.get_or_init(|| {
+        #[cfg(debug_assertions)]
+        if let Some(boot) = simulated::boot_id() {
+            return boot;
+        }
         #[cfg(target_os = "linux")]
         if let Ok(text) = std::fs::read_to_string(BOOT_ID) {
             return BootId::new(&text);

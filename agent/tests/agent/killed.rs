@@ -2,6 +2,7 @@
 //! or not at all, none acts twice, and the hub has every event once and in order.
 
 mod fail_points;
+mod staged;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;

@@ -24,7 +24,7 @@ const TROUBLES: usize = 24;
 
 /// State of the network between door and hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NetworkMode {
+pub(crate) enum NetworkMode {
     Fine,
     /// Bytes are dropped silently.
     Swallowing,
@@ -44,13 +44,13 @@ struct NetworkState {
 }
 
 /// A proxy between door and hub.
-struct Network {
+pub(crate) struct Network {
     state: watch::Sender<NetworkState>,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Network {
-    async fn before(hub: SocketAddr) -> Self {
+    pub(crate) async fn before(hub: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = watch::Sender::new(NetworkState {
@@ -75,11 +75,11 @@ impl Network {
         Self { state, port }
     }
 
-    fn set(&self, mode: NetworkMode) {
+    pub(crate) fn set(&self, mode: NetworkMode) {
         self.state.send_modify(|state| state.mode = mode);
     }
 
-    fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.state.send_modify(|state| state.epoch += 1);
     }
 }
