@@ -12,6 +12,9 @@ use crate::suggest;
 /// Desired properties that every door acknowledges.
 const DOOR_PROPERTIES: [&str; 5] = ["building", "floor", "mode", "settings", "lockdown"];
 
+/// Desired properties that doors of 0.1 do not know.
+const OF_WEEK: [&str; 2] = ["schedule", "timed"];
+
 /// Sections of a twin; a misspelled section in a key becomes part of the property's name.
 const SECTIONS: [&str; 4] = ["desired", "properties", "reported", "tags"];
 
@@ -56,7 +59,9 @@ pub(crate) fn property_acks(twin: &Twin, patch: Option<&Object>) -> Vec<Property
     let (desired, reported) = (&twin.properties.desired, &twin.properties.reported.values);
     let mut acks = Vec::new();
     for key in patch.unwrap_or(&desired.values).keys() {
-        if !is_acknowledged(key, reported) {
+        // A door that keeps no week has not applied it, but nobody waits until it does.
+        let is_of_week = patch.is_none() && OF_WEEK.contains(&key.as_str());
+        if !is_of_week && !is_acknowledged(key, reported) {
             continue;
         }
         let (wanted, answer) = (desired.values.get(key), reported.get(key));
@@ -135,7 +140,7 @@ pub(crate) fn misspelled_keys(patch: &Object) -> Vec<String> {
 fn is_acknowledged(key: &str, reported: &Object) -> bool {
     let answer = reported.get(key);
     // A door that never reported may have any feature.
-    let is_new = !reported.contains_key("device") && ["schedule", "timed"].contains(&key);
+    let is_new = !reported.contains_key("device") && OF_WEEK.contains(&key);
     DOOR_PROPERTIES.contains(&key)
         || is_new
         || has_feature(key, reported)
@@ -309,6 +314,17 @@ mod tests {
             ),
         ] {
             check_acks(&desired, &reported, expected);
+        }
+    }
+
+    #[test]
+    fn a_week_is_unapplied_at_a_door_that_keeps_none() {
+        let desired = json!({"schedule": {"digest": "a", "text": "{}"}, "timed": {"x": {}}});
+        for device in [json!(null), json!({"features": {"lockdown": true}})] {
+            let acks = unapplied(&twin(&desired, &json!({"device": device})));
+            let texts: Vec<String> = acks.iter().map(PropertyAck::describe).collect();
+            let expected = ["schedule is not applied yet", "timed.x is not applied yet"];
+            assert_eq!(texts, expected, "{device}");
         }
     }
 
