@@ -265,6 +265,7 @@ impl AuthorityArray {
             slot,
             // While a button is pressed, the end of its release moves with every reading.
             until: entry.until().filter(|_| !slot.is_at_the_door()),
+            since: None,
         })
     }
 
@@ -430,7 +431,14 @@ mod tests {
             let mut array = AuthorityArray::new(Want::Locked);
             array.fill(slot, Entry::new(Want::Released, Some(expiry)));
             let until = expiry.until().filter(|_| slot.number() > 3);
-            assert_eq!(array.held_by(), Some(HeldBy { slot, until }));
+            assert_eq!(
+                array.held_by(),
+                Some(HeldBy {
+                    slot,
+                    until,
+                    since: None
+                })
+            );
         }
     }
 

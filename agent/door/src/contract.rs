@@ -243,6 +243,7 @@ mod tests {
                 held_by: Some(HeldBy {
                     slot: Slot::OperatorHold,
                     until: Some(until),
+                    since: None,
                 }),
             },
             mode: Mode::Normal,

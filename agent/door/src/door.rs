@@ -395,13 +395,17 @@ impl Door {
     #[must_use]
     pub fn report(&self) -> DoorReport {
         let has_fault = self.output_fault.is_some();
-        report(
+        let mut report = report(
             &self.array,
             &self.sensing,
             &self.strike,
             &self.alarms,
             has_fault,
-        )
+        );
+        if let Some(held) = &mut report.status.held_by {
+            held.since = self.agenda.silenced_since(held.slot);
+        }
+        report
     }
 
     /// Where the strike rests when it is de-energised.

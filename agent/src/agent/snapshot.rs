@@ -199,7 +199,7 @@ impl fmt::Display for DoorLine<'_> {
         };
         write!(f, "{lock}, {door}, {secured}")?;
         match status.held_by {
-            Some(HeldBy { slot, until }) => {
+            Some(HeldBy { slot, until, .. }) => {
                 write!(f, "; held by {}", slot_name(slot))?;
                 if let Some(until) = until {
                     write!(f, " until {until}")?;

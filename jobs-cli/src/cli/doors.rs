@@ -162,6 +162,9 @@ pub(crate) struct EndArgs {
         conflicts_with = "length"
     )]
     pub(crate) until: Option<String>,
+    /// End when the doors' week wants something else next.
+    #[arg(long, conflicts_with_all = ["length", "until"])]
+    pub(crate) until_schedule: bool,
 }
 
 #[derive(Debug, Args)]
@@ -187,7 +190,7 @@ pub(crate) struct UnlockNowArgs {
         long,
         value_enum,
         value_name = "KIND",
-        conflicts_with_all = ["length", "until"],
+        conflicts_with_all = ["length", "until", "until_schedule"],
         help_heading = "Schedule",
         hide_possible_values = true
     )]

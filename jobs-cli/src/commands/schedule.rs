@@ -7,6 +7,7 @@ mod next;
 mod preview;
 mod show;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use door_core::contract::Want;
@@ -15,12 +16,16 @@ use iothub_protocol::twin::Twin;
 use jiff::Timestamp;
 
 use super::digest::short;
+use super::many;
 use crate::acknowledgement::{AckState, property_acks};
+use crate::cli::doors::EndArgs;
 use crate::cli::schedule::ScheduleCommand;
+use crate::cli::target::TargetArgs;
 use crate::exit_status::ExitStatus;
-use crate::printer::Printer;
+use crate::failure::Failure;
+use crate::printer::{Printer, first_names};
 use crate::session::Session;
-use crate::time::system_zone;
+use crate::time::{self, system_zone};
 
 /// Most windows in which a change is looked for.
 const MAX_CHANGES: usize = 1_000;
@@ -92,6 +97,57 @@ fn read_calendar(text: &str) -> Result<Calendar, WeekError> {
     let week = Week::from_json(text)?;
     let zone = zone(&week.zone)?;
     Ok(Calendar::new(week, zone))
+}
+
+/// The end of a lock or unlock that begins at `from`, by default now; with `--until-schedule` the
+/// moment at which the weeks of all doors want something else next.
+pub(super) async fn end_by_week(
+    end: &EndArgs,
+    target: &TargetArgs,
+    from: Option<Timestamp>,
+    session: &Session,
+) -> anyhow::Result<EndArgs> {
+    if !end.until_schedule {
+        return Ok(end.clone());
+    }
+    let from = match from {
+        Some(from) => from,
+        None => session.now().await?.timestamp(),
+    };
+    let failure = |text: String| Failure::new(format!("--until-schedule: {text}"));
+    let mut ends: BTreeMap<Timestamp, String> = BTreeMap::new();
+    for twin in many::select(target, session).await?.1 {
+        let door = twin.device_id.to_string();
+        let week = DoorWeek::of(&twin).filter(|week| week.state == AckState::Applied);
+        let Some(Ok(calendar)) = week.map(|week| week.calendar) else {
+            return Err(
+                failure(format!("{door} follows no week that doorctl can read"))
+                    .next("name the end: --for DURATION or --until TIME")
+                    .into(),
+            );
+        };
+        let Some((at, _)) = next_want(&calendar, from) else {
+            return Err(failure(format!("the week of {door} never changes")).into());
+        };
+        ends.entry(at).or_insert(door);
+    }
+    let zone = || session.zone.clone();
+    let each = ends
+        .iter()
+        .map(|(at, door)| format!("{door} {}", time::describe(&at.to_zoned_datetime(zone()))));
+    let each: Vec<String> = each.collect();
+    match ends.keys().next() {
+        Some(at) if ends.len() == 1 => Ok(EndArgs {
+            until: Some(at.to_string()),
+            ..end.clone()
+        }),
+        _ => Err(failure(format!(
+            "the weeks change at different times: {}",
+            first_names(&each, 3)
+        ))
+        .next("lock the doors of each week apart: doorctl schedule list")
+        .into()),
+    }
 }
 
 /// `locked`, `released`, or `default` for what the door does without an order.

@@ -257,11 +257,11 @@ fn overrides_and_weeks_are_in_the_agenda() {
     });
     east.reports(&json!({
         "device": {"clock": "unsynchronized", "zoneinfo": "2025b", "features": {"schedule": true, "timed": true}},
-        "door": {"heldBy": {"slot": 8}},
+        "door": {"heldBy": {"slot": 8, "since": "2026-12-01T21:00:00Z"}},
     }));
     let agenda = lab.run("schedule next --building 43").expect(0).says(&[
         "1 door without a trusted clock, where only locks of the week hold: east",
-        "1 door held by a command without an end, which the week waits for: east",
+        "1 door held by a command without an end, which the week waits for: east (since 2026-12-",
     ]);
     assert!(agenda.stdout.contains("1 of 2"), "{agenda:?}");
     let rows = lab.json("schedule next");
@@ -282,4 +282,49 @@ fn overrides_and_weeks_are_in_the_agenda() {
         .expect(0)
         .says(&["nothing is planned"]);
     assert!(!later.stdout.contains("fair"), "{later:?}");
+}
+
+#[test]
+fn a_lock_ends_when_the_week_wants_something_else() {
+    let lab = Lab::new();
+    let half = |name: &str, from: &str, to: &str| {
+        let text = week("released").replace("24:00", to).replace("00:00", from);
+        fs::write(lab.folder().join(format!("{name}.toml")), text).unwrap();
+    };
+    half("am", "00:00", "12:00");
+    half("pm", "06:00", "18:00");
+    let doors = ["east", "west"].map(|name| Scripted::new(&lab, name, "--building 43"));
+    for (door, week) in doors.iter().zip(["am", "pm"]) {
+        lab.run(format!("schedule set {week}.toml {}", door.name))
+            .expect(0);
+        lab.until(format!("twin show {}", door.name), |twin| {
+            !twin["properties"]["desired"]["schedule"].is_null()
+        });
+    }
+    lab.run("lock east --until-schedule")
+        .expect(1)
+        .says(&["--until-schedule: east follows no week that doorctl can read"]);
+    for door in &doors {
+        let desired = door.desired();
+        door.reports(&json!({"schedule": {
+            "value": {"digest": desired["schedule"]["digest"]}, "ac": 200,
+            "av": desired["$version"],
+        }}));
+    }
+    lab.run("lock east west --until-schedule")
+        .expect(1)
+        .says(&["--until-schedule: the weeks change at different times: "]);
+    lab.run("lock east --until-schedule --for 10m")
+        .expect(1)
+        .says(&["cannot be used with"]);
+    let next = lab.json("schedule next east --within 2d")[0]["at"].clone();
+    lab.run("jobs lock east --until-schedule --id week")
+        .expect(0);
+    let call = lab.json("jobs show week")["job"]["cloudToDeviceMethod"].clone();
+    assert_eq!(call["payload"]["until"], next);
+    let _north = lab.door("north", "");
+    lab.run("schedule set am.toml north --watch").expect(0);
+    lab.run("lock north").expect(0);
+    let why = lab.run("why north").expect(0).stdout;
+    assert!(why.contains("slot 8") && why.contains(", since "), "{why}");
 }

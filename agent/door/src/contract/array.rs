@@ -143,6 +143,10 @@ pub struct HeldBy {
     pub slot: Slot,
     /// When it ends; `None` without an end, or if the clock is not trusted.
     pub until: Option<Timestamp>,
+    /// Since when it keeps the door's week from deciding; absent without a week, or if that is not
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// An occupied slot of the authority array, as in the reply to `getState`.

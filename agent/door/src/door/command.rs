@@ -225,6 +225,7 @@ impl Door {
             let lockdown = self.array.get(Slot::Lockdown).map(|_| HeldBy {
                 slot: Slot::Lockdown,
                 until: None,
+                since: None,
             });
             status.held_by = lockdown.or(status.held_by);
             reply = reply.with_mode(self.array.mode(), self.array.displaced_mode());

@@ -327,6 +327,19 @@ impl Agenda {
         Some(week.report(self.clock.span(at)))
     }
 
+    /// When a person last changed a slot above the week, if there is a week and that is known.
+    pub(crate) fn silenced_since(&self, slot: Slot) -> Option<Timestamp> {
+        self.week.as_ref()?;
+        let holds = |timed: &&TimedReport| {
+            timed.progress.state == TimedState::Holding && timed.entry.slot() == slot
+        };
+        if self.timed.values().find(holds).is_some() {
+            return None;
+        }
+        let moment = self.moments.get(&slot)?;
+        moment.earliest.filter(|at| moment.latest == Some(*at))
+    }
+
     /// Somebody was let in by the reader and opened the door; returns whether the week waited for
     /// that.
     pub(crate) fn first_person(&mut self, at: BootTime) -> bool {

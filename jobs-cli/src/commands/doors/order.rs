@@ -12,13 +12,15 @@ use crate::cli::doors::{
     EndArgs, LockNowArgs, ModeArgs, ModeName, PulseKind, RelinquishArgs, UnlockNowArgs,
 };
 use crate::commands::confirm::{confirm, confirm_instant};
+use crate::commands::schedule::end_by_week;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::time::{self, TimeForm};
 
 pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let end = CommandEnd::parse(&args.end, args.confirm.yes, session).await?;
+    let end = end_by_week(&args.end, &args.target, None, session).await?;
+    let end = CommandEnd::parse(&end, args.confirm.yes, session).await?;
     let selected = SelectedDoors::find(&args.target, session).await?;
     confirm("lock", selected.count(), args.confirm)?;
     let call = DoorCall::new("lock", selected, &args.now, session).await?;
@@ -31,7 +33,8 @@ pub(super) async fn lock(args: &LockNowArgs, session: &Session) -> anyhow::Resul
 }
 
 pub(super) async fn unlock(args: &UnlockNowArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let end = CommandEnd::parse(&args.end, args.confirm.yes, session).await?;
+    let end = end_by_week(&args.end, &args.target, None, session).await?;
+    let end = CommandEnd::parse(&end, args.confirm.yes, session).await?;
     let selected = SelectedDoors::find(&args.target, session).await?;
     confirm("unlock", selected.count(), args.confirm)?;
     let call = DoorCall::new("unlock", selected, &args.now, session).await?;

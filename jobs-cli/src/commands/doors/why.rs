@@ -35,7 +35,7 @@ pub(super) async fn why(args: &WhyArgs, session: &Session) -> anyhow::Result<Exi
             let mut rows = array::rows(&body, &session.zone, session.hub.now())
                 .ok_or_else(|| no_array_error(&id, result.status))?;
             name_policies(&id, &mut rows, session).await;
-            let mut report = DoorReport::answered(&id, &body, rows);
+            let mut report = DoorReport::answered(&id, &body, rows, session);
             // The door has answered, so an error here must not fail the command.
             report.desired = session
                 .hub
@@ -136,13 +136,26 @@ struct DoorReport {
     age: String,
 }
 
+/// Since when a command keeps the door's week from deciding.
+fn held_since(door: &Value) -> Option<Timestamp> {
+    door.get("heldBy")?.get("since")?.as_str()?.parse().ok()
+}
+
+/// `, since Tue 2026-12-01 21:00`; nothing without a moment.
+fn moment(word: &str, at: Option<Timestamp>, session: &Session) -> String {
+    at.map_or(String::new(), |at| {
+        let at = at.to_zoned_datetime(session.zone.clone());
+        format!(", {word} {}", time::describe(&at))
+    })
+}
+
 impl DoorReport {
-    fn answered(id: &DeviceId, body: &Value, slots: Vec<SlotRow>) -> Self {
+    fn answered(id: &DeviceId, body: &Value, slots: Vec<SlotRow>, session: &Session) -> Self {
         let decides = slots.iter().find(|row| row.effect == Effect::Decides);
         Self {
             online: true,
             decides: decides.and_then(|row| row.slot),
-            because: array::explain(&slots),
+            because: array::explain(&slots) + &moment("since", held_since(body), session),
             slots,
             ..Self::of(id, Some(body))
         }
@@ -165,14 +178,12 @@ impl DoorReport {
             .and_then(|slot| u8::try_from(slot).ok());
         let until = holder.and_then(|holder| holder.get("until")?.as_str()?.parse().ok());
         let because = match slot {
-            Some(slot) => format!("slot {slot} ({}) decided{}", array::slot_name(slot), {
-                until.map_or(String::new(), |until: Timestamp| {
-                    format!(
-                        ", until {}",
-                        time::describe(&until.to_zoned_datetime(session.zone.clone()))
-                    )
-                })
-            }),
+            Some(slot) => format!(
+                "slot {slot} ({}) decided{}{}",
+                array::slot_name(slot),
+                moment("since", held_since(door), session),
+                moment("until", until, session)
+            ),
             None => "no slot was filled, so the door's default decided".to_owned(),
         };
         let reported_at = reported_at(twin);

@@ -14,6 +14,7 @@ use crate::cli::doors::EndArgs;
 use crate::cli::jobs::{CallArgs, LockArgs, MethodArgs, NO_WEEK, OVERRIDE, WEEK, WorkCommand};
 use crate::commands::confirm::{confirm, confirm_instant};
 use crate::commands::job_draft::JobDraft;
+use crate::commands::schedule::end_by_week;
 use crate::commands::{acknowledge, method_call, twin_patch};
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -62,7 +63,10 @@ pub(super) async fn prepare(work: &WorkCommand, session: &Session) -> anyhow::Re
     let mut draft =
         JobDraft::new(what, Target::required(&job.target)?, &job.schedule, session).await?;
     let end = match end {
-        Some(end) => ActionEnd::parse(end, &draft, session)?,
+        Some(end) => {
+            let end = end_by_week(end, &job.target, Some(draft.start()), session).await?;
+            ActionEnd::parse(&end, &draft, session)?
+        }
         None => ActionEnd::default(),
     };
     let (action, goal) = match work {

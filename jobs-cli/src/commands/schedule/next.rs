@@ -151,7 +151,7 @@ pub(super) async fn next(args: &NextArgs, session: &Session) -> anyhow::Result<E
     ] {
         let has_week = |twin: &&Twin| twin.properties.desired.values.contains_key("schedule");
         let names = twins.iter().filter(has_week).filter(|twin| applies(twin));
-        let names: Vec<&str> = names.map(|twin| twin.device_id.as_str()).collect();
+        let names: Vec<String> = names.map(|twin| held_since(twin, &session.zone)).collect();
         if !names.is_empty() {
             let shown = first_names(&names, MAX_NAMES_SHOWN);
             session.printer.warn(format!(
@@ -180,6 +180,21 @@ fn is_held(twin: &Twin) -> bool {
     held.is_some_and(|held| {
         number(held).is_some_and(|slot| slot < 16) && held.get("until").is_none_or(Value::is_null)
     })
+}
+
+/// The door, and since when a command keeps its week from deciding.
+fn held_since(twin: &Twin, zone: &TimeZone) -> String {
+    let held = reported_door(twin).filter(|_| is_held(twin));
+    let since = held
+        .and_then(|door| door.get("heldBy"))
+        .and_then(|held| held.get("since")?.as_str()?.parse().ok());
+    let since = since.map_or(String::new(), |at: Timestamp| {
+        format!(
+            " (since {})",
+            time::on_clock(&at.to_zoned_datetime(zone.clone()))
+        )
+    });
+    format!("{}{since}", twin.device_id)
 }
 
 fn agenda(twins: &[Twin], now: Timestamp, end: Timestamp, zone: &TimeZone) -> Vec<NextRow> {

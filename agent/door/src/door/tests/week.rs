@@ -88,6 +88,33 @@ fn a_week_speaks_in_slot_16_below_everything_else() {
 }
 
 #[test]
+fn a_door_says_since_when_a_command_keeps_its_week_from_deciding() {
+    let at = 2 * MINUTE;
+    let since = Some("2026-12-01T06:01:00Z".parse().unwrap());
+    let timed = Timed(r#"{"hold": {"want": "locked", "from": "2026-12-01T06:00:30Z"}}"#);
+    for (steps, expected) in [
+        (vec![(0, MORNING), (1, OFFICE), (at, LOCK)], since),
+        // By the boot clock, from what the disk has.
+        (
+            vec![(0, MORNING), (1, OFFICE), (at, LOCK), (at + 1, Restart)],
+            since,
+        ),
+        // Not known, no week, and not a person's.
+        (vec![(1, OFFICE), (at, LOCK)], None),
+        (vec![(0, MORNING), (at, LOCK)], None),
+        (
+            vec![(0, MORNING), (1, OFFICE), (2, timed), (at, Nothing)],
+            None,
+        ),
+    ] {
+        let mut rig = motor(Released).run(&steps);
+        rig.run_to(at + 1000);
+        let held = rig.door.report().status.held_by.unwrap();
+        assert_eq!((held.slot.number(), held.since), (8, expected), "{steps:?}");
+    }
+}
+
+#[test]
 fn without_a_trusted_clock_and_in_doubt_it_is_locked() {
     let steps = [(0, MORNING), (1, OFFICE), (2 * MINUTE, Reboot)];
     let mut rig = motor(Released).run(&steps);
