@@ -179,7 +179,7 @@ async fn a_job_that_may_exist_is_listed_among_those_to_cancel() {
     .await;
     let doors: Vec<String> = (0..700).map(|number| format!("door-{number:04}")).collect();
     let doors: Vec<&str> = doors.iter().map(String::as_str).collect();
-    let end = ["--id", "night", "--at", "+2h", "--yes"];
+    let end = ["--id", "night", "--at", "+2h", "--yes", "--no-stage"];
     let output = doorctl(&server, &[&["jobs", "lock"], &doors[..], &end].concat()).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let printed = String::from_utf8(output.stderr).unwrap();
