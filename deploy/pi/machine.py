@@ -80,8 +80,8 @@ class Machine:
 
     # Power.
 
-    def power_on(self, levels):
-        """Powers it on with these levels (pin -> high) at its inputs."""
+    def power_on(self, levels, clock=None):
+        """Powers it on with these levels (pin -> high) at its inputs, and a clock if it has one."""
         for name in ("qtest", "monitor"):
             (self.folder / name).unlink(missing_ok=True)
         self.boots += 1
@@ -103,7 +103,7 @@ class Machine:
                 "-initrd",
                 self.folder / "boot.gz",
                 "-append",
-                KERNEL,
+                KERNEL + (f" systemd.clock_usec={clock * 1e6:.0f}" if clock else ""),
                 "-drive",
                 f"if=sd,format=raw,file={self.folder}/card.img",
                 "-device",
