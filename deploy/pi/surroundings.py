@@ -18,6 +18,9 @@ from machine import Failed, Machine, until
 # Address of the host machine as seen from an emulated Pi.
 HOST_SEEN_FROM_PI = "10.0.2.2"
 
+DOOR = "lobby-east"
+FILE = f"/etc/door-agent/{DOOR}.toml"
+
 
 class Site:
     """A hub on this machine, with an operator; its clock is `later` seconds ahead."""
