@@ -397,6 +397,52 @@ async fn the_strike_is_de_energised_at_the_start_at_the_end_and_on_a_panic() {
     }
 }
 
+/// A board whose program gets no time for a while, once, right after it has looked at a strike
+/// that moves.
+struct LateBoard {
+    board: Box<dyn Board>,
+    is_late: bool,
+}
+
+impl Board for LateBoard {
+    fn read(&mut self) -> Inputs {
+        let inputs = self.board.read();
+        if std::mem::take(&mut self.is_late) {
+            std::thread::sleep(Duration::from_secs(3));
+        }
+        inputs
+    }
+
+    fn drive(&mut self, outputs: Outputs) -> Result<(), OutputFault> {
+        self.is_late = outputs != Outputs::DeEnergised;
+        self.board.drive(outputs)
+    }
+
+    fn next_change(&self) -> Option<std::time::Instant> {
+        match self.is_late {
+            true => Some(std::time::Instant::now()),
+            false => self.board.next_change(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_old_look_at_the_bolt_is_not_taken_for_a_jam() {
+    let directory = tempfile::tempdir().unwrap();
+    let (board, default) = quick_board(LockState::Unlocked);
+    let late = LateBoard {
+        board: board.board,
+        is_late: false,
+    };
+    let board = OpenBoard {
+        board: Box::new(late),
+        ..board
+    };
+    let running = Running::with_board(directory.path(), board, default);
+    assert_eq!(running.call("lockDoor", "").await, (200, None));
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_snapshot_contains_the_mode_displaced_by_a_lockdown() {
     let directory = tempfile::tempdir().unwrap();
