@@ -278,8 +278,8 @@ impl Strike {
 
     /// The outputs were set, or could not be: then the movement has failed. A motor tries again
     /// after a pause; a coil holds its level, so it tries all the time. A direction of the motor
-    /// that cannot be switched off must not end a movement in the other one, which may let people
-    /// out. Returns whether what is wanted is driven.
+    /// that cannot be switched off must not end a retract, which may let people out; it ends a throw,
+    /// which nothing might retract again. Returns whether what is wanted is driven.
     pub(crate) fn handle_driven(
         &mut self,
         at: BootTime,
@@ -288,9 +288,10 @@ impl Strike {
     ) -> bool {
         let why = Failure::Undriven;
         let is_motor = self.pulse().is_some();
+        let throws = matches!(self.phase, Phase::Locking(_));
         let is_set = match driven {
             Ok(()) => true,
-            Err(fault) => fault.is_energised && is_motor,
+            Err(fault) => fault.is_energised && is_motor && !throws,
         };
         match self.phase {
             Phase::Failed { toward, why: was } if was == why => {

@@ -95,6 +95,28 @@ fn a_throw_that_cannot_be_switched_off_ends_no_retract() {
 }
 
 #[test]
+fn a_motor_throws_no_bolt_while_its_retract_cannot_be_set() {
+    let stuck = StuckOutputs(&[Outputs::Retract]);
+    // Before the throw, during it, and during the pause before it; then an input or nothing.
+    for (fault_at, lock_at) in [(5000, 5000), (5200, 5000), (5700, 5650)] {
+        for input in [Nothing, Rex(true), Fire(true)] {
+            let mut steps = vec![(5000, UNLOCK), (fault_at, stuck), (lock_at, LOCK)];
+            steps.sort_by_key(|(at, _)| *at);
+            steps.extend([(6000, input), (9000, Nothing)]);
+            let rig = motor(Released).run(&steps);
+            assert_ne!(rig.door.outputs(), Outputs::Throw, "{input:?}");
+            let drives = rig.drives.iter().zip(rig.drives.iter().skip(1));
+            for (throw, next) in drives.filter(|(drive, _)| drive.ends_with(" Throw")) {
+                let time = |drive: &str| drive.split(' ').next().map(str::parse::<u64>);
+                let begun = time(throw).unwrap().unwrap().max(fault_at);
+                assert_eq!(time(next), Some(Ok(begun)), "{:?}", rig.drives);
+            }
+            is_in_fault(&rig);
+        }
+    }
+}
+
+#[test]
 fn a_lock_that_needs_no_movement_waits_for_its_output_before_it_is_answered() {
     let rig = bolt(FailMode::Safe).run(&[
         (1000, LOCK),
