@@ -166,8 +166,10 @@ pub struct AuthorityArray {
     desired_before: Option<Mode>,
     /// The lockdown in slot 5, over the mode.
     lockdown: Option<Lockdown>,
-    /// No lockdown in slot 5 was ordered after this time; `None` until a trusted clock bounds it.
+    /// When the latest lockdown in slot 5 was ordered; `None` if that is unknown.
     lockdown_at: Option<Timestamp>,
+    /// The first trusted time since; `None` until then.
+    lockdown_by: Option<Timestamp>,
     /// Mode `lockdown` is set: slot 5 stays filled after `lockdown`.
     mode_lockdown: bool,
     /// The desired lockdown that was last applied.
@@ -187,6 +189,7 @@ impl AuthorityArray {
             desired_before: None,
             lockdown: None,
             lockdown_at: None,
+            lockdown_by: None,
             mode_lockdown: false,
             desired_lockdown: None,
             doubt: None,

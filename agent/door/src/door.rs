@@ -502,9 +502,10 @@ impl Door {
             self.grant.block();
             self.array.clear(Slot::LocalGrant);
         }
-        self.array.date_lockdown(now.trusted_second());
         self.expire(now, &mut effects);
         self.look_at_agenda(now, &mut effects);
+        let present = self.agenda.present(now.boottime);
+        self.array.date_lockdown(present);
         let was_thrown = self.strike.is_thrown();
         let may_open = self.may_open(now.boottime);
         if self.sensing.has_read() {

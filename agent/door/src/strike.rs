@@ -278,8 +278,8 @@ impl Strike {
 
     /// The outputs were set, or could not be: then the movement has failed. A motor tries again
     /// after a pause; a coil holds its level, so it tries all the time. A direction of the motor
-    /// that cannot be switched off must not end a retract, which may let people out; it ends a throw,
-    /// which nothing might retract again. Returns whether what is wanted is driven.
+    /// that cannot be switched off must not end a retract, which may let people out. It ends a
+    /// throw, which nothing might retract again. Returns whether what is wanted is driven.
     pub(crate) fn handle_driven(
         &mut self,
         at: BootTime,

@@ -103,12 +103,6 @@ impl Now {
         }
     }
 
-    /// The trusted wall clock, rounded down to the second.
-    pub(crate) fn trusted_second(&self) -> Option<Timestamp> {
-        let wall = self.trusted_wall()?;
-        Timestamp::from_second(wall.as_second()).ok()
-    }
-
     /// Time from now until `then`, zero if it has passed; `None` without a trusted clock.
     #[must_use]
     pub fn until(&self, then: Timestamp) -> Option<Duration> {

@@ -32,11 +32,13 @@ impl AuthorityArray {
 
     /// Fills slot 5, unless a lockdown that was ordered later is there.
     pub(crate) fn begin_lockdown(&mut self, lockdown: &Lockdown) {
-        let is_older = lockdown.at.is_some_and(|at| self.lockdown_at > Some(at));
+        let latest = self.lockdown_at.or(self.lockdown_by);
+        let is_older = lockdown.at.is_some_and(|at| latest > Some(at));
         if self.lockdown.is_some() && is_older {
             return;
         }
         self.lockdown_at = lockdown.at.filter(|_| !self.mode_lockdown);
+        self.lockdown_by = None;
         let entry = Entry {
             command_id: lockdown.id.clone(),
             ..Entry::new(Want::Locked, None)
@@ -45,17 +47,25 @@ impl AuthorityArray {
         self.lockdown = Some(lockdown.clone());
     }
 
-    /// No lockdown in slot 5 was ordered after this time; `None` until it is known.
-    pub(crate) fn lockdown_at(&self) -> Option<Timestamp> {
-        self.lockdown_at
+    /// The latest time at which the lockdown in slot 5 may have been ordered, for an all-clear of
+    /// `cleared`; `None` until it is known. A lockdown that lies ahead counts by when the door had
+    /// it: no all-clear of today could end it. If the all-clear lies ahead too, so does the clock
+    /// of both.
+    pub(crate) fn lockdown_at(
+        &self,
+        cleared: Timestamp,
+        now: Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        let latest = now.and_then(|now| now.checked_add(MAX_AHEAD).ok());
+        let is_ahead = |at: Timestamp| latest.is_some_and(|latest| at > latest);
+        let ordered = self.lockdown_at;
+        let counts = ordered.filter(|at| !is_ahead(*at) || is_ahead(cleared));
+        counts.or(self.lockdown_by)
     }
 
-    /// Bounds the time of a lockdown that has none: it was ordered before the present time. One
-    /// that lies ahead counts as none: no all-clear of today could end it.
+    /// The lockdown in slot 5 was ordered before the present time.
     pub(crate) fn date_lockdown(&mut self, now: Option<Timestamp>) {
-        let latest = now.and_then(|now| now.checked_add(MAX_AHEAD).ok());
-        let is_possible = |at: &Timestamp| latest.is_none_or(|latest| *at <= latest);
-        self.lockdown_at = self.lockdown_at.filter(is_possible).or(now);
+        self.lockdown_by = [self.lockdown_by, now].into_iter().flatten().min();
     }
 
     /// Whether the lockdown in slot 5 has this id.
@@ -132,6 +142,7 @@ impl AuthorityArray {
         let is_filled = self.get(Slot::Lockdown).is_some();
         self.lockdown = lockdown.filter(|_| is_filled).cloned();
         self.lockdown_at = lockdown.and_then(|lockdown| lockdown.at).filter(|_| !below);
+        self.lockdown_by = None;
         self.mode_lockdown = is_filled && (below || lockdown.is_none());
         self.desired_lockdown = desired.cloned();
     }

@@ -110,7 +110,7 @@ impl AuthorityArray {
         };
         let Some(base) = BaseMode::of(mode) else {
             self.mode_lockdown = true;
-            self.lockdown_at = None;
+            (self.lockdown_at, self.lockdown_by) = (None, None);
             self.fill_by_mode(command_id);
             return;
         };

@@ -40,8 +40,13 @@ pub(super) enum ArrayChange {
 }
 
 impl ArrayChange {
-    /// The change that a command makes; `None` for a command that only reads.
-    pub(super) fn new(command: &Command, now: &Now) -> Result<Option<Self>, MethodReply> {
+    /// The change that a command makes; `None` for a command that only reads. `present` is the time
+    /// of a lockdown that has none.
+    pub(super) fn new(
+        command: &Command,
+        now: &Now,
+        present: Option<Timestamp>,
+    ) -> Result<Option<Self>, MethodReply> {
         let method = command.method();
         let header = command.header();
         let command_id = header.and_then(|header| header.command_id.clone());
@@ -77,7 +82,7 @@ impl ArrayChange {
             Command::Lockdown(order) => {
                 let mut change = Self::without_times(command);
                 if let Some(Self::Lockdown(lockdown)) = &mut change {
-                    lockdown.at = order.at.or_else(|| now.trusted_second());
+                    lockdown.at = order.at.or(present);
                 }
                 return Ok(change);
             }

@@ -56,7 +56,7 @@ impl Door {
                 return;
             }
         }
-        match ArrayChange::new(command, now) {
+        match ArrayChange::new(command, now, self.agenda.present(now.boottime)) {
             Ok(change) => self.act(
                 now,
                 ticket,
@@ -116,7 +116,7 @@ impl Door {
             self.refuse(ticket, &change, header, reply, effects);
             return;
         }
-        if let Some(reply) = self.refusal_of_all_clear(&change) {
+        if let Some(reply) = self.refusal_of_all_clear(now, &change) {
             self.refuse(ticket, &change, header, reply, effects);
             return;
         }
@@ -182,12 +182,13 @@ impl Door {
     }
 
     /// The refusal of an `allClear` that is, or may be, older than the lockdown.
-    fn refusal_of_all_clear(&self, change: &ArrayChange) -> Option<MethodReply> {
+    fn refusal_of_all_clear(&self, now: &Now, change: &ArrayChange) -> Option<MethodReply> {
         let (ArrayChange::AllClear(Some(at)), Mode::Lockdown) = (change, self.array.mode()) else {
             return None;
         };
         let method = change.method();
-        let Some(begun) = self.array.lockdown_at() else {
+        let present = self.agenda.present(now.boottime);
+        let Some(begun) = self.array.lockdown_at(*at, present) else {
             return Some(clock_untrusted(method, "at"));
         };
         let what = match self.array.lockdown() {

@@ -244,6 +244,13 @@ impl Agenda {
         Moment::of(self.clock.span(at))
     }
 
+    /// The present second, while it is certain.
+    pub(crate) fn present(&self, at: BootTime) -> Option<Timestamp> {
+        let span = self.clock.span(at);
+        let span = span.filter(|span| span.is_certain && !self.clock.is_disputed())?;
+        Timestamp::from_second(span.latest.as_second()).ok()
+    }
+
     /// A person has changed these slots.
     pub(crate) fn supersede(&mut self, slots: BTreeSet<Slot>, moment: Moment) {
         let slots = slots.into_iter();

@@ -139,7 +139,21 @@ fn an_all_clear_does_not_end_a_lockdown_that_was_or_may_have_been_ordered_after_
         "allClear",
         r#"{"commandId":"C","at":"2026-11-23T22:11:00Z"}"#,
     );
+    const AT_20: Step = Call(
+        "lockdown",
+        r#"{"commandId":"L1","at":"2026-11-23T22:20:00Z"}"#,
+    );
+    const CLEAR_19: Step = Call(
+        "allClear",
+        r#"{"commandId":"C","at":"2026-11-23T22:19:00Z"}"#,
+    );
+    const CLEAR_21: Step = Call(
+        "allClear",
+        r#"{"commandId":"C","at":"2026-11-23T22:21:00Z"}"#,
+    );
     const CLOCK_10: Step = Clock("2026-11-23T22:10:00Z");
+    const HOUR_BACK: Step = Clock("2026-11-23T21:10:00Z");
+    const RIGHT_AGAIN: Step = Clock("2026-11-23T22:10:06Z");
     let mode_lockdown = mode(r#"{"mode":"lockdown"}"#);
     for (steps, status, text) in [
         (vec![AT_00, CLEAR_04], 200, ""),
@@ -177,6 +191,35 @@ fn an_all_clear_does_not_end_a_lockdown_that_was_or_may_have_been_ordered_after_
         (vec![CLOCK_10, mode_lockdown, AT_00, CLEAR_05], 409, "L1"),
         (vec![CLOCK_10, AT_00, mode_lockdown, CLEAR_05], 409, "L1"),
         (vec![CLOCK_10, AT_00, mode_lockdown, CLEAR_11], 200, ""),
+        // The clock of the hub is 10 minutes ahead.
+        (
+            vec![CLOCK_10, AT_20, CLEAR_19],
+            409,
+            "before 2026-11-23T22:20:00Z",
+        ),
+        (vec![CLOCK_10, AT_20, CLEAR_21], 200, ""),
+        // One reading of the clock is wrong.
+        (vec![CLOCK_10, AT_05, HOUR_BACK, CLEAR_04], 409, "L2"),
+        (
+            vec![CLOCK_10, AT_05, HOUR_BACK, RIGHT_AGAIN, CLEAR_04],
+            409,
+            "L2",
+        ),
+        (
+            vec![CLOCK_10, HOUR_BACK, CALL_L1, CLEAR_05],
+            410,
+            "trusted clock",
+        ),
+        (
+            vec![CLOCK_10, HOUR_BACK, L1, RIGHT_AGAIN, CLEAR_05],
+            409,
+            "L1 by alice",
+        ),
+        (
+            vec![CLOCK_10, HOUR_BACK, mode_lockdown, RIGHT_AGAIN, CLEAR_05],
+            409,
+            "mode",
+        ),
         // A time that lies ahead counts as none, once the door knows the time.
         (vec![NEXT_YEAR, CLEAR_11], 409, "relinquish {\"slot\":5}"),
         (vec![NEXT_YEAR, CLOCK_10, CLEAR_11], 200, ""),
