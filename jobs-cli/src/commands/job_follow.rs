@@ -13,7 +13,7 @@ use crate::outcome::{JobGoal, OutcomeRow};
 use crate::printer::printable;
 
 /// How long the hub may be unreachable before following gives up: long enough for a restart.
-const MAX_HUB_ABSENCE: Duration = Duration::from_secs(120);
+pub(super) const MAX_HUB_ABSENCE: Duration = Duration::from_secs(120);
 
 /// Consecutive polls that are granted to something that may still appear: a new job, a status that
 /// this program knows, the last device records.
@@ -145,6 +145,33 @@ pub(crate) async fn follow(
         }
         tokio::time::sleep(intervals.tick).await;
     }
+}
+
+/// Polls a job until it is over, at most until `ends_at`. The hub may be away for a while.
+pub(super) async fn until_over(
+    job: &mut JobResponse,
+    ends_at: Option<tokio::time::Instant>,
+    hub: &HubClient,
+) -> Result<(), ClientError> {
+    let mut away_since: Option<Instant> = None;
+    let mut wait = PollIntervals::REMOTE.tick / 4;
+    while !job.status.is_over() && ends_at.is_none_or(|at| tokio::time::Instant::now() < at) {
+        tokio::time::sleep(wait).await;
+        wait = PollIntervals::REMOTE.tick.min(wait * 2);
+        match hub.job(&job.job_id).await {
+            Ok(read) => {
+                *job = read;
+                away_since = None;
+            }
+            Err(error) if error.is_transient() => {
+                if away_since.get_or_insert_with(Instant::now).elapsed() > MAX_HUB_ABSENCE {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The error for a job that the hub does not have; `seen` is its last known state.

@@ -157,11 +157,12 @@ impl JobGroup {
         };
         let calls = self.calls().count();
         let may_be = self.stages().all(|job| job.status.is_over())
-            && self.calls().all(|job| job.status == JobStatus::Cancelled)
+            && self.calls().all(|job| job.status.is_over())
             && (calls > 0 || self.stages().any(has_changed));
+        let all_cancelled = || self.calls().all(|job| job.status == JobStatus::Cancelled);
         let is_cancelled = may_be
             && match staged.is_over(session.hub.now()) {
-                true => calls > 0,
+                true => calls > 0 && all_cancelled(),
                 false => count_doors(&staged.condition(), session).await? == 0,
             };
         self.is_cancelled = is_cancelled;

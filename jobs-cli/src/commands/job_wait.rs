@@ -63,11 +63,17 @@ pub(super) async fn watch_all(
             finished = followed => finished?,
             () = sleep_until_deadline(ends_at) => {
                 drop(view);
-                let seconds = deadline.unwrap_or_default().as_secs();
-                printer.warn(format!(
-                    "job {id} is not over, and the deadline of {seconds} s has passed"
-                ));
-                return Ok(ExitStatus::Deadline);
+                // It may be over: what was staged was waited for before.
+                let job = session.hub.job(id).await?;
+                if !job.status.is_over() {
+                    let seconds = deadline.unwrap_or_default().as_secs();
+                    printer.warn(format!(
+                        "job {id} is not over, and the deadline of {seconds} s has passed"
+                    ));
+                    return Ok(ExitStatus::Deadline);
+                }
+                let rows = job_follow::rows(&session.hub, &job, wanted).await?;
+                FinishedJob { job, rows }
             }
             _ = tokio::signal::ctrl_c() => {
                 drop(view);
@@ -90,15 +96,15 @@ pub(super) async fn watch_all(
             _ = tokio::signal::ctrl_c() => return Ok(interrupted(ids, session)),
         };
         staged::tidy(&twins, session).await;
-        let waits =
-            |row: &OutcomeRow| matches!(row.progress, Progress::Waiting | Progress::Accepted);
+        let waits = |row: &OutcomeRow| {
+            let may_change = row.timed != Some("over");
+            may_change && matches!(row.progress, Progress::Waiting | Progress::Accepted)
+        };
         in_time &= deadline.is_none() || !rows.iter().any(waits);
     }
     if let Some(ends_at) = ends_at {
         let rows = finished.iter().flat_map(|finished| &finished.rows);
-        let accepted = rows
-            .filter(|row| row.progress == Progress::Accepted)
-            .count();
+        let accepted = rows.filter(|row| is_awaited(row)).count();
         if accepted > 0 {
             printer.say(format!(
                 "{accepted} accepted but not done yet: waiting for them"
@@ -199,6 +205,11 @@ async fn find(id: &JobId, session: &Session) -> anyhow::Result<JobGroup> {
     JobGroup::find(id, session).await
 }
 
+/// Whether a door that was called accepted; one that was staged is judged by its entry.
+fn is_awaited(row: &OutcomeRow) -> bool {
+    row.progress == Progress::Accepted && row.timed.is_none()
+}
+
 /// Polls the reported state of the doors that accepted, until all have reached the wanted state
 /// (`true`) or `ends_at` has passed (`false`).
 pub(super) async fn wait_until_reached(
@@ -210,7 +221,7 @@ pub(super) async fn wait_until_reached(
     loop {
         let waiting: Vec<DeviceId> = rows
             .iter()
-            .filter(|row| row.progress == Progress::Accepted)
+            .filter(|row| is_awaited(row))
             .filter_map(|row| row.door.parse().ok())
             .collect();
         if waiting.is_empty() {
@@ -219,7 +230,7 @@ pub(super) async fn wait_until_reached(
         for twin in &twins_of(hub, &waiting).await? {
             mark_reached(rows, twin, wanted);
         }
-        if rows.iter().all(|row| row.progress != Progress::Accepted) {
+        if !rows.iter().any(is_awaited) {
             return Ok(true);
         }
         if Instant::now() >= ends_at {

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::job_draft::MAX_EXECUTION;
+use super::job_follow::MAX_HUB_ABSENCE;
 use super::{acknowledge, many};
 use crate::door::ReportedStatus;
 use crate::failure::Failure;
@@ -41,9 +42,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// [`ENTRIES_TOO_MANY`] on, older ones are removed.
 const ENTRIES_KEPT: usize = 5;
 const ENTRIES_TOO_MANY: usize = 8;
-
-/// How long the hub may be unreachable while doors are judged: they act without it.
-const MAX_HUB_ABSENCE: Duration = Duration::from_secs(120);
 
 /// A job's timed entry.
 #[derive(Debug, Clone)]
@@ -87,12 +85,14 @@ impl StagedEntry {
         format!("is_defined({})", entry_path(&self.id))
     }
 
-    /// Matches the doors that must be called: those without the entry, and those that refused it.
-    pub(super) fn is_to_be_called(&self) -> String {
-        let without = self.condition();
+    /// Matches the doors to call: those without the entry, those that refused it, and connected
+    /// ones that have not confirmed it, as their agent may be of another version by now.
+    pub(super) fn call_condition(&self) -> String {
+        let reported = format!("properties.reported.timed.[[{}]]", self.id);
         format!(
-            "(NOT {without} OR properties.reported.timed.[[{}]].ac >= 300)",
-            self.id
+            "(NOT {} OR {reported}.ac >= 300 OR connectionState = 'Connected' AND NOT \
+             is_defined({reported}))",
+            self.condition()
         )
     }
 

@@ -9,7 +9,7 @@ use iothub_protocol::{DeviceId, ErrorCode, JobId};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::commands::job_follow::{GRACE_POLLS, PollIntervals};
+use crate::commands::job_follow::{self, GRACE_POLLS, PollIntervals};
 use crate::commands::job_group::JobGroup;
 use crate::commands::job_report::explain_job;
 use crate::commands::staged::StagedEntry;
@@ -58,17 +58,21 @@ pub(super) async fn cancel(id: &JobId, session: &Session) -> anyhow::Result<Exit
     for job in group.calls().filter(|job| !job.status.is_over()) {
         stop(&job.job_id, session).await?;
     }
-    let ends_at = Instant::now() + DISARMED_WITHIN;
     for job in group.stages().filter(|job| !job.status.is_over()) {
         // Azure IoT Hub cannot stop it.
         if session.hub.is_door_hub().await? {
             stop(&job.job_id, session).await?;
         }
-        while !session.hub.job(&job.job_id).await?.status.is_over() {
-            tokio::time::sleep(PollIntervals::REMOTE.tick / 4).await;
+        job_follow::until_over(&mut job.clone(), None, &session.hub).await?;
+    }
+    let status = disarm(&group, staged, session).await;
+    // A call that another terminal was creating meanwhile.
+    if let Some(group) = JobGroup::try_find(id, &session.hub).await? {
+        for job in group.calls().filter(|job| !job.status.is_over()) {
+            stop(&job.job_id, session).await?;
         }
     }
-    disarm(&group, staged, ends_at, session).await
+    status
 }
 
 /// Cancels a job that may end meanwhile.
@@ -83,7 +87,6 @@ async fn stop(id: &JobId, session: &Session) -> anyhow::Result<()> {
 async fn disarm(
     group: &JobGroup,
     staged: &StagedEntry,
-    ends_at: Instant,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
     let (id, printer) = (&group.id, &session.printer);
@@ -98,6 +101,7 @@ async fn disarm(
     let count = names.len();
     let mut armed: Vec<DeviceId> = names.into_iter().collect();
     let mut had_entry = false;
+    let mut ends_at: Option<Instant> = None;
     let offline = loop {
         let twins = acknowledge::read(&armed, &session.hub).await?;
         let armed_twins = twins
@@ -126,12 +130,18 @@ async fn disarm(
             }
         }
         let is_online = |twin: &Twin| twin.connection_state != ConnectionState::Disconnected;
-        let is_over = !is_changed && !twins.iter().any(is_online) || Instant::now() >= ends_at;
+        // Counted from the first changes; what was just changed is read again.
+        let ends_at = *ends_at.get_or_insert_with(|| Instant::now() + DISARMED_WITHIN);
+        let left = ends_at.checked_duration_since(Instant::now());
+        let is_over = match is_changed {
+            true => Instant::now() >= ends_at + DISARMED_WITHIN,
+            false => left.is_none() || !twins.iter().any(is_online),
+        };
         armed = twins.into_iter().map(|twin| twin.device_id).collect();
         if is_over {
             break armed;
         }
-        acknowledge::pause(armed.len(), ends_at).await;
+        acknowledge::pause(armed.len(), ends_at + DISARMED_WITHIN).await;
     };
     if !had_entry && group.status(session.hub.now()) == JobStatus::Cancelled {
         return Err(over_error(id, JobStatus::Cancelled).into());

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use door_core::contract::Want;
 use door_core::{EntryId, TimedEntry};
-use iothub_client::ClientError;
 use iothub_protocol::JobId;
 use iothub_protocol::job::{JobAction, JobResponse};
 use iothub_protocol::twin::TwinPatch;
@@ -16,7 +15,6 @@ use tokio::time::Instant;
 
 use super::create::PreparedJob;
 use crate::commands::job_draft::name_job_in_the_way;
-use crate::commands::job_follow::PollIntervals;
 use crate::commands::job_group::{STAGE, lookup};
 use crate::commands::staged::{self, Awaited, CAN_STAGE, StagedEntry};
 use crate::commands::{job_follow, job_wait};
@@ -27,8 +25,8 @@ use crate::printer::{Format, doors as door_count, printable};
 use crate::session::Session;
 use crate::target::{Selection, Target};
 
-/// Shortest time from now to the start.
-const MIN_AHEAD: Duration = Duration::from_secs(60);
+/// Shortest time from now to the start: `+1m` is staged.
+const MIN_AHEAD: Duration = Duration::from_secs(55);
 
 /// Doors that a twin job changes in a second, on door-hub and on Azure IoT Hub.
 const DOOR_HUB_RATE: usize = 5_000;
@@ -82,7 +80,10 @@ impl PreparedJob {
         session: &Session,
     ) -> anyhow::Result<Option<Duration>> {
         let left = self.draft.start().duration_since(session.hub.now());
-        if self.ahead.is_none() || left < SignedDuration::try_from(MIN_AHEAD)? {
+        if self.ahead.is_none()
+            || self.entry_id().is_err()
+            || left < SignedDuration::try_from(MIN_AHEAD)?
+        {
             return Ok(None);
         }
         let rate = match session.hub.is_door_hub().await? {
@@ -103,6 +104,11 @@ impl PreparedJob {
             return Ok(None);
         }
         let Some(within) = self.staging_time(selected.count, session).await? else {
+            let soon = "the start is too soon to stage".to_owned();
+            let why = self.entry_id().err().unwrap_or(soon);
+            session
+                .printer
+                .say(format!("{why}: the doors are called at the start"));
             return Ok(None);
         };
         let target = self.draft.target.and(CAN_STAGE.to_owned())?;
@@ -117,15 +123,19 @@ impl PreparedJob {
         }))
     }
 
+    /// The id of the entry: that of the job, if an entry may have it.
+    fn entry_id(&self) -> Result<EntryId, String> {
+        let id = self.draft.id.as_str();
+        id.parse()
+            .map_err(|why| format!("--id {id:?}: {why} for a job that is staged"))
+    }
+
     fn staged_entry(&self, ahead: Ahead, session: &Session) -> anyhow::Result<StagedEntry> {
         let failure = |why: String| {
             Failure::new(format!("{why}; nothing was changed"))
                 .next("change it, or add --no-stage to call the doors at the start")
         };
-        let id = self.draft.id.as_str();
-        let id: EntryId = id
-            .parse()
-            .map_err(|why| failure(format!("--id {id:?}: {why} for a job that is staged")))?;
+        let id = self.entry_id().map_err(failure)?;
         let from = self.draft.start().round(Unit::Second)?;
         let reason = session.reason.as_ref().filter(|reason| !reason.is_empty());
         let mut entry = json!({"want": ahead.want, "from": from, "by": session.hub.policy()});
@@ -166,7 +176,8 @@ pub(super) async fn create(
         stages,
         staged: staged_doors,
     } = submitted;
-    let called = matching - staged_doors;
+    // A door may have been added meanwhile.
+    let called = matching.saturating_sub(staged_doors);
     let draft = prepared.draft;
     let is_called = jobs.len() > stages;
     session.printer.say(format!(
@@ -181,7 +192,10 @@ pub(super) async fn create(
     if ahead.wait {
         let armed = arm(&staged, &mut jobs[..stages], is_called, goal, session);
         rows = tokio::select! {
-            rows = armed => rows?,
+            rows = armed => rows.unwrap_or_else(|error| {
+                session.printer.warn(format!("{}; the job stands", sentence(&error)));
+                Vec::new()
+            }),
             _ = tokio::signal::ctrl_c() => {
                 let text = format!("stopped waiting; the job stands: doorctl jobs show {id}");
                 session.printer.say(text);
@@ -212,9 +226,10 @@ pub(super) async fn create(
     session
         .printer
         .say(format!("follow it: doorctl jobs watch {id}"));
-    // On door-hub, a door that refused is called.
-    let is_refused = |row: &OutcomeRow| row.timed == Some("refused");
-    Ok(match !is_called && rows.iter().any(is_refused) {
+    // On door-hub, such a door is called.
+    let is_left_out = |row: &OutcomeRow| row.timed.is_none_or(|timed| timed == "refused");
+    let is_left_out = rows.iter().any(is_left_out) || ahead.wait && rows.len() < staged_doors;
+    Ok(match !is_called && is_left_out {
         true => ExitStatus::Incomplete,
         false => ExitStatus::Success,
     })
@@ -259,7 +274,7 @@ async fn submit(
         ..staged.patch(true)
     };
     let patch = JobAction::UpdateTwin(patch);
-    let others = draft.target.and(staged.is_to_be_called())?;
+    let others = draft.target.and(staged.call_condition())?;
     let calls = draft.with(id.clone(), others, draft.at.clone());
     let call = prepared.action.clone();
     if session.hub.is_door_hub().await? {
@@ -285,8 +300,13 @@ async fn submit(
     };
     let stages = jobs.len();
     if matching > doors.count {
-        wait_until_over(&mut jobs, None, session).await?;
-        let calls = calls.submit(call, session).await.map_err(|error| {
+        let submitted = async {
+            for job in &mut jobs {
+                job_follow::until_over(job, None, &session.hub).await?;
+            }
+            calls.submit(call, session).await
+        };
+        let calls = submitted.await.map_err(|error| {
             let text = format!(
                 "{}; {} are staged already, the other doors would not be called",
                 sentence(&error),
@@ -313,9 +333,9 @@ async fn arm(
 ) -> anyhow::Result<Vec<OutcomeRow>> {
     let printer = &session.printer;
     let ends_at = Instant::now() + ARMED_WITHIN;
-    wait_until_over(jobs, Some(ends_at), session).await?;
     let mut rows = Vec::new();
-    for job in &*jobs {
+    for job in jobs {
+        job_follow::until_over(job, Some(ends_at), &session.hub).await?;
         let mut doors = job_follow::rows(&session.hub, job, goal).await?;
         let judged = staged.judge(&mut doors, goal, Awaited::Armed, ends_at, session);
         staged::tidy(&judged.await?, session).await;
@@ -325,7 +345,7 @@ async fn arm(
     let armed = rows.len() - missing.len();
     printer.say(format!("armed {armed} of {}", rows.len()));
     for row in missing.iter().take(MAX_NAMES_SHOWN) {
-        let is_called = is_called && row.timed.is_none_or(|timed| timed == "refused");
+        let is_called = is_called && row.timed == Some("refused");
         let called = if is_called {
             "; called at the start"
         } else {
@@ -345,19 +365,4 @@ async fn arm(
 
 fn is_armed(row: &OutcomeRow) -> bool {
     matches!(row.timed, Some("armed" | "holding"))
-}
-
-/// Waits until the hub has written every twin, at most until `ends_at`.
-async fn wait_until_over(
-    jobs: &mut [JobResponse],
-    ends_at: Option<Instant>,
-    session: &Session,
-) -> Result<(), ClientError> {
-    for job in jobs {
-        while !job.status.is_over() && ends_at.is_none_or(|ends_at| Instant::now() < ends_at) {
-            tokio::time::sleep(PollIntervals::REMOTE.tick / 4).await;
-            *job = session.hub.job(&job.job_id).await?;
-        }
-    }
-    Ok(())
 }
