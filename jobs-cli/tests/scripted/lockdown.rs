@@ -125,6 +125,44 @@ async fn the_calls_come_before_the_twin_job_which_does_not_wait_for_throttled_on
 }
 
 #[tokio::test]
+async fn the_calls_do_not_wait_for_a_throttled_search_for_older_doors() {
+    let mut is_called = false;
+    let server = Server::answering(move |request| {
+        is_called |= request.line.starts_with("PUT") && !is(request, "PUT", "-twin");
+        match request.body.contains("NOT is_defined") && !is_called {
+            true => Reply::status(429, &refusal("ThrottlingException")),
+            false => hub(request, &[]),
+        }
+    })
+    .await;
+    let output = doorctl(&server, &LOCKDOWN).await;
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    let says = "cannot find doors of 0.1, which refuse lockdown: no result within 1 s";
+    assert!(printed.contains(says), "{printed}");
+}
+
+#[tokio::test]
+async fn a_created_job_is_named_though_other_doors_are_unknown() {
+    let mut has_failed = false;
+    let server = Server::answering(move |request| {
+        let is_failing = is(request, "PUT", "-older");
+        has_failed |= is_failing;
+        match is_failing || (has_failed && request.body.contains("is_defined")) {
+            true => Reply::status(400, &refusal("ArgumentInvalid")),
+            false => hub(request, &["e"]),
+        }
+    })
+    .await;
+    let output = doorctl(&server, &LOCKDOWN).await;
+    let printed = String::from_utf8(output.stderr).unwrap();
+    let named = printed.lines().any(|line| {
+        line.starts_with("job lockdown-") && line.ends_with("-known calls the other doors")
+    });
+    assert!(named, "{printed}");
+}
+
+#[tokio::test]
 async fn a_lockdown_names_what_was_not_stored_and_what_is_unknown() {
     let missing = "the desired lockdown is not changed at every door: ";
     let unknown = "whether the desired lockdown is changed at every door is not known yet: job ";

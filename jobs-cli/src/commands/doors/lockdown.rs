@@ -12,7 +12,8 @@
 //! `setMode` and `relinquish`: that locks them down too, but only while they are online. A device
 //! that reports no `door` is called with `lockdown`, and fails visibly if it does not know it.
 //!
-//! Nothing may delay or prevent the calls: what else fails is a warning.
+//! Once the doors are selected, nothing may delay or prevent the calls: what else fails is a
+//! warning.
 //!
 //! Why: docs/decisions/0016-lockdown-is-a-property-and-a-method.md.
 
@@ -27,7 +28,7 @@ use iothub_protocol::{DeviceId, JobId};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::send::{DoorCall, SelectedDoors, is_busy, names};
 use crate::cli::doors::{AllClearArgs, LockdownArgs};
@@ -37,7 +38,7 @@ use crate::commands::job_draft::JobDraft;
 use crate::commands::many::for_each_door;
 use crate::door::reported_door;
 use crate::exit_status::ExitStatus;
-use crate::failure::sentence;
+use crate::failure::{Failure, sentence};
 use crate::printer::first_names;
 use crate::session::Session;
 use crate::target::Target;
@@ -49,7 +50,8 @@ const MAX_NAMES_SHOWN: usize = 20;
 const OLDER: &str = "is_defined(properties.reported.door) AND NOT \
                      is_defined(properties.reported.device.features.lockdown)";
 
-/// How long the creation of the twin job waits for that of the method job.
+/// How long the creation of the twin job waits for that of the method job, and that one for the
+/// search for older doors.
 const TWIN_JOB_DELAY: Duration = Duration::from_secs(1);
 
 /// How long the twin job may take after the doors have answered.
@@ -143,7 +145,7 @@ async fn give(
         let (calls_started, started) = oneshot::channel();
         let storing = async {
             // Whether they started or failed, the twins change now.
-            let _ = tokio::time::timeout(TWIN_JOB_DELAY, started).await;
+            let _ = timeout(TWIN_JOB_DELAY, started).await;
             store(order, &twin, only, count, session).await
         };
         let (stored, status) = tokio::join!(
@@ -184,7 +186,11 @@ async fn call_doors(
     args: &TargetArgs,
     session: &Session,
 ) -> anyhow::Result<ExitStatus> {
-    let groups = groups(order, &call, args, session).await;
+    let groups = timeout(TWIN_JOB_DELAY, groups(order, &call, args, session)).await;
+    let groups = groups.unwrap_or_else(|_| {
+        let seconds = TWIN_JOB_DELAY.as_secs();
+        Err(Failure::new(format!("no result within {seconds} s")).into())
+    });
     let groups = groups.unwrap_or_else(|error| {
         session.printer.warn(format!(
             "cannot find doors of 0.1, which refuse {}: {}",
@@ -231,6 +237,7 @@ async fn groups<'a>(
         }
     })
 }
+
 /// The selected doors that match a condition too.
 fn narrowed(args: &TargetArgs, condition: &str) -> anyhow::Result<Target> {
     let condition = match &args.condition {

@@ -95,7 +95,7 @@ pub(super) struct DoorCall<'a> {
     session: &'a Session,
 }
 
-/// A call that jobs make, or that is to be made directly, or both.
+/// A call by jobs, or directly, or both.
 pub(super) struct StartedCall<'a> {
     jobs: Vec<JobId>,
     /// Calls of doors that no job calls.
@@ -218,8 +218,9 @@ impl<'a> DoorCall<'a> {
                 sentence(&error)
             ));
         }
-        if !started.jobs.is_empty() && !started.is_partial {
+        if !started.jobs.is_empty() {
             let by_jobs = selected.count().saturating_sub(started.calls.len());
+            let by_jobs = (!started.is_partial).then_some(by_jobs);
             session.printer.say(calling_text(&started.jobs, by_jobs));
         }
         Ok(started)
@@ -266,9 +267,11 @@ impl StartedCall<'_> {
     }
 }
 
-/// Reports the created jobs and how many doors they call.
-fn calling_text(ids: &[JobId], count: usize) -> String {
-    let doors = doors(u64::try_from(count).unwrap_or(u64::MAX));
+/// Reports the created jobs and how many doors they call, if that is known.
+fn calling_text(ids: &[JobId], count: Option<usize>) -> String {
+    let doors = count.map_or("the other doors".to_owned(), |count| {
+        doors(u64::try_from(count).unwrap_or(u64::MAX))
+    });
     match ids {
         [id] => format!("job {id} calls {doors}"),
         ids => {
