@@ -218,7 +218,9 @@ fn agenda(twins: &[Twin], now: Timestamp, end: Timestamp, zone: &TimeZone) -> Ve
     };
     let mut changes_by_week = BTreeMap::new();
     for twin in twins {
-        let (week, entries) = (DoorWeek::of(twin), entries(twin));
+        let week = DoorWeek::of(twin);
+        let (armed, unconfirmed): (Vec<Entry>, Vec<Entry>) =
+            entries(twin).into_iter().partition(|entry| entry.armed);
         if let Some(week) = &week {
             // Not by its digest, which nobody has compared with its text here.
             let value = twin.properties.desired.values["schedule"].to_string();
@@ -226,10 +228,7 @@ fn agenda(twins: &[Twin], now: Timestamp, end: Timestamp, zone: &TimeZone) -> Ve
                 .entry(value)
                 .or_insert_with(|| changes(week, now, end));
             let by = format!("week {}", week.name());
-            // A door that has not confirmed an entry follows its week.
-            let happens = |(at, ..): &&(Timestamp, _, _)| {
-                deciding(&entries, *at).is_none_or(|entry| !entry.armed)
-            };
+            let happens = |(at, ..): &&(Timestamp, _, _)| deciding(&armed, *at).is_none();
             for (at, want, note) in changes.iter().filter(happens) {
                 add(
                     twin,
@@ -241,13 +240,18 @@ fn agenda(twins: &[Twin], now: Timestamp, end: Timestamp, zone: &TimeZone) -> Ve
                 );
             }
         }
-        for entry in &entries {
+        for entry in armed.iter().chain(&unconfirmed) {
+            // The door may refuse an unconfirmed entry, which hides no other and is always listed.
+            let rivals = match entry.armed {
+                true => &armed[..],
+                false => std::slice::from_ref(entry),
+            };
             let place = match entry.is_over_week() {
                 true => "in place of the week",
                 false => "",
             };
             let word = entry.want.as_str();
-            let is_first = || deciding(&entries, entry.from) == Some(entry);
+            let is_first = || deciding(rivals, entry.from) == Some(entry);
             if (now..end).contains(&entry.from) && is_first() {
                 let id = &entry.id;
                 add(twin, entry.from, word, id, entry.armed, place.to_owned());
@@ -257,7 +261,7 @@ fn agenda(twins: &[Twin], now: Timestamp, end: Timestamp, zone: &TimeZone) -> Ve
             else {
                 continue;
             };
-            let want = match deciding(&entries, until) {
+            let want = match deciding(&armed, until) {
                 Some(next) if next.from == until => continue,
                 Some(next) => next.want.as_str(),
                 None => week
@@ -267,7 +271,7 @@ fn agenda(twins: &[Twin], now: Timestamp, end: Timestamp, zone: &TimeZone) -> Ve
                         Err(_) => "unknown",
                     }),
             };
-            if deciding(&entries, before) == Some(entry) {
+            if deciding(rivals, before) == Some(entry) {
                 let note = format!("{word} ends");
                 add(twin, until, want, &entry.id, entry.armed, note);
             }
@@ -369,9 +373,22 @@ mod tests {
                     "09:00 default released ends",
                 ],
             ),
+            (
+                "armed",
+                Value::Null,
+                json!({"o": entry("locked", "06:00", "09:00", over_week),
+                    "refused": entry("locked", "05:00", "12:00", None)}),
+                &[
+                    "05:00 locked",
+                    "06:00 locked",
+                    "09:00 default locked ends",
+                    "12:00 default locked ends",
+                ],
+            ),
         ] {
             let armed = timed.as_object().unwrap().keys();
             let armed: Value = armed
+                .filter(|id| *id != "refused")
                 .map(|id| (id.clone(), json!({"state": state})))
                 .collect();
             let mut desired = json!({"timed": timed, "$version": 1});
