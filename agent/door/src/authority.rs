@@ -164,6 +164,8 @@ pub struct AuthorityArray {
     desired: Option<Mode>,
     /// The desired mode before the desired lockdown.
     desired_before: Option<Mode>,
+    /// The desired mode that was read last, if it could not be saved.
+    unstored: Option<Option<Mode>>,
     /// The lockdown in slot 5, over the mode.
     lockdown: Option<Lockdown>,
     /// When the latest lockdown in slot 5 was ordered; `None` if that is unknown.
@@ -187,6 +189,7 @@ impl AuthorityArray {
             base: BaseMode::default(),
             desired: None,
             desired_before: None,
+            unstored: None,
             lockdown: None,
             lockdown_at: None,
             lockdown_by: None,

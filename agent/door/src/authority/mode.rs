@@ -159,6 +159,7 @@ impl AuthorityArray {
 
     /// Applies a change of the desired mode; `None` if no mode is desired any more.
     pub(crate) fn follow_desired(&mut self, desired: Option<Mode>) {
+        self.unstored = None;
         if desired == self.desired {
             return;
         }
@@ -178,6 +179,20 @@ impl AuthorityArray {
             _ => None,
         };
         self.desired = desired;
+    }
+
+    /// This desired mode could not be saved, and did not act if it releases.
+    pub(crate) fn keep_unstored_mode(&mut self, desired: Option<Option<Mode>>) {
+        self.unstored = desired;
+    }
+
+    /// A mode is set now: the retry of a desired mode that was read before must not undo it.
+    pub(crate) fn follow_unstored_mode(&mut self) {
+        let unstored = self.unstored.take();
+        if let Some(mode) = unstored.filter(|mode| *mode != self.desired) {
+            self.desired = mode;
+            self.desired_before = None;
+        }
     }
 
     /// Restores the applied desired modes from a saved state.

@@ -9,8 +9,8 @@ use super::forced_lock::ForcedLock;
 use super::{Door, Generation, StepEffects, Ticket};
 use crate::authority::AuthorityArray;
 use crate::contract::{
-    CommandHeader, CommandId, DoorState, LockStatus, MethodReply, Mode, ReplyError, Secured, Slot,
-    Want,
+    CommandHeader, CommandId, DoorState, HeldBy, LockStatus, MethodReply, Mode, ReplyError,
+    Secured, Slot, Want,
 };
 use crate::event::EventKind;
 use crate::schedule::{Agenda, Moment, TimedResult};
@@ -310,6 +310,9 @@ impl Door {
             }
             if !reply.is_success() {
                 effects.save |= self.forget(pending.header.command_id.as_ref());
+                if let ArrayChange::Desired { mode, .. } = pending.change {
+                    self.array.keep_unstored_mode(Some(mode));
+                }
                 // The disk may still write a save that timed out: save once more without the
                 // change.
                 effects.save |= reply.body.error == Some(ReplyError::NotStored);
@@ -483,6 +486,14 @@ impl Door {
             .then_some((ends, text))
     }
 
+    pub(super) fn held_by_lockdown(&self) -> Option<HeldBy> {
+        self.array.get(Slot::Lockdown).map(|_| HeldBy {
+            slot: Slot::Lockdown,
+            until: None,
+            since: None,
+        })
+    }
+
     /// The state in a reply: `heldBy` is the slot that overrides the command.
     pub(super) fn answer_status(&self, change: &ArrayChange) -> LockStatus {
         let held_by = match change {
@@ -496,7 +507,8 @@ impl Door {
             ArrayChange::Mode { mode, .. } => match mode {
                 Mode::Lockdown => self.array.overridden(Slot::Lockdown, Want::Locked),
                 Mode::Passage => self.array.overridden(Slot::Passage, Want::Released),
-                Mode::Normal | Mode::Secure | Mode::Maintenance => None,
+                Mode::Normal | Mode::Maintenance => self.held_by_lockdown(),
+                Mode::Secure => None,
             },
             ArrayChange::Desired { .. } => None,
         };

@@ -134,6 +134,12 @@ impl ArrayChange {
             array.end_doubt();
         }
         array.supersede(self.slots(array));
+        if matches!(
+            self,
+            Self::Mode { .. } | Self::Relinquish(Some(Slot::Passage))
+        ) {
+            array.follow_unstored_mode();
+        }
         match self {
             Self::Lock(entry) => {
                 array.clear(Slot::OperatorGrant);
@@ -287,6 +293,10 @@ fn expiry(
 
 /// The refusal if `field` cannot be checked without a trusted clock.
 pub(super) fn clock_untrusted(method: &str, field: &str) -> MethodReply {
-    let text = format!("{method} is refused: without a trusted clock {field} cannot be checked");
+    let mut text =
+        format!("{method} is refused: without a trusted clock {field} cannot be checked");
+    if method == "allClear" {
+        text.push_str("; order another one without at and notAfter");
+    }
     MethodReply::failed(410, ReplyError::Expired, text, None)
 }

@@ -12,8 +12,7 @@ use super::{Door, StepEffects, Ticket};
 use crate::authority::{AuthorityArray, Refusal};
 use crate::config::Actuator;
 use crate::contract::{
-    Command, CommandHeader, CommandId, HeldBy, MethodReply, Mode, Pulse, ReplyError, Slot,
-    UnlockDoor, Want,
+    Command, CommandHeader, CommandId, MethodReply, Mode, Pulse, ReplyError, UnlockDoor, Want,
 };
 use crate::event::EventKind;
 use crate::time::{BootTime, Now};
@@ -223,12 +222,7 @@ impl Door {
         let mut status = self.answer_status(change);
         if reply.body.error == Some(ReplyError::Refused) {
             // Show the lockdown as `heldBy`, whichever slot above it decides: it is what refuses.
-            let lockdown = self.array.get(Slot::Lockdown).map(|_| HeldBy {
-                slot: Slot::Lockdown,
-                until: None,
-                since: None,
-            });
-            status.held_by = lockdown.or(status.held_by);
+            status.held_by = self.held_by_lockdown().or(status.held_by);
             reply = reply.with_mode(self.array.mode(), self.array.displaced_mode());
         }
         reply.body.status = Some(status);

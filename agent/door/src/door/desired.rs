@@ -22,6 +22,7 @@ impl Door {
         desired: &DesiredDoor,
     ) -> Vec<Action> {
         let mut effects = StepEffects::default();
+        self.array.keep_unstored_mode(None);
         let (mut changed, removed) = self.agenda.desire(
             &desired.timed,
             desired.schedule.as_ref(),

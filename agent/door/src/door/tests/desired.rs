@@ -1,7 +1,7 @@
 //! Rules of the desired properties: a mode acts once, settings at once, and both survive.
 
 use super::rig::Step::{Desire, DiskFails, Nothing, Reboot, Restart, Rex, SlowDisk};
-use super::rig::{Step, mode, motor};
+use super::rig::{Step, mode, motor, relinquish};
 use crate::Want::{Locked, Released};
 use crate::contract::Mode;
 use crate::desired::DesiredMode;
@@ -255,4 +255,32 @@ fn desired_settings_are_answered_when_they_are_on_disk() {
             "7000 #2 200 Unlocked Unsecured"
         ]
     );
+}
+
+#[test]
+fn a_mode_set_after_one_that_was_not_saved_is_not_undone_by_its_retry() {
+    const PASSAGE: Step = Desire(DesiredMode::Mode(Mode::Passage), None);
+    const OTHER: Step = Desire(DesiredMode::Mode(Mode::Normal), None);
+    let slow = |change: Step, again: Step| {
+        let steps = [
+            (5000, SlowDisk(true)),
+            (5100, PASSAGE),
+            (10_200, SlowDisk(false)),
+            (11_000, change),
+            (60_000, again),
+            (62_000, Nothing),
+        ];
+        motor(Locked).run(&steps).door.report().mode
+    };
+    for (change, again, expected) in [
+        (Nothing, PASSAGE, Mode::Passage),
+        (mode(r#"{"mode":"secure"}"#), PASSAGE, Mode::Secure),
+        (mode(r#"{"mode":"normal"}"#), PASSAGE, Mode::Normal),
+        (mode(r#"{"mode":"secure"}"#), Restart, Mode::Secure),
+        (relinquish(r#"{"slot":9}"#), PASSAGE, Mode::Normal),
+        // A newer value of the twin is a new order.
+        (mode(r#"{"mode":"secure"}"#), OTHER, Mode::Normal),
+    ] {
+        assert_eq!(slow(change, again), expected, "{change:?}, {again:?}");
+    }
 }

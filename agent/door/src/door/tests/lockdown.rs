@@ -178,7 +178,8 @@ fn an_all_clear_does_not_end_a_lockdown_that_was_or_may_have_been_ordered_after_
         (
             vec![CALL_L1, CLEAR_11],
             410,
-            "without a trusted clock at cannot be checked",
+            "without a trusted clock at cannot be checked; order another one without at and \
+                notAfter",
         ),
         (vec![CALL_L1, CLOCK_10, CLEAR_05], 409, "L1"),
         (vec![L1, CLOCK_10, CLEAR_05], 409, "L1 by alice"),
@@ -453,4 +454,21 @@ fn a_saved_lockdown_is_kept_in_doubt_until_an_all_clear_and_read_from_0_1() {
         assert_eq!(rig.door.report().mode, expected, "{what}");
         assert_eq!(rig.door.authority().in_doubt().is_some(), doubt, "{what}");
     }
+}
+
+#[test]
+fn a_mode_set_below_a_lockdown_is_held_by_slot_5() {
+    for set in ["normal", "maintenance", "passage"] {
+        let payload: &str = format!(r#"{{"mode":"{set}"}}"#).leak();
+        let rig = run(&[CALL_L1, mode(payload)]);
+        let reply = rig.last_reply();
+        let status = reply.body.status.as_ref().unwrap();
+        let held = status.held_by.map(|held| held.slot.number());
+        assert_eq!((reply.status, held), (202, Some(5)), "{set}");
+    }
+    // Mode lockdown ends with it.
+    let rig = run(&[mode(r#"{"mode":"lockdown"}"#), mode(r#"{"mode":"normal"}"#)]);
+    let reply = rig.last_reply();
+    let status = reply.body.status.as_ref().unwrap();
+    assert_eq!((reply.status, status.held_by), (200, None));
 }
