@@ -3,8 +3,8 @@
 //! Every call of a `handle_*` method is one step. A step applies the change, then its consequences
 //! (expiries, strike, alarms, replies), and returns the actions: the difference between the outputs
 //! before and after. A change of the strike is the first action. A lock is driven, then saved, then
-//! answered; an unlock is saved, then driven, then answered. What is timed acts before it is saved,
-//! releases too: the hub has its record.
+//! answered; an unlock is saved, then driven, then answered. Timed entries and the week act before
+//! the save; their record is the twin.
 
 mod alarms;
 mod answer;
@@ -403,7 +403,7 @@ impl Door {
             has_fault,
         );
         if let Some(held) = &mut report.status.held_by {
-            held.since = self.agenda.silenced_since(held.slot);
+            held.since = self.agenda.silenced_since(held.slot, self.stepped_at);
         }
         report
     }

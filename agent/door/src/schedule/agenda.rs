@@ -126,9 +126,13 @@ impl Moment {
         *self != before
     }
 
-    /// What is known of it at this present. A change cannot lie ahead: the clock that showed it was
-    /// wrong, so an entry of any begin may be later.
+    /// This moment as known now. A change cannot lie ahead: the clock that showed it was wrong, so
+    /// an entry of any begin may be later. A trusted clock showed both: a step of it that is
+    /// disputed may be the wrong one.
     fn as_of(self, present: Span) -> Self {
+        if present.is_certain {
+            return self;
+        }
         let earliest = self.earliest.filter(|at| *at <= present.earliest);
         Self { earliest, ..self }
     }
@@ -334,8 +338,9 @@ impl Agenda {
         Some(week.report(self.clock.span(at)))
     }
 
-    /// When a person last changed a slot above the week, if there is a week and that is known.
-    pub(crate) fn silenced_since(&self, slot: Slot) -> Option<Timestamp> {
+    /// When a person last changed a slot above the week, if there is a week and that is known. A
+    /// time that lies ahead is wrong.
+    pub(crate) fn silenced_since(&self, slot: Slot, at: BootTime) -> Option<Timestamp> {
         self.week.as_ref()?;
         let holds = |timed: &&TimedReport| {
             timed.progress.state == TimedState::Holding && timed.entry.slot() == slot
@@ -343,7 +348,7 @@ impl Agenda {
         if self.timed.values().find(holds).is_some() {
             return None;
         }
-        let moment = self.moments.get(&slot)?;
+        let moment = self.moments.get(&slot)?.as_of(self.clock.span(at)?);
         moment.earliest.filter(|at| moment.latest == Some(*at))
     }
 
@@ -520,9 +525,13 @@ impl Agenda {
                         None => Some(from),
                     };
                     let earliest = Some(from);
-                    let moment = Moment { earliest, latest };
-                    let before = self.moments.insert(Slot::OperatorGrant, moment);
-                    changed |= before != Some(moment);
+                    // Not for a change that lies ahead: of two locks each would replace the
+                    // moment of the other.
+                    if moment.is_none_or(|it| it.is_before(from, Want::Locked)) {
+                        let moment = Moment { earliest, latest };
+                        let before = self.moments.insert(Slot::OperatorGrant, moment);
+                        changed |= before != Some(moment);
+                    }
                 }
                 let released =
                     |(held, entry): (Slot, &Entry)| held == slot && entry.want == Want::Released;

@@ -605,6 +605,51 @@ fn a_change_at_a_time_that_lies_ahead_overrules_no_lock() {
 }
 
 #[test]
+fn one_wrong_reading_of_a_trusted_clock_ends_no_later_unlock() {
+    let steps = [
+        (0, Clock("2026-12-01T22:05:00Z")),
+        (1000, LOCKS),
+        (2000, UNLOCK),
+        (10_000, Clock("2026-12-01T21:05:10Z")),
+        (20_000, Clock("2026-12-01T22:05:20Z")),
+    ];
+    let expected = "8 Released; l overruled";
+    look(
+        motor(Locked),
+        &steps,
+        &[(9000, expected), (15_000, expected), (30_000, expected)],
+    );
+}
+
+#[test]
+fn two_locks_after_a_change_that_lies_ahead_are_not_saved_at_every_look() {
+    const TWO: Step = Timed(
+        r#"{"a": {"want": "locked", "from": "2026-12-02T20:00:00Z"},
+            "b": {"want": "locked", "from": "2026-12-02T20:30:00Z"}}"#,
+    );
+    let steps = [
+        (0, Clock("2026-12-02T21:00:00Z")),
+        (1000, unlock(r#"{"unlockTime":7200}"#)),
+        (2000, Reboot),
+    ];
+    let mut rig = motor(Released).run(&steps);
+    rig.act(&START);
+    rig.act(&TWO);
+    rig.run_for(5000);
+    assert_eq!(shown(&rig), "8 Locked; a holding; b holding");
+    let saves = |rig: &Rig| {
+        rig.log
+            .iter()
+            .filter(|line| line.ends_with(" persist"))
+            .count()
+    };
+    let before = saves(&rig);
+    assert!(before > 0, "{:?}", rig.log);
+    rig.run_for(30_000);
+    assert_eq!(saves(&rig), before, "{:?}", rig.log);
+}
+
+#[test]
 fn a_clock_that_steps_all_the_time_fills_no_log() {
     let mut rig = motor(Locked).run(&[(0, Clock("2026-12-01T22:05:00Z")), (1, RELEASES)]);
     let recorded = |rig: &Rig| {

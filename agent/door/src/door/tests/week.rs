@@ -99,8 +99,18 @@ fn a_door_says_since_when_a_command_keeps_its_week_from_deciding() {
             vec![(0, MORNING), (1, OFFICE), (at, LOCK), (at + 1, Restart)],
             since,
         ),
-        // Not known, no week, and not a person's.
+        // Not known, ahead of the present, no week, and not a person's.
         (vec![(1, OFFICE), (at, LOCK)], None),
+        (
+            vec![
+                (0, Clock("2026-12-02T05:59:00Z")),
+                (1, OFFICE),
+                (1000, LOCK),
+                (1500, Reboot),
+                (2000, MORNING),
+            ],
+            None,
+        ),
         (vec![(0, MORNING), (at, LOCK)], None),
         (
             vec![(0, MORNING), (1, OFFICE), (2, timed), (at, Nothing)],
