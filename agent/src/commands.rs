@@ -68,9 +68,16 @@ fn wrapped(text: &str) -> String {
     let Some(width) = width else {
         return text.to_owned();
     };
+    filled(text, width)
+}
+
+/// The same for a width. A command that it names, such as `door-agent`, stays whole.
+fn filled(text: &str, width: usize) -> String {
     let lines = text.split('\n').map(|line| {
         let indent = &line[..line.len() - line.trim_start_matches(' ').len()];
-        let options = textwrap::Options::new(width).subsequent_indent(indent);
+        let options = textwrap::Options::new(width)
+            .subsequent_indent(indent)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation);
         textwrap::fill(line, options.break_words(false))
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -141,5 +148,20 @@ fn query_running<T>(
             }
             text
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filled;
+
+    #[test]
+    fn a_message_is_wrapped_between_words_and_never_inside_a_command() {
+        for width in 1..40 {
+            let text = filled("  start it with: door-agent run lobby-east", width);
+            for word in ["door-agent", "lobby-east"] {
+                assert!(text.contains(word), "{width}: {text}");
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Delay before the retry of a failed hand-over: what was too slow may be done by then.
+/// Delay before the retry of a failed hand-over: a slow save may have finished.
 const RETRY: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]

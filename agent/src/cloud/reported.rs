@@ -168,8 +168,10 @@ impl Reported {
         if self.one_by_one {
             // In turn: one that changes all the time must not keep back those after it.
             let later = |key: &&String| self.last_key.as_ref().is_none_or(|last| *key > last);
-            let key = patch.keys().filter(later).min().or(patch.keys().min())?;
-            let key = key.clone();
+            let door = patch.get_key_value("door").map(|(key, _)| key);
+            let door = door.filter(|key| self.is_urgent && self.last_key.as_ref() != Some(*key));
+            let next = door.or_else(|| patch.keys().filter(later).min());
+            let key = next.or(patch.keys().min())?.clone();
             let change = patch.remove(&key)?;
             self.last_key = Some(key.clone());
             let value = then.remove(&key);
@@ -185,7 +187,8 @@ impl Reported {
         self.next_rid += 1;
         self.not_before = now + MIN_PATCH_INTERVAL;
         self.deferred = None;
-        self.is_urgent = false;
+        let has_state = patch.contains_key("door") || patch.contains_key("timed");
+        self.is_urgent &= self.one_by_one && !has_state;
         self.command_answered = false;
         self.in_flight = Some(InFlight {
             rid: rid.clone(),
@@ -496,6 +499,28 @@ mod tests {
         subject.set("timed", Some(json!({"a": 2})));
         let (_, patch) = subject.next_patch(ms(60_000), OWNED).unwrap();
         assert_eq!(patch, json!({"timed": {"a": 2}, "door": null}));
+    }
+
+    #[test]
+    fn of_keys_sent_one_by_one_the_door_hurries_and_stays_urgent_until_it_goes() {
+        let mut subject = read(json!({}));
+        subject.set("building", Some(json!("bad")));
+        subject.set("device", Some(json!({"a": 1})));
+        let mut sent = Vec::new();
+        for second in 0..5 {
+            let now = ms(second * 1_000);
+            let Some((rid, patch)) = subject.next_patch(now, OWNED) else {
+                break;
+            };
+            let is_bad = patch.get("building").is_some();
+            subject.answered(&rid, if is_bad { 400 } else { 204 }, now, 1.0);
+            sent.push(map(patch).keys().cloned().collect::<Vec<_>>().join(" "));
+            if second == 0 {
+                subject.hurry();
+            }
+            subject.defer(now, ms(60_000));
+        }
+        assert_eq!(sent, ["building device door", "door"]);
     }
 
     #[test]

@@ -116,8 +116,9 @@ impl<O: OutputDriver, I: InputReader> Pins<O, I> {
 
 impl<O: OutputDriver, I> Pins<O, I> {
     /// Switches off before it switches on, so that a motor gets one of its directions. Sets every
-    /// output, whatever fails before it, and returns the first problem: a throw that cannot be
-    /// switched off must not keep the door from being released, and it may be off all the same.
+    /// output, whatever fails before it: a throw that cannot be switched off must not keep the door
+    /// from being released, and it may be off all the same. Returns the problem of the output that
+    /// should be on, else the first.
     fn set_outputs(&mut self, outputs: Outputs) -> Result<(), OutputFault> {
         let energised = match outputs {
             Outputs::DeEnergised => None,
@@ -132,11 +133,12 @@ impl<O: OutputDriver, I> Pins<O, I> {
                     continue;
                 }
                 if let Err(problem) = output.set(on) {
-                    let fault = fault.get_or_insert(OutputFault {
-                        problem,
-                        is_energised: true,
-                    });
-                    fault.is_energised &= !on;
+                    if on || fault.is_none() {
+                        fault = Some(OutputFault {
+                            problem,
+                            is_energised: !on,
+                        });
+                    }
                 }
             }
         }
@@ -438,6 +440,11 @@ mod tests {
                 is_energised,
             };
             assert_eq!(pins.drive(outputs), Err(fault), "{outputs:?}");
+        }
+        memory.0.lock().unwrap().stuck = vec!["throw", "retract"];
+        for (outputs, named) in [(Outputs::Throw, "(throw)"), (Outputs::Retract, "(retract)")] {
+            let problem = pins.drive(outputs).unwrap_err().problem;
+            assert!(problem.contains(named), "{outputs:?}: {problem}");
         }
         memory.0.lock().unwrap().stuck.clear();
         assert_eq!(pins.drive(Outputs::DeEnergised), Ok(()));
