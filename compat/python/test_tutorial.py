@@ -218,3 +218,25 @@ def test_the_python_device_obeys_doorctl(hub):
         assert len(device.locks) == 1
         assert device.locks[0]["lockTime"] == "10m"
         assert device.locks[0]["commandId"] == job_id
+
+
+def test_a_foreign_device_is_called_beside_a_staged_door(hub, agent):
+    """One job of doorctl over Azure's device SDK, which is called at the start, and a door of ours,
+    which gets the lock ahead."""
+    with TutorialDevice(hub.device_connection_string("beside-a-door")) as device:
+        created = json.loads(
+            hub.doorctl(
+                "jobs", "lock", "beside-a-door", agent,
+                "--at", "+1m", "--for", "10m", "--id", "beside", "-o", "json",
+            ).stdout
+        )
+        assert (created["staged"], created["called"], created["armed"]) == (1, 1, 1)
+        assert device.locks == []
+        watched = hub.doorctl("jobs", "watch", "beside", "-o", "json", check=False)
+        doors = {row["door"]: row for row in json.loads(watched.stdout)["doors"]}
+        assert set(doors) == {agent, "beside-a-door"}
+        assert (doors[agent]["timed"], doors[agent]["secured"]) == ("holding", "secured")
+        assert "timed" not in doors["beside-a-door"]
+        assert [lock["commandId"] for lock in device.locks] == ["beside"]
+        listed = json.loads(hub.doorctl("jobs", "list", "-o", "json").stdout)
+        assert [job["jobId"] for job in listed if job["jobId"].startswith("beside")] == ["beside"]
