@@ -290,8 +290,14 @@ fn judge_answer(
     goal: JobGoal,
 ) -> (Progress, String) {
     let text = |name: &str| body.get(name).and_then(Value::as_str);
+    // A mode below a lockdown is set, and does not act before the lockdown ends.
+    let is_held = text("Response").is_some_and(|text| text.starts_with("setMode "))
+        && body.get("heldBy").is_some_and(|held| !held.is_null());
     match status {
-        200..=299 if goal.is_reached_by(state) && (status != 202 || goal == JobGoal::Answered) => {
+        200..=299
+            if goal.is_reached_by(state)
+                && (status != 202 || (goal == JobGoal::Answered && !is_held)) =>
+        {
             (Progress::Reached, goal.reached().to_owned())
         }
         // A device that answers success without a state is not one of our doors: accepted for an
@@ -299,7 +305,7 @@ fn judge_answer(
         200 if state == &ReportedStatus::default() && goal == JobGoal::Released => {
             (Progress::Reached, goal.reached().to_owned())
         }
-        202 if goal.is_reached_by(state) => {
+        202 if goal.is_reached_by(state) && !is_held => {
             (Progress::Reached, format!("{}, unproven", goal.reached()))
         }
         200..=299 => (

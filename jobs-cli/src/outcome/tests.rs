@@ -40,6 +40,11 @@ fn an_answer_is_judged_by_its_status_and_its_state() {
     let unknown = door("locked", "unknown", "unknown", "none");
     let mut held = door("unlocked", "closed", "unsecured", "bond");
     held["heldBy"] = json!({"slot": 1, "until": null});
+    let mut below_lockdown = secured.clone();
+    below_lockdown["heldBy"] = json!({"slot": 5, "until": null});
+    let mut relinquished = below_lockdown.clone();
+    below_lockdown["Response"] = json!("setMode called successfully");
+    relinquished["Response"] = json!("relinquish called successfully");
     let mut jammed = door("jammed", "closed", "unsecured", "bond");
     jammed["error"] = json!("jammed");
     let tutorial = json!({"Response": "lockDoor called successfully"});
@@ -47,6 +52,20 @@ fn an_answer_is_judged_by_its_status_and_its_state() {
         (200, &secured, LOCK, Reached, "secured"),
         (202, &open, LOCK, Accepted, "accepted (202): door open"),
         (202, &held, LOCK, Accepted, "accepted (202): held by slot 1"),
+        (
+            202,
+            &below_lockdown,
+            JobGoal::Answered,
+            Accepted,
+            "accepted (202): held by slot 5",
+        ),
+        (
+            202,
+            &relinquished,
+            JobGoal::Answered,
+            Reached,
+            JobGoal::Answered.reached(),
+        ),
         // Without a sensor, only with --accept-unproven.
         (
             202,
