@@ -117,7 +117,7 @@ fn refuse_empty_period(
 ) -> Result<(), Failure> {
     match (since, until) {
         (Some(since), Some(until)) if since >= until => {
-            // A day means its begin or its end, which is not what was written.
+            // A day means its start or its end: the message shows both the text and the time.
             let given = |text: &Option<String>, time: Timestamp| {
                 let time = describe_time(&time.to_zoned_datetime(session.zone.clone()));
                 let text = text.as_deref().unwrap_or_default();
