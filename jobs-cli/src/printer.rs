@@ -331,7 +331,7 @@ pub(crate) fn print_help(text: &str, coloured: &str) -> io::Result<()> {
     let is_coloured = wants_colour() && io::stdout().is_terminal();
     let text = if is_coloured { coloured } else { text };
     match table::terminal_width(&Term::stdout()) {
-        Some(width) => write(&wrapped_lines(text, width)),
+        Some(width) => write(&wrapped_help(text, width)),
         None => write(text),
     }
 }
@@ -401,9 +401,19 @@ pub(crate) fn first_names<T: AsRef<str>>(names: &[T], most: usize) -> String {
     }
 }
 
-/// Lines of at most [`WIDTH`] columns.
+/// A paragraph of a help text in lines of at most [`WIDTH`] columns.
 pub(crate) fn wrapped(text: &str) -> String {
-    wrapped_to(text, WIDTH)
+    broken(text, WIDTH, false)
+}
+
+/// Only what follows `Examples:` has commands to paste.
+fn wrapped_help(text: &str, width: usize) -> String {
+    let mut has_commands = false;
+    let lines = text.split('\n').map(|line| {
+        has_commands |= console::strip_ansi_codes(line) == "Examples:";
+        broken(line, width, has_commands)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn wrapped_lines(text: &str, width: usize) -> String {
@@ -414,9 +424,17 @@ fn wrapped_lines(text: &str, width: usize) -> String {
     lines.join("\n")
 }
 
+fn wrapped_to(text: &str, width: usize) -> String {
+    broken(text, width, true)
+}
+
 /// Breaks a line at words, and a word that is wider than a line within it. What goes on is indented
 /// like the line. A command that is broken ends with a backslash, so that it can be pasted whole.
-fn wrapped_to(text: &str, width: usize) -> String {
+/// A command begins the line or follows a colon.
+fn broken(text: &str, width: usize, has_commands: bool) -> String {
+    if measure_text_width(text) <= width {
+        return text.to_owned();
+    }
     let indent = &text[..text.len() - text.trim_start_matches(' ').len()];
     let mut lines = vec![indent.to_owned()];
     let mut columns = indent.len();
@@ -435,9 +453,9 @@ fn wrapped_to(text: &str, width: usize) -> String {
             lines.push(format!("{indent}{word}"));
             columns = indent.len();
         }
-        let begins = before.is_none_or(|before| before.ends_with([':', ',', ';']));
+        let begins = before.is_none_or(|before| before.ends_with(':'));
         is_command = match word {
-            "doorctl" | "door-agent" | "door-hub" => begins,
+            "doorctl" | "door-agent" | "door-hub" => begins && has_commands,
             _ => is_command && !word.ends_with([':', ',', ';', ')']),
         };
         before = Some(word);
@@ -649,12 +667,29 @@ mod tests {
                 "next: doorctl status; to wait for\nall of them: --deadline",
             ),
             (
+                "next: doorctl status, which shows it",
+                "next: doorctl status, which shows\nit",
+            ),
+            (
+                "next: doorctl context add NAME -v",
+                "next: doorctl context add NAME -v",
+            ),
+            (
+                "if it fails, doorctl prints a warning and goes on",
+                "if it fails, doorctl prints a\nwarning and goes on",
+            ),
+            (
                 "a word of forty characters is cut within",
                 "a word of forty characters is cut\nwithin",
             ),
         ] {
             assert_eq!(wrapped_to(line, 34), expected);
         }
+        let long = "doorctl context add NAME --ca ca.pem";
+        let help = format!("To assign: {long}\n\nExamples:\n  {long}");
+        let expected = "To assign: doorctl context add\nNAME --ca ca.pem\n\nExamples:\n  \
+                        doorctl context add NAME --ca \\\n  ca.pem";
+        assert_eq!(wrapped_help(&help, 34), expected);
     }
 
     #[test]

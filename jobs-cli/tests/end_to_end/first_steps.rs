@@ -87,10 +87,10 @@ fn the_output_of_a_plan_and_a_job_names_the_next_command() {
     let planned = lab.run(&example).expect(0);
     let next = planned
         .stderr
-        .split("to create the job: doorctl ")
+        .split("to apply it, with the same arguments: doorctl ")
         .nth(1)
         .unwrap();
-    let next = next.split(" with the same arguments").next().unwrap();
+    let next = next.lines().next().unwrap();
     let action = example.strip_prefix("jobs plan").unwrap();
     let made = lab.run(format!("{next}{action}")).expect(0);
     let watch = made.stderr.split("follow it: doorctl ").nth(1).unwrap();

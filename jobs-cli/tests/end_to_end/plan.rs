@@ -27,7 +27,7 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     let planned = run("jobs plan", "").expect(0).says(&[
         "warning: job early (unlockDoor) also uses 1 of these doors, from ",
         "this would lock 3 doors, 1 of them offline; no job was created",
-        "to create the job: doorctl jobs apply --plan ",
+        "to apply it, with the same arguments: doorctl jobs apply --plan ",
     ]);
     insta::assert_snapshot!(planned.stdout, @r"
     DOOR    CONNECTION  LOCK STATE  DOOR STATE  SECURED    PROOF  EFFECT                                     CONFLICTS
@@ -38,7 +38,7 @@ fn a_plan_is_applied_only_while_the_doors_are_the_same() {
     let plan = run("jobs plan", "-o json").expect(0).json();
     assert_eq!(plan["conflicts"][0]["doors"], json!(["closed"]));
     let digest = plan["digest"].as_str().unwrap();
-    assert!(planned.stderr.contains(&format!("--plan {digest} ")));
+    assert!(planned.stderr.contains(&format!("--plan {digest}\n")));
 
     // Another job, time or set of doors does not match the plan.
     let apply = format!("jobs apply --plan {digest}");

@@ -88,7 +88,7 @@ fn a_week_is_planned_assigned_shown_listed_and_cleared() {
             "doors begin with the next released window; --now would release 2 doors at once",
             "1 of 2 doors may not follow a week, as they do not report device.features.schedule",
             "this would set the week of 2 doors, 1 of them offline; no job was created",
-            "to create the job: doorctl schedule set --plan ",
+            "to apply it, with the same arguments: doorctl schedule set --plan ",
         ]);
     assert!(planned.stdout.contains("week none to "), "{planned:?}");
     let (_, digest) = planned.stderr.split_once("schedule set --plan ").unwrap();

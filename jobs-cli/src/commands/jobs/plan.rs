@@ -110,7 +110,7 @@ pub(in crate::commands) async fn plan(
         ));
     }
     printer.say(format!(
-        "plan {0}; to create the job: doorctl {1} --plan {0} with the same arguments",
+        "plan {0}; to apply it, with the same arguments: doorctl {1} --plan {0}",
         short(&snapshot.digest),
         prepared.apply_verb()
     ));
