@@ -127,6 +127,9 @@ struct DoorReport {
     /// The deciding slot; `None` is the default.
     decides: Option<u8>,
     because: String,
+    /// What the week wants now and next.
+    #[serde(skip)]
+    week: String,
     /// Desired properties that are refused or not applied yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     desired: Vec<PropertyAck>,
@@ -139,6 +142,22 @@ struct DoorReport {
 /// Since when a command keeps the door's week from deciding.
 fn held_since(door: &Value) -> Option<Timestamp> {
     door.get("heldBy")?.get("since")?.as_str()?.parse().ok()
+}
+
+/// What a door answers of its week.
+fn week_line(week: &Value, session: &Session) -> String {
+    let want = |of: &Value| of.get("want").map_or("default".to_owned(), plain);
+    let name = week.get("name").map_or("(unreadable)".to_owned(), plain);
+    let next = week.get("next").and_then(|next| {
+        let at = next.get("at")?.as_str()?.parse().ok();
+        Some(format!(
+            "{}{}",
+            want(next),
+            moment("from", at, session).trim_start_matches(',')
+        ))
+    });
+    let next = next.map_or(String::new(), |next| format!("; {next}"));
+    format!("week {name} wants {} now{next}", want(week))
 }
 
 /// `, since Tue 2026-12-01 21:00`; nothing without a moment.
@@ -156,6 +175,9 @@ impl DoorReport {
             online: true,
             decides: decides.and_then(|row| row.slot),
             because: array::explain(&slots) + &moment("since", held_since(body), session),
+            week: body
+                .get("schedule")
+                .map_or(String::new(), |week| week_line(week, session)),
             slots,
             ..Self::of(id, Some(body))
         }
@@ -223,6 +245,7 @@ impl DoorReport {
                 .collect(),
             decides: None,
             because: String::new(),
+            week: String::new(),
             desired: Vec::new(),
             slots: Vec::new(),
             age: String::new(),
@@ -253,6 +276,7 @@ impl DoorReport {
             lines.push(format!("alarms: {}", self.alarms.join(", ")));
         }
         lines.push(self.because.clone());
+        lines.extend((!self.week.is_empty()).then(|| self.week.clone()));
         let desired = self.desired.iter();
         lines.extend(desired.map(|ack| format!("desired: {}", ack.describe())));
         lines.iter().map(|line| printable(line)).collect()
