@@ -167,12 +167,13 @@ impl Task {
 
     fn catch_up(&mut self) {
         let now = Instant::now();
+        // The reading also processes the door's own deadlines. It comes first: what is driven is
+        // judged by the time as well.
+        self.read();
         if self.asserted_at + ASSERT_INTERVAL <= now {
             let driven = self.drive(self.door.outputs());
             self.handle_driven(driven);
         }
-        // The reading also processes the door's own deadlines.
-        self.read();
         if let Some(watchdog) = self.watchdog.as_mut() {
             if watchdog.due() <= now {
                 watchdog.fed_at = now;
