@@ -172,10 +172,9 @@ fn a_lockdown_interrupted_after_its_jobs_were_created_reaches_every_door() {
     let mut printed = lockdown.stderr();
     assert!(printed.any(|line| line.contains("1 of 2 done; waiting until ")));
     assert_eq!(lockdown.interrupt().code(), Some(130));
-    // While the twin job is not confirmed yet, that is what continues.
     let rest: Vec<String> = printed.collect();
-    let names_a_job = |line: &String| line.contains("doorctl jobs ");
-    assert!(rest.iter().any(names_a_job), "{rest:?}");
+    let stops = |line: &String| line.contains("stopped watching; job ");
+    assert!(rest.iter().any(stops), "{rest:?}");
 
     let back = lab.start("away");
     for door in ["here", "away"] {

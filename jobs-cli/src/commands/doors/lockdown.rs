@@ -162,11 +162,15 @@ async fn give(
             status => status,
         })
     };
+    let interrupted = async {
+        // What waits in it is interrupted first, and prints what continues.
+        let _ = tokio::signal::ctrl_c().await;
+        tokio::task::yield_now().await;
+    };
     tokio::select! {
-        // What is interrupted in it prints what continues.
         biased;
         status = giving => status,
-        _ = tokio::signal::ctrl_c() => {
+        () = interrupted => {
             session.printer.say(format!(
                 "interrupted; whether the desired lockdown is changed at every door is not known \
                  yet: doorctl jobs show {}, or repeat doorctl {}",
