@@ -63,7 +63,7 @@ pub(super) async fn watch_all(
             finished = followed => finished?,
             () = sleep_until_deadline(ends_at) => {
                 drop(view);
-                // It may be over: what was staged was waited for before.
+                // It may be over: the wait was for the staged doors.
                 let job = session.hub.job(id).await?;
                 if !job.status.is_over() {
                     let seconds = deadline.unwrap_or_default().as_secs();
@@ -80,7 +80,7 @@ pub(super) async fn watch_all(
                 return Ok(interrupted(ids, session));
             }
         });
-        // What is staged comes before what is called, which ends soon after its start.
+        // The staged doors first: the calls of the others end soon after the start.
         let FinishedJob { job, rows } = finished.last_mut().expect("it was pushed");
         let Some(staged) = StagedEntry::of(job).filter(|_| wanted != JobGoal::Changed) else {
             continue;
@@ -140,7 +140,7 @@ pub(super) async fn watch_all(
     if !in_time {
         return Ok(ExitStatus::Deadline);
     }
-    // What staging left undone, the call has done.
+    // Doors that were not staged were called: the status of that job counts.
     let completed = |finished: &FinishedJob| {
         finished.job.status == JobStatus::Completed
             || is_staged && StagedEntry::of(&finished.job).is_some()
