@@ -1,0 +1,302 @@
+//! Shared access policies of door-hub: what a policy may do, and the documents of `/policies` and
+//! `/whoami`. Azure's policies have rights alone.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{JobId, MethodName, PolicyName};
+use crate::query::{Condition, Expression, QueryError, parse_condition};
+use crate::twin::Object;
+
+/// The most methods, desired properties or tags that the bounds of a policy list.
+pub const MAX_NAMES: usize = 64;
+
+/// The longest name of a desired property or tag, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+
+/// What a policy with bounds may do at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Access {
+    /// Only reads.
+    Read,
+    /// Reads, and calls and writes what the lists of the bounds name.
+    Operate,
+}
+
+impl fmt::Display for Access {
+    /// The spelling of the document.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Operate => "operate",
+        })
+    }
+}
+
+/// The bounds of a policy; a policy without bounds is limited by its rights alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bounds {
+    /// Whether the policy may call and write at all.
+    pub access: Access,
+    /// The methods that it may call, directly or by a job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<MethodName>,
+    /// Names at the top of the desired properties that it may write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub desired: Vec<String>,
+    /// Names at the top of the tags that it may write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// A condition on `deviceId`, `tags` and `properties.desired`: for the policy no other device
+    /// exists. `None`: every device.
+    #[serde(default, rename = "where", skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+}
+
+/// Why bounds are invalid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BoundsError {
+    /// Lists beside `read`.
+    #[error("access `read` calls and writes nothing; expected `{0}` to be absent")]
+    ReadWithList(&'static str),
+    /// A list is too long.
+    #[error("`{list}` has {count} names; expected at most {MAX_NAMES}")]
+    TooMany {
+        /// The list.
+        list: &'static str,
+        /// Its length.
+        count: usize,
+    },
+    /// A name that is not at the top of a section.
+    #[error(
+        "`{list}` has `{name}`; expected the name of a property at the top, without `.`, `$` and \
+         white space"
+    )]
+    Name {
+        /// The list.
+        list: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The condition does not parse.
+    #[error("`where` is invalid: {0}")]
+    Condition(#[from] QueryError),
+    /// The condition reads what a device, or the policy itself, may change.
+    #[error(
+        "`where` reads `{path}`; expected deviceId, tags.NAME and properties.desired.NAME alone, \
+         which the policy may not write"
+    )]
+    Path {
+        /// The path as the condition has it.
+        path: String,
+    },
+}
+
+impl Bounds {
+    /// Checks what the document's types leave open, and returns the condition.
+    ///
+    /// # Errors
+    ///
+    /// The first fault.
+    pub fn check(&self) -> Result<Option<Condition>, BoundsError> {
+        let names = |list: &[String]| list.to_vec();
+        let methods = self.methods.iter().map(|name| name.as_ref().to_owned());
+        for (list, names) in [
+            ("methods", methods.collect()),
+            ("desired", names(&self.desired)),
+            ("tags", names(&self.tags)),
+        ] {
+            if self.access == Access::Read && !names.is_empty() {
+                return Err(BoundsError::ReadWithList(list));
+            }
+            if names.len() > MAX_NAMES {
+                let count = names.len();
+                return Err(BoundsError::TooMany { list, count });
+            }
+            let is_name = |name: &String| {
+                (1..=MAX_NAME_BYTES).contains(&name.len())
+                    && !name.contains(|character: char| {
+                        matches!(character, '.' | '$')
+                            || character.is_whitespace()
+                            || character.is_control()
+                    })
+            };
+            let is_path = list != "methods";
+            if let Some(name) = names.into_iter().find(|name| is_path && !is_name(name)) {
+                return Err(BoundsError::Name { list, name });
+            }
+        }
+        let condition = self.condition.as_deref().map(parse_condition).transpose()?;
+        if let Some(condition) = &condition {
+            self.check_paths(condition)?;
+        }
+        Ok(condition)
+    }
+
+    fn check_paths(&self, expression: &Expression) -> Result<(), BoundsError> {
+        match expression {
+            Expression::Constant(_) => Ok(()),
+            Expression::Path(path) => {
+                let segments: Vec<&str> = path.segments().iter().map(String::as_str).collect();
+                let allowed = match segments[..] {
+                    ["deviceId"] => true,
+                    ["tags", name, ..] => !self.tags.iter().any(|written| written == name),
+                    ["properties", "desired", name, ..] => {
+                        !name.starts_with('$') && !self.desired.iter().any(|own| own == name)
+                    }
+                    _ => false,
+                };
+                match allowed {
+                    true => Ok(()),
+                    false => Err(BoundsError::Path {
+                        path: segments.join("."),
+                    }),
+                }
+            }
+            Expression::Or(parts) | Expression::And(parts) => {
+                parts.iter().try_for_each(|part| self.check_paths(part))
+            }
+            Expression::Not(inner) => self.check_paths(inner),
+            Expression::Comparison { left, right, .. } => {
+                self.check_paths(left)?;
+                self.check_paths(right)
+            }
+            Expression::In { value, .. } => self.check_paths(value),
+            Expression::Arithmetic { first, rest } => {
+                self.check_paths(first)?;
+                rest.iter().try_for_each(|(_, part)| self.check_paths(part))
+            }
+            Expression::Call { arguments, .. } => {
+                arguments.iter().try_for_each(|part| self.check_paths(part))
+            }
+        }
+    }
+
+    /// Whether the policy may call `method`.
+    #[must_use]
+    pub fn allows_method(&self, method: &MethodName) -> bool {
+        self.access == Access::Operate && self.methods.contains(method)
+    }
+
+    /// The first name at the top of a patch that the policy may not write.
+    #[must_use]
+    pub fn forbidden_name<'a>(allowed: &[String], patch: &'a Object) -> Option<&'a str> {
+        let mut names = patch.keys().map(String::as_str);
+        names.find(|name| !allowed.iter().any(|known| known == name))
+    }
+}
+
+/// A policy in the answers of `/policies`, and with keys only when it was created or rotated.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyDocument {
+    /// The policy's name (`skn` of a token).
+    pub name: PolicyName,
+    /// Rights in Azure's spelling, separated by commas.
+    pub rights: String,
+    /// Absent: limited by the rights alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
+    /// Jobs of this policy that wait for their start or run; only in `GET /policies/{name}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<Vec<JobId>>,
+}
+
+/// The body of `PUT /policies/{name}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyRequest {
+    /// Rights in Azure's spelling, separated by commas.
+    pub rights: String,
+    /// Absent: limited by the rights alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
+}
+
+/// The answer of `GET /whoami`: what the caller may do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Whoami {
+    /// The policy that signs the caller's requests.
+    pub policy: PolicyName,
+    /// Rights in Azure's spelling, separated by commas.
+    pub rights: String,
+    /// Absent: limited by the rights alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(document: &str) -> Result<Option<Condition>, BoundsError> {
+        serde_json::from_str::<Bounds>(document).unwrap().check()
+    }
+
+    #[test]
+    fn bounds_reach_only_devices_that_the_policy_cannot_move() {
+        for (condition, valid) in [
+            ("tags.building = '43'", true),
+            ("deviceId IN ['a', 'b'] AND NOT tags.floor > 3", true),
+            ("properties.desired.building = '43'", true),
+            ("STARTSWITH(deviceId, 'east-')", true),
+            ("tags.alarm.forcedOpen.by = 'me'", false),
+            ("properties.desired.lockdown = true", false),
+            ("properties.desired.$version > 3", false),
+            ("properties.desired = 1", false),
+            ("IS_DEFINED(tags)", false),
+            ("properties.reported.building = '43'", false),
+            ("connectionState = 'Connected'", false),
+            ("tags.building = tags.alarm", false),
+            ("1 + properties.reported.a = 2", false),
+        ] {
+            let bounds = Bounds {
+                access: Access::Operate,
+                methods: vec!["lockDoor".parse().unwrap()],
+                desired: vec!["lockdown".to_owned()],
+                tags: vec!["alarm".to_owned()],
+                condition: Some(condition.to_owned()),
+            };
+            let checked = bounds.check();
+            assert_eq!(checked.is_ok(), valid, "{condition}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn invalid_bounds_name_the_member_and_the_value() {
+        for (document, expected) in [
+            (
+                r#"{"access":"read","methods":["lockDoor"]}"#,
+                "`methods` to be absent",
+            ),
+            (
+                r#"{"access":"operate","desired":["a.b"]}"#,
+                "`desired` has `a.b`",
+            ),
+            (r#"{"access":"operate","tags":[""]}"#, "`tags` has ``"),
+            (
+                r#"{"access":"read","where":"tags.a ="}"#,
+                "`where` is invalid",
+            ),
+        ] {
+            let error = checked(document).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert!(serde_json::from_str::<Bounds>(r#"{"access":"full"}"#).is_err());
+        assert!(serde_json::from_str::<Bounds>(r#"{"access":"read","scope":1}"#).is_err());
+    }
+
+    #[test]
+    fn a_patch_is_allowed_name_by_name() {
+        let allowed = ["lockdown".to_owned()];
+        let patch = serde_json::from_str(r#"{"lockdown":null,"mode":"secure"}"#).unwrap();
+        assert_eq!(Bounds::forbidden_name(&allowed, &patch), Some("mode"));
+        let patch = serde_json::from_str(r#"{"lockdown":{"reason":null}}"#).unwrap();
+        assert_eq!(Bounds::forbidden_name(&allowed, &patch), None);
+    }
+}
