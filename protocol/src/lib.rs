@@ -21,7 +21,7 @@
 //! | [`uplink`], [`downlink`] | topics from device to hub, and from hub to device |
 //! | [`method`] | direct methods: request and result |
 //! | [`job`] | jobs: request, response, the record of each device |
-//! | [`policy`] | what a policy of door-hub may do
+//! | [`policy`] | what a policy of door-hub may do |
 //! | [`query`] | the query language: parser, printer, evaluator |
 //! | [`text_file`] | text files that people hand to a program |
 //! | [`time`] | timestamps as text |
