@@ -16,6 +16,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("iothub-protocol", &[]),
     ("iothub-client", &["iothub-protocol"]),
     ("door-core", &[]),
+    ("door-dashboard", &[]),
     ("door-agent", &["door-core", "iothub-protocol"]),
     ("door-hub", &["iothub-protocol"]),
     (
