@@ -78,12 +78,8 @@ impl Target {
                 names.push(name);
             }
         }
-        let mut others = Vec::new();
-        for (property, values) in [("building", &args.building), ("floor", &args.floor)] {
-            if !values.is_empty() {
-                others.push(place_condition(property, values));
-            }
-        }
+        let places = PlaceFilter::from_args(args);
+        let mut others = places.conditions();
         if let Some(condition) = &args.condition {
             check_condition(condition)?;
             others.push(condition.trim().to_owned());
@@ -92,7 +88,7 @@ impl Target {
         if names.is_empty() && others.is_empty() && !args.all {
             return Ok(None);
         }
-        Self::build(names, others, PlaceFilter::from_args(args)).map(Some)
+        Self::build(names, others, places).map(Some)
     }
 
     /// The doors that also match `condition`.
@@ -131,7 +127,8 @@ impl Target {
     pub(crate) fn required(args: &TargetArgs) -> anyhow::Result<Self> {
         Self::from_args(args)?.ok_or_else(|| {
             Failure::new(
-                "no doors selected; expected door names, --building, --floor, --where or --all",
+                "no doors selected; expected door names, --building, --floor, --tag, --where or \
+                 --all",
             )
             .next("doorctl devices list")
             .into()
@@ -317,31 +314,37 @@ pub(crate) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// Matches the assigned value (desired property), applied or not; a number may be stored as text.
-fn place_condition(property: &str, values: &[String]) -> String {
-    equals_any(&format!("properties.desired.{property}"), values)
-}
-
-/// A path with one of these values; a number may be stored as text.
+/// A path with one of these values; a number or truth value may be stored as text.
 fn equals_any(path: &str, values: &[String]) -> String {
     let mut either = Vec::new();
     for value in values {
-        if let Ok(number) = serde_json::from_str::<serde_json::Number>(value) {
-            either.push(format!("{path} = {number}"));
-        }
+        let plain = match value.as_str() {
+            "true" | "false" => Some(value.clone()),
+            _ => serde_json::from_str::<serde_json::Number>(value)
+                .ok()
+                .map(|number| number.to_string()),
+        };
+        either.extend(plain.map(|plain| format!("{path} = {plain}")));
         either.push(format!("{path} = {}", quote(value)));
     }
     either.join(" OR ")
 }
 
-/// Matches a tag by the text of its value. Keys are bracketed: they may be words of the language.
-pub(crate) fn tag_condition(key: &str, value: &str) -> String {
-    let keys: Vec<String> = key.split('.').map(|part| format!("[[{part}]]")).collect();
-    let path = format!("tags.{}", keys.join("."));
-    match value {
-        "true" | "false" => format!("{path} = {value} OR {path} = '{value}'"),
-        _ => equals_any(&path, std::slice::from_ref(&value.to_owned())),
+/// The path of a tag; a name that is a keyword or has other characters is in brackets.
+fn tag_path(name: &str) -> String {
+    let mut path = "tags".to_owned();
+    for part in name.split('.') {
+        let is_plain = part.starts_with(|first: char| first.is_ascii_alphabetic())
+            && part
+                .chars()
+                .all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+            && query::bare_keyword(&format!("tags.{part}")).is_none();
+        path += &match is_plain {
+            true => format!(".{part}"),
+            false => format!(".[[{part}]]"),
+        };
     }
+    path
 }
 
 /// Matches doors whose last report has an alarm.
@@ -405,6 +408,31 @@ mod tests {
              properties.desired.floor = '3' OR \
              properties.desired.floor = 'mezzanine') AND (tags.wing = 'east')"
         );
+    }
+
+    #[test]
+    fn a_tag_is_a_condition_of_its_own_and_the_same_tag_twice_means_either() {
+        for (tags, expected) in [
+            (&[("wing", "east")][..], "tags.wing = 'east'"),
+            (&[("level", "2")], "tags.level = 2 OR tags.level = '2'"),
+            (&[("vip", "true")], "tags.vip = true OR tags.vip = 'true'"),
+            (&[("group", "public")], "tags.[[group]] = 'public'"),
+            (&[("access.group", "a=b")], "tags.access.[[group]] = 'a=b'"),
+            (&[("my-tag", "o'hare")], r"tags.[[my-tag]] = 'o\'hare'"),
+            (
+                &[("wing", "east"), ("group", "x"), ("wing", "west")],
+                "(tags.wing = 'east' OR tags.wing = 'west') AND (tags.[[group]] = 'x')",
+            ),
+        ] {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let args = TargetArgs {
+                tags: tags.iter().map(owned).collect(),
+                ..TargetArgs::default()
+            };
+            let condition = condition(&args);
+            assert_eq!(condition, expected);
+            assert!(query::parse_condition(&condition).is_ok(), "{condition}");
+        }
     }
 
     #[test]

@@ -189,9 +189,9 @@ Examples:
 Examples:
   doorctl jobs tags --set wing=east --building 43 --floor 3
   doorctl jobs tags --set access.group=staff --remove old lobby-east lobby-west
-  doorctl jobs tags --set shift=night --where \"tags.wing = 'east'\" --at 22:00
+  doorctl jobs tags --set shift=night --tag wing=east --at 22:00
 
-Then select by tag: doorctl jobs lock --where \"tags.wing = 'east'\"")]
+Then select by tag: doorctl jobs lock --tag wing=east")]
     Tags(TagsArgs),
 }
 
@@ -252,11 +252,16 @@ pub(crate) struct TwinArgs {
         long = "set",
         value_name = "KEY=VALUE",
         value_parser = desired_assignment,
-        required_unless_present = "tags"
+        required_unless_present = "set_tags"
     )]
     pub(crate) desired: Vec<(String, Value)>,
     /// Tag to set (repeatable).
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = tag_assignment)]
+    #[arg(
+        id = "set_tags",
+        long = "set-tag",
+        value_name = "KEY=VALUE",
+        value_parser = tag_assignment
+    )]
     pub(crate) tags: Vec<(String, Value)>,
     /// With --watch: time for each door to apply the change; when exceeded, the exit status is 3.
     #[arg(

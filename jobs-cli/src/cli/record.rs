@@ -7,6 +7,7 @@ use clap::{ArgAction, Args};
 use iothub_protocol::event::EventKind;
 
 use super::period;
+use super::target::tag_filter;
 
 /// Default `--limit` of events, unless they are followed.
 pub(crate) const DEFAULT_EVENT_LIMIT: usize = 100;
@@ -63,6 +64,14 @@ pub(crate) struct EventsArgs {
         help_heading = "Event filters"
     )]
     pub(crate) floor: Vec<String>,
+    /// Only doors with this tag at the start (repeatable).
+    #[arg(
+        long = "tag",
+        value_name = "NAME=VALUE",
+        value_parser = tag_filter,
+        help_heading = "Event filters"
+    )]
+    pub(crate) tags: Vec<(String, String)>,
     /// Only these kinds: telemetry, connection, twin, device, job.
     #[arg(
         long = "kind",

@@ -199,9 +199,7 @@ fn key_in_section(key: &str, section: SectionKind, expected: &str) -> Result<Str
             format!("`{key}` is a whole section; expected {expected}, with dots for nested keys")
         }
         Some(SectionKind::Tags) => format!(
-            "`{key}` is a tag; expected a desired property; write --tag {}, or: doorctl devices \
-             tag DOOR {}",
-            write(rest),
+            "`{key}` is a tag; expected a desired property; for tags: doorctl devices tag DOOR {}",
             write(rest)
         ),
         Some(SectionKind::Desired) => format!(
@@ -326,7 +324,10 @@ mod tests {
         }
         assert_eq!(tag_key("tags.old").as_deref(), Ok("old"));
         let error = desired_assignment("tags.wing=east").unwrap_err();
-        assert!(error.contains("--tag wing=east"), "{error}");
+        assert!(
+            error.contains("doorctl devices tag DOOR wing=east"),
+            "{error}"
+        );
         let error = tag_assignment("properties.desired.floor=3").unwrap_err();
         assert!(error.contains("doorctl twin set DOOR floor=3"), "{error}");
     }

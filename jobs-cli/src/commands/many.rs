@@ -123,11 +123,11 @@ pub(super) async fn select_exact(
     args: &TargetArgs,
     session: &Session,
 ) -> anyhow::Result<Vec<Twin>> {
-    let by_name = args.building.is_empty() && args.floor.is_empty() && args.condition.is_none();
-    if args.all || !by_name {
-        return Ok(select(args, session).await?.1);
+    let target = Target::required(args)?;
+    match target.is_names_only() {
+        true => one_by_one(target.names, session).await,
+        false => Ok(select(args, session).await?.1),
     }
-    one_by_one(Target::required(args)?.names, session).await
 }
 
 /// Fails when a named door does not exist, and suggests a similar name. A door that the query does

@@ -1,9 +1,9 @@
-//! Selection by building and floor. A value that no door is assigned to is more likely a typing
-//! error than an empty selection.
+//! Selection by building, floor and tag. A value that no door has is more likely a typing error
+//! than an empty selection.
 
 use serde_json::Value;
 
-use super::{Target, place_condition};
+use super::{Target, equals_any, tag_path};
 use crate::cli::target::TargetArgs;
 use crate::failure::Failure;
 use crate::printer::{compare_values, first_names, plain};
@@ -13,22 +13,107 @@ use crate::suggest;
 /// Most values listed in an error.
 const MAX_LISTED: usize = 10;
 
-/// The values of `--building` and `--floor`.
+/// The values of `--building`, `--floor` and `--tag`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PlaceFilter {
-    building: Vec<String>,
-    floor: Vec<String>,
+    places: Vec<Place>,
     /// `--allow-none`.
     allow_none: bool,
 }
 
+/// A property or tag, and the values of which a door has to have one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    is_tag: bool,
+    name: String,
+    values: Vec<String>,
+}
+
 impl PlaceFilter {
     pub(super) fn from_args(args: &TargetArgs) -> Self {
+        let mut places: Vec<Place> = Vec::new();
+        for (name, values) in [("building", &args.building), ("floor", &args.floor)] {
+            places.extend((!values.is_empty()).then(|| Place {
+                is_tag: false,
+                name: name.to_owned(),
+                values: values.clone(),
+            }));
+        }
+        for (name, value) in &args.tags {
+            let mut known = places.iter_mut();
+            match known.find(|place| place.is_tag && place.name == *name) {
+                Some(place) => place.values.push(value.clone()),
+                None => places.push(Place {
+                    is_tag: true,
+                    name: name.clone(),
+                    values: vec![value.clone()],
+                }),
+            }
+        }
         Self {
-            building: args.building.clone(),
-            floor: args.floor.clone(),
+            places,
             allow_none: args.allow_none,
         }
+    }
+
+    /// Conditions that all have to hold.
+    pub(super) fn conditions(&self) -> Vec<String> {
+        self.places.iter().map(Place::condition).collect()
+    }
+
+    /// The values of `--building` or `--floor`.
+    fn named(&self, name: &str) -> Option<&Place> {
+        let mut places = self.places.iter();
+        places.find(|place| !place.is_tag && place.name == name)
+    }
+}
+
+impl Place {
+    fn path(&self) -> String {
+        match self.is_tag {
+            true => tag_path(&self.name),
+            // The assigned value, applied or not.
+            false => format!("properties.desired.{}", self.name),
+        }
+    }
+
+    fn condition(&self) -> String {
+        equals_any(&self.path(), &self.values)
+    }
+
+    /// The values among the doors that match a condition.
+    async fn assigned(&self, condition: &str, session: &Session) -> anyhow::Result<Vec<String>> {
+        let within = match condition {
+            "*" => String::new(),
+            condition => format!("WHERE {condition} "),
+        };
+        let path = self.path();
+        let query = format!(
+            "SELECT {path} AS assigned, COUNT() AS doors FROM devices {within}GROUP BY {path}"
+        );
+        let rows: Vec<Value> = session.hub.query(&query).await?;
+        let values = rows.iter().filter_map(|row| row.get("assigned"));
+        let values = values.filter(|value| !value.is_null() && !value.is_object());
+        let mut values: Vec<String> = values.map(plain).collect();
+        values.sort_by(|a, b| compare_values(a, b));
+        values.dedup();
+        Ok(values)
+    }
+
+    fn unassigned(&self, value: &str, assigned: &[String], within: &str) -> Failure {
+        let (is_in, are_in, kind) = match self.is_tag {
+            true => ("has", "have", "tag "),
+            false => ("is assigned to", "are assigned to", ""),
+        };
+        let name = &self.name;
+        let hint = match suggest::closest(value, assigned.iter().map(String::as_str)) {
+            Some(closest) => format!("did you mean `{closest}`?"),
+            None if assigned.is_empty() => format!("no door {is_in} any {kind}{name}{within}"),
+            None => format!("doors {are_in} {}", first_names(assigned, MAX_LISTED)),
+        };
+        next(Failure::new(format!(
+            "no door {is_in} {kind}{name} `{value}`{within}; {hint}"
+        )))
     }
 }
 
@@ -38,71 +123,50 @@ impl Target {
         self.places.allow_none
     }
 
-    /// Refuses a building or floor that no door is assigned to, and a combination that matches no
-    /// door. `found` is the number of doors in the whole selection.
+    /// Refuses a building, floor or tag that no door has, and a combination that matches no door.
+    /// `found` is the number of doors in the whole selection.
     ///
     /// # Errors
     ///
-    /// Suggests the closest value that doors are assigned to.
+    /// Suggests the closest value that doors have.
     pub(crate) async fn refuse_empty_places(
         &self,
         found: usize,
         session: &Session,
     ) -> anyhow::Result<()> {
-        let places = &self.places;
-        let given = [("building", &places.building), ("floor", &places.floor)];
-        if places.allow_none || given.iter().all(|(_, values)| values.is_empty()) {
+        let filter = &self.places;
+        if filter.allow_none || filter.places.is_empty() {
             return Ok(());
         }
-        for (property, values) in given {
+        for place in &filter.places {
             // The doors found prove a single value; several are checked one by one.
-            if values.is_empty() || (found > 0 && values.len() == 1) {
+            if found > 0 && place.values.len() == 1 {
                 continue;
             }
-            let assigned = assigned_values(property, "*", session).await?;
-            if let Some(value) = values.iter().find(|value| !is_assigned(value, &assigned)) {
-                return Err(unassigned_place(property, value, &assigned, "").into());
+            let assigned = place.assigned("*", session).await?;
+            let mut values = place.values.iter();
+            if let Some(value) = values.find(|value| !is_assigned(value, &assigned)) {
+                return Err(place.unassigned(value, &assigned, "").into());
             }
         }
         if found > 0 {
             return Ok(());
         }
-        if let ([building], Some(floor)) = (&places.building[..], places.floor.first()) {
-            let within = place_condition("building", &places.building);
-            let assigned = assigned_values("floor", &within, session).await?;
-            if !places
-                .floor
-                .iter()
-                .any(|floor| is_assigned(floor, &assigned))
-            {
+        if let (Some(building), Some(floor)) = (filter.named("building"), filter.named("floor")) {
+            let assigned = floor.assigned(&building.condition(), session).await?;
+            let mut values = floor.values.iter();
+            if let ([building], false) = (
+                &building.values[..],
+                values.any(|floor| is_assigned(floor, &assigned)),
+            ) {
                 let within = format!(" of building `{building}`");
-                return Err(unassigned_place("floor", floor, &assigned, &within).into());
+                return Err(floor
+                    .unassigned(&floor.values[0], &assigned, &within)
+                    .into());
             }
         }
         Err(next(Failure::new("no door matches all given filters")).into())
     }
-}
-
-/// Values of a desired property among the doors that match a condition.
-async fn assigned_values(
-    property: &str,
-    condition: &str,
-    session: &Session,
-) -> anyhow::Result<Vec<String>> {
-    let within = match condition {
-        "*" => String::new(),
-        condition => format!("WHERE {condition} "),
-    };
-    let path = format!("properties.desired.{property}");
-    let query = format!(
-        "SELECT {path} AS {property}, COUNT() AS doors FROM devices {within}GROUP BY {path}"
-    );
-    let rows: Vec<Value> = session.hub.query(&query).await?;
-    let values = rows.iter().filter_map(|row| row.get(property));
-    let mut values: Vec<String> = values.filter(|value| !value.is_null()).map(plain).collect();
-    values.sort_by(|a, b| compare_values(a, b));
-    values.dedup();
-    Ok(values)
 }
 
 /// Compares as the condition does: a number matches as text, too.
@@ -111,20 +175,6 @@ fn is_assigned(value: &str, assigned: &[String]) -> bool {
     assigned
         .iter()
         .any(|known| known == value || (number(value).is_some() && number(known) == number(value)))
-}
-
-fn unassigned_place(property: &str, value: &str, assigned: &[String], within: &str) -> Failure {
-    let hint = match suggest::closest(value, assigned.iter().map(String::as_str)) {
-        Some(closest) => format!("did you mean `{closest}`?"),
-        None if assigned.is_empty() => format!("no door is assigned to any {property}{within}"),
-        None => format!(
-            "doors are assigned to {}",
-            first_names(assigned, MAX_LISTED)
-        ),
-    };
-    next(Failure::new(format!(
-        "no door is assigned to {property} `{value}`{within}; {hint}"
-    )))
 }
 
 fn next(failure: Failure) -> Failure {
@@ -154,8 +204,20 @@ mod tests {
         ] {
             let assigned: Vec<String> = assigned.split_whitespace().map(str::to_owned).collect();
             let expected = format!("`{value}`; {expected}");
-            let error = unassigned_place("building", value, &assigned, "").to_string();
-            assert!(error.ends_with(&expected), "{error}");
+            let place = |is_tag, name: &str| Place {
+                is_tag,
+                name: name.to_owned(),
+                values: Vec::new(),
+            };
+            let error = place(false, "building").unassigned(value, &assigned, "");
+            assert!(error.to_string().ends_with(&expected), "{error}");
+            let expected = expected
+                .replace("is assigned to any building", "has any tag a.b")
+                .replace("are assigned to", "have");
+            let error = place(true, "a.b")
+                .unassigned(value, &assigned, "")
+                .to_string();
+            assert_eq!(error, format!("no door has tag a.b {expected}"));
         }
     }
 

@@ -45,7 +45,7 @@ fn impossible_door_commands_are_refused() {
     insta::assert_snapshot!(home.run("all-clear"), @r"
     status: 1
     --- stderr
-    error: no doors selected; expected door names, --building, --floor, --where or --all
+    error: no doors selected; expected door names, --building, --floor, --tag, --where or --all
       next: doorctl devices list
     ");
     home.snapshot("why 'a b'");

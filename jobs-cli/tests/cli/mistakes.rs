@@ -136,7 +136,7 @@ fn door_verbs_need_a_selection() {
     insta::assert_snapshot!(Home::with_absent_hub().run("jobs lock"), @r"
     status: 1
     --- stderr
-    error: no doors selected; expected door names, --building, --floor, --where or --all
+    error: no doors selected; expected door names, --building, --floor, --tag, --where or --all
       next: doorctl devices list
     ");
 }

@@ -71,8 +71,8 @@ fn filters_of_a_list_are_combined() {
         ("--tag tags.wing=east --alarm --unsecured --floor 3", "east"),
         ("--tag group=7", "east"),
         ("--tag access.level=2", "new"),
-        ("--tag wing=east --tag group=8", ""),
-        ("west --tag wing=east", ""),
+        ("--tag wing=east --tag group=8 --allow-none", ""),
+        ("west --tag wing=east --allow-none", ""),
         ("--where \"tags.wing = 'west'\" --offline", ""),
     ] {
         let doors = lab.json(format!("devices list {filters}"));
@@ -82,7 +82,7 @@ fn filters_of_a_list_are_combined() {
     }
     lab.run("devices list --tag wing")
         .expect(1)
-        .says(&["--tag", "expected KEY=VALUE"]);
+        .says(&["--tag", "expected NAME=VALUE"]);
 }
 
 #[test]

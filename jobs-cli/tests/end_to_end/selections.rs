@@ -61,6 +61,23 @@ const NOWHERE: &[(&str, &str)] = &[
         "no door is assigned to floor `33`; did you mean `3`?",
     ),
     ("--building north yard", "no door matches all given filters"),
+    (
+        "--tag group=pubic",
+        "no door has tag group `pubic`; did you mean `public`?",
+    ),
+    (
+        "--tag group=public --tag group=staf",
+        "no door has tag group `staf`; did you mean `staff`?",
+    ),
+    (
+        "--tag level=9",
+        "no door has tag level `9`; doors have 1, 2",
+    ),
+    ("--tag shift=a", "no door has any tag shift"),
+    (
+        "--building north --tag group=staff",
+        "no door matches all given filters",
+    ),
 ];
 
 /// Command, exit status and part of the output.
@@ -96,6 +113,16 @@ const ENDS: &[Row] = &[
     ("jobs twin --set b=1 --floor 3.0 --watch", 0, "1 changed"),
     ("jobs lock gate --connect-timeout 0 --watch", 2, "1 failed"),
     ("devices list --building south", 0, "yard"),
+    ("jobs tags --set a=1 --tag group=public --tag group=staff --watch", 0, "2 changed"),
+    ("jobs tags --set a=1 --tag group=public --tag level=1 --watch", 0, "1 changed"),
+    ("devices list --tag group=staff", 0, "yard"),
+    ("devices list --tag level=1 --tag group=pubic --allow-none", 0, "no door matches"),
+    ("events --tag group=staff", 0, "yard"),
+    ("events --tag group=pubic", 1, "did you mean `public`?"),
+    ("devices list --tag group", 1, "expected NAME=VALUE"),
+    ("lockdown --tag =a", 1, "the key is empty"),
+    ("lockdown --tag desired.a=1", 1, "is a desired property; expected a tag"),
+    ("lock --all --tag group=staff", 1, "cannot be used with"),
 ];
 
 #[test]
@@ -104,9 +131,9 @@ fn an_empty_selection_is_never_a_success() {
     for (line, status) in [("lockdown --all", 2), ("all-clear --all", 2), ("status", 0)] {
         lab.run(line).expect(status);
     }
-    lab.run("devices add gate --building north --floor 3")
+    lab.run("devices add gate --building north --floor 3 --tag group=public --tag level=1")
         .expect(0);
-    lab.run("devices add yard --building south --floor 4")
+    lab.run("devices add yard --building south --floor 4 --tag group=staff --tag level=\"2\"")
         .expect(0);
     for (selection, says) in NOWHERE {
         for verb in VERBS {

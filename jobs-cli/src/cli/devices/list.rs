@@ -3,7 +3,6 @@
 use clap::Args;
 
 use crate::cli::target::TargetArgs;
-use crate::cli::twin::tag_assignment;
 
 const FILTERS: &str = "Filters (all given must match)";
 
@@ -39,14 +38,6 @@ pub(crate) struct ListArgs {
     /// Only doors that are not secured by their last report: unsecured, unknown, or no report.
     #[arg(long, help_heading = FILTERS)]
     pub(crate) unsecured: bool,
-    /// Only doors with this tag (repeatable); dots separate nested keys.
-    #[arg(
-        long = "tag",
-        value_name = "KEY=VALUE",
-        value_parser = tag_filter,
-        help_heading = FILTERS
-    )]
-    pub(crate) tags: Vec<(String, String)>,
     /// Sort by this column; doors without a value come last.
     #[arg(long, value_name = "COLUMN", help_heading = "View")]
     pub(crate) sort: Option<String>,
@@ -64,13 +55,6 @@ pub(crate) struct ListArgs {
     /// Show at most this many doors; without --sort, the first ones of the hub.
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "View")]
     pub(crate) limit: Option<usize>,
-}
-
-/// Parses `KEY=VALUE`; the value stays text.
-fn tag_filter(text: &str) -> Result<(String, String), String> {
-    let (key, _) = tag_assignment(text)?;
-    let (_, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-    Ok((key, value.to_owned()))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

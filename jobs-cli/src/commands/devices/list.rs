@@ -16,7 +16,7 @@ use crate::commands::many::refuse_unknown;
 use crate::door::DoorRow;
 use crate::printer::{Row as _, RowStream, TableRow, compare_values, plain};
 use crate::session::{Session, unknown_door};
-use crate::target::{Target, TwinPages, alarm_condition, tag_condition};
+use crate::target::{Target, TwinPages, alarm_condition};
 
 use column::Column;
 
@@ -114,8 +114,6 @@ fn with_filters(args: &ListArgs) -> TargetArgs {
             "NOT is_defined({secured}) OR {secured} != 'secured'"
         ));
     }
-    let tags = args.tags.iter();
-    conditions.extend(tags.map(|(key, value)| tag_condition(key, value)));
     target
 }
 

@@ -116,6 +116,7 @@ async fn doors(args: &EventsArgs, session: &Session) -> anyhow::Result<Option<BT
         doors: args.doors.clone(),
         building: args.building.clone(),
         floor: args.floor.clone(),
+        tags: args.tags.clone(),
         ..TargetArgs::default()
     };
     let Some(target) = Target::from_args(&target)? else {
@@ -126,7 +127,7 @@ async fn doors(args: &EventsArgs, session: &Session) -> anyhow::Result<Option<BT
         .iter()
         .map(|twin| twin.device_id.to_string())
         .collect();
-    if args.building.is_empty() && args.floor.is_empty() {
+    if target.is_names_only() {
         if found.len() < args.doors.len() {
             let known = session.door_names().await?;
             for name in args.doors.iter().filter(|name| !found.contains(*name)) {
