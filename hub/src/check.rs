@@ -16,6 +16,7 @@ use crate::data::exposed_files;
 use crate::live;
 use crate::pki::{self, Validity};
 use crate::store::{self, RecordedNumber};
+use crate::webhook::Target;
 use crate::{AFTER_DATABASE, DATABASE};
 
 /// A certificate that expires within this time causes a warning.
@@ -52,6 +53,7 @@ pub fn check(config: &HubConfig) -> Vec<Finding> {
     certificates(config, &mut findings);
     database(config, &mut findings);
     ports(config, running, &mut findings);
+    webhooks(config, &mut findings);
     findings.0
 }
 
@@ -115,6 +117,16 @@ fn data_folder(config: &HubConfig, findings: &mut Findings) -> bool {
         findings.good("hub: running on this folder".to_owned());
     }
     running
+}
+
+/// Reads the files of the webhooks; connects to no receiver.
+fn webhooks(config: &HubConfig, findings: &mut Findings) {
+    for webhook in &config.webhooks {
+        match Target::load(webhook) {
+            Ok(target) => findings.good(format!("webhook: {}", target.name())),
+            Err(error) => findings.fault(format!("{:#}", anyhow::Error::from(error))),
+        }
+    }
 }
 
 fn is_running(folder: &Path) -> bool {

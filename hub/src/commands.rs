@@ -9,6 +9,7 @@ mod log;
 mod policy;
 mod serve;
 mod settings;
+mod webhook;
 
 pub(crate) use audit::{AuditArguments, audit};
 pub(crate) use backup::{BackupArguments, RestoreArguments, backup, restore};
@@ -19,6 +20,7 @@ pub(crate) use log::{Log, read_filter};
 pub(crate) use policy::{PolicyArguments, policy};
 pub(crate) use serve::serve;
 pub(crate) use settings::{Settings, StartArguments};
+pub(crate) use webhook::{WebhookArguments, webhook};
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write as _};

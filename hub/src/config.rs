@@ -1,5 +1,7 @@
 //! The hub's settings: the file, the flags that override it, and the result.
 
+mod webhook;
+
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,6 +12,9 @@ use iothub_protocol::text_file::decode;
 use serde::{Deserialize, Serialize};
 
 use crate::pki::{self, ProvidedCertificate};
+use crate::webhook::WebhookError;
+
+pub use webhook::WebhookSettings;
 
 /// Azure's port for MQTT over TLS; the official device clients support no other.
 pub const DEFAULT_MQTT_PORT: u16 = 8883;
@@ -42,6 +47,8 @@ pub struct HubConfig {
     pub events: EventLimits,
     /// Retention of the audit record.
     pub audit: AuditLimits,
+    /// The receivers of events.
+    pub webhooks: Vec<WebhookSettings>,
     /// Whether this start accepts a database that has lost data (`--accept-older`). Not a setting:
     /// it applies to one start.
     pub accept_older: bool,
@@ -127,6 +134,9 @@ pub struct ConfigFile {
     /// [`HubConfig::audit`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditLimits>,
+    /// [`HubConfig::webhooks`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Vec<WebhookSettings>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +169,9 @@ pub enum ConfigError {
     /// A certificate without its key, or a key without its certificate.
     #[error("`{0}` is set and `{1}` is not; expected both or none")]
     IncompletePair(&'static str, &'static str),
+    /// A webhook whose settings are invalid.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// Both listeners have the same port.
     #[error("--mqtt-port and --https-port are both {0}; expected two different ports")]
     SamePort(u16),
@@ -202,7 +215,9 @@ impl ConfigFile {
 
     /// Resolves relative paths against `folder`.
     fn resolve_paths(mut self, folder: &Path) -> Self {
-        let files = self.device_ca_files.iter_mut().flatten();
+        let webhooks = self.webhook.iter_mut().flatten();
+        let webhooks = webhooks.flat_map(WebhookSettings::files_mut);
+        let files = self.device_ca_files.iter_mut().flatten().chain(webhooks);
         for path in files
             .chain(&mut self.certificate_file)
             .chain(&mut self.key_file)
@@ -218,7 +233,10 @@ impl ConfigFile {
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let given = self.certificate_file.iter().chain(&self.key_file);
         let authorities = self.device_ca_files.iter().flatten();
-        given.chain(authorities).cloned().collect()
+        let mut webhooks = self.webhook.clone().unwrap_or_default();
+        let webhooks = webhooks.iter_mut().flat_map(WebhookSettings::files_mut);
+        let files = given.chain(authorities).cloned();
+        files.chain(webhooks.map(|path| path.clone())).collect()
     }
 
     /// Replaces the settings that `over` sets.
@@ -236,6 +254,7 @@ impl ConfigFile {
             https_port: over.https_port.or(self.https_port),
             events: over.events.or(self.events),
             audit: over.audit.or(self.audit),
+            webhook: over.webhook.or(self.webhook),
         }
     }
 
@@ -271,6 +290,7 @@ impl ConfigFile {
             https_address: SocketAddr::new(listen, https_port),
             events: self.events.unwrap_or_default(),
             audit: self.audit.unwrap_or_default(),
+            webhooks: self.webhook.unwrap_or_default(),
             accept_older: false,
         };
         config.check()?;
@@ -293,6 +313,7 @@ impl HubConfig {
             https_address: any_port,
             events: EventLimits::default(),
             audit: AuditLimits::default(),
+            webhooks: Vec::new(),
             accept_older: false,
         }
     }
@@ -312,6 +333,7 @@ impl HubConfig {
             ),
             ("events", self.events != other.events),
             ("audit", self.audit != other.audit),
+            ("webhook", self.webhooks != other.webhooks),
         ];
         changed
             .into_iter()
@@ -323,7 +345,8 @@ impl HubConfig {
         check_name(&self.name, "the hub's name (--name)")?;
         self.aliases
             .iter()
-            .try_for_each(|alias| check_name(alias, "a further name (--san)"))
+            .try_for_each(|alias| check_name(alias, "a further name (--san)"))?;
+        Ok(webhook::check(&self.webhooks)?)
     }
 }
 
@@ -419,8 +442,10 @@ mod tests {
         assert_eq!(resolved.events, EventLimits::default());
         // Uncomment every key: none is unknown, none is missing, and the limits are the defaults.
         let is_key = |line: &str| {
-            let key = line.split_once(" = ").map(|(key, _)| key);
-            key.is_some_and(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+            let key = line.split_once(" = ").map_or(line, |(key, _)| key);
+            key.starts_with('[')
+                || key.starts_with("\"/")
+                || (key != line && key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
         };
         let whole: String = example
             .lines()
@@ -456,9 +481,13 @@ mod tests {
             known.map(str::to_owned).collect()
         };
         let mut expected: BTreeSet<String> = keys("").into_iter().collect();
-        for table in ["events", "audit"] {
+        for (table, header) in [
+            ("events", "[events]\n"),
+            ("audit", "[audit]\n"),
+            ("webhook", "[[webhook]]\n"),
+        ] {
             assert!(expected.remove(table));
-            let keys = keys(&format!("[{table}]\n")).into_iter();
+            let keys = keys(header).into_iter();
             expected.extend(keys.map(|key| format!("{table}.{key}")));
         }
         let page = include_str!("../../docs/reference/hub.md");

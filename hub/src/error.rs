@@ -8,6 +8,7 @@ use crate::data::DataError;
 use crate::pki::PkiError;
 use crate::service::{OWNER, ServiceError};
 use crate::store::StoreError;
+use crate::webhook::WebhookError;
 
 /// Why a hub did not start. After such an error nothing listens.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,8 @@ pub enum StartError {
     Data(#[from] DataError),
     #[error(transparent)]
     Pki(#[from] PkiError),
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     #[error("cannot use the server certificate for TLS")]
     Tls(#[from] rustls::Error),
     #[error("the database cannot be used")]

@@ -36,6 +36,7 @@ mod session;
 mod store;
 mod tls;
 mod types;
+mod webhook;
 
 use std::io;
 use std::net::SocketAddr;
@@ -66,6 +67,7 @@ pub use crate::pki::{PkiError, ProvidedCertificate, default_host_name, local_add
 pub use crate::service::{PolicyError, PolicyKey, ServiceError};
 pub use crate::session::Registry;
 pub use crate::store::StoreError;
+pub use crate::webhook::{SendError, Target, WebhookError};
 
 /// The file with the hub's address and the owner's key, for the operator's tools.
 const SERVICE_CONNECTION_STRING: &str = "service-connection-string";
@@ -173,6 +175,8 @@ impl Hub {
         )?;
         store.limit_events(config.events);
         let services = Services::new(&store, &registry, policies, config.audit, metrics);
+        let webhooks =
+            webhook::start(&config.webhooks, &store, &services.event, &services.metrics).await?;
 
         let stop = ShutdownTokens::default();
         let mut tasks = JoinSet::new();
@@ -197,6 +201,9 @@ impl Hub {
         );
         let (state, stopped) = (Arc::clone(&live), stop.jobs.clone());
         tasks.spawn(async move { state.run_maintenance(stopped).await });
+        for webhook in webhooks {
+            tasks.spawn(webhook.run(stop.requests.clone()));
+        }
         tasks.spawn(services.clone().run_maintenance(stop.requests.clone()));
         tasks.spawn(services.clone().run_integrity_checks(stop.requests.clone()));
         let health = Health {

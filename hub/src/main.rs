@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use commands::{
     AuditArguments, BackupArguments, Log, PolicyArguments, RestoreArguments, Settings,
-    StartArguments,
+    StartArguments, WebhookArguments,
 };
 
 /// A self-hosted hub that is wire-compatible with Azure IoT Hub: MQTT over TLS for devices, HTTPS
@@ -36,6 +36,8 @@ enum Command {
     /// Check settings, files, certificates, database and ports, and print a line for each finding;
     /// the exit status is 0 if the hub can run.
     Check(Settings),
+    /// List the webhooks of the settings, or send a test document to one.
+    Webhook(WebhookArguments),
     /// Show who changed or commanded what, whether or not the hub is running.
     Audit(AuditArguments),
     /// Back up the hub's database, certificates, keys and settings to one file, whether or not the
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Init(arguments) => commands::init(&arguments),
         Command::Policy(arguments) => commands::policy(arguments),
         Command::Check(settings) => commands::check(&settings),
+        Command::Webhook(arguments) => commands::webhook(arguments),
         Command::Audit(arguments) => commands::audit(arguments),
         Command::Backup(arguments) => commands::backup(&arguments),
         Command::Restore(arguments) => commands::restore(&arguments),

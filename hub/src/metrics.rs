@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::service::IntegrityReport;
@@ -74,6 +74,9 @@ const TOKEN_FAULTS: [&str; 6] = [
     "expired",
 ];
 
+/// What became of an event that a webhook sends, or of one attempt (`failed`).
+const WEBHOOK_OUTCOMES: [&str; 4] = ["delivered", "failed", "skipped", "lost"];
+
 const METHOD_CALLERS: [&str; 2] = ["api", "job"];
 
 const METHOD_OUTCOMES: [&str; 8] = [
@@ -114,6 +117,8 @@ struct Inner {
     method_seconds: Histogram,
     commit_seconds: Histogram,
     commit_operations: IntCounter,
+    webhooks: IntCounterVec,
+    webhook_behind: GaugeVec,
     state: State,
 }
 
@@ -253,6 +258,21 @@ impl Metrics {
                 )),
             ),
             commit_operations: counter("commit_operations_total", "Operations in database commits"),
+            webhooks: counters(
+                "webhook_events_total",
+                "Events for webhooks, by webhook and outcome; `failed` counts attempts",
+                &["webhook", "outcome"],
+            ),
+            webhook_behind: register(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        prefixed("webhook_behind_seconds"),
+                        "Age of the event that a webhook retries, 0 if none",
+                    ),
+                    &["webhook"],
+                ),
+            ),
             state: State {
                 connected: gauge("connected_devices", "Devices that are connected"),
                 ready: gauge("ready", "1 if the database accepts writes, else 0"),
@@ -366,6 +386,26 @@ impl Metrics {
         self.inner.commit_seconds.observe(took.as_secs_f64());
     }
 
+    /// Counts a webhook of the settings from 0 on.
+    pub(crate) fn webhook_known(&self, webhook: &str) {
+        for outcome in WEBHOOK_OUTCOMES {
+            self.webhook_ended(webhook, outcome, 0);
+        }
+        self.webhook_behind(webhook, Duration::ZERO);
+    }
+
+    pub(crate) fn webhook_ended(&self, webhook: &str, outcome: &str, events: i64) {
+        debug_assert!(WEBHOOK_OUTCOMES.contains(&outcome));
+        let counter = self.inner.webhooks.with_label_values(&[webhook, outcome]);
+        counter.inc_by(events.unsigned_abs());
+    }
+
+    /// Sets the age of the event that a webhook retries.
+    pub(crate) fn webhook_behind(&self, webhook: &str, age: Duration) {
+        let gauge = self.inner.webhook_behind.with_label_values(&[webhook]);
+        gauge.set(age.as_secs_f64());
+    }
+
     /// All metrics in Prometheus' text format, with the gauges set to `now`.
     pub(crate) fn render(&self, now: &Snapshot) -> Vec<u8> {
         self.inner.state.set(now);
@@ -474,6 +514,7 @@ mod tests {
     fn every_metric_is_documented_and_no_other() {
         let metrics = Metrics::new();
         metrics.request("GET", "/devices", "200", Duration::from_millis(3));
+        metrics.webhook_known("pager");
         metrics.render(&Snapshot::default());
         let families = metrics.inner.registry.gather();
         let mut expected: Vec<_> = families
@@ -498,6 +539,7 @@ mod tests {
             .chain(&DISCONNECT_REASONS)
             .chain(&TOKEN_FAULTS)
             .chain(&METHOD_OUTCOMES)
+            .chain(&WEBHOOK_OUTCOMES)
         {
             assert!(page.contains(&format!("`{label}`")), "no `{label}`");
         }

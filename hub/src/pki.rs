@@ -32,7 +32,7 @@ pub(crate) use names::CertificateNames;
 pub(crate) use names::is_host_name;
 pub use names::{default_host_name, local_addresses};
 pub use provided::ProvidedCertificate;
-pub(crate) use provided::{AUTHORITY_AS_SERVER, is_authority, names_missing};
+pub(crate) use provided::{AUTHORITY_AS_SERVER, exposed_mode, is_authority, names_missing};
 pub(crate) use validity::Validity;
 
 /// Validity of the authority. Replacing it means a visit to every door.

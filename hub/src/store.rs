@@ -24,6 +24,7 @@ mod reader;
 mod schema;
 mod session;
 mod twin;
+mod webhook;
 mod writer;
 
 use std::os::unix::fs::MetadataExt as _;

@@ -59,25 +59,31 @@ impl ProvidedCertificate {
     }
 }
 
-/// Rejects a key that others can read. The keys that systemd passes as credentials are in a folder
-/// of the service's own, with an access list that shows up as a right of the group.
+/// Rejects a key that others can read.
 fn check_mode(path: &Path) -> Result<(), PkiError> {
-    let metadata = fs::metadata(path).map_err(|source| PkiError::File {
-        action: "read",
-        path: path.to_owned(),
-        source,
-    })?;
-    let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
-        .is_some_and(|folder| path.starts_with(Path::new(&folder)));
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 || (credential && mode & 0o007 == 0) {
-        Ok(())
-    } else {
-        Err(PkiError::KeyMode {
+    match exposed_mode(path) {
+        Ok(None) => Ok(()),
+        Ok(Some(mode)) => Err(PkiError::KeyMode {
             path: path.to_owned(),
             mode,
-        })
+        }),
+        Err(source) => Err(PkiError::File {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        }),
     }
+}
+
+/// The mode of a file with a secret if others can read it. The files that systemd passes as
+/// credentials are in a folder of the service's own, with an access list that shows up as a right
+/// of the group.
+pub(crate) fn exposed_mode(path: &Path) -> io::Result<Option<u32>> {
+    let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .is_some_and(|folder| path.starts_with(Path::new(&folder)));
+    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    let is_private = mode & 0o077 == 0 || (credential && mode & 0o007 == 0);
+    Ok((!is_private).then_some(mode))
 }
 
 /// Whether a certificate is one of an authority (`CA:TRUE`): rustls and others do not accept it

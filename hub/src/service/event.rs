@@ -44,7 +44,8 @@ pub(crate) struct EventStream {
     /// All matching events up to this id have been delivered.
     seen: i64,
     newest: watch::Receiver<i64>,
-    _permit: OwnedSemaphorePermit,
+    /// Webhooks need none: they are as many as the settings name.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The events of one read.
@@ -101,8 +102,21 @@ impl EventService {
             filter,
             seen,
             newest,
-            _permit: permit,
+            _permit: Some(permit),
         })
+    }
+
+    /// Starts reading for the hub itself: after the event `after`, else with the next new one.
+    pub(crate) fn follow_for_hub(&self, filter: EventFilter, after: Option<i64>) -> EventStream {
+        let newest = self.store.event_newest();
+        let last = *newest.borrow();
+        EventStream {
+            store: self.store.clone(),
+            filter,
+            seen: after.map_or(last, |after| after.min(last)),
+            newest,
+            _permit: None,
+        }
     }
 
     pub(crate) async fn expire(&self) -> Result<(), ServiceError> {
@@ -111,6 +125,11 @@ impl EventService {
 }
 
 impl EventStream {
+    /// All matching events up to this id have been delivered.
+    pub(crate) const fn seen(&self) -> i64 {
+        self.seen
+    }
+
     /// Reads the next batch. It may be empty without being at the end.
     pub(crate) async fn next(&mut self) -> Result<EventBatch, ServiceError> {
         let filter = self.filter.clone();

@@ -37,4 +37,5 @@ mod session;
 mod twin;
 mod upgrade;
 mod uplink;
+mod webhook;
 mod websocket;

@@ -26,7 +26,7 @@ async fn value(hub: &TestHub, line: &str) -> Option<f64> {
     found.map(|number| number.parse().unwrap())
 }
 
-async fn wait_for(hub: &TestHub, line: &str, expected: f64) {
+pub(crate) async fn wait_for(hub: &TestHub, line: &str, expected: f64) {
     eventually(&format!("{line} is {expected}"), || async {
         (value(hub, line).await == Some(expected)).then_some(())
     })

@@ -68,6 +68,7 @@ fn the_exit_status_does_not_depend_on_the_output() {
             ("policy remove x --data DATA", 1, false),
             ("backup DATA/../archive --force --data DATA", 0, false),
             ("restore DATA/none --data DATA", 1, false),
+            ("webhook list --data DATA", 0, true),
             ("audit --data DATA", 0, false),
             ("audit --data DATA/none", 1, false),
             ("--version", 0, true),
