@@ -80,6 +80,9 @@ pub(crate) struct OutcomeRow {
     /// When the entry began to speak, by the door's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<Timestamp>,
+    /// Start and end in the hub's job record.
+    #[serde(skip)]
+    pub(crate) record_times: [Option<Timestamp>; 2],
 }
 
 /// Number of doors by progress.
@@ -205,6 +208,7 @@ impl OutcomeRow {
             outcome,
             timed: None,
             at: None,
+            record_times: [record.start_time_utc, record.end_time_utc],
         }
     }
 }

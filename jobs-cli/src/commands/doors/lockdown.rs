@@ -21,8 +21,7 @@ use std::time::Duration;
 
 use door_core::Slot;
 use door_core::contract::{Command, LockdownOrder, Mode, Relinquish, SetMode};
-use iothub_client::ClientError;
-use iothub_protocol::job::{JobAction, JobResponse, JobStatus};
+use iothub_protocol::job::{JobAction, JobStatus};
 use iothub_protocol::twin::{ConnectionState, SectionPatch, Twin, TwinPatch};
 use iothub_protocol::{DeviceId, JobId};
 use jiff::Timestamp;
@@ -35,6 +34,7 @@ use crate::cli::doors::{AllClearArgs, LockdownArgs};
 use crate::cli::target::TargetArgs;
 use crate::commands::confirm::confirm;
 use crate::commands::job_draft::JobDraft;
+use crate::commands::job_follow;
 use crate::commands::many::for_each_door;
 use crate::door::reported_door;
 use crate::exit_status::ExitStatus;
@@ -339,7 +339,12 @@ async fn is_stored(
     let ends_at = Instant::now() + TWIN_JOB_TIME;
     let (mut succeeded, mut failures, mut is_known) = (0, String::new(), true);
     for id in jobs {
-        let unknown = match end_of_job(&id, ends_at, session).await {
+        let ended = async {
+            let mut job = session.hub.job(&id).await?;
+            let over = job_follow::until_over(&mut job, Some(ends_at), &session.hub).await;
+            over.map(|()| job)
+        };
+        let unknown = match ended.await {
             Ok(job) => {
                 let (status, counts) = (job.status, job.device_job_statistics.unwrap_or_default());
                 succeeded += counts.succeeded_count;
@@ -369,21 +374,6 @@ async fn is_stored(
         return false;
     }
     is_known
-}
-
-/// The job when it is over, or at `ends_at`.
-async fn end_of_job(
-    id: &JobId,
-    ends_at: Instant,
-    session: &Session,
-) -> Result<JobResponse, ClientError> {
-    loop {
-        let job = session.hub.job(id).await?;
-        if job.status.is_over() || Instant::now() >= ends_at {
-            return Ok(job);
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
 }
 
 /// Names the doors that no call reaches now, and those that doorctl 0.1 locked down.

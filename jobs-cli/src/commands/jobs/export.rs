@@ -1,18 +1,15 @@
 //! `doorctl jobs export`: what a job did at each door, for an archive or a spreadsheet.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context as _;
 use iothub_protocol::JobId;
-use iothub_protocol::job::DeviceJob;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::commands::job_group::JobGroup;
-use crate::commands::{acknowledge, out_file};
+use crate::commands::out_file;
 use crate::exit_status::ExitStatus;
 use crate::outcome::OutcomeRow;
 use crate::printer::{Cell, Format, Row, render, write};
@@ -40,25 +37,13 @@ pub(super) async fn export(
 ) -> anyhow::Result<ExitStatus> {
     let format = out_file::format(out, session.printer.format(), Format::Csv)?;
     let group = JobGroup::find(id, session).await?;
-    let wanted = group.goal(accept_unproven);
+    // A door may have refused the change after the job was over.
+    let jobs = group.doors(group.goal(accept_unproven), session).await?;
     let mut rows: Vec<ExportRow> = Vec::new();
-    for job in &group.jobs {
-        let records = session.hub.device_jobs(&job.job_id).await?;
-        let goal = wanted.of_answers(job);
-        let mut outcomes: Vec<OutcomeRow> = records
-            .iter()
-            .map(|record| OutcomeRow::new(record, goal))
-            .collect();
-        // A door may have refused the change after the job was over.
-        acknowledge::wait_for_job(job, &mut outcomes, wanted, Instant::now(), session).await?;
-        let each = records.iter().zip(outcomes);
-        rows.extend(each.map(|(record, outcome)| ExportRow::new(record, outcome)));
+    for one in jobs {
+        let each = one.rows.into_iter();
+        rows.extend(each.map(|outcome| ExportRow::new(&one.job.job_id, outcome)));
     }
-    // Doors that were called in the end are judged by the call.
-    let stages: BTreeSet<&str> = group.stages().map(|job| job.job_id.as_str()).collect();
-    let calls = rows.iter().filter(|row| !stages.contains(&*row.job));
-    let called: BTreeSet<String> = calls.map(|row| row.outcome.door.clone()).collect();
-    rows.retain(|row| !stages.contains(&*row.job) || !called.contains(&row.outcome.door));
     rows.sort_by(|a, b| a.outcome.door.cmp(&b.outcome.door));
     let text = render(format, &rows)?;
     match out {
@@ -82,13 +67,16 @@ pub(super) async fn export(
 }
 
 impl ExportRow {
-    fn new(record: &DeviceJob, outcome: OutcomeRow) -> Self {
+    fn new(job: &JobId, outcome: OutcomeRow) -> Self {
         // A staged door acts by its own clock, later than the hub's record of its twin.
-        let is_staged = outcome.timed.is_some();
+        let [started, ended] = match outcome.timed {
+            Some(_) => [outcome.at, None],
+            None => outcome.record_times,
+        };
         Self {
-            job: record.job_id.to_string(),
-            started: outcome.at.or(record.start_time_utc.filter(|_| !is_staged)),
-            ended: record.end_time_utc.filter(|_| !is_staged),
+            job: job.to_string(),
+            started,
+            ended,
             outcome,
         }
     }
