@@ -1,10 +1,14 @@
 //! Locks and unlocks that doors get ahead: doors that report `timed`, and doors that do not.
 
+use std::process::Stdio;
+
 use door_agent::gpio::simulated::SimCommand;
-use doorfleet_testing::{CommandLine as _, Operator};
+use doorfleet_testing::{CommandLine as _, Operator, Process};
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde_json::{Value, json};
 
+use super::azure::proxy::Shown::{AsItIs, Status};
+use super::azure::proxy::{Azure, Queries};
 use super::support::{Door, Lab};
 
 /// A lab with two doors that can keep an entry, one of them offline, and one of an older agent.
@@ -237,6 +241,86 @@ fn a_cancelled_job_names_offline_doors_that_are_still_armed() {
             .says(&["a retry would act before that time"]);
     }
     lab.run("jobs show again").expect(1);
+}
+
+#[test]
+fn on_azure_a_cancel_takes_the_entry_from_the_doors_while_the_call_runs() {
+    let lab = Lab::new();
+    let _east = lab.door("east", "");
+    lab.run("devices add yard").expect(0);
+    stage_soon(&lab, "east", "yard", "soon");
+    lab.shows("jobs show soon", "/jobs/1/status", "running");
+    let _azure = Azure::before(&lab, Queries::AZURE);
+    lab.run("jobs cancel soon -o json").expect(2).says(&[
+        "job soon is running: 1 door without its entry now",
+        "error: job soon is not cancelled completely: job soon is running, and Azure IoT Hub \
+         cancels a job only before its start",
+        "next: wait for its end: doorctl jobs wait soon",
+    ]);
+    assert_eq!(state(&lab, "east", "soon"), Value::Null);
+}
+
+#[test]
+fn a_cancel_reaches_each_part_of_a_job_although_one_is_over_and_one_cannot_be_cancelled() {
+    let lab = Lab::new();
+    let _east = lab.door("east", "");
+    lab.run("devices add yard").expect(0);
+    for (part, door, at) in [(1, "east", "now"), (2, "yard", "now"), (3, "east", "+1h")] {
+        let line = format!("jobs method lockDoor {door} --at {at} --id night-{part} --payload");
+        let mut words = line.words();
+        words.push(json!({"commandId": "night"}).to_string());
+        lab.run(&words).expect(0);
+    }
+    lab.shows("jobs show night-1", "/job/status", "completed");
+    lab.shows("jobs show night-2", "/job/status", "running");
+    {
+        let _azure = Azure::before(&lab, Queries::AZURE);
+        lab.run("jobs cancel night").expect(2).says(&[
+            "job night-3 is cancelled",
+            "error: job night is not cancelled completely: job night-2 is running",
+        ]);
+    }
+    lab.run("context use lab").expect(0);
+    lab.run("jobs cancel night")
+        .expect(0)
+        .says(&["job night-2 is running: it makes no more calls"]);
+    lab.shows("jobs show night-2", "/job/status", "cancelled");
+    lab.run("jobs cancel night")
+        .expect(4)
+        .says(&["there is nothing to cancel"]);
+}
+
+#[test]
+fn on_azure_a_job_that_was_cancelled_while_it_was_staged_calls_no_door() {
+    let lab = Lab::new();
+    let _east = lab.door("east", "");
+    lab.run("devices add yard").expect(0);
+    let azure = Azure::before(&lab, Queries::AZURE);
+    azure.show("night-stage", &[Status("running")]);
+    let mut first = lab.command("jobs lock east yard --at +1h --for 10m --id night");
+    first.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let first = Process::spawn(&mut first);
+    lab.until("jobs list", |jobs| jobs[0]["jobId"] == "night");
+    first.signal("STOP");
+    azure.show("night-stage", &[AsItIs]);
+    azure.new_minute();
+    lab.run("jobs cancel night")
+        .expect(0)
+        .says(&["job night is cancelled: 1 door without its entry now"]);
+    first.signal("CONT");
+    first
+        .output()
+        .expect(4)
+        .says(&["error: job night was cancelled meanwhile: no door will be called by it"]);
+    assert_eq!(
+        lab.json("jobs show night")["jobs"][1]["status"],
+        "cancelled"
+    );
+    assert_eq!(lab.json("jobs list")[0]["status"], "cancelled");
+    lab.run("jobs cancel night")
+        .expect(4)
+        .says(&["there is nothing to cancel"]);
+    assert_eq!(azure.strays(), [""; 0]);
 }
 
 #[test]

@@ -3,25 +3,31 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use iothub_protocol::job::{JobResponse, JobStatus};
+use anyhow::Context as _;
+use iothub_protocol::job::{JobAction, JobRequest, JobResponse, JobStatus};
 use iothub_protocol::twin::{ConnectionState, Twin};
 use iothub_protocol::{DeviceId, ErrorCode, JobId};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::retry::STAGED_CONNECT_TIMEOUT;
+use crate::commands::job_draft::MAX_EXECUTION;
 use crate::commands::job_follow::{self, GRACE_POLLS, PollIntervals};
-use crate::commands::job_group::JobGroup;
+use crate::commands::job_group::{JobGroup, lookup};
 use crate::commands::job_report::explain_job;
 use crate::commands::staged::StagedEntry;
-use crate::commands::{acknowledge, many};
+use crate::commands::{acknowledge, many, method_call};
 use crate::door::DoorName;
 use crate::exit_status::ExitStatus;
-use crate::failure::Failure;
+use crate::failure::{Failure, next_step, sentence};
 use crate::printer::{Format, doors, first_names};
 use crate::session::Session;
 
 /// How long connected doors may take to drop a timed entry.
 const DISARMED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Start of a job that reserves the id of a call: time enough to cancel it.
+const RESERVED_START: Duration = Duration::from_secs(60);
 
 /// Doors that are named in a line; the others are counted.
 const MAX_NAMES_SHOWN: usize = 20;
@@ -36,60 +42,151 @@ struct StagedCancel<'a> {
     still_armed: &'a [String],
 }
 
+/// What became of the entry of a job at its doors.
+struct Disarmed {
+    /// The doors to which it was sent.
+    doors: usize,
+    had_entry: bool,
+    still_armed: Vec<String>,
+}
+
 /// Cancels a job, even while it runs.
 pub(super) async fn cancel(id: &JobId, session: &Session) -> anyhow::Result<ExitStatus> {
     let group = JobGroup::find(id, session).await?;
+    let (id, status) = (&group.id, group.status(session.hub.now()));
     let Some(staged) = &group.staged else {
-        let mut status = ExitStatus::Success;
-        for job in &group.jobs {
-            let (job, cancelled) = cancel_one(&job.job_id, session).await?;
-            if session.printer.format() != Format::Table {
-                session.printer.document(&job)?;
-            }
-            status = cancelled;
-        }
-        return Ok(status);
+        return cancel_parts(&group, session).await;
     };
-    let (id, now) = (&group.id, session.hub.now());
-    if staged.is_over(now) {
+    if staged.is_over(session.hub.now()) {
         return Err(over_error(id, JobStatus::Completed).into());
     }
-    // The calls first: they are for all doors without the entry.
+    let mut failures = Vec::new();
+    // The calls first: until its start, one is for all doors without the entry.
     for job in group.calls().filter(|job| !job.status.is_over()) {
-        stop(&job.job_id, session).await?;
+        let stopped = stop(&job.job_id, session).await;
+        failures.extend(stopped.context("the staged doors keep their entry")?);
     }
     for job in group.stages().filter(|job| !job.status.is_over()) {
-        // Azure IoT Hub cannot stop it.
-        if session.hub.is_door_hub().await? {
-            stop(&job.job_id, session).await?;
-        }
-        job_follow::until_over(&mut job.clone(), None, &session.hub).await?;
+        // Azure IoT Hub cannot stop it: its end counts.
+        drop(stop(&job.job_id, session).await);
+        let ended = job_follow::until_over(&mut job.clone(), None, &session.hub).await;
+        failures.extend(ended.err().map(Into::into));
     }
-    let status = disarm(&group, staged, session).await;
-    // A call that another terminal was creating meanwhile.
-    if let Some(group) = JobGroup::try_find(id, &session.hub).await? {
-        for job in group.calls().filter(|job| !job.status.is_over()) {
-            stop(&job.job_id, session).await?;
-        }
+    if group.jobs.iter().all(|job| job.job_id != *id) && group.calls().next().is_none() {
+        let reserved = reserve_call_id(id, staged, session).await;
+        failures.extend(reserved.unwrap_or_else(Some));
     }
-    status
+    let disarmed = disarm(&group, staged, session).await;
+    let disarmed = disarmed.context("the doors may still have the entry");
+    if status == JobStatus::Cancelled && matches!(&disarmed, Ok(disarmed) if !disarmed.had_entry) {
+        let error = over_error(id, JobStatus::Cancelled);
+        return conclude(id, Err(error.into()), failures);
+    }
+    let status = match failures.is_empty() {
+        true => JobStatus::Cancelled,
+        false => group.status(session.hub.now()),
+    };
+    let reported = disarmed.and_then(|disarmed| report_disarmed(id, status, &disarmed, session));
+    conclude(id, reported, failures)
 }
 
-/// Cancels a job that may end meanwhile.
-async fn stop(id: &JobId, session: &Session) -> anyhow::Result<()> {
-    match cancel_one(id, session).await {
-        Err(error) if !session.hub.job(id).await?.status.is_over() => Err(error),
-        _ => Ok(()),
+/// Cancels each job of a group that is not staged.
+async fn cancel_parts(group: &JobGroup, session: &Session) -> anyhow::Result<ExitStatus> {
+    let active = group.jobs.iter().filter(|job| !job.status.is_over());
+    let active: Vec<&JobResponse> = active.collect();
+    let mut reported = Err(over_error(&group.id, group.status(session.hub.now())).into());
+    let mut failures = Vec::new();
+    for job in active {
+        match cancel_one(&job.job_id, session).await {
+            Ok((job, status)) => {
+                if session.printer.format() != Format::Table {
+                    session.printer.document(&job)?;
+                }
+                reported = match reported {
+                    Ok(before) if before != ExitStatus::Success => Ok(before),
+                    _ => Ok(status),
+                };
+            }
+            Err(error) => failures.push(error),
+        }
+    }
+    if reported.is_err() && !failures.is_empty() {
+        reported = Err(failures.remove(0));
+    }
+    conclude(&group.id, reported, failures)
+}
+
+/// The result of a cancellation of which a part may have failed.
+fn conclude(
+    id: &JobId,
+    reported: anyhow::Result<ExitStatus>,
+    mut failures: Vec<anyhow::Error>,
+) -> anyhow::Result<ExitStatus> {
+    if failures.is_empty() {
+        return reported;
+    }
+    failures.extend(reported.err());
+    let next = failures.iter().find_map(next_step);
+    let failures: Vec<String> = failures.iter().map(sentence).collect();
+    let failures = failures.join("; ");
+    let failure = Failure::new(format!("job {id} is not cancelled completely: {failures}"))
+        .next(next.unwrap_or_else(|| format!("doorctl jobs show {id}")))
+        .status(ExitStatus::Incomplete);
+    Err(failure.into())
+}
+
+/// Cancels a job that may end meanwhile; returns why, if it runs on.
+///
+/// # Errors
+///
+/// When the job may still start.
+async fn stop(id: &JobId, session: &Session) -> anyhow::Result<Option<anyhow::Error>> {
+    let Err(error) = cancel_one(id, session).await else {
+        return Ok(None);
+    };
+    match session.hub.job(id).await.map(|job| job.status) {
+        Ok(JobStatus::Running) => Ok(Some(error)),
+        Ok(status) if status.is_over() => Ok(None),
+        _ => Err(error),
     }
 }
 
-/// Takes the entry from all doors, and names those that still have it.
+/// Uses the id of the call for a job that matches no door: on Azure IoT Hub another terminal may be
+/// about to create the call, as it does so only after the staging.
+async fn reserve_call_id(
+    id: &JobId,
+    staged: &StagedEntry,
+    session: &Session,
+) -> anyhow::Result<Option<anyhow::Error>> {
+    let start = session.hub.now().checked_add(RESERVED_START)?;
+    let call = method_call::door_call(&staged.command(start)?, STAGED_CONNECT_TIMEOUT, None)?;
+    let with_entry = staged.condition();
+    let request = JobRequest {
+        job_id: Some(id.clone()),
+        action: JobAction::Method(call),
+        query_condition: format!("{with_entry} AND NOT {with_entry}"),
+        start_time: Some(start),
+        max_execution_time: MAX_EXECUTION,
+    };
+    match session.hub.job_create(id, &request).await {
+        // The active job is the call, or the hub does not create the call either.
+        Err(error) if error.code() == Some(ErrorCode::ThrottlingMaxActiveJobCountExceeded) => {
+            match lookup(id.as_str(), &session.hub).await? {
+                Some(_) => stop(id, session).await,
+                None => Ok(None),
+            }
+        }
+        Err(error) if error.code() != Some(ErrorCode::JobAlreadyExists) => Err(error.into()),
+        _ => stop(id, session).await,
+    }
+}
+
+/// Takes the entry from all doors, and waits until the connected ones have dropped it.
 async fn disarm(
     group: &JobGroup,
     staged: &StagedEntry,
     session: &Session,
-) -> anyhow::Result<ExitStatus> {
-    let (id, printer) = (&group.id, &session.printer);
+) -> anyhow::Result<Disarmed> {
     // Azure's records and queries lag behind each other.
     let query = format!("SELECT deviceId FROM devices WHERE {}", staged.condition());
     let found: Vec<DoorName> = session.hub.query(&query).await?;
@@ -98,7 +195,7 @@ async fn disarm(
         let records = session.hub.device_jobs(&job.job_id).await?;
         names.extend(records.into_iter().map(|record| record.device_id));
     }
-    let count = names.len();
+    let doors = names.len();
     let mut armed: Vec<DeviceId> = names.into_iter().collect();
     let mut had_entry = false;
     let mut ends_at: Option<Instant> = None;
@@ -143,21 +240,32 @@ async fn disarm(
         }
         acknowledge::pause(armed.len(), ends_at + DISARMED_WITHIN).await;
     };
-    if !had_entry && group.status(session.hub.now()) == JobStatus::Cancelled {
-        return Err(over_error(id, JobStatus::Cancelled).into());
-    }
-    let still_armed: Vec<String> = offline.iter().map(ToString::to_string).collect();
-    let disarmed = count - still_armed.len();
+    Ok(Disarmed {
+        doors,
+        had_entry,
+        still_armed: offline.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// Prints what became of the entry, and names the doors that still have it.
+fn report_disarmed(
+    id: &JobId,
+    status: JobStatus,
+    disarmed: &Disarmed,
+    session: &Session,
+) -> anyhow::Result<ExitStatus> {
+    let (printer, still_armed) = (&session.printer, &disarmed.still_armed);
+    let disarmed = disarmed.doors - still_armed.len();
     printer.say(format!(
-        "job {id} is cancelled: {} without its entry now",
+        "job {id} is {status}: {} without its entry now",
         doors(disarmed as u64)
     ));
     if printer.format() != Format::Table {
         printer.document(&StagedCancel {
             job_id: id,
-            status: JobStatus::Cancelled,
+            status,
             disarmed,
-            still_armed: &still_armed,
+            still_armed,
         })?;
     }
     if still_armed.is_empty() {
@@ -166,7 +274,7 @@ async fn disarm(
     printer.warn(format!(
         "still armed: {}; offline doors drop the entry when they connect; to look again: doorctl \
          jobs cancel {id}",
-        first_names(&still_armed, MAX_NAMES_SHOWN)
+        first_names(still_armed, MAX_NAMES_SHOWN)
     ));
     Ok(ExitStatus::Incomplete)
 }

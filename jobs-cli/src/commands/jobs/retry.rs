@@ -29,7 +29,7 @@ use crate::target::Target;
 use crate::time;
 
 /// Time to come online for doors that were staged: the default of a call.
-const STAGED_CONNECT_TIMEOUT: Duration = Duration::from_secs(2 * 60);
+pub(super) const STAGED_CONNECT_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 
 pub(super) async fn retry(args: &RetryArgs, session: &Session) -> anyhow::Result<ExitStatus> {
     let id = id(&args.job)?;

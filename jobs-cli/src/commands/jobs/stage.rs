@@ -161,7 +161,8 @@ pub(super) async fn create(
     let ahead = prepared.ahead.expect("doors are staged only with it");
     let staged = prepared.staged_entry(ahead, session)?;
     let (id, goal) = (prepared.draft.id.clone(), prepared.goal);
-    let submitted = tokio::select! {
+    let count = doors.count;
+    let (mut stages, calls) = tokio::select! {
         submitted = submit(&prepared, &staged, doors, matching, session) => submitted?,
         _ = tokio::signal::ctrl_c() => {
             session.printer.say(format!(
@@ -171,15 +172,11 @@ pub(super) async fn create(
             return Ok(ExitStatus::Interrupted);
         }
     };
-    let Submitted {
-        mut jobs,
-        stages,
-        staged: staged_doors,
-    } = submitted;
+    let staged_doors = if stages.is_empty() { 0 } else { count };
     // A door may have been added meanwhile.
     let called = matching.saturating_sub(staged_doors);
     let draft = prepared.draft;
-    let is_called = jobs.len() > stages;
+    let is_called = !calls.is_empty();
     session.printer.say(format!(
         "job {id}: {} now; {staged_doors} staged, {called} called at the start",
         match matching {
@@ -190,7 +187,7 @@ pub(super) async fn create(
     session.echo("starts", &draft.at);
     let mut rows = Vec::new();
     if ahead.wait {
-        let armed = arm(&staged, &mut jobs[..stages], is_called, goal, session);
+        let armed = arm(&staged, &mut stages, is_called, goal, session);
         rows = tokio::select! {
             rows = armed => rows.unwrap_or_else(|error| {
                 session.printer.warn(format!("{}; the job stands", sentence(&error)));
@@ -203,6 +200,7 @@ pub(super) async fn create(
             }
         };
     }
+    let jobs = [stages, calls].concat();
     if draft.is_watched() {
         let ids: Vec<JobId> = jobs.iter().map(|job| job.job_id.clone()).collect();
         return job_wait::watch_all(&ids, None, Duration::ZERO, goal, session).await;
@@ -235,24 +233,17 @@ pub(super) async fn create(
     })
 }
 
-/// The jobs of a staged job; those that stage come first.
-struct Submitted {
-    jobs: Vec<JobResponse>,
-    stages: usize,
-    staged: usize,
-}
-
 /// Submits the job that calls doors at the start, and the one that stages. On door-hub the call
 /// comes first and is for every door that is not staged in the end: whatever happens to the
 /// staging, each door is called or staged. Azure IoT Hub has one active job at a time, so that the
-/// staging must be over before a call that is needed.
+/// staging must be over before a call that is needed. Returns the jobs that stage, and the calls.
 async fn submit(
     prepared: &PreparedJob,
     staged: &StagedEntry,
     doors: StagedDoors,
     matching: usize,
     session: &Session,
-) -> anyhow::Result<Submitted> {
+) -> anyhow::Result<(Vec<JobResponse>, Vec<JobResponse>)> {
     let draft = &prepared.draft;
     let id = &draft.id;
     let stage_id: JobId = format!("{id}{STAGE}").parse()?;
@@ -279,48 +270,51 @@ async fn submit(
     let call = prepared.action.clone();
     if session.hub.is_door_hub().await? {
         let calls = calls.submit(call, session).await?;
-        let jobs = match stage.submit(patch, session).await {
-            Ok(jobs) => jobs,
+        let stages = match stage.submit(patch, session).await {
+            Ok(stages) => stages,
             Err(error) => {
                 let text = format!("{}; all doors are called at the start", sentence(&error));
                 session.printer.warn(text);
                 Vec::new()
             }
         };
-        let (stages, staged) = (jobs.len(), if jobs.is_empty() { 0 } else { doors.count });
-        return Ok(Submitted {
-            jobs: [jobs, calls].concat(),
-            stages,
-            staged,
-        });
+        return Ok((stages, calls));
     }
-    let mut jobs = match stage.submit(patch, session).await {
-        Ok(jobs) => jobs,
+    let mut stages = match stage.submit(patch, session).await {
+        Ok(stages) => stages,
         Err(error) => return Err(name_job_in_the_way(error, session).await),
     };
-    let stages = jobs.len();
-    if matching > doors.count {
-        let submitted = async {
-            for job in &mut jobs {
-                job_follow::until_over(job, None, &session.hub).await?;
-            }
-            calls.submit(call, session).await
-        };
-        let calls = submitted.await.map_err(|error| {
-            let text = format!(
-                "{}; {} are staged already, the other doors would not be called",
-                sentence(&error),
-                door_count(doors.count as u64)
-            );
-            Failure::new(text).next(format!("doorctl jobs cancel {id}, then try again"))
-        })?;
-        jobs.extend(calls);
+    if matching <= doors.count {
+        return Ok((stages, Vec::new()));
     }
-    Ok(Submitted {
-        jobs,
-        stages,
-        staged: doors.count,
-    })
+    let submitted = async {
+        for job in &mut stages {
+            job_follow::until_over(job, None, &session.hub).await?;
+        }
+        calls.submit(call, session).await
+    };
+    let error = match submitted.await {
+        Ok(calls) => return Ok((stages, calls)),
+        Err(error) => error,
+    };
+    // A cancellation uses the id for a job with another condition.
+    let own = |condition: &String| calls.target.parts().contains(condition);
+    let used = lookup(id.as_str(), &session.hub).await;
+    let used = used.ok().flatten().and_then(|job| job.query_condition);
+    let failure = match used.is_some_and(|condition| !own(&condition)) {
+        true => Failure::new(format!(
+            "job {id} was cancelled meanwhile: no door will be called by it"
+        ))
+        .next(format!("doorctl jobs show {id}"))
+        .status(ExitStatus::Refused),
+        false => Failure::new(format!(
+            "{}; {} are staged already, the other doors would not be called",
+            sentence(&error),
+            door_count(doors.count as u64)
+        ))
+        .next(format!("doorctl jobs cancel {id}, then try again")),
+    };
+    Err(failure.into())
 }
 
 /// Waits until the doors have armed the entry, and names those that have not.
