@@ -17,11 +17,18 @@ use super::job_follow::{self, FinishedJob};
 use super::job_report::explain_job;
 use super::staged::{StagedEntry, entry_path};
 use crate::outcome::JobGoal;
+use crate::printer::first_names;
 use crate::session::Session;
 use crate::target::count_doors;
 
 /// Appended to the id of the job that gives doors their timed entry.
 pub(super) const STAGE: &str = "-stage";
+
+/// Staged jobs of which a list counts the doors: Azure IoT Hub allows 20 queries a minute.
+const MAX_COUNTS: usize = 10;
+
+/// Jobs that are named in a line; the others are counted.
+const MAX_NAMES_SHOWN: usize = 20;
 
 /// One or more jobs.
 #[derive(Debug)]
@@ -85,8 +92,23 @@ impl JobGroup {
         let mut jobs = session.hub.jobs(None).await?;
         jobs.sort_by_key(|job| std::cmp::Reverse(job.created_time));
         let mut groups = Self::fold(jobs);
+        let (mut counted, mut uncounted) = (0, Vec::new());
         for group in &mut groups {
+            if group.needs_count(session.hub.now()) {
+                counted += 1;
+                if counted > MAX_COUNTS {
+                    uncounted.push(group.id.as_str());
+                    continue;
+                }
+            }
             group.read_whether_cancelled(session).await?;
+        }
+        if !uncounted.is_empty() {
+            session.printer.warn(format!(
+                "the status of older staged jobs does not show whether they were cancelled, which \
+                 takes a query each: {}: doorctl jobs show JOB",
+                first_names(&uncounted, MAX_NAMES_SHOWN)
+            ));
         }
         Ok(groups)
     }
@@ -151,22 +173,27 @@ impl JobGroup {
         let Some(staged) = &self.staged else {
             return Ok(());
         };
+        let all_cancelled = || self.calls().all(|job| job.status == JobStatus::Cancelled);
+        let now = session.hub.now();
+        let is_cancelled = match self.needs_count(now) {
+            true => count_doors(&staged.condition(), session).await? == 0,
+            false => staged.is_over(now) && self.calls().next().is_some() && all_cancelled(),
+        };
+        self.is_cancelled = is_cancelled;
+        Ok(())
+    }
+
+    /// Whether only the number of doors with the entry shows that this job was cancelled.
+    fn needs_count(&self, now: Timestamp) -> bool {
         let has_changed = |job: &JobResponse| {
             let counts = job.device_job_statistics;
             counts.is_some_and(|counts| counts.succeeded_count > 0)
         };
-        let calls = self.calls().count();
-        let may_be = self.stages().all(|job| job.status.is_over())
-            && self.calls().all(|job| job.status.is_over())
-            && (calls > 0 || self.stages().any(has_changed));
-        let all_cancelled = || self.calls().all(|job| job.status == JobStatus::Cancelled);
-        let is_cancelled = may_be
-            && match staged.is_over(session.hub.now()) {
-                true => calls > 0 && all_cancelled(),
-                false => count_doors(&staged.condition(), session).await? == 0,
-            };
-        self.is_cancelled = is_cancelled;
-        Ok(())
+        self.staged
+            .as_ref()
+            .is_some_and(|staged| !staged.is_over(now))
+            && self.jobs.iter().all(|job| job.status.is_over())
+            && (self.calls().next().is_some() || self.stages().any(has_changed))
     }
 
     pub(super) fn ids(&self) -> Vec<JobId> {
@@ -220,8 +247,8 @@ impl JobGroup {
         }
     }
 
-    /// The hub's counts together. What was staged has not succeeded yet.
-    pub(super) fn counts(&self) -> Option<DeviceJobStatistics> {
+    /// The hub's counts together. Before the start, what was staged has not succeeded yet.
+    pub(super) fn counts(&self, now: Timestamp) -> Option<DeviceJobStatistics> {
         let mut sum: Option<DeviceJobStatistics> = None;
         for job in &self.jobs {
             let Some(counts) = job.device_job_statistics else {
@@ -232,7 +259,7 @@ impl JobGroup {
             sum.failed_count += counts.failed_count;
             sum.running_count += counts.running_count;
             sum.pending_count += counts.pending_count;
-            if StagedEntry::of(job).is_none() {
+            if StagedEntry::of(job).is_none_or(|staged| staged.entry.from <= now) {
                 sum.succeeded_count += counts.succeeded_count;
             }
         }

@@ -229,8 +229,8 @@ struct JobRow {
 
 impl JobRow {
     fn new(group: JobGroup, session: &Session) -> Option<Self> {
-        let (start, counts) = (group.start(), group.counts());
-        let status = group.status(session.hub.now());
+        let now = session.hub.now();
+        let (start, counts, status) = (group.start(), group.counts(now), group.status(now));
         let mut job = group.calls().next().or(group.jobs.first())?.clone();
         let mut jobs = Vec::new();
         let what = match (&group.staged, &job.cloud_to_device_method, job.job_type) {

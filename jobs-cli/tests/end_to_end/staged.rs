@@ -324,6 +324,32 @@ fn on_azure_a_job_that_was_cancelled_while_it_was_staged_calls_no_door() {
 }
 
 #[test]
+fn a_list_counts_the_doors_of_the_newest_staged_jobs_and_names_the_others() {
+    let lab = Lab::new();
+    let _east = lab.door("east", "");
+    let id = |number| format!("night-{}", char::from(b'a' + number));
+    for number in 0..12 {
+        let id = id(number);
+        let mut words = format!("jobs twin east --id {id}-stage --set").words();
+        words.push(format!(
+            r#"timed.{id}={{"want":"locked","from":"2020-01-01T06:00:00Z"}}"#
+        ));
+        lab.run(&words).expect(0);
+        lab.shows(format!("jobs show {id}"), "/job/status", "completed");
+    }
+    let azure = Azure::before(&lab, Queries::AZURE);
+    azure.new_minute();
+    let listed = lab.run("jobs list -o json").expect(0);
+    let listed =
+        listed.says(&["which takes a query each: night-b, night-a: doorctl jobs show JOB"]);
+    assert_eq!(azure.queries(), 10);
+    for (job, number) in listed.json().as_array().unwrap().iter().zip((0..12).rev()) {
+        assert_eq!(job["jobId"], id(number));
+        assert_eq!(job["deviceJobStatistics"]["succeededCount"], 1, "{job:#}");
+    }
+}
+
+#[test]
 fn what_cannot_be_staged_is_called_or_refused() {
     let (lab, _doors) = mixed();
     #[rustfmt::skip]

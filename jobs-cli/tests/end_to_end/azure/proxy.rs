@@ -138,6 +138,11 @@ impl Azure {
         self.state.queries.lock().unwrap().clear();
     }
 
+    /// Number of admitted queries since then.
+    pub(crate) fn queries(&self) -> usize {
+        self.state.queries.lock().unwrap().len()
+    }
+
     /// Injects a fault into the bulk call that creates `device`.
     pub(crate) fn trouble(&self, device: &str, trouble: Trouble) {
         *self.state.trouble.lock().unwrap() = Some((device.to_owned(), trouble));
