@@ -1,0 +1,243 @@
+// Doors of a floor, of a building or of all, as a table, and on a plan if there is one.
+
+import { may, patchTwin } from './api.js';
+import { actionButton, fill, h, list, outcomeRegion } from './dom.js';
+import { comparePlaces, trouble } from './model.js';
+import { Plan, planOf } from './plan.js';
+import {
+  alarmBadges,
+  badge,
+  doorLink,
+  field,
+  link,
+  pager,
+  placeLink,
+  row,
+  select,
+  stateBadge,
+  table,
+} from './parts.js';
+import { store } from './store.js';
+import { STATES, doorsText, placeText } from './words.js';
+
+/** @typedef {import('./model.js').Door} Door */
+
+const TITLES = ['Door', 'State', 'Alarms', 'Lock', 'Contact', 'Mode', 'Place'];
+
+/** @type {Record<string, (door: Door) => boolean>} */
+const FILTERS = {
+  wrong: (door) => trouble(door) < 2,
+  secured: (door) => door.state === 'secured',
+  unsecured: (door) => door.state === 'unsecured',
+  unknown: (door) => door.state === 'unknown',
+  offline: (door) => door.state === 'offline',
+  alarms: (door) => door.alarms.length > 0,
+  lockdown: (door) => door.isLockedDown,
+};
+
+/**
+ * @param {URLSearchParams} parameters
+ * @returns {import('./parts.js').View}
+ */
+export function doors(parameters) {
+  const building = parameters.get('building');
+  const floor = parameters.get('floor');
+  let find = (parameters.get('find') ?? '').toLowerCase();
+  let state = parameters.get('state') ?? '';
+  const isPlace = building !== null || floor !== null;
+  const place = { building: building ?? '', floor: floor ?? '' };
+  const title = isPlace ? capital(placeText(place)) : 'Doors';
+
+  const pages = pager(() => update());
+  const { node: tableNode, body } = table('Doors, those with a problem first', TITLES);
+  const count = h('p', { role: 'status' });
+  const states = select(
+    {
+      onchange: () => {
+        state = states.value;
+        pages.first();
+        update();
+      },
+    },
+    [
+      ['', 'all states'],
+      ['wrong', 'not secured'],
+      .../** @type {[string, string][]} */ (
+        Object.entries(STATES).map(([name, { text }]) => [name, text])
+      ),
+    ],
+  );
+  states.value = state;
+  const search = h('input', {
+    type: 'search',
+    value: find,
+    autocomplete: 'off',
+    spellcheck: 'false',
+    oninput: () => {
+      find = search.value.trim().toLowerCase();
+      pages.first();
+      update();
+    },
+  });
+  const planNode = h('div', null);
+  /** @type {Plan | null} */
+  let plan = null;
+  const floors = h('nav', { class: 'floors no-print', 'aria-label': 'Floors' });
+
+  const update = () => {
+    const here = store.at(building, floor);
+    const shown = here.filter(
+      (door) =>
+        (FILTERS[state]?.(door) ?? true) && (find === '' || door.id.toLowerCase().includes(find)),
+    );
+    shown.sort((a, b) => trouble(a) - trouble(b) || comparePlaces(a.id, b.id));
+    count.textContent =
+      shown.length === here.length
+        ? doorsText(here.length)
+        : `${doorsText(shown.length)} of ${here.length.toLocaleString('en')}`;
+    list(body, pages.slice(shown), (door) => door.id, version, doorRow);
+    if (building !== null && floor === null) {
+      const places = store.sortedPlaces(building);
+      list(
+        floors,
+        places,
+        (each) => each.floor,
+        (each) => `${each.counts.alarms}`,
+        (each) =>
+          h(
+            'a',
+            {
+              href: link('doors', { building, floor: each.floor }),
+              'data-focus': 'floor',
+            },
+            each.floor ? `Floor ${each.floor}` : 'No floor',
+            each.counts.alarms > 0 && badge('alarms', String(each.counts.alarms)),
+          ),
+      );
+    }
+    if (building === null || floor === null) return;
+    const id = planOf(here);
+    if (id !== plan?.id) {
+      plan?.close();
+      plan = id === null ? null : new Plan(id);
+      fill(planNode, plan?.node);
+    }
+    plan?.show(here);
+  };
+
+  const tools = h(
+    'div',
+    { class: 'tools no-print' },
+    field('State', states),
+    field('Name', search),
+  );
+  const node = h(
+    'div',
+    null,
+    isPlace &&
+      building !== null &&
+      h(
+        'p',
+        { class: 'no-print' },
+        floor !== null &&
+          h(
+            'a',
+            { href: link('doors', { building }) },
+            building ? `All of building ${building}` : 'All doors without a building',
+          ),
+        floor !== null &&
+          may.call('lockdown') &&
+          may.desire('lockdown') && [
+            ' · ',
+            h('a', { href: link('lockdown', { building, floor }) }, 'Lock down this floor …'),
+          ],
+      ),
+    floors,
+    tools,
+    count,
+    planNode,
+    tableNode,
+    pages.node,
+    building !== null && floor !== null && may.everything() && placing(building, floor),
+  );
+  update();
+  return { title, node, update, close: () => plan?.close() };
+}
+
+/** @param {string} text */
+function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** @param {Door} door */
+function version(door) {
+  return door.state === 'offline'
+    ? `${door.revision} ${stateBadge(door).textContent}`
+    : String(door.revision);
+}
+
+/** @param {Door} door */
+function doorRow(door) {
+  const mode = door.isLockedDown ? badge('lockdown') : door.mode;
+  const old = door.isOnline ? '' : 'old';
+  /** @param {string} text */
+  const reported = (text) => h('span', { class: old }, text && (old ? `[${text}]` : text));
+  return row(
+    TITLES,
+    [
+      doorLink(door.id, { 'data-focus': 'door' }),
+      [stateBadge(door), door.isDisabled && ' disabled'],
+      alarmBadges(door),
+      reported(door.lockState && `${door.lockState}${door.proof && `, proof ${door.proof}`}`),
+      reported(door.doorState),
+      mode,
+      placeLink(door),
+    ],
+    `${door.state} ${door.alarms.length > 0 ? 'alarmed' : ''}`,
+  );
+}
+
+/**
+ * Gives a floor its plan: for those who set a building up.
+ *
+ * @param {string} building
+ * @param {string} floor
+ */
+function placing(building, floor) {
+  const outcome = outcomeRegion();
+  const file = h('input', { type: 'file', accept: 'image/png,image/jpeg,image/webp' });
+  const name = `${building}-${floor}`.toLowerCase().replace(/[^a-z0-9-]+/g, '-');
+  const id = h('input', { value: name, autocomplete: 'off', spellcheck: 'false' });
+  const door = h('select', null);
+  const options = () =>
+    fill(
+      door,
+      store.at(building, floor).map((each) => h('option', null, each.id)),
+    );
+  options();
+  const upload = actionButton('Use this plan', {}, outcome, async () => {
+    const [chosen] = file.files ?? [];
+    if (!chosen) return { tone: 'bad', text: 'Choose an image first: PNG, JPEG or WebP, 2 MB.' };
+    await Plan.upload(id.value, chosen);
+    return {
+      tone: 'good',
+      text: `Plan ${id.value} is stored. Place a door on it to see it here.`,
+    };
+  });
+  const place = actionButton('Put in the middle', {}, outcome, async () => {
+    const plan = { id: id.value, x: 0.5, y: 0.5 };
+    await patchTwin(door.value, { tags: { plan } });
+    return {
+      tone: 'good',
+      text: `${door.value} is placed. Choose “Move” on the plan, then click a place.`,
+    };
+  });
+  return h(
+    'details',
+    { class: 'no-print', ontoggle: options },
+    h('summary', null, 'Plan of this floor'),
+    h('div', { class: 'tools' }, field('Name of the plan', id), field('Image', file), upload),
+    h('div', { class: 'tools' }, field('Door', door), place),
+    outcome,
+  );
+}

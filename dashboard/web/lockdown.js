@@ -1,0 +1,477 @@
+// Lockdown by building, floor or tag; the muster: who is not secured yet, and why; the end of it.
+
+import { hubNow, may } from './api.js';
+import { actionButton, block, confirmedButton, fill, h, list, outcomeRegion } from './dom.js';
+import { all, comparePlaces, equals, isObject, plain, quote, tagCondition } from './model.js';
+import { order } from './order.js';
+import {
+  badge,
+  doorLink,
+  field,
+  pager,
+  placeLink,
+  row,
+  select,
+  stateBadge,
+  table,
+} from './parts.js';
+import { store } from './store.js';
+import { doorsText, lockdownText, moment, notSecuredBecause, placeText } from './words.js';
+
+/**
+ * @typedef {import('./model.js').Door} Door
+ * @typedef {import('./model.js').Json} Json
+ * @typedef {{ id: string, lockdown: Json, doors: Door[] }} Muster
+ */
+
+const TITLES = ['Door', 'State', 'Place', 'Why it is not secured'];
+
+/** Doors of a lockdown that was ordered here, until their twins show it. */
+const ordered = /** @type {Map<string, { doors: string[], lockdown: Json }>} */ (new Map());
+
+const mayLockDown = () => may.call('lockdown') && may.desire('lockdown');
+const mayEnd = () => may.call('allClear') && may.desire('lockdown');
+
+/**
+ * @param {URLSearchParams} parameters
+ * @returns {import('./parts.js').View}
+ */
+export function lockdown(parameters) {
+  const musters = h('div', null);
+  const none = h('p', null, badge('secured', 'no door is in lockdown'));
+  const outcome = outcomeRegion();
+  const log = h('ul', { class: 'plain log' });
+  /** @param {import('./order.js').Line} line */
+  const say = ({ text, isBad }) => log.append(h('li', { class: isBad ? 'bad' : 'plain' }, text));
+  const form = mayLockDown() ? new Form(parameters, outcome, say, log) : null;
+  /** @type {Map<string, { node: HTMLElement, update: (muster: Muster) => void }>} */
+  const shown = new Map();
+  const update = () => {
+    const now = inForce();
+    none.hidden = now.length > 0;
+    form?.update();
+    for (const muster of now) {
+      let view = shown.get(muster.id);
+      if (!view) {
+        view = musterView(muster, outcome, say, log);
+        shown.set(muster.id, view);
+      }
+      view.update(muster);
+    }
+    for (const id of shown.keys()) if (!now.some((muster) => muster.id === id)) shown.delete(id);
+    list(
+      musters,
+      now,
+      (muster) => muster.id,
+      () => '',
+      (muster) => /** @type {{ node: HTMLElement }} */ (shown.get(muster.id)).node,
+    );
+  };
+  update();
+  const node = h('div', null, h('h2', null, 'In force'), none, musters, form?.node, outcome, log);
+  return { title: 'Lockdown', node, update };
+}
+
+/** The lockdowns in force or ordered, the newest first. @returns {Muster[]} */
+export function inForce() {
+  /** @type {Map<string, Muster>} */
+  const musters = new Map();
+  /** @param {string} id @param {Json} lockdown @param {Door} door */
+  const add = (id, lockdown, door) => {
+    const muster = musters.get(id) ?? { id, lockdown, doors: [] };
+    musters.set(id, muster);
+    muster.doors.push(door);
+  };
+  const counted = new Set();
+  for (const door of store.of(store.lockedDown)) {
+    const { desiredLockdown: desired, lockdown: own } = door;
+    if (desired && !hasEnded(door, plain(desired.id))) add(plain(desired.id), desired, door);
+    else if (door.isLockedDown) add(plain(own?.id), own ?? {}, door);
+    else continue;
+    counted.add(door.id);
+  }
+  for (const [id, { doors, lockdown: about }] of ordered) {
+    for (const door of store.of(doors)) {
+      if (!counted.has(door.id) && !hasEnded(door, id)) add(id, about, door);
+    }
+  }
+  for (const muster of musters.values()) {
+    muster.doors.sort((a, b) => comparePlaces(a.id, b.id));
+  }
+  return [...musters.values()].sort(
+    (a, b) => (moment(b.lockdown.at) || 0) - (moment(a.lockdown.at) || 0),
+  );
+}
+
+/** Whether a door no longer has this lockdown. @param {Door} door @param {string} id */
+function hasEnded(door, id) {
+  const answer = door.twin.properties?.reported?.lockdown;
+  return !door.isLockedDown && answer?.ac === 200 && answer.value?.id === id;
+}
+
+/** @param {Muster} muster */
+function conditionOf({ id }) {
+  if (id === '') {
+    return (
+      "properties.reported.door.mode = 'lockdown' AND " +
+      'NOT is_defined(properties.reported.door.lockdown)'
+    );
+  }
+  return (
+    `properties.desired.lockdown.id = ${quote(id)} OR ` +
+    `properties.reported.door.lockdown.id = ${quote(id)}`
+  );
+}
+
+/** `building 43`, if all doors are there. @param {Door[]} doors */
+function whereText(doors) {
+  const buildings = new Set(doors.map((door) => door.building));
+  const floors = new Set(doors.map((door) => door.floor));
+  const [building] = buildings;
+  const [floor] = floors;
+  if (buildings.size > 1) return `${buildings.size} buildings`;
+  return placeText({ building: building ?? '', floor: floors.size === 1 ? (floor ?? '') : '' });
+}
+
+/**
+ * @param {Muster} first
+ * @param {Element} outcome
+ * @param {(line: import('./order.js').Line) => void} say
+ * @param {Element} log
+ */
+function musterView(first, outcome, say, log) {
+  const heading = h('h3', null);
+  const about = h('p', null);
+  const state = h('p', { class: 'big', role: 'status' });
+  const bar = h('progress', { 'aria-label': 'Secured doors' });
+  const { node: tableNode, body } = table('Not secured', TITLES);
+  const secured = h('p', { class: 'doors' });
+  const details = h('details', null, h('summary', null, 'Secured doors'), secured);
+  let current = first;
+  const pages = pager(() => update(current));
+  const end =
+    mayEnd() &&
+    confirmedButton('All-clear …', '', 'Yes, end the lockdown', outcome, async () => {
+      fill(log);
+      const { doors } = current;
+      const isWhole = await order(
+        'allClear',
+        { condition: conditionOf(current), doors },
+        '',
+        say,
+        () => ordered.delete(current.id),
+      );
+      return isWhole
+        ? { tone: 'good', text: `All-clear is ordered for ${doorsText(doors.length)}.` }
+        : { tone: 'bad', text: 'All-clear did not reach every door: see below.' };
+    });
+  /** @param {Muster} muster */
+  const update = (muster) => {
+    current = muster;
+    const now = hubNow();
+    const open = muster.doors
+      .map((door) => ({ door, why: notSecuredBecause(door, muster.id, now) }))
+      .filter(({ why }) => why !== null);
+    const count = muster.doors.length - open.length;
+    set(heading, `Lockdown of ${whereText(muster.doors)}`);
+    set(about, `${lockdownText(muster.lockdown, now)}.`);
+    set(
+      state,
+      open.length === 0
+        ? `All ${doorsText(count)} are secured.`
+        : `${doorsText(open.length)} not secured; ${count} of ${muster.doors.length} secured.`,
+    );
+    state.className = `big ${open.length === 0 ? 'good' : 'bad'}`;
+    bar.max = muster.doors.length;
+    bar.value = count;
+    tableNode.hidden = open.length === 0;
+    list(
+      body,
+      pages.slice(open),
+      ({ door }) => door.id,
+      ({ door, why }) => `${door.revision} ${why}`,
+      ({ door, why }) =>
+        row(
+          TITLES,
+          [doorLink(door.id, { 'data-focus': 'door' }), stateBadge(door), placeLink(door), why],
+          door.alarms.length > 0 ? 'alarmed' : door.state,
+        ),
+    );
+    details.hidden = count === 0;
+    const isOpen = new Set(open.map(({ door }) => door.id));
+    list(
+      secured,
+      muster.doors.filter((door) => !isOpen.has(door.id)),
+      (door) => door.id,
+      () => '',
+      (door) => doorLink(door.id, { 'data-focus': 'door' }),
+    );
+  };
+  const node = h(
+    'section',
+    { class: 'muster' },
+    heading,
+    about,
+    state,
+    bar,
+    tableNode,
+    pages.node,
+    details,
+    end && h('div', { class: 'no-print' }, end),
+  );
+  update(first);
+  return { node, update };
+}
+
+/**
+ * Writes a text only if it changed: a live region would be read again.
+ *
+ * @param {Element} node
+ * @param {string} text
+ */
+function set(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** The form that orders a lockdown. */
+class Form {
+  #by = select({}, [
+    ['place', 'building and floor'],
+    ['tag', 'tag'],
+  ]);
+  #building = h('select', null);
+  #floor = h('select', null);
+  #tag = h('select', null);
+  #value = h('select', null);
+  #reason = h('input', { maxlength: '200', autocomplete: 'off' });
+  #typed = h('input', { autocomplete: 'off', spellcheck: 'false', autocapitalize: 'off' });
+  #typeText = h('span', null);
+  #count = h('p', { role: 'status' });
+  #button;
+  #names = '';
+
+  /**
+   * @param {URLSearchParams} parameters
+   * @param {Element} outcome
+   * @param {(line: import('./order.js').Line) => void} say
+   * @param {Element} log
+   */
+  constructor(parameters, outcome, say, log) {
+    this.#button = actionButton('Lock down', { class: 'danger' }, outcome, () =>
+      this.#order(say, log),
+    );
+    const byPlace = h(
+      'div',
+      { class: 'tools' },
+      field('Building', this.#building),
+      field('Floor', this.#floor),
+    );
+    const byTag = h(
+      'div',
+      { class: 'tools', hidden: true },
+      field('Tag', this.#tag),
+      field('Value', this.#value),
+    );
+    this.#by.addEventListener('change', () => {
+      byPlace.hidden = this.#by.value !== 'place';
+      byTag.hidden = !byPlace.hidden;
+      this.#fillTags();
+      this.#show();
+    });
+    this.#building.addEventListener('change', () => {
+      this.#fillFloors();
+      this.#show();
+    });
+    this.#tag.addEventListener('change', () => {
+      this.#fillValues();
+      this.#show();
+    });
+    for (const each of [this.#floor, this.#value])
+      each.addEventListener('change', () => this.#show());
+    this.#typed.addEventListener('input', () => this.#check());
+    this.#typed.addEventListener('keydown', (event) => {
+      if (event.key === 'Enter') this.#button.click();
+    });
+    this.node = h(
+      'section',
+      { class: 'order no-print' },
+      h('h2', null, 'Lock down'),
+      h(
+        'p',
+        { class: 'note' },
+        'The doors lock against entry and refuse unlocks. Exit buttons and ' +
+          'fire release still open them. A reader that switches the lock itself still opens its ' +
+          'door.',
+      ),
+      h('div', { class: 'tools' }, field('Doors by', this.#by), byPlace, byTag),
+      this.#count,
+      h(
+        'div',
+        { class: 'tools' },
+        field('Reason (for the record)', this.#reason),
+        h('label', { class: 'field' }, this.#typeText, this.#typed),
+        this.#button,
+      ),
+    );
+    this.#fillPlaces(parameters.get('building'), parameters.get('floor'));
+    this.#show();
+  }
+
+  update() {
+    const names = store.buildings().join('\n');
+    if (names !== this.#names) this.#fillPlaces(this.#building.value, this.#floor.value);
+    this.#show();
+  }
+
+  /** @param {string | null} building @param {string | null} floor */
+  #fillPlaces(building, floor) {
+    const names = store.buildings();
+    this.#names = names.join('\n');
+    options(
+      this.#building,
+      names.filter(Boolean).map((name) => [name, name]),
+      building,
+    );
+    this.#fillFloors(floor);
+  }
+
+  /** @param {string | null} [floor] */
+  #fillFloors(floor = null) {
+    const floors = store.sortedPlaces(this.#building.value).map((place) => place.floor);
+    options(
+      this.#floor,
+      [
+        ['', 'all floors'],
+        .../** @type {[string, string][]} */ (floors.filter(Boolean).map((name) => [name, name])),
+      ],
+      floor,
+    );
+  }
+
+  #fillTags() {
+    /** @type {Set<string>} */
+    const names = new Set();
+    for (const door of store.doors.values()) {
+      for (const [name, value] of Object.entries(door.twin.tags ?? {})) {
+        if (!isObject(value)) names.add(name);
+      }
+    }
+    options(
+      this.#tag,
+      [...names].sort(comparePlaces).map((name) => [name, name]),
+      this.#tag.value,
+    );
+    this.#fillValues();
+  }
+
+  #fillValues() {
+    const values = [...store.doors.values()].map((door) =>
+      plain(door.twin.tags?.[this.#tag.value]),
+    );
+    const unique = [...new Set(values)].filter(Boolean).sort(comparePlaces);
+    options(
+      this.#value,
+      unique.map((value) => [value, value]),
+      this.#value.value,
+    );
+  }
+
+  /** @returns {import('./order.js').Selection & { name: string, word: string }} */
+  #selection() {
+    if (this.#by.value === 'tag') {
+      const [name, value] = [this.#tag.value, this.#value.value];
+      const doors =
+        value === ''
+          ? []
+          : [...store.doors.values()].filter((door) => plain(door.twin.tags?.[name]) === value);
+      return {
+        condition: tagCondition(name, value),
+        doors,
+        name: `tag ${name} = ${value}`,
+        word: value,
+      };
+    }
+    const [building, floor] = [this.#building.value, this.#floor.value];
+    const conditions = [equals('properties.desired.building', building)];
+    if (floor !== '') conditions.push(equals('properties.desired.floor', floor));
+    const desired = (/** @type {Door} */ door) => door.twin.properties?.desired ?? {};
+    // The hub selects by what is assigned, not by what a door reports.
+    const doors = store
+      .at(building, floor || null)
+      .filter(
+        (door) =>
+          plain(desired(door).building) === building &&
+          (floor === '' || plain(desired(door).floor) === floor),
+      );
+    const name = `building ${building}${floor && `, floor ${floor}`}`;
+    return { condition: all(...conditions), doors, name, word: building };
+  }
+
+  #show() {
+    const { doors, name, word } = this.#selection();
+    const away = doors.filter((door) => !door.isOnline);
+    set(
+      this.#count,
+      doors.length === 0
+        ? 'No door is selected.'
+        : `${doorsText(doors.length)}: ${name}.${
+            away.length === 0
+              ? ' All are online.'
+              : ` ${away.length} offline: each locks down when it reconnects.`
+          }`,
+    );
+    set(this.#typeText, `Type ${word || '…'} to confirm`);
+    const older = doors.filter((door) => door.isOlder);
+    if (older.length > 0) {
+      const text = may.call('setMode')
+        ? 'lock down only while they are online'
+        : 'do not know a lockdown, and this policy may not set their mode';
+      this.#count.append(` ${doorsText(older.length)} of version 0.1 ${text}.`);
+    }
+    this.#check();
+  }
+
+  #check() {
+    const { doors, word } = this.#selection();
+    const isSure =
+      doors.length > 0 && this.#typed.value.trim().toLowerCase() === word.toLowerCase();
+    block(this.#button, !isSure);
+  }
+
+  /**
+   * @param {(line: import('./order.js').Line) => void} say
+   * @param {Element} log
+   * @returns {Promise<import('./dom.js').Outcome>}
+   */
+  async #order(say, log) {
+    fill(log);
+    const { name, ...selection } = this.#selection();
+    const reason = this.#reason.value.trim();
+    const isWhole = await order('lockdown', selection, reason, say, (id) => {
+      ordered.set(id, {
+        doors: selection.doors.map((door) => door.id),
+        lockdown: { id, reason, at: new Date(hubNow()).toISOString() },
+      });
+    });
+    this.#typed.value = '';
+    this.#check();
+    return isWhole
+      ? { tone: 'good', text: `The lockdown of ${name} is ordered. Who is not secured is above.` }
+      : { tone: 'bad', text: `The lockdown of ${name} did not reach every door: see below.` };
+  }
+}
+
+/**
+ * Replaces the options of a select, and keeps the chosen one if it is still there.
+ *
+ * @param {HTMLSelectElement} node
+ * @param {[string, string][]} values
+ * @param {string | null} chosen
+ */
+function options(node, values, chosen) {
+  fill(
+    node,
+    values.map(([value, text]) => h('option', { value }, text)),
+  );
+  if (values.some(([value]) => value === chosen)) node.value = /** @type {string} */ (chosen);
+}

@@ -1,0 +1,385 @@
+// The frame of the page: session, address, banner, and the view that the address names.
+
+import { begin, hubNow, session } from './api.js';
+import { alarms } from './alarms.js';
+import { door } from './door.js';
+import { doors } from './doors.js';
+import { actionButton, errorText, fill, h, outcomeRegion, report } from './dom.js';
+import { POLL_MS, live } from './events.js';
+import { job, jobs } from './jobs.js';
+import { inForce, lockdown } from './lockdown.js';
+import { overview } from './overview.js';
+import { link } from './parts.js';
+import { store } from './store.js';
+import { doorsText, onClock, placeText, useZone } from './words.js';
+
+/** @typedef {import('./parts.js').View} View */
+
+/** @type {Record<string, (rest: string, parameters: URLSearchParams) => View>} */
+const VIEWS = {
+  '': () => overview(),
+  doors: (_, parameters) => doors(parameters),
+  door: (id) => door(id),
+  alarms: () => alarms(),
+  jobs: (id) => (id ? job(id) : jobs()),
+  lockdown: (_, parameters) => lockdown(parameters),
+};
+
+/** Share of the time that drawing may take: a pause of this many times as long follows. */
+const REST = 3;
+
+/** Interval at which ages such as `3h ago` are drawn again. */
+const TICK_MS = 10_000;
+
+const banner = h('p', { id: 'banner', role: 'status', hidden: true });
+const announcer = h('p', { class: 'hidden', 'aria-live': 'assertive' });
+const lockdowns = h('p', { id: 'lockdowns', hidden: true });
+const heading = h('h1', { tabindex: '-1' });
+const content = h('div', null);
+const main = h('main', { id: 'main', tabindex: '-1' }, heading, content);
+const clock = h('span', { class: 'clock' });
+
+/** @type {[string, string, HTMLElement][]} */
+const links = [
+  ['', 'Overview'],
+  ['alarms', 'Alarms'],
+  ['jobs', 'Jobs'],
+  ['lockdown', 'Lockdown'],
+].map(([path = '', text = '']) => [path, text, h('a', { href: link(path) }, text)]);
+
+/** @type {View | null} */
+let view = null;
+
+// ---------------------------------------------------------------------------------------------
+// Address.
+
+function route() {
+  const [path = '', query = ''] = location.hash.replace(/^#\/?/, '').split('?');
+  const [name = '', rest = ''] = path.split('/');
+  view?.close?.();
+  let id = '';
+  try {
+    id = decodeURIComponent(rest);
+  } catch {
+    // An address that somebody typed.
+  }
+  view = (VIEWS[name] ?? overview)(id, new URLSearchParams(query));
+  heading.textContent = view.title;
+  fill(content, view.node);
+  for (const [path, , node] of links) {
+    if (path === name) node.setAttribute('aria-current', 'page');
+    else node.removeAttribute('aria-current');
+  }
+  title();
+}
+
+function title() {
+  const count = store.total.alarms;
+  document.title = `${count > 0 ? `(${count}) ` : ''}${view?.title ?? ''} – ${session.hub}`;
+}
+
+// ---------------------------------------------------------------------------------------------
+// Drawing: at most once in a frame, with what has changed since the last time.
+
+/** @type {Set<string> | null} */
+let changed = new Set();
+let isScheduled = false;
+let restUntil = 0;
+
+/** @param {string | null} id */
+function draw(id) {
+  if (id === null) changed = null;
+  else changed?.add(id);
+  if (isScheduled) return;
+  isScheduled = true;
+  const rest = restUntil - performance.now();
+  if (rest > 0) setTimeout(requestAnimationFrame, rest, drawNow);
+  else requestAnimationFrame(drawNow);
+}
+
+function drawNow() {
+  isScheduled = false;
+  const what = changed;
+  changed = new Set();
+  const start = performance.now();
+  view?.update(what);
+  frame();
+  const end = performance.now();
+  restUntil = end + (end - start) * REST;
+}
+
+function frame() {
+  const { alarms: count } = store.total;
+  for (const [path, text, node] of links) {
+    const label = path === 'alarms' && count > 0 ? `${text} (${count})` : text;
+    if (node.textContent !== label) node.textContent = label;
+    node.classList.toggle('bad', path === 'alarms' && count > 0);
+  }
+  title();
+  announce();
+  const force = inForce();
+  const text = force
+    .map((muster) => {
+      const buildings = new Set(muster.doors.map((each) => each.building));
+      const [building] = buildings;
+      return buildings.size === 1
+        ? `${placeText({ building: building ?? '', floor: '' })}` +
+            ` (${doorsText(muster.doors.length)})`
+        : doorsText(muster.doors.length);
+    })
+    .join('; ');
+  lockdowns.hidden = force.length === 0;
+  const label = `Lockdown: ${text}. `;
+  if (force.length > 0 && lockdowns.dataset.text !== label) {
+    lockdowns.dataset.text = label;
+    fill(
+      lockdowns,
+      h('span', { 'aria-hidden': 'true' }, '■ '),
+      label,
+      h('a', { href: link('lockdown') }, 'Who is not secured?'),
+    );
+  }
+}
+
+/** Alarms that were raised since the page knows the doors. @type {Set<string> | null} */
+let announced = null;
+
+function announce() {
+  if (!live.isLoaded) return;
+  const raised = new Map();
+  for (const each of store.of(store.alarmed)) {
+    for (const alarm of each.alarms) {
+      const key = JSON.stringify([each.id, alarm.name, alarm.since]);
+      raised.set(key, `Alarm ${alarm.name} at ${each.id}, ${placeText(each)}.`);
+    }
+  }
+  const before = announced;
+  announced = new Set(raised.keys());
+  if (!before) return;
+  const texts = [...raised].filter(([key]) => !before.has(key)).map(([, text]) => text);
+  if (texts.length > 0) announcer.textContent = texts.slice(0, 3).join(' ');
+}
+
+// ---------------------------------------------------------------------------------------------
+// What the page knows of the hub.
+
+function linked() {
+  const since = live.current === null ? '' : ` What you see is of ${onClock(live.current)}.`;
+  const problem = live.problem && `${live.problem}. `;
+  const text = {
+    live: '',
+    loading: live.problem
+      ? `${live.problem}.${since} Trying again.`
+      : `Reading the doors … ${live.loaded > 0 ? live.loaded.toLocaleString('en') : ''}`,
+    broken: `Not connected: ${problem}${since.trim()} Trying again.`,
+    polling:
+      `This hub has no event stream: the doors are read every ${POLL_MS / 1000} s, and ` +
+      'alarms show as much later.',
+  }[live.link];
+  banner.className = live.link;
+  banner.hidden = text === '';
+  if (banner.textContent !== text) banner.textContent = text;
+  document.body.classList.toggle('outdated', live.link === 'broken');
+}
+
+// ---------------------------------------------------------------------------------------------
+// Session.
+
+function find() {
+  const input = h('input', {
+    type: 'search',
+    placeholder: 'Find a door',
+    'aria-label': 'Find a door',
+    autocomplete: 'off',
+    spellcheck: 'false',
+    enterkeyhint: 'search',
+  });
+  return h(
+    'form',
+    {
+      class: 'find',
+      role: 'search',
+      onsubmit: (/** @type {Event} */ event) => {
+        event.preventDefault();
+        const text = input.value.trim();
+        const found = [...store.doors.keys()].filter((id) =>
+          id.toLowerCase().includes(text.toLowerCase()),
+        );
+        const [only] = found;
+        const exact = store.doors.has(text) ? text : found.length === 1 ? only : undefined;
+        location.hash = exact
+          ? link(`door/${encodeURIComponent(exact)}`)
+          : link('doors', { find: text });
+      },
+    },
+    input,
+    h('button', { type: 'submit' }, 'Find'),
+  );
+}
+
+/** @param {import('./api.js').Session} begun */
+function open(begun) {
+  begin(begun, () => {
+    live.stop();
+    enter();
+  });
+  const zone = useZone(begun.zone);
+  const { bounds } = begun;
+  const rights = bounds === null ? '' : bounds.access === 'read' ? ', read only' : ', bounded';
+  const signOut =
+    begun.signOut &&
+    h(
+      'button',
+      {
+        type: 'button',
+        onclick: async () => {
+          await fetch('logout', {
+            method: 'POST',
+            headers: { 'x-doorfleet-token': session.token },
+          });
+          location.reload();
+        },
+      },
+      'Sign out',
+    );
+  fill(
+    document.body,
+    h(
+      'a',
+      {
+        class: 'skip',
+        href: '#main',
+        onclick: (/** @type {Event} */ event) => {
+          event.preventDefault();
+          main.focus();
+        },
+      },
+      'Skip to the content',
+    ),
+    h(
+      'header',
+      null,
+      h('a', { class: 'brand', href: link('') }, begun.hub),
+      h(
+        'nav',
+        { 'aria-label': 'Views' },
+        links.map(([, , node]) => node),
+      ),
+      find(),
+      h('p', { class: 'who' }, clock, ` policy ${begun.policy}${rights} `, signOut),
+    ),
+    banner,
+    lockdowns,
+    announcer,
+    main,
+  );
+  const tick = () => {
+    clock.textContent = `${onClock(hubNow()).slice(11, 16)} ${zone} · `;
+  };
+  tick();
+  setInterval(tick, 1000);
+  setInterval(() => draw(null), TICK_MS);
+  store.onChange = draw;
+  live.onLink = () => {
+    linked();
+    draw(null);
+  };
+  addEventListener('hashchange', () => {
+    route();
+    heading.focus({ preventScroll: true });
+    scrollTo(0, 0);
+  });
+  linked();
+  route();
+  live.start();
+}
+
+/** Asks the server of this page who is here. */
+async function enter() {
+  let answer;
+  try {
+    answer = await fetch('session', { cache: 'no-store', credentials: 'same-origin' });
+  } catch (error) {
+    waiting(`The server of this page cannot be reached (${errorText(error)}).`);
+    return;
+  }
+  if (answer.status === 401) login();
+  else if (!answer.ok) waiting(`The server of this page answers ${answer.status}.`);
+  else if (session.token) location.reload();
+  else open(await answer.json());
+}
+
+/** @param {string} text */
+function waiting(text) {
+  if (session.token) {
+    fill(banner, text, ' Reload the page once it runs again.');
+    banner.hidden = false;
+    return;
+  }
+  fill(
+    document.body,
+    h(
+      'main',
+      { class: 'login' },
+      h('h1', null, 'doorfleet'),
+      h('p', { role: 'alert' }, text, ' Trying again.'),
+    ),
+  );
+  setTimeout(enter, 3000);
+}
+
+function login() {
+  const outcome = outcomeRegion();
+  const policy = h('input', { autocomplete: 'username', spellcheck: 'false', required: true });
+  const key = h('input', { type: 'password', autocomplete: 'current-password', required: true });
+  const button = actionButton(
+    'Sign in',
+    { class: 'primary', type: 'submit' },
+    outcome,
+    async () => {
+      const answer = await fetch('login', {
+        method: 'POST',
+        credentials: 'same-origin',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ policy: policy.value.trim(), key: key.value.trim() }),
+      });
+      key.value = '';
+      if (answer.ok) location.reload();
+      else {
+        const text =
+          answer.status === 401
+            ? 'No policy has this name and key.'
+            : answer.status === 429
+              ? 'Too many attempts: wait a minute.'
+              : `The hub answers ${answer.status}.`;
+        report(outcome, { tone: 'bad', text });
+        return { tone: 'bad', text };
+      }
+      return { tone: 'good', text: 'Signed in.' };
+    },
+  );
+  /** @param {string} label @param {HTMLElement} input */
+  const line = (label, input) => h('label', { class: 'field' }, h('span', null, label), input);
+  fill(
+    document.body,
+    h(
+      'main',
+      { class: 'login' },
+      h('h1', null, 'doorfleet'),
+      h(
+        'form',
+        {
+          onsubmit: (/** @type {Event} */ event) => event.preventDefault(),
+        },
+        line('Policy', policy),
+        line('Key', key),
+        button,
+        outcome,
+      ),
+    ),
+  );
+  document.title = 'Sign in – doorfleet';
+  policy.focus();
+}
+
+enter();
