@@ -47,7 +47,7 @@ export function lockdown(parameters) {
   /** @type {Map<string, { node: HTMLElement, update: (muster: Muster) => void }>} */
   const shown = new Map();
   const update = () => {
-    const now = inForce();
+    const now = lockdownsNow();
     none.hidden = now.length > 0;
     form?.update();
     for (const muster of now) {
@@ -73,7 +73,7 @@ export function lockdown(parameters) {
 }
 
 /** The lockdowns in force or ordered, the newest first. @returns {Muster[]} */
-export function inForce() {
+export function lockdownsNow() {
   /** @type {Map<string, Muster>} */
   const musters = new Map();
   /** @param {string} id @param {Json} lockdown @param {Door} door */

@@ -7,7 +7,7 @@ import { doors } from './doors.js';
 import { actionButton, errorText, fill, h, outcomeRegion, report } from './dom.js';
 import { POLL_MS, live } from './events.js';
 import { job, jobs } from './jobs.js';
-import { inForce, lockdown } from './lockdown.js';
+import { lockdownsNow, lockdown } from './lockdown.js';
 import { overview } from './overview.js';
 import { link } from './parts.js';
 import { store } from './store.js';
@@ -117,7 +117,7 @@ function frame() {
   }
   title();
   announce();
-  const force = inForce();
+  const force = lockdownsNow();
   const text = force
     .map((muster) => {
       const buildings = new Set(muster.doors.map((each) => each.building));

@@ -106,7 +106,7 @@ export function merge(into, patch) {
 }
 
 /**
- * Applies the body of an event `updateTwin`. Each write of a twin, whoever wrote, adds one to its
+ * Applies the body of an event `updateTwin`. Each write of a twin adds one to its
  * version.
  *
  * @param {Json} twin changed in place

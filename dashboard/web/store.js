@@ -108,7 +108,7 @@ export class Store {
         return false;
       }
       case 'device':
-        // A device that is created anew begins with version 1 again.
+        // A device that is created again begins with version 1 again.
         if (type === 'deleteDeviceIdentity' || type === 'createDeviceIdentity') this.remove(id);
         return type !== 'deleteDeviceIdentity';
       default:
