@@ -1,5 +1,6 @@
 //! The command line of doorctl: verbs, flags and their help texts. No behaviour.
 
+pub(crate) mod alarms;
 pub(crate) mod confirm;
 pub(crate) mod context;
 #[cfg(all(unix, feature = "demo"))]
@@ -114,6 +115,13 @@ pub(crate) enum Command {
     Invoke(twin::InvokeArgs),
     #[command(flatten)]
     Doors(doors::DoorsCommand),
+    /// List raised alarms, the worst first, and acknowledge them.
+    #[command(after_help = "\
+Examples:
+  doorctl alarms                                  as `doorctl alarms list`
+  doorctl alarms --unacknowledged
+  doorctl alarms ack lobby-east --note 'I go and look'")]
+    Alarms(alarms::AlarmsArgs),
     /// Plan, create and track jobs on many doors, now or at a set time.
     #[command(subcommand, visible_alias = "job")]
     Jobs(jobs::JobsCommand),

@@ -2,6 +2,7 @@
 
 mod acknowledge;
 mod agents;
+mod alarms;
 mod audit;
 mod completion;
 mod config_view;
@@ -60,6 +61,7 @@ pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatu
         Command::Query(args) => query::run(&args, &session()?).await,
         Command::Invoke(args) => invoke::run(&args, &session()?).await,
         Command::Doors(command) => Box::pin(doors::run(command, &session()?)).await,
+        Command::Alarms(args) => alarms::run(args, &session()?).await,
         Command::Events(args) => Box::pin(events::run(&args, &session()?)).await,
         Command::Audit(args) => audit::run(&args, &session()?).await,
         Command::Logs(args) => Box::pin(events::logs::run(&args, &session()?)).await,

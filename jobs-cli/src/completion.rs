@@ -15,6 +15,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
 use iothub_client::HubClient;
 
+use crate::alarm::WORST_FIRST;
 use crate::cli::Cli;
 use crate::commands::explain;
 use crate::config::{self, Contexts};
@@ -95,6 +96,7 @@ fn completer_for(arg: &Arg, is_context_verb: bool) -> Option<Completer> {
         ("DOOR" | "DOOR|KEY=VALUE", _) => Some(doors),
         ("JOB", _) => Some(jobs),
         ("WORD", _) => Some(words),
+        ("ALARM", _) => Some(alarms),
         (_, "context") => Some(contexts),
         ("NAME", "name") if is_context_verb => Some(contexts),
         _ => None,
@@ -146,6 +148,11 @@ fn jobs(typed: &OsStr) -> Vec<CompletionCandidate> {
 
 fn words(typed: &OsStr) -> Vec<CompletionCandidate> {
     candidates(explain::words(), typed.to_str().unwrap_or_default())
+}
+
+fn alarms(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let names = WORST_FIRST.map(|alarm| alarm.as_str().to_owned());
+    candidates(names.to_vec(), typed.to_str().unwrap_or_default())
 }
 
 fn contexts(typed: &OsStr) -> Vec<CompletionCandidate> {
@@ -230,6 +237,7 @@ mod tests {
             (&["devices", "show"], "door"),
             (&["twin", "set"], "door"),
             (&["invoke"], "door"),
+            (&["alarms", "ack"], "alarm"),
             (&["jobs", "show"], "job"),
             (&["jobs", "watch"], "job"),
             (&["jobs", "retry"], "job"),

@@ -8,11 +8,13 @@
 //! | [`config`], [`private_file`] | the contexts, and files with secrets |
 //! | [`target`], [`time`] | door selection and time arguments |
 //! | [`door`], [`acknowledgement`], [`outcome`] | the state of doors, properties and jobs |
+//! | [`alarm`] | raised alarms and their acknowledgement |
 //! | [`printer`], [`failure`], [`exit_status`] | output, errors and exit statuses |
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod acknowledgement;
+mod alarm;
 mod cli;
 mod commands;
 mod completion;

@@ -1,6 +1,7 @@
 //! The program against a scripted server: how it handles broken responses and wrong clocks.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alarms;
 mod clock;
 mod commands;
 mod lockdown;

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 
 use door_core::contract::{Mode, Secured, Word};
 use iothub_protocol::twin::{ConnectionState, Twin};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::acknowledgement::{PropertyAck, unapplied};
+use crate::alarm::{RaisedAlarm, raised};
 use crate::cli::doors::StatusArgs;
+use crate::cli::target::TargetArgs;
 use crate::commands::many;
 use crate::door::{
     ReportedStatus, assigned_or_reported, reported_door, reported_lockdown, reported_mode,
@@ -21,7 +21,6 @@ use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Format, Row, Tone, compare_values, plain, printable};
 use crate::session::Session;
 use crate::target::Target;
-use crate::time;
 
 /// Pending or refused desired properties that are printed; the others are counted.
 const MAX_DESIRED_SHOWN: usize = 20;
@@ -30,7 +29,7 @@ pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Resu
     if args.watch {
         return watch::watch(args, session).await;
     }
-    let twins = read(args, session).await?;
+    let twins = read(&args.target, session).await?;
     let summary = DoorsSummary::of(&twins);
     let printer = &session.printer;
     match printer.format() {
@@ -48,9 +47,9 @@ pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Resu
 }
 
 /// Reads the twins of the selected doors, else of all.
-async fn read(args: &StatusArgs, session: &Session) -> anyhow::Result<Vec<Twin>> {
-    Ok(match Target::from_args(&args.target)? {
-        Some(_) => many::select(&args.target, session).await?.1,
+pub(crate) async fn read(args: &TargetArgs, session: &Session) -> anyhow::Result<Vec<Twin>> {
+    Ok(match Target::from_args(args)? {
+        Some(_) => many::select(args, session).await?.1,
         None => session.hub.query("SELECT * FROM devices").await?,
     })
 }
@@ -86,7 +85,7 @@ impl Counts {
             _ => &mut self.unknown,
         } += 1;
         self.lockdown += usize::from(reported_mode(twin) == Some(Mode::Lockdown));
-        self.alarms += usize::from(alarms(twin).next().is_some());
+        self.alarms += usize::from(!raised(std::slice::from_ref(twin)).is_empty());
     }
 
     fn verdict(&self, expect_secured: bool) -> ExitStatus {
@@ -136,40 +135,6 @@ impl Row for PlaceRow {
     }
 }
 
-/// An alarm from a door's last report.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct AlarmRow {
-    door: String,
-    building: String,
-    floor: String,
-    alarm: String,
-    since: String,
-    connection_state: ConnectionState,
-}
-
-impl AlarmRow {
-    fn text(&self, zone: &TimeZone) -> String {
-        let mut text = format!("alarm: {} at {}", self.alarm, self.door);
-        for (what, value) in [("building", &self.building), ("floor", &self.floor)] {
-            if !value.is_empty() {
-                text += &format!(", {what} {value}");
-            }
-        }
-        if !self.since.is_empty() {
-            let since = self
-                .since
-                .parse()
-                .map(|since: Timestamp| time::describe(&since.to_zoned_datetime(zone.clone())));
-            text += &format!(", since {}", since.as_ref().unwrap_or(&self.since));
-        }
-        if self.connection_state == ConnectionState::Disconnected {
-            text += ", offline now";
-        }
-        text
-    }
-}
-
 /// A desired property that is refused or not applied yet.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct WishRow {
@@ -183,7 +148,7 @@ struct WishRow {
 struct DoorsSummary {
     places: Vec<PlaceRow>,
     total: Counts,
-    alarms: Vec<AlarmRow>,
+    alarms: Vec<RaisedAlarm>,
     /// The lockdowns that doors name, with the number of doors.
     lockdowns: BTreeMap<String, usize>,
     /// Refused, or not applied yet.
@@ -230,7 +195,6 @@ impl DoorsSummary {
     fn of(twins: &[Twin]) -> Self {
         let mut places: BTreeMap<(String, String), Counts> = BTreeMap::new();
         let mut total = Counts::default();
-        let mut raised = Vec::new();
         let mut lockdowns = BTreeMap::new();
         let mut desired = Vec::new();
         for twin in twins {
@@ -243,20 +207,9 @@ impl DoorsSummary {
             if let Some(lockdown) = reported_door(twin).and_then(reported_lockdown) {
                 *lockdowns.entry(lockdown.to_string()).or_default() += 1;
             }
-            for (alarm, since) in alarms(twin) {
-                raised.push(AlarmRow {
-                    door: twin.device_id.to_string(),
-                    building: building.clone(),
-                    floor: floor.clone(),
-                    alarm: alarm.to_owned(),
-                    since,
-                    connection_state: twin.connection_state,
-                });
-            }
             places.entry((building, floor)).or_default().add(twin);
             total.add(twin);
         }
-        raised.sort_by(|a, b| (&a.door, &a.alarm).cmp(&(&b.door, &b.alarm)));
         let places = places
             .into_iter()
             .map(|((building, floor), counts)| PlaceRow {
@@ -273,23 +226,15 @@ impl DoorsSummary {
             places,
             desired,
             total,
-            alarms: raised,
+            alarms: raised(twins),
             lockdowns,
         }
     }
 }
 
-/// The alarms that a twin reports, with the time of each; empty when the door had no clock.
-fn alarms(twin: &Twin) -> impl Iterator<Item = (&str, String)> {
-    let raised = reported_door(twin).and_then(|door| door.get("alarms")?.as_object());
-    raised.into_iter().flatten().map(|(alarm, raised)| {
-        let since = raised.get("since").map_or(String::new(), plain);
-        (alarm.as_str(), since)
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::tz::TimeZone;
     use serde_json::{Value, json};
 
     use super::*;

@@ -53,7 +53,7 @@ pub(super) async fn watch(args: &StatusArgs, session: &Session) -> anyhow::Resul
     loop {
         let begun = Instant::now();
         let twins = tokio::select! {
-            twins = read(args, session) => twins,
+            twins = read(&args.target, session) => twins,
             _ = &mut interrupted => return Ok(ExitStatus::Interrupted),
         };
         match twins {
