@@ -13,7 +13,6 @@ use iothub_protocol::twin::Twin;
 use serde_json::Value;
 
 use crate::cli::target::TargetArgs;
-use crate::door::can_stage;
 use crate::failure::Failure;
 use crate::session::Session;
 use place::PlaceFilter;
@@ -44,25 +43,31 @@ pub(crate) struct Target {
 }
 
 /// The doors that a [`Target`] matches now.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Selection {
     pub(crate) count: usize,
     /// The door, if there is exactly one.
     pub(crate) only: Option<DeviceId>,
-    /// How many can keep a timed entry, if all twins were read.
-    pub(crate) stageable: Option<usize>,
+    /// The twins, if one page has all.
+    twins: Option<Vec<Twin>>,
 }
 
 impl Selection {
-    pub(crate) fn of(twins: &[Twin]) -> Self {
+    fn of(twins: Vec<Twin>) -> Self {
         Self {
-            stageable: Some(twins.iter().filter(|twin| can_stage(twin)).count()),
             count: twins.len(),
-            only: match twins {
+            only: match &twins[..] {
                 [only] => Some(only.device_id.clone()),
                 _ => None,
             },
+            twins: Some(twins),
         }
+    }
+
+    /// The number of doors for which this holds, if all twins were read.
+    pub(crate) fn count_of(&self, holds: impl Fn(&Twin) -> bool) -> Option<usize> {
+        let twins = self.twins.as_ref()?;
+        Some(twins.iter().filter(|twin| holds(twin)).count())
     }
 }
 
@@ -169,7 +174,7 @@ impl Target {
             let query = query_for(condition);
             let page: Page<Twin> = session.hub.query_page(&query, None).await?;
             if page.continuation.is_none() {
-                return Ok(Selection::of(&page.items));
+                return Ok(Selection::of(page.items));
             }
         }
         let mut count = 0;
@@ -179,7 +184,7 @@ impl Target {
         Ok(Selection {
             count,
             only: None,
-            stageable: None,
+            twins: None,
         })
     }
 }

@@ -51,7 +51,7 @@ const OLDER: &str = "is_defined(properties.reported.door) AND NOT \
                      is_defined(properties.reported.device.features.lockdown)";
 
 /// How long the creation of the twin job waits for that of the method job, and that one for the
-/// search for older doors.
+/// search for older doors, if their twins were not read.
 const TWIN_JOB_DELAY: Duration = Duration::from_secs(1);
 
 /// How long the twin job may take after the doors have answered.
@@ -227,7 +227,11 @@ async fn groups<'a>(
     session: &Session,
 ) -> anyhow::Result<Vec<(Option<JobDraft>, &'a Command)>> {
     let older = narrowed(args, OLDER)?;
-    Ok(match older.select(session).await?.count {
+    let count = match call.selected.found.count_of(is_older) {
+        Some(count) => count,
+        None => older.select(session).await?.count,
+    };
+    Ok(match count {
         0 => vec![(None, &order.command)],
         count if count >= call.selected.count() => vec![(None, &order.for_older)],
         _ => {
@@ -240,6 +244,13 @@ async fn groups<'a>(
             ]
         }
     })
+}
+
+/// Whether a door matches [`OLDER`].
+fn is_older(twin: &Twin) -> bool {
+    let device = twin.properties.reported.values.get("device");
+    let features = device.and_then(|device| device.get("features"));
+    reported_door(twin).is_some() && features.and_then(|it| it.get("lockdown")).is_none()
 }
 
 /// The selected doors that match a condition too.
@@ -394,11 +405,6 @@ async fn warn_of_missed(
         }
     };
     let is_offline = |twin: &Twin| twin.connection_state == ConnectionState::Disconnected;
-    let is_older = |twin: &Twin| {
-        let device = twin.properties.reported.values.get("device");
-        let features = device.and_then(|device| device.get("features"));
-        reported_door(twin).is_some() && features.and_then(|it| it.get("lockdown")).is_none()
-    };
     let [offline, older] = order.offline;
     warn(&format!("offline; {offline}"), &|twin| {
         is_offline(twin) && !is_older(twin)

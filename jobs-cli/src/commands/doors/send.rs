@@ -31,7 +31,7 @@ use crate::target::{Selection, Target};
 #[derive(Debug)]
 pub(super) struct SelectedDoors {
     target: Target,
-    found: Selection,
+    pub(super) found: Selection,
 }
 
 impl SelectedDoors {

@@ -18,6 +18,7 @@ use crate::commands::job_draft::name_job_in_the_way;
 use crate::commands::job_group::{STAGE, lookup};
 use crate::commands::staged::{self, Awaited, CAN_STAGE, StagedEntry};
 use crate::commands::{job_follow, job_wait};
+use crate::door::can_stage;
 use crate::exit_status::ExitStatus;
 use crate::failure::{Failure, sentence};
 use crate::outcome::{JobGoal, OutcomeRow};
@@ -100,7 +101,8 @@ impl PreparedJob {
         selected: &Selection,
         session: &Session,
     ) -> anyhow::Result<Option<StagedDoors>> {
-        if self.ahead.is_none() || selected.stageable == Some(0) {
+        let stageable = selected.count_of(can_stage);
+        if self.ahead.is_none() || stageable == Some(0) {
             return Ok(None);
         }
         let Some(within) = self.staging_time(selected.count, session).await? else {
@@ -112,7 +114,7 @@ impl PreparedJob {
             return Ok(None);
         };
         let target = self.draft.target.and(CAN_STAGE.to_owned())?;
-        let count = match selected.stageable {
+        let count = match stageable {
             Some(count) => count,
             None => target.select(session).await?.count,
         };
