@@ -317,25 +317,18 @@ async fn cancelled(
     mut job: JobResponse,
     session: &Session,
 ) -> anyhow::Result<(JobResponse, ExitStatus)> {
-    let id = job.job_id.clone();
-    for _ in 0..GRACE_POLLS {
-        if job.status.is_over() {
-            return Ok(report(job, session));
-        }
-        tokio::time::sleep(PollIntervals::REMOTE.tick).await;
-        job = session.hub.job(&id).await?;
+    let ends_at = Instant::now() + PollIntervals::REMOTE.tick * GRACE_POLLS;
+    job_follow::until_over(&mut job, Some(ends_at), &session.hub).await?;
+    if job.status.is_over() {
+        return Ok(report(job, session));
     }
-    match job.status.is_over() {
-        true => Ok(report(job, session)),
-        false => {
-            session.printer.say(format!(
-                "job {id} is {}: the hub accepted the cancellation but does not show it yet; check \
-                 again: doorctl jobs show {id}",
-                job.status
-            ));
-            Ok((job, ExitStatus::Deadline))
-        }
-    }
+    let id = &job.job_id;
+    session.printer.say(format!(
+        "job {id} is {}: the hub accepted the cancellation but does not show it yet; check again: \
+         doorctl jobs show {id}",
+        job.status
+    ));
+    Ok((job, ExitStatus::Deadline))
 }
 
 /// Prints the result of a cancellation.
