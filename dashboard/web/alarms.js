@@ -38,7 +38,7 @@ export function alarms() {
             null,
             badge(alarm.acknowledged ? 'offline' : 'alarms', alarm.name),
             ' ',
-            doorLink(door.id, { 'data-focus': 'door' }),
+            doorLink(door.id),
           ),
           h('p', null, placeLink(door)),
           alarmText(door, alarm),
@@ -112,7 +112,6 @@ export function acknowledgeForm(id, alarm, outcome) {
   const note = h('input', {
     maxlength: '200',
     autocomplete: 'off',
-    'data-focus': 'note',
     placeholder: 'Note, such as who goes',
     'aria-label': `Note about ${alarm.name} at ${id}`,
     oninput: () => drafts.set(key, note.value),
@@ -121,7 +120,7 @@ export function acknowledgeForm(id, alarm, outcome) {
     },
   });
   note.value = drafts.get(key) ?? '';
-  const button = actionButton('Acknowledge', { 'data-focus': 'acknowledge' }, outcome, async () => {
+  const button = actionButton('Acknowledge', {}, outcome, async () => {
     const result = await acknowledge(id, alarm, note.value.trim());
     if (result.tone === 'good') drafts.delete(key);
     return result;

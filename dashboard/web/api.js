@@ -198,31 +198,39 @@ export function errorOf(status, name, text) {
   }
   const coded = /^ErrorCode:([^;]*);(.*)$/s.exec(message);
   const code = name || coded?.[1] || '';
+  if (!code && status >= 502) {
+    return new HubError(status, code, `the hub cannot be reached (${status})`);
+  }
   const words = (coded?.[2] ?? message).trim();
   return new HubError(status, code, `${code || 'error'} (${status})${words && `: ${words}`}`);
 }
 
 /**
- * Reads all rows of a query, page by page.
+ * Reads all rows of a query, page by page: the next page is on its way while one is read.
  *
  * @param {string} query
  * @param {(rows: any[]) => void} onPage
  * @param {AbortSignal} [signal]
  */
 export async function query(query, onPage, signal) {
-  let continuation = '';
-  do {
+  /** @param {string} continuation */
+  const page = (continuation) => {
     /** @type {Record<string, string>} */
     const headers = { 'x-ms-max-item-count': String(PAGE) };
     if (continuation) headers['x-ms-continuation'] = continuation;
-    const response = await send('POST', `devices/query?${VERSION}`, {
-      body: { query },
-      headers,
-      signal,
-    });
-    continuation = response.headers.get('x-ms-continuation') ?? '';
+    return send('POST', `devices/query?${VERSION}`, { body: { query }, headers, signal });
+  };
+  /** @type {Promise<Response> | null} */
+  let next = page('');
+  while (next) {
+    /** @type {Response} */
+    const response = await next;
+    const continuation = response.headers.get('x-ms-continuation');
+    next = continuation ? page(continuation) : null;
+    // If this page fails, nobody waits for the next one.
+    next?.catch(() => {});
     onPage(await response.json());
-  } while (continuation);
+  }
 }
 
 /** @param {string} id */

@@ -45,6 +45,16 @@ export function fill(node, ...children) {
 }
 
 /**
+ * Writes a text only if it changed: a live region would be read again.
+ *
+ * @param {Element} node
+ * @param {string} text
+ */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/**
  * @typedef {{ version: string, node: HTMLElement }} Kept
  * @type {WeakMap<Element, Map<string, Kept>>}
  */
@@ -79,7 +89,7 @@ export function list(parent, items, key, version, build) {
     }
     const node = build(item);
     if (old && focus && old.node.contains(focus)) {
-      focused = node.querySelector(`[data-focus="${CSS.escape(focus.dataset.focus ?? '')}"]`);
+      focused = controls(node)[controls(old.node).indexOf(focus)] ?? null;
     }
     now.set(id, { version: wanted, node });
   }
@@ -98,6 +108,13 @@ export function list(parent, items, key, version, build) {
   (
     focused ?? (focus && parent.contains(focus) && focus !== document.activeElement ? focus : null)
   )?.focus();
+}
+
+/** What may have the focus in a node, and the node. @param {HTMLElement} node */
+function controls(node) {
+  /** @type {NodeListOf<HTMLElement>} */
+  const within = node.querySelectorAll('a, button, input, select, summary');
+  return [node, ...within];
 }
 
 /**
@@ -155,7 +172,7 @@ export function block(button, isBlocked) {
  * @param {() => Promise<Outcome | void>} run
  */
 export function confirmedButton(label, question, yes, outcome, run) {
-  const ask = h('button', { type: 'button', 'data-focus': `ask ${label}` }, label);
+  const ask = h('button', { type: 'button' }, label);
   const close = () => {
     asked.hidden = true;
     ask.hidden = false;

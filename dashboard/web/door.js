@@ -5,7 +5,17 @@ import { acknowledgeForm, alarmText } from './alarms.js';
 import { actionButton, errorText, fill, h, list, outcomeRegion } from './dom.js';
 import { EventParser, live } from './events.js';
 import { isObject, plain, quote, unapplied } from './model.js';
-import { badge, field, placeLink, row, select, stateBadge, table, time } from './parts.js';
+import {
+  alarmBadges,
+  badge,
+  field,
+  placeLink,
+  row,
+  select,
+  stateBadge,
+  table,
+  time,
+} from './parts.js';
 import { store } from './store.js';
 import {
   because,
@@ -19,7 +29,6 @@ import {
   judge,
   lockdownText,
   moment,
-  onClock,
   roughly,
   slotRows,
   soon,
@@ -74,7 +83,13 @@ export function door(id) {
     const at = known.reportedAt;
     fill(
       state,
-      h('p', { class: 'big' }, stateBadge(known), known.isLockedDown && badge('lockdown')),
+      h(
+        'p',
+        { class: 'big' },
+        stateBadge(known),
+        alarmBadges(known),
+        known.isLockedDown && badge('lockdown'),
+      ),
       h('p', null, placeLink(known)),
       h(
         'p',
@@ -433,7 +448,7 @@ class Timeline {
         row(
           EVENT_TITLES,
           [
-            time(event.time, onClock(event.time)),
+            time(event.time, soon(event.time, hubNow())),
             h('span', { class: 'event' }, eventName(event)),
             eventDetails(event),
           ],

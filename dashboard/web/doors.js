@@ -1,7 +1,7 @@
 // Doors of a floor, of a building or of all, as a table, and on a plan if there is one.
 
 import { may, patchTwin } from './api.js';
-import { actionButton, fill, h, list, outcomeRegion } from './dom.js';
+import { actionButton, fill, h, list, outcomeRegion, setText } from './dom.js';
 import { comparePlaces, trouble } from './model.js';
 import { Plan, planOf } from './plan.js';
 import {
@@ -49,7 +49,9 @@ export function doors(parameters) {
   const title = isPlace ? capital(placeText(place)) : 'Doors';
 
   const pages = pager(() => update());
-  const { node: tableNode, body } = table('Doors, those with a problem first', TITLES);
+  // On a floor every door is at the same place.
+  const titles = floor === null ? TITLES : TITLES.slice(0, -1);
+  const { node: tableNode, body } = table('Doors, those with a problem first', titles);
   const count = h('p', { role: 'status' });
   const states = select(
     {
@@ -91,11 +93,16 @@ export function doors(parameters) {
         (FILTERS[state]?.(door) ?? true) && (find === '' || door.id.toLowerCase().includes(find)),
     );
     shown.sort((a, b) => trouble(a) - trouble(b) || comparePlaces(a.id, b.id));
-    count.textContent =
-      shown.length === here.length
-        ? doorsText(here.length)
-        : `${doorsText(shown.length)} of ${here.length.toLocaleString('en')}`;
-    list(body, pages.slice(shown), (door) => door.id, version, doorRow);
+    const all = here.length.toLocaleString('en');
+    const text = doorsText(shown.length);
+    setText(count, shown.length === here.length ? text : `${text} of ${all}`);
+    list(
+      body,
+      pages.slice(shown),
+      (door) => door.id,
+      version,
+      (door) => doorRow(door, titles),
+    );
     if (building !== null && floor === null) {
       const places = store.sortedPlaces(building);
       list(
@@ -108,7 +115,6 @@ export function doors(parameters) {
             'a',
             {
               href: link('doors', { building, floor: each.floor }),
-              'data-focus': 'floor',
             },
             each.floor ? `Floor ${each.floor}` : 'No floor',
             each.counts.alarms > 0 && badge('alarms', String(each.counts.alarms)),
@@ -176,23 +182,23 @@ function version(door) {
     : String(door.revision);
 }
 
-/** @param {Door} door */
-function doorRow(door) {
+/** @param {Door} door @param {string[]} titles */
+function doorRow(door, titles) {
   const mode = door.isLockedDown ? badge('lockdown') : door.mode;
   const old = door.isOnline ? '' : 'old';
   /** @param {string} text */
   const reported = (text) => h('span', { class: old }, text && (old ? `[${text}]` : text));
   return row(
-    TITLES,
+    titles,
     [
-      doorLink(door.id, { 'data-focus': 'door' }),
+      doorLink(door.id),
       [stateBadge(door), door.isDisabled && ' disabled'],
       alarmBadges(door),
       reported(door.lockState && `${door.lockState}${door.proof && `, proof ${door.proof}`}`),
       reported(door.doorState),
       mode,
       placeLink(door),
-    ],
+    ].slice(0, titles.length),
     `${door.state} ${door.alarms.length > 0 ? 'alarmed' : ''}`,
   );
 }

@@ -21,7 +21,7 @@ const MAX_JOBS = 500;
 const READ_AFTER_MS = 1000;
 const POLL_MS = 15_000;
 
-const TITLES = ['Job', 'What', 'Status', 'Doors', 'Start', ''];
+const TITLES = ['Job', 'What', 'Status', 'Doors', 'Start', 'Action'];
 const DOOR_TITLES = ['Door', 'Outcome'];
 
 /** @type {Map<string, Json>} */
@@ -208,11 +208,7 @@ export function jobs() {
       (group) => `${statusOf(group, now)} ${doorCounts(group)} ${startText(group, now)}`,
       (group) =>
         row(TITLES, [
-          h(
-            'a',
-            { href: link(`jobs/${encodeURIComponent(group.id)}`), 'data-focus': 'job' },
-            group.id,
-          ),
+          h('a', { href: link(`jobs/${encodeURIComponent(group.id)}`) }, group.id),
           whatText(group),
           statusText(group, now),
           doorCounts(group),
@@ -335,11 +331,7 @@ export function job(id) {
       pages.slice(rows),
       (each) => each.door,
       (each) => each.text,
-      (each) =>
-        row(DOOR_TITLES, [
-          doorLink(each.door, { 'data-focus': 'door' }),
-          h('span', { class: each.tone }, each.text),
-        ]),
+      (each) => row(DOOR_TITLES, [doorLink(each.door), h('span', { class: each.tone }, each.text)]),
     );
   };
   const read = async (/** @type {Group} */ group) => {

@@ -1,7 +1,16 @@
 // Lockdown by building, floor or tag; the muster: who is not secured yet, and why; the end of it.
 
 import { hubNow, may } from './api.js';
-import { actionButton, block, confirmedButton, fill, h, list, outcomeRegion } from './dom.js';
+import {
+  actionButton,
+  block,
+  confirmedButton,
+  fill,
+  h,
+  list,
+  outcomeRegion,
+  setText,
+} from './dom.js';
 import { all, comparePlaces, equals, isObject, plain, quote, tagCondition } from './model.js';
 import { order } from './order.js';
 import {
@@ -68,7 +77,7 @@ export function lockdown(parameters) {
     );
   };
   update();
-  const node = h('div', null, h('h2', null, 'In force'), none, musters, form?.node, outcome, log);
+  const node = h('div', null, outcome, log, h('h2', null, 'Lockdowns'), none, musters, form?.node);
   return { title: 'Lockdown', node, update };
 }
 
@@ -151,7 +160,7 @@ function musterView(first, outcome, say, log) {
   const pages = pager(() => update(current));
   const end =
     mayEnd() &&
-    confirmedButton('All-clear …', '', 'Yes, end the lockdown', outcome, async () => {
+    confirmedButton('All-clear …', 'End this lockdown?', 'Yes, end it', outcome, async () => {
       fill(log);
       const { doors } = current;
       const isWhole = await order(
@@ -173,9 +182,9 @@ function musterView(first, outcome, say, log) {
       .map((door) => ({ door, why: notSecuredBecause(door, muster.id, now) }))
       .filter(({ why }) => why !== null);
     const count = muster.doors.length - open.length;
-    set(heading, `Lockdown of ${whereText(muster.doors)}`);
-    set(about, `${lockdownText(muster.lockdown, now)}.`);
-    set(
+    setText(heading, `Lockdown of ${whereText(muster.doors)}`);
+    setText(about, `${lockdownText(muster.lockdown, now)}.`);
+    setText(
       state,
       open.length === 0
         ? `All ${doorsText(count)} are secured.`
@@ -193,7 +202,7 @@ function musterView(first, outcome, say, log) {
       ({ door, why }) =>
         row(
           TITLES,
-          [doorLink(door.id, { 'data-focus': 'door' }), stateBadge(door), placeLink(door), why],
+          [doorLink(door.id), stateBadge(door), placeLink(door), why],
           door.alarms.length > 0 ? 'alarmed' : door.state,
         ),
     );
@@ -204,7 +213,7 @@ function musterView(first, outcome, say, log) {
       muster.doors.filter((door) => !isOpen.has(door.id)),
       (door) => door.id,
       () => '',
-      (door) => doorLink(door.id, { 'data-focus': 'door' }),
+      (door) => doorLink(door.id),
     );
   };
   const node = h(
@@ -214,23 +223,13 @@ function musterView(first, outcome, say, log) {
     about,
     state,
     bar,
+    end && h('div', { class: 'no-print' }, end),
     tableNode,
     pages.node,
     details,
-    end && h('div', { class: 'no-print' }, end),
   );
   update(first);
   return { node, update };
-}
-
-/**
- * Writes a text only if it changed: a live region would be read again.
- *
- * @param {Element} node
- * @param {string} text
- */
-function set(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }
 
 /** The form that orders a lockdown. */
@@ -410,7 +409,7 @@ class Form {
   #show() {
     const { doors, name, word } = this.#selection();
     const away = doors.filter((door) => !door.isOnline);
-    set(
+    setText(
       this.#count,
       doors.length === 0
         ? 'No door is selected.'
@@ -420,7 +419,7 @@ class Form {
               : ` ${away.length} offline: each locks down when it reconnects.`
           }`,
     );
-    set(this.#typeText, `Type ${word || '…'} to confirm`);
+    setText(this.#typeText, `Type ${word || '…'} to confirm`);
     const older = doors.filter((door) => door.isOlder);
     if (older.length > 0) {
       const text = may.call('setMode')
@@ -452,11 +451,13 @@ class Form {
         doors: selection.doors.map((door) => door.id),
         lockdown: { id, reason, at: new Date(hubNow()).toISOString() },
       });
+      // The muster and what became of the order are at the top.
+      scrollTo(0, 0);
     });
     this.#typed.value = '';
     this.#check();
     return isWhole
-      ? { tone: 'good', text: `The lockdown of ${name} is ordered. Who is not secured is above.` }
+      ? { tone: 'good', text: `The lockdown of ${name} is ordered. Below is who is not secured.` }
       : { tone: 'bad', text: `The lockdown of ${name} did not reach every door: see below.` };
   }
 }

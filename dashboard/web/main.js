@@ -28,6 +28,9 @@ const VIEWS = {
 /** Share of the time that drawing may take: a pause of this many times as long follows. */
 const REST = 3;
 
+/** Shortest time from one drawing to the next. */
+const DRAW_MS = 100;
+
 /** Interval at which ages such as `3h ago` are drawn again. */
 const TICK_MS = 10_000;
 
@@ -105,7 +108,7 @@ function drawNow() {
   view?.update(what);
   frame();
   const end = performance.now();
-  restUntil = end + (end - start) * REST;
+  restUntil = end + Math.max((end - start) * REST, DRAW_MS);
 }
 
 function frame() {
@@ -274,10 +277,13 @@ function open(begun) {
     main,
   );
   const tick = () => {
-    clock.textContent = `${onClock(hubNow()).slice(11, 16)} ${zone} · `;
+    clock.textContent = `${onClock(hubNow()).slice(0, 16)} ${zone} · `;
   };
   tick();
   setInterval(tick, 1000);
+  addEventListener('beforeprint', () => {
+    for (const each of document.querySelectorAll('details')) each.open = true;
+  });
   setInterval(() => draw(null), TICK_MS);
   store.onChange = draw;
   live.onLink = () => {

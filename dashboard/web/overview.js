@@ -1,7 +1,7 @@
 // Buildings and floors as tiles; what is wrong comes first.
 
 import { hubNow, may } from './api.js';
-import { h, fill, list } from './dom.js';
+import { fill, h, list, setText } from './dom.js';
 import { alarmQueue } from './model.js';
 import { badge, doorLink, link, placeLink } from './parts.js';
 import { store, sum } from './store.js';
@@ -37,7 +37,10 @@ function countList(counts) {
 
 /** @returns {import('./parts.js').View} */
 export function overview() {
-  const totals = h('p', { class: 'totals' });
+  const all = h('strong', null);
+  const totals = h('span', { class: 'totals' });
+  /** @type {Map<string, ReturnType<typeof building>>} */
+  const views = new Map();
   const alarms = h('ul', { class: 'plain' });
   const more = h('p', null);
   const attention = h(
@@ -52,18 +55,18 @@ export function overview() {
 
   const update = () => {
     const { total } = store;
-    fill(
+    setText(all, doorsText(total.doors));
+    list(
       totals,
-      h('strong', null, doorsText(total.doors)),
-      KINDS.filter((kind) => total[kind] > 0 || kind === 'secured').map((kind) =>
+      KINDS.filter((kind) => total[kind] > 0 || kind === 'secured'),
+      (kind) => kind,
+      (kind) => String(total[kind]),
+      (kind) =>
         h(
           'a',
-          {
-            href: kind === 'alarms' ? link('alarms') : link('doors', { state: kind }),
-          },
+          { href: kind === 'alarms' ? link('alarms') : link('doors', { state: kind }) },
           badge(kind, `${total[kind].toLocaleString('en')} ${STATES[kind].text}`),
         ),
-      ),
     );
     const queue = alarmQueue(store.of(store.alarmed));
     attention.hidden = queue.length === 0;
@@ -79,7 +82,7 @@ export function overview() {
           null,
           badge('alarms', alarm.name),
           ' at ',
-          doorLink(door.id, { 'data-focus': 'door' }),
+          doorLink(door.id),
           ', ',
           placeLink(door),
           alarm.since && `, ${age(now - moment(alarm.since))} ago`,
@@ -104,19 +107,27 @@ export function overview() {
       counts: sum(floors.map((floor) => floor.counts)),
     }));
     rows.sort((a, b) => rank(a.counts) - rank(b.counts));
+    for (const { name, floors } of rows) {
+      let view = views.get(name);
+      if (!view) {
+        view = building(name);
+        views.set(name, view);
+      }
+      view.update(floors);
+    }
     list(
       buildings,
       rows,
       (row) => row.name,
-      (row) => JSON.stringify(row.floors.map((floor) => [floor.floor, floor.counts])),
-      building,
+      () => '',
+      (row) => /** @type {{ node: HTMLElement }} */ (views.get(row.name)).node,
     );
   };
   update();
   const node = h(
     'div',
     null,
-    totals,
+    h('p', { class: 'totals' }, all, totals),
     attention,
     h('h2', { class: 'hidden' }, 'Buildings'),
     buildings,
@@ -126,54 +137,48 @@ export function overview() {
 }
 
 /**
- * @param {{ name: string, floors: import('./store.js').Place[],
- *   counts: import('./store.js').Counts }} building
+ * A building: its frame stays, and of its floors those are drawn again that changed.
+ *
+ * @param {string} name
  */
-function building({ name, floors, counts }) {
-  const sorted = [...floors].sort((a, b) => rank(a.counts) - rank(b.counts));
-  return h(
+function building(name) {
+  const count = h('small', null);
+  const tiles = h('div', { class: 'tiles' });
+  const href = link('doors', { building: name });
+  const mayLockDown = may.call('lockdown') && may.desire('lockdown');
+  const node = h(
     'section',
     { class: 'building' },
-    h(
-      'h3',
-      null,
+    h('h3', null, h('a', { href }, name ? `Building ${name}` : 'No building'), ' ', count),
+    tiles,
+    name &&
+      mayLockDown &&
       h(
-        'a',
-        { href: link('doors', { building: name }), 'data-focus': 'building' },
-        name ? `Building ${name}` : 'No building',
+        'p',
+        { class: 'no-print' },
+        h('a', { href: link('lockdown', { building: name }) }, `Lock down building ${name} …`),
       ),
-      ' ',
-      h('small', null, doorsText(counts.doors)),
-    ),
-    h(
-      'div',
-      { class: 'tiles' },
-      sorted.map((place) =>
+  );
+  /** @param {import('./store.js').Place[]} floors */
+  const update = (floors) => {
+    setText(count, doorsText(floors.reduce((doors, floor) => doors + floor.counts.doors, 0)));
+    const sorted = [...floors].sort((a, b) => rank(a.counts) - rank(b.counts));
+    list(
+      tiles,
+      sorted,
+      (place) => place.floor,
+      (place) => JSON.stringify(place.counts),
+      (place) =>
         h(
           'a',
           {
             class: `tile ${tone(place.counts)}`,
             href: link('doors', { building: name, floor: place.floor }),
-            'data-focus': place.floor,
           },
           h('strong', null, place.floor ? `Floor ${place.floor}` : 'No floor'),
           countList(place.counts),
         ),
-      ),
-    ),
-    may.call('lockdown') &&
-      may.desire('lockdown') &&
-      h(
-        'p',
-        { class: 'no-print' },
-        h(
-          'a',
-          {
-            href: link('lockdown', { building: name }),
-            'data-focus': 'lockdown',
-          },
-          name ? `Lock down building ${name} …` : 'Lock down …',
-        ),
-      ),
-  );
+    );
+  };
+  return { node, update };
 }

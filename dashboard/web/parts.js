@@ -111,7 +111,7 @@ export function table(caption, titles) {
 export function row(titles, cells, className = '') {
   return h(
     'tr',
-    { class: className },
+    { class: className === 'plain' ? null : className },
     cells.map((cell, index) => {
       const title = { 'data-title': titles[index] };
       return index === 0 ? h('th', { scope: 'row', ...title }, cell) : h('td', title, cell);

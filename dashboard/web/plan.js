@@ -130,7 +130,6 @@ export class Plan {
             'a',
             {
               href: link(`door/${encodeURIComponent(door.id)}`),
-              'data-focus': 'door',
               title: `${door.id}: ${STATES[state].text}`,
             },
             h('span', { class: 'mark', 'aria-hidden': 'true' }, STATES[state].mark),
