@@ -171,8 +171,8 @@ export class Live {
       'SELECT * FROM devices',
       (rows) => {
         for (const row of rows) twins.push(row);
-      // What is known of a fleet is shown while the rest is read.
-      if (this.current === null) rows.forEach((row) => store.put(row));
+        // What is known of a fleet is shown while the rest is read.
+        if (this.current === null) rows.forEach((row) => store.put(row));
         this.loaded = twins.length;
         if (!this.isLoaded) this.onLink();
       },

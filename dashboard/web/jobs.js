@@ -92,7 +92,8 @@ function doorCounts(group) {
   if (group.staged) {
     const { all, count } = armed(group.id);
     const isBefore = moment(group.staged.from) > hubNow();
-    if (isBefore) texts.push(`armed ${count} of ${all.length}`);
+    if (all.length === 0) texts.push('no door has it');
+    else if (isBefore) texts.push(`armed ${count} of ${all.length}`);
     else {
       const reached = all.filter(
         (door) => door.twin.properties.reported?.timed?.[group.id]?.reached,
@@ -103,7 +104,8 @@ function doorCounts(group) {
   for (const job of group.jobs) {
     if (group.staged && entryOf(job)) continue;
     const counts = job.deviceJobStatistics;
-    if (!counts) continue;
+    // Before its start a job has selected no doors.
+    if (!counts || counts.deviceCount === 0) continue;
     const word = job.cloudToDeviceMethod ? 'answered' : 'changed';
     texts.push(
       [
