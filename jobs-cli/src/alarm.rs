@@ -1,9 +1,6 @@
 //! Raised alarms of doors, and their acknowledgements: `tags.alarm.<name>`, which belongs to one
 //! raising and clears nothing at the door.
 
-use std::cmp::Reverse;
-
-use door_core::contract::Alarm;
 use iothub_protocol::twin::{ConnectionState, Twin};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
@@ -17,16 +14,21 @@ use crate::time;
 /// The tag with the acknowledgements.
 pub(crate) const TAG: &str = "alarm";
 
-/// Somebody may have come in, then what may keep the door from locking, then an open door.
-pub(crate) const WORST_FIRST: [Alarm; 7] = [
-    Alarm::ForcedOpen,
-    Alarm::Tamper,
-    Alarm::LockForced,
-    Alarm::Jammed,
-    Alarm::LockFault,
-    Alarm::SensorFault,
-    Alarm::HeldOpen,
+/// Somebody may have come in or works on it, then the door stands open, then it has a fault. The
+/// page has the same order.
+const WORST_FIRST: [&str; 8] = [
+    "forcedOpen",
+    "lockForced",
+    "tamper",
+    "heldOpen",
+    "jammed",
+    "lockFault",
+    "supplyFault",
+    "sensorFault",
 ];
+
+/// The first place after unknown alarms, which come after those that somebody caused.
+const AFTER_UNKNOWN: usize = 3;
 
 /// An alarm from a door's last report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,18 +47,19 @@ pub(crate) struct RaisedAlarm {
     note: Option<String>,
 }
 
-/// The alarms that these doors report, the worst first.
+/// The alarms that these doors report: those that nobody acknowledged first, then the worst, then
+/// the oldest.
 pub(crate) fn raised(twins: &[Twin]) -> Vec<RaisedAlarm> {
     let mut raised: Vec<RaisedAlarm> = twins.iter().flat_map(of_door).collect();
     raised.sort_by_cached_key(|alarm| {
-        let rank = WORST_FIRST
-            .iter()
-            .position(|known| known.as_str() == alarm.alarm);
-        // Alarms of other devices are the last, and a time that is unknown is an old one.
-        let rank = rank.unwrap_or(WORST_FIRST.len());
-        let is_open = Reverse(alarm.acknowledged_by.is_none());
+        let mut known = WORST_FIRST.iter();
+        let rank = match known.position(|known| *known == alarm.alarm) {
+            None => AFTER_UNKNOWN,
+            Some(rank) => rank + usize::from(rank >= AFTER_UNKNOWN),
+        };
         let names = (alarm.door.clone(), alarm.alarm.clone());
-        (rank, is_open, alarm.since.clone(), names)
+        let is_acknowledged = alarm.acknowledged_by.is_some();
+        (is_acknowledged, rank, alarm.since.clone(), names)
     });
     raised
 }
@@ -166,6 +169,7 @@ impl Row for RaisedAlarm {
 
 #[cfg(test)]
 mod tests {
+    use door_core::contract::Alarm;
     use serde_json::json;
 
     use super::*;
@@ -183,9 +187,14 @@ mod tests {
     }
 
     #[test]
-    fn every_alarm_has_a_place_in_the_order() {
+    fn alarms_have_one_order_here_and_on_the_page() {
+        let page = include_str!("../../dashboard/web/model.js");
+        let (_, page) = page.split_once("export const ALARMS = [").unwrap();
+        let (page, _) = page.split_once(']').unwrap();
+        let page: Vec<&str> = page.split('\'').skip(1).step_by(2).collect();
+        assert_eq!(page, WORST_FIRST);
         for alarm in Alarm::ALL {
-            assert!(WORST_FIRST.contains(&alarm), "{}", alarm.as_str());
+            assert!(WORST_FIRST.contains(&alarm.as_str()), "{}", alarm.as_str());
         }
         let since = |hour| json!({"since": format!("2026-11-23T{hour}:00:00Z")});
         let known = json!({"raised": "2026-11-23T20:00:00Z", "by": "eve", "at": "x", "note": "n"});
@@ -212,7 +221,7 @@ mod tests {
             .iter()
             .map(|alarm| format!("{} {}", alarm.door, alarm.alarm))
             .collect();
-        let expected = "c forcedOpen, d tamper, c tamper, b tamper, a heldOpen, a battery";
+        let expected = "c forcedOpen, d tamper, c tamper, a battery, a heldOpen, b tamper";
         assert_eq!(order.join(", "), expected);
     }
 

@@ -71,7 +71,8 @@ pub(crate) struct Global {
         value_name = "NAME"
     )]
     pub(crate) context: Option<String>,
-    /// Output format: table, wide (a table with all columns, uncut), json, jsonl or csv.
+    /// Output format: table, wide (a table with all columns, uncut), json, jsonl or csv; for
+    /// `doorctl status` also prometheus.
     #[arg(
         short,
         long,

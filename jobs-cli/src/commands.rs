@@ -41,8 +41,10 @@ mod version;
 mod whoami;
 
 use crate::cli::context::ConfigCommand;
+use crate::cli::doors::DoorsCommand;
 use crate::cli::{Cli, Command};
 use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::session::Session;
 
@@ -50,6 +52,11 @@ use crate::session::Session;
 pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let Cli { global, command } = cli;
     let session = || Session::open(&global, printer);
+    if printer.is_prometheus() && !matches!(command, Command::Doors(DoorsCommand::Status(_))) {
+        return Err(Failure::new("-o prometheus: this verb has no metrics")
+            .next("doorctl status -o prometheus")
+            .into());
+    }
     match command {
         Command::Context(command) => context::run(command, &global, printer).await,
         Command::Completion { shell } => completion::run(shell),

@@ -13,9 +13,9 @@ use std::time::Duration;
 use clap::{Arg, Command, CommandFactory as _};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
+use door_core::contract::Alarm;
 use iothub_client::HubClient;
 
-use crate::alarm::WORST_FIRST;
 use crate::cli::Cli;
 use crate::commands::explain;
 use crate::config::{self, Contexts};
@@ -151,7 +151,7 @@ fn words(typed: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 fn alarms(typed: &OsStr) -> Vec<CompletionCandidate> {
-    let names = WORST_FIRST.map(|alarm| alarm.as_str().to_owned());
+    let names = Alarm::ALL.map(|alarm| alarm.as_str().to_owned());
     candidates(names.to_vec(), typed.to_str().unwrap_or_default())
 }
 

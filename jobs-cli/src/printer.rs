@@ -25,10 +25,14 @@ pub(crate) enum Format {
     Csv,
 }
 
+/// The value of `--output` for metrics, which only `status` has.
+const PROMETHEUS: &str = "prometheus";
+
 /// Values of `--output`. `wide` is a table that is not fitted to the terminal.
-pub(crate) const OUTPUTS: [(&str, Format); 5] = [
+pub(crate) const OUTPUTS: [(&str, Format); 6] = [
     ("table", Format::Table),
     ("wide", Format::Table),
+    (PROMETHEUS, Format::Table),
     ("json", Format::Json),
     ("jsonl", Format::Jsonl),
     ("csv", Format::Csv),
@@ -121,6 +125,7 @@ pub(crate) trait Row: Serialize {
 #[derive(Debug, Clone)]
 pub(crate) struct Printer {
     format: Format,
+    is_prometheus: bool,
     quiet: bool,
     verbose: bool,
     colour: bool,
@@ -135,6 +140,7 @@ impl Printer {
         let known = OUTPUTS.iter().find(|(name, _)| *name == output);
         Self {
             format: known.map_or(Format::Table, |(_, format)| *format),
+            is_prometheus: output == PROMETHEUS,
             width: table::terminal_width(&Term::stdout()).filter(|_| output != "wide"),
             quiet,
             verbose,
@@ -148,6 +154,11 @@ impl Printer {
 
     pub(crate) fn format(&self) -> Format {
         self.format
+    }
+
+    /// `-o prometheus`
+    pub(crate) fn is_prometheus(&self) -> bool {
+        self.is_prometheus
     }
 
     /// Whether stderr can show a progress bar.
@@ -600,6 +611,7 @@ mod tests {
     fn printer() -> Printer {
         Printer {
             format: Format::Table,
+            is_prometheus: false,
             quiet: false,
             verbose: false,
             colour: false,

@@ -23,9 +23,9 @@ Examples:
   doorctl alarms --unacknowledged --building 43
   doorctl alarms list --tag group=public -o json
 
-Without a selection, alarms of all doors. Order: forcedOpen, tamper, lockForced, jammed, \
-lockFault, sensorFault, heldOpen; of each, those that are not acknowledged first, then the oldest. \
-Alarms are those last reported, for offline doors too. The exit status is 2 if an alarm is listed.")]
+Without a selection, alarms of all doors. Those that nobody has acknowledged come first, then \
+the worst: forcedOpen, lockForced, tamper, heldOpen, jammed, lockFault, sensorFault; then the \
+oldest. Alarms are those last reported, for offline doors too. The exit status is 2 if an alarm is listed.")]
     List(ListArgs),
     /// Acknowledge alarms of a door: somebody takes care of them.
     #[command(after_help = "\

@@ -1,6 +1,7 @@
 //! Verbs that act on doors now: `doorctl status`, `why`, `lock`, `unlock`, `relinquish`, `mode`,
 //! `lockdown`, `all-clear`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -19,10 +20,14 @@ Examples:
   doorctl status --building 43 -o json
   doorctl status --watch                          refreshed every 2 s or more, until Ctrl-C
   doorctl status --floor 3 --expect-secured || echo 'floor 3 is not closed'
+  doorctl status -o prometheus --out /var/lib/prometheus/node-exporter/doors.prom
 
 An offline door is counted as offline only, because its last report may be outdated. Alarms are \
 those last reported, for offline doors too. The exit status is 2 if a door is offline, unknown or \
-in alarm.")]
+in alarm.
+
+-o prometheus prints numbers by building for the textfile collector of node_exporter. There the \
+exit status is 0 when the doors could be read: rules judge the numbers.")]
     Status(StatusArgs),
     /// Explain the state of a door: who holds each slot, until when, and which one decides.
     #[command(after_help = "\
@@ -104,6 +109,9 @@ pub(crate) struct StatusArgs {
     /// Also exit with status 2 if a door is not secured.
     #[arg(long, conflicts_with = "watch")]
     pub(crate) expect_secured: bool,
+    /// With -o prometheus: file to write or replace, at once.
+    #[arg(long, value_name = "FILE", conflicts_with = "watch")]
+    pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }

@@ -1,4 +1,5 @@
-//! Output files: the format follows `-o` or the file name, and existing files are not overwritten.
+//! Output files: the format follows `-o` or the file name, and existing files are not
+//! overwritten, unless that is their purpose.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -39,6 +40,17 @@ pub(super) fn create(path: &Path, text: &str) -> anyhow::Result<()> {
     written
         // Remove a partial file, best effort: the error to report is that of the write.
         .inspect_err(|_| drop(fs::remove_file(path)))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes or replaces a file: a reader sees the old or the new text, never a part.
+pub(super) fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.new", std::process::id()));
+    let temporary = Path::new(&temporary);
+    create(temporary, text)?;
+    fs::rename(temporary, path)
+        .inspect_err(|_| drop(fs::remove_file(temporary)))
         .with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -1,5 +1,7 @@
 //! Raised alarms, their acknowledgement, and their numbers for Prometheus.
 
+use std::collections::BTreeSet;
+
 use door_agent::gpio::simulated::{Hold, Sensor, SimCommand};
 use serde_json::{Value, json};
 
@@ -97,4 +99,63 @@ fn an_alarm_is_acknowledged_once_and_for_one_raising() {
         names(&listed(&lab, "alarms --unacknowledged", 2)),
         ["tamper east -"]
     );
+}
+
+/// The names of metrics in a text.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let metrics =
+        words.filter(|word| word.starts_with("doorfleet_") || word.starts_with("door_hub_"));
+    metrics.map(str::to_owned).collect()
+}
+
+#[test]
+fn status_prints_the_metrics_that_rules_and_dashboard_ask_for() {
+    let lab = Lab::new();
+    let _east = lab.door("east", "--building 43");
+    lab.run("devices add west --building 44").expect(0);
+    let printed = lab.run("status -o prometheus").expect(0).stdout;
+    for line in [
+        "# TYPE doorfleet_doors gauge",
+        "doorfleet_doors{building=\"43\",state=\"unsecured\"} 1",
+        "doorfleet_doors{building=\"44\",state=\"offline\"} 1",
+        "doorfleet_alarms{alarm=\"forcedOpen\",building=\"43\"} 0",
+    ] {
+        assert!(
+            printed.lines().any(|printed| printed == line),
+            "{line}: {printed}"
+        );
+    }
+    // The file is replaced, never appended to; nothing else stays beside it.
+    std::fs::create_dir(lab.folder().join("metrics")).unwrap();
+    for selection in ["", "--building 43"] {
+        lab.run(format!(
+            "status -o prometheus --out metrics/doors.prom {selection}"
+        ))
+        .expect(0);
+    }
+    let files = std::fs::read_dir(lab.folder().join("metrics")).unwrap();
+    assert_eq!(files.count(), 1);
+    let written = std::fs::read_to_string(lab.folder().join("metrics/doors.prom")).unwrap();
+    assert!(written.contains("building=\"43\"") && !written.contains("building=\"44\""));
+    #[rustfmt::skip]
+    lab.run_all(&[
+        ("status --out doors.prom", 1, "--out: expected -o prometheus too"),
+        ("status -o prometheus --watch", 1, "cannot be used with --watch"),
+        ("status -o prometheus --out none/doors.prom", 1, "cannot create none/doors.prom"),
+        ("devices list -o prometheus", 1, "-o prometheus: this verb has no metrics"),
+    ]);
+
+    let operator = doorfleet_testing::Operator::of_folder(&lab.data, lab.mqtt_port());
+    let hub = lab.runtime.block_on(operator.get("/metrics"));
+    let mut known = metrics(&printed);
+    known.extend(metrics(hub.body.as_str().unwrap()));
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/grafana");
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let asked = metrics(&std::fs::read_to_string(&path).unwrap());
+        assert!(asked.len() > 3, "{path:?} asks for {asked:?}");
+        let unknown: Vec<_> = asked.difference(&known).collect();
+        assert!(unknown.is_empty(), "{path:?}: {unknown:?}");
+    }
 }

@@ -42,11 +42,12 @@ const FOR_INSTALLERS: [&str; 7] = [
     "docs/installer/time.md",
 ];
 
-const FOR_OPERATORS: [&str; 5] = [
+const FOR_OPERATORS: [&str; 6] = [
     "README.md",
     "docs/guide-guard.md",
     "docs/guide-operator.md",
     "docs/operator/hub.md",
+    "docs/operator/alarms.md",
     "docs/troubleshooting.md",
 ];
 

@@ -1,5 +1,6 @@
 //! `doorctl status`: states of the doors, by building and floor.
 
+mod prometheus;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::door::{
     ReportedStatus, assigned_or_reported, reported_door, reported_lockdown, reported_mode,
 };
 use crate::exit_status::ExitStatus;
+use crate::failure::Failure;
 use crate::printer::{Cell, Format, Row, Tone, compare_values, plain, printable};
 use crate::session::Session;
 use crate::target::Target;
@@ -26,6 +28,12 @@ use crate::target::Target;
 const MAX_DESIRED_SHOWN: usize = 20;
 
 pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Result<ExitStatus> {
+    if session.printer.is_prometheus() {
+        return prometheus::write(args, session).await;
+    }
+    if args.out.is_some() {
+        return Err(Failure::new("--out: expected -o prometheus too").into());
+    }
     if args.watch {
         return watch::watch(args, session).await;
     }
