@@ -17,6 +17,7 @@ mod method;
 mod metrics;
 mod not_built;
 mod page;
+mod policy;
 mod query;
 mod request;
 mod server;
@@ -42,12 +43,12 @@ use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
 use crate::auth::HostNames;
-use crate::identity::Rights;
 use crate::service::Services;
 
 pub(crate) use error::HttpError;
 use event::StopSignal;
 use gate::GuardedRoutes;
+pub(crate) use gate::ROUTES;
 use metrics::Certificates;
 use page::{PageRequest, page_response};
 use request::{Document, Id, Parameters};
@@ -83,78 +84,51 @@ pub(crate) fn service(
 }
 
 fn router(services: &Services, names: &HostNames, certificates: Certificates) -> Router {
-    let (read, write, service) = (
-        Rights::REGISTRY_READ,
-        Rights::REGISTRY_WRITE,
-        Rights::SERVICE_CONNECT,
-    );
     let resources = GuardedRoutes::new(services)
-        .at(
-            "/devices",
-            [(read, get(device::list)), (write, post(device::bulk))],
-        )
+        .at("/devices", get(device::list).post(device::bulk))
         .at(
             "/devices/{id}",
-            [
-                (read, get(device::get)),
-                (write, put(device::put).delete(device::delete)),
-                (service, post(query::post).layer(from_fn(only_query))),
-            ],
+            get(device::get)
+                .put(device::put)
+                .delete(device::delete)
+                .merge(post(query::post).layer(from_fn(only_query))),
         )
-        .at(
-            "/devices/{id}/commands",
-            [(service, delete(message::purge))],
-        )
-        .at(
-            "/devices/keys/regenerate",
-            [(write, post(device::renew_keys))],
-        )
-        .at(
-            "/messages/serviceBound/feedback",
-            [(service, get(message::feedback))],
-        )
+        .at("/devices/{id}/commands", delete(message::purge))
+        .at("/devices/keys/regenerate", post(device::renew_keys))
+        .at("/messages/serviceBound/feedback", get(message::feedback))
         .at(
             "/messages/serviceBound/feedback/{lock}",
-            [(service, delete(message::feedback_settle))],
+            delete(message::feedback_settle),
         )
         .at(
             "/messages/serviceBound/feedback/{lock}/abandon",
-            [(service, post(message::feedback_settle))],
+            post(message::feedback_settle),
         )
-        // The audit log shows the calls of every policy: of the default policies only the owner's
-        // may read it, and an auditor's policy needs no right to change identities.
-        .at("/audit", [(read.union(service), get(audit::list))])
-        // The right that reading messages needs on Azure.
-        .at("/events", [(service, get(event::get))])
-        .at(
-            "/statistics/devices",
-            [(read, get(device::registry_statistics))],
-        )
-        .at(
-            "/statistics/service",
-            [(service, get(device::service_statistics))],
-        )
+        .at("/audit", get(audit::list))
+        .at("/events", get(event::get))
+        .at("/statistics/devices", get(device::registry_statistics))
+        .at("/statistics/service", get(device::service_statistics))
         .at(
             "/twins/{id}",
-            [(service, get(twin::get).patch(twin::patch).put(twin::put))],
+            get(twin::get).patch(twin::patch).put(twin::put),
         )
-        .at_without_deadline("/twins/{id}/methods", [(service, post(method::post))])
-        .at("/jobs", [(read, get(not_built::empty_list))])
-        .at("/configurations", [(read, get(not_built::empty_list))])
+        .at_without_deadline("/twins/{id}/methods", post(method::post))
+        .at("/jobs", get(not_built::empty_list))
+        .at("/configurations", get(not_built::empty_list))
+        .at("/devices/{id}/modules", get(not_built::no_modules))
+        .at("/jobs/v2/query", get(job::list).put(job::put_query))
+        .at("/jobs/v2/{id}", put(job::put).get(job::get))
+        .at("/jobs/v2/{id}/cancel", post(job::cancel))
+        .at("/whoami", get(policy::whoami))
+        .at("/policies", get(policy::list))
         .at(
-            "/devices/{id}/modules",
-            [(read, get(not_built::no_modules))],
+            "/policies/{name}",
+            get(policy::get).put(policy::put).delete(policy::delete),
         )
-        .at(
-            "/jobs/v2/query",
-            [(service, get(job::list).put(job::put_query))],
-        )
-        .at("/jobs/v2/{id}", [(service, put(job::put).get(job::get))])
-        .at("/jobs/v2/{id}/cancel", [(service, post(job::cancel))])
+        .at("/policies/{name}/rotate", post(policy::rotate))
         .with_state(services.clone());
-    // The metrics are numbers and reveal no secrets: reading them needs only `RegistryRead`.
     let metrics = GuardedRoutes::new(services)
-        .at("/metrics", [(read, get(metrics::get))])
+        .at("/metrics", get(metrics::get))
         .with_state((services.clone(), certificates));
     resources
         .merge(metrics)

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use iothub_protocol::id::PolicyName;
 use iothub_protocol::identity::Thumbprints;
+use iothub_protocol::policy::Bounds;
 use iothub_protocol::sas::SharedAccessKey;
 
 /// Two keys, both valid, so that one can be rotated while the other is in use.
@@ -32,6 +33,8 @@ impl Rights {
     /// Connect as any device.
     pub const DEVICE_CONNECT: Self = Self(8);
     pub const ALL: Self = Self(15);
+    /// The most that a policy with bounds may have: the others have no bounds.
+    pub const BOUNDED: Self = Self(5);
 
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
@@ -109,6 +112,16 @@ pub struct Policy {
     pub name: PolicyName,
     pub keys: Keys,
     pub rights: Rights,
+    /// `None`: the rights alone limit it.
+    pub bounds: Option<Bounds>,
+}
+
+impl Policy {
+    /// Whether it may do everything.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.rights == Rights::ALL && self.bounds.is_none()
+    }
 }
 
 /// What authentication needs to know of a device.

@@ -127,6 +127,12 @@ struct ShutdownTokens {
     devices: CancellationToken,
 }
 
+/// Method and path of every route behind a token, for the tests of who may call what.
+#[doc(hidden)]
+pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
+    http::ROUTES.iter().map(|route| (route.method, route.path))
+}
+
 impl Hub {
     /// Creates the data folder with certificates, database and keys. Starts nothing.
     pub async fn init(config: &HubConfig) -> Result<Initialised, StartError> {
@@ -197,7 +203,7 @@ impl Hub {
             services
                 .policy
                 .clone()
-                .watch(policy_file, stop.jobs.clone()),
+                .watch(policy_file, stop.requests.clone()),
         );
         let (state, stopped) = (Arc::clone(&live), stop.jobs.clone());
         tasks.spawn(async move { state.run_maintenance(stopped).await });

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use iothub_protocol::connection_string::{HostName, ServiceConnectionString};
 use iothub_protocol::id::PolicyName;
+use iothub_protocol::policy::Bounds;
 use iothub_protocol::sas;
 
 use crate::data::sync_parent;
@@ -143,12 +144,13 @@ impl Policies {
         &mut self,
         name: &PolicyName,
         rights: Rights,
+        bounds: Option<Bounds>,
         out: &SecretFile,
     ) -> Result<(), PoliciesError> {
-        let policy = service::add(&mut self.list()?, name.clone(), rights)?;
+        let policy = service::add(&mut self.list()?, name.clone(), rights, bounds)?;
         let file = StagedSecret::new(out, &self.connection_string(&policy, PolicyKey::Primary))?;
         self.file.change(|policies| {
-            service::add(policies, name.clone(), rights)?;
+            service::add(policies, name.clone(), rights, policy.bounds.clone())?;
             // With the keys that were written to the file.
             *service::find(policies, name)? = policy;
             Ok::<_, PolicyError>(())

@@ -29,7 +29,9 @@ pub(crate) use event::{EventBatch, EventService, EventStream};
 pub(crate) use job::JobService;
 pub(crate) use method::MethodService;
 pub(crate) use method::PreparedCall;
-pub(crate) use policy::{OWNER, PolicyService, add, default_policies, find, remove, rotate};
+pub(crate) use policy::{
+    OWNER, PolicyService, add, change, default_policies, find, remove, rotate,
+};
 pub use policy::{PolicyError, PolicyKey};
 pub(crate) use query::QueryService;
 pub(crate) use session::SessionService;
@@ -102,7 +104,7 @@ impl Services {
             session: SessionService::new(store.clone()),
             job,
             audit: AuditService::new(store.clone(), audit),
-            policy: PolicyService::new(registry.clone(), policies),
+            policy: PolicyService::new(store.clone(), registry.clone(), policies),
             metrics,
             integrity: Integrity::default(),
             store: store.clone(),

@@ -18,10 +18,12 @@ mod group;
 mod job;
 mod job_device;
 mod job_end;
+mod job_start;
 mod policy;
 mod query;
 mod reader;
 mod schema;
+mod scope;
 mod session;
 mod twin;
 mod webhook;
@@ -47,12 +49,13 @@ pub(crate) use device_bulk::BulkTransaction;
 pub(crate) use event::{EventRecord, TelemetryMessage};
 pub(crate) use file::{copy, damaged, faults, inspect};
 pub(crate) use group::{RecordedNumber, check_for_loss, record_restored, recorded_number};
-pub(crate) use job::{JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob};
+pub(crate) use job::{JobCancel, JobCounts, JobInsert, JobRecord, NewJob};
 #[cfg(test)]
 pub(crate) use job_device::JobTarget;
 pub(crate) use job_device::{
     ClaimRequest, ClaimedDevices, DeviceJobRecord, DeviceOutcome, DeviceResult,
 };
+pub(crate) use job_start::{JobStart, WaitingJob};
 pub(crate) use policy::PolicyFile;
 #[cfg(feature = "fuzzing")]
 pub(crate) use query::scratch;
@@ -61,6 +64,7 @@ pub(crate) use session::StoredSubscription;
 pub(crate) use twin::{TwinChange, TwinEvent, TwinRecord};
 pub(crate) use writer::{AfterCommit, Committed};
 
+use crate::types::Scope;
 use event::EventRetention;
 use group::{FILE, GroupFile};
 use reader::Readers;
@@ -429,6 +433,27 @@ impl Store {
         read: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
         self.readers.lookups.read(read).await
+    }
+
+    /// Runs a read of one device, if it exists within `scope`.
+    async fn read_within<T: Send + 'static>(
+        &self,
+        device: DeviceId,
+        scope: Option<Arc<Scope>>,
+        read: fn(&Connection, &DeviceId) -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(scope) = scope else {
+            return self.read(move |connection| read(connection, &device)).await;
+        };
+        self.read(move |connection| {
+            // A transaction, so that both statements see one snapshot.
+            let view = connection.unchecked_transaction()?;
+            match scope::admits(&view, Some(&scope), &device)? {
+                true => read(&view, &device),
+                false => Ok(None),
+            }
+        })
+        .await
     }
 
     /// Runs a read that may scan any number of rows. It never delays those of [`Self::read`].

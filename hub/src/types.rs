@@ -1,6 +1,43 @@
 //! Types that HTTP or MQTT pass through a service to the store. Plain data, known to every layer.
 
 use iothub_protocol::id::PolicyName;
+use iothub_protocol::job::{JobStatus, JobType};
+use iothub_protocol::policy::Bounds;
+use iothub_protocol::query::{Condition, Expression};
+
+/// What exists for a policy with bounds: other devices and jobs do not.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    /// Jobs of this policy.
+    pub(crate) policy: PolicyName,
+    /// Devices that match it; `None`: all.
+    pub(crate) condition: Option<Condition>,
+}
+
+/// Filters of a job list.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobFilter {
+    pub(crate) kind: Option<JobType>,
+    pub(crate) status: Option<JobStatus>,
+    pub(crate) policy: Option<PolicyName>,
+}
+
+/// What a job keeps of its creator.
+#[derive(Debug, Clone)]
+pub(crate) struct JobAuthor {
+    pub(crate) policy: PolicyName,
+    /// A copy, at the time of creation.
+    pub(crate) bounds: Option<Bounds>,
+}
+
+/// The condition that all of `conditions` are true, joined as trees; `None` without any.
+pub(crate) fn all_of(conditions: impl IntoIterator<Item = Option<Condition>>) -> Option<Condition> {
+    let mut conditions: Vec<Condition> = conditions.into_iter().flatten().collect();
+    match conditions.len() {
+        0 | 1 => conditions.pop(),
+        _ => Some(Expression::And(conditions)),
+    }
+}
 
 /// A call before it is executed, for the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]

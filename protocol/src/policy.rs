@@ -6,8 +6,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{JobId, MethodName, PolicyName};
+use crate::job::JobAction;
 use crate::query::{Condition, Expression, QueryError, parse_condition};
-use crate::twin::Object;
+use crate::sas::SharedAccessKey;
+use crate::twin::{SectionPatch, TwinPatch};
 
 /// The most methods, desired properties or tags that the bounds of a policy list.
 pub const MAX_NAMES: usize = 64;
@@ -96,6 +98,29 @@ pub enum BoundsError {
     },
 }
 
+/// What the bounds of a policy lack for an operation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Forbidden {
+    /// The policy may only read.
+    #[error("its bounds have access `read`; this needs `operate`")]
+    Operate,
+    /// The method is not listed.
+    #[error("the `methods` of its bounds do not list `{0}`")]
+    Method(MethodName),
+    /// The name is not listed.
+    #[error("the `{section}` of its bounds do not list `{name}`")]
+    Name {
+        /// `tags` or `desired`.
+        section: &'static str,
+        /// The name at the top of the section.
+        name: String,
+    },
+    /// A section would be cleared.
+    #[error("`{0}: null` needs a policy without bounds")]
+    Section(&'static str),
+}
+
 impl Bounds {
     /// Checks what the document's types leave open, and returns the condition.
     ///
@@ -176,17 +201,66 @@ impl Bounds {
         }
     }
 
-    /// Whether the policy may call `method`.
-    #[must_use]
-    pub fn allows_method(&self, method: &MethodName) -> bool {
-        self.access == Access::Operate && self.methods.contains(method)
+    /// Whether the policy may change or command anything at all.
+    ///
+    /// # Errors
+    ///
+    /// If it may only read.
+    pub fn check_operate(&self) -> Result<(), Forbidden> {
+        match self.access {
+            Access::Operate => Ok(()),
+            Access::Read => Err(Forbidden::Operate),
+        }
     }
 
-    /// The first name at the top of a patch that the policy may not write.
-    #[must_use]
-    pub fn forbidden_name<'a>(allowed: &[String], patch: &'a Object) -> Option<&'a str> {
-        let mut names = patch.keys().map(String::as_str);
-        names.find(|name| !allowed.iter().any(|known| known == name))
+    /// Whether the policy may call `method`, directly or by a job.
+    ///
+    /// # Errors
+    ///
+    /// What the bounds lack.
+    pub fn check_method(&self, method: &MethodName) -> Result<(), Forbidden> {
+        self.check_operate()?;
+        match self.methods.contains(method) {
+            true => Ok(()),
+            false => Err(Forbidden::Method(method.clone())),
+        }
+    }
+
+    /// Whether the policy may merge `patch` into a twin, directly or by a job.
+    ///
+    /// # Errors
+    ///
+    /// What the bounds lack.
+    pub fn check_patch(&self, patch: &TwinPatch) -> Result<(), Forbidden> {
+        self.check_operate()?;
+        for (section, allowed, patch) in [
+            ("tags", &self.tags, &patch.tags),
+            ("desired", &self.desired, &patch.desired),
+        ] {
+            match patch {
+                SectionPatch::Absent => {}
+                SectionPatch::Null => return Err(Forbidden::Section(section)),
+                SectionPatch::Values(values) => {
+                    if let Some(name) = values.keys().find(|name| !allowed.contains(name)) {
+                        let name = name.clone();
+                        return Err(Forbidden::Name { section, name });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a job of the policy may do this.
+    ///
+    /// # Errors
+    ///
+    /// What the bounds lack.
+    pub fn check_action(&self, action: &JobAction) -> Result<(), Forbidden> {
+        match action {
+            JobAction::Method(request) => self.check_method(request.method_name()),
+            JobAction::UpdateTwin(patch) => self.check_patch(patch),
+        }
     }
 }
 
@@ -204,6 +278,40 @@ pub struct PolicyDocument {
     /// Jobs of this policy that wait for their start or run; only in `GET /policies/{name}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jobs: Option<Vec<JobId>>,
+    /// Only when it was created or rotated.
+    #[serde(default, with = "key", skip_serializing_if = "Option::is_none")]
+    pub primary_key: Option<SharedAccessKey>,
+    /// Only when it was created or rotated.
+    #[serde(default, with = "key", skip_serializing_if = "Option::is_none")]
+    pub secondary_key: Option<SharedAccessKey>,
+}
+
+/// Which of a policy's two keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PolicyKey {
+    /// The key that is handed out by default.
+    Primary,
+    /// The other one, which stays valid while the primary is rotated.
+    Secondary,
+}
+
+impl fmt::Display for PolicyKey {
+    /// The spelling of the document, and of `door-hub policy --key`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Secondary => "secondary",
+        })
+    }
+}
+
+/// The body of `POST /policies/{name}/rotate`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RotateRequest {
+    /// The key to replace.
+    pub key: PolicyKey,
 }
 
 /// The body of `PUT /policies/{name}`.
@@ -228,6 +336,29 @@ pub struct Whoami {
     /// Absent: limited by the rights alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Bounds>,
+}
+
+/// A key in base64. An error does not repeat the value.
+mod key {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de};
+
+    use crate::sas::SharedAccessKey;
+
+    pub(super) fn serialize<S: Serializer>(
+        key: &Option<SharedAccessKey>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = key.as_ref().map(SharedAccessKey::to_base64);
+        text.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SharedAccessKey>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        let key = text.as_deref().map(SharedAccessKey::from_base64);
+        key.transpose().map_err(de::Error::custom)
+    }
 }
 
 #[cfg(test)]
@@ -293,10 +424,41 @@ mod tests {
 
     #[test]
     fn a_patch_is_allowed_name_by_name() {
-        let allowed = ["lockdown".to_owned()];
-        let patch = serde_json::from_str(r#"{"lockdown":null,"mode":"secure"}"#).unwrap();
-        assert_eq!(Bounds::forbidden_name(&allowed, &patch), Some("mode"));
-        let patch = serde_json::from_str(r#"{"lockdown":{"reason":null}}"#).unwrap();
-        assert_eq!(Bounds::forbidden_name(&allowed, &patch), None);
+        let guard = r#"{"access":"operate","desired":["lockdown"],"tags":["alarm"]}"#;
+        let desired = |json: &str| format!(r#"{{"properties":{{"desired":{json}}}}}"#);
+        for (bounds, patch, missing) in [
+            (guard, desired(r#"{"lockdown":null}"#), None),
+            (guard, desired(r#"{"lockdown":{"reason":null}}"#), None),
+            (guard, desired("{}"), None),
+            (guard, r#"{"tags":{"alarm":{"a":1}}}"#.into(), None),
+            (
+                guard,
+                desired(r#"{"lockdown":1,"mode":"free"}"#),
+                Some("list `mode`"),
+            ),
+            (guard, desired("null"), Some("`desired: null`")),
+            (guard, r#"{"tags":null}"#.into(), Some("`tags: null`")),
+            (
+                guard,
+                r#"{"tags":{"lockdown":1}}"#.into(),
+                Some("`tags` of its bounds"),
+            ),
+            (r#"{"access":"read"}"#, "{}".into(), Some("needs `operate`")),
+        ] {
+            let bounds: Bounds = serde_json::from_str(bounds).unwrap();
+            let checked = bounds.check_patch(&serde_json::from_str(&patch).unwrap());
+            let error = checked.map_err(|error| error.to_string()).err();
+            let found = error.as_deref().unwrap_or_default();
+            assert_eq!(missing.is_some(), error.is_some(), "{patch}: {found}");
+            assert!(found.contains(missing.unwrap_or_default()), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_document_holds_keys_that_its_debug_form_hides() {
+        let text = r#"{"name":"guard","rights":"ServiceConnect","primaryKey":"c2VjcmV0"}"#;
+        let document: PolicyDocument = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&document).unwrap(), text);
+        assert!(!format!("{document:?}").contains("c2VjcmV0"));
     }
 }

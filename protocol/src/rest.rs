@@ -25,12 +25,15 @@ pub const POLICY_RIGHTS: &str = "x-policy-rights";
 pub const LAST_EVENT_ID: &str = "last-event-id";
 
 /// The rights that a request needs, separated by commas (IoT Hub developer guide, "Control access
-/// to IoT Hub"; `/audit`, `/events` and `/metrics` are door-hub's).
+/// to IoT Hub"; `/audit`, `/events`, `/metrics`, `/policies` and `/whoami` are door-hub's). Empty
+/// if it needs none.
 #[must_use]
 pub fn needed_rights(method: &str, path: &str) -> &'static str {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (method, &parts[..]) {
+        (_, ["whoami"]) => "",
         (_, ["audit"]) => "RegistryRead,ServiceConnect",
+        (_, ["policies", ..]) => "RegistryWrite,ServiceConnect,DeviceConnect",
         // A device may be called `query`.
         ("POST", ["devices", "query"]) | (_, ["devices", _, "commands"]) => "ServiceConnect",
         ("GET", ["devices", ..])

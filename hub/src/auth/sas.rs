@@ -1,6 +1,7 @@
 //! Authentication of operators and their programs by the `Authorization` header of a request.
 
 use iothub_protocol::id::PolicyName;
+use iothub_protocol::policy::Bounds;
 use iothub_protocol::sas::{SasError, SasToken, audience_covers};
 use thiserror::Error;
 
@@ -12,6 +13,7 @@ use crate::identity::{Policy, Rights};
 pub(crate) struct Caller {
     pub(crate) policy: PolicyName,
     pub(crate) rights: Rights,
+    pub(crate) bounds: Option<Bounds>,
     /// Expiry of the token, in seconds since 1970.
     pub(crate) expires_unix_s: u64,
 }
@@ -74,6 +76,7 @@ pub(crate) fn authorize_service(
     Ok(Caller {
         policy: policy.name,
         rights: policy.rights,
+        bounds: policy.bounds,
         expires_unix_s: token.expiry(),
     })
 }

@@ -41,6 +41,7 @@ fn policy(name: &PolicyName) -> Option<Policy> {
         name: name.clone(),
         keys: keys("policy"),
         rights,
+        bounds: None,
     })
 }
 

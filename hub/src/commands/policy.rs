@@ -7,6 +7,7 @@ use door_hub::PolicyKey;
 use door_hub::identity::{Policy, Rights};
 use door_hub::policies::{Policies, SecretFile, TokenOptions};
 use iothub_protocol::id::PolicyName;
+use iothub_protocol::policy::Bounds;
 use jiff::Timestamp;
 
 use super::{print, print_result};
@@ -34,12 +35,16 @@ enum Action {
         /// separated by commas.
         #[arg(long)]
         rights: Rights,
+        /// What limits it beside its rights: a JSON document, or a file with one.
+        #[arg(long, value_name = "JSON|FILE", value_parser = bounds)]
+        bounds: Option<Bounds>,
         #[command(flatten)]
         out: Out,
     },
-    /// List the policies and their rights.
+    /// List the policies with their rights and bounds.
     List,
-    /// Show a policy's rights; with --out, write its connection string to a file of mode 0600.
+    /// Show a policy's rights and bounds; with --out, write its connection string to a file of mode
+    /// 0600.
     Show {
         /// The name of the policy.
         name: PolicyName,
@@ -134,10 +139,15 @@ pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
         force: out.force,
     };
     match arguments.action {
-        Action::Add { name, rights, out } => {
+        Action::Add {
+            name,
+            rights,
+            bounds,
+            out,
+        } => {
             let out = file(&name, out);
-            policies.add(&name, rights, &out)?;
-            print_result(format_args!("{name} may {rights}"));
+            policies.add(&name, rights, bounds, &out)?;
+            print_result(format_args!("{name} may {}", extent(&policies.get(&name)?)));
             print_secret_path(&out);
         }
         Action::List => {
@@ -203,7 +213,29 @@ pub(crate) fn policy(arguments: PolicyArguments) -> anyhow::Result<()> {
 }
 
 fn line(policy: &Policy) -> String {
-    format!("{:<24} {}\n", policy.name.as_str(), policy.rights)
+    format!("{:<24} {}\n", policy.name.as_str(), extent(policy))
+}
+
+/// The rights, and the bounds as their document.
+fn extent(policy: &Policy) -> String {
+    let bounds = policy.bounds.as_ref().map(serde_json::to_string);
+    match bounds.and_then(Result::ok) {
+        Some(bounds) => format!("{} within {bounds}", policy.rights),
+        None => policy.rights.to_string(),
+    }
+}
+
+/// Reads bounds from a JSON object, or from a file with one.
+fn bounds(text: &str) -> Result<Bounds, String> {
+    let document = match text.trim_start().starts_with('{') {
+        true => text.to_owned(),
+        false => std::fs::read_to_string(text).map_err(|error| {
+            format!("expected a JSON object or a file with one; cannot read the file: {error}")
+        })?,
+    };
+    serde_json::from_str(&document).map_err(|error| {
+        format!("{error}; expected {{\"access\":\"read\"|\"operate\", \"where\":..}}")
+    })
 }
 
 /// Parses a path of the API.

@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use iothub_protocol::audit::AuditFilter;
 use iothub_protocol::error::ErrorCode;
+use iothub_protocol::policy::{PolicyRequest, RotateRequest};
 use iothub_protocol::rest::{AUDIT_REASON, ERROR_CODE};
 use percent_encoding::{percent_decode, percent_decode_str};
 use serde_json::Value;
@@ -18,7 +19,7 @@ use serde_json::Value;
 use super::auth::Caller;
 use super::device::MAX_BULK_BODY;
 use super::gate::Gate;
-use super::request::{MAX_BODY, RawBody, without_bom};
+use super::request::{MAX_BODY, RawBody, read_document, without_bom};
 use super::websocket::Peer;
 use super::{HttpError, PageRequest, Parameters, page_response};
 use crate::service::{BulkRequest, Services};
@@ -41,27 +42,36 @@ struct Operation {
 /// cannot be recorded is rejected. If the result cannot be recorded, the response is sent all the
 /// same, because the call took effect; its row then has no result.
 pub(super) async fn record(
-    State(Gate { services, needed }): State<Gate>,
+    State(gate): State<Gate>,
     Extension(Peer(peer)): Extension<Peer>,
     caller: Caller,
     request: Request,
     next: Next,
 ) -> Response {
-    let allowed = caller.require(needed);
-    let Some(operation) = operation(&request) else {
+    let allowed = gate.check(&caller, request.method());
+    let operation = operation(&request).or_else(|| {
+        // A policy with bounds leaves a row whenever it is refused, for a read, too.
+        let is_refused = allowed.is_err() && caller.bounds().is_some();
+        is_refused.then(|| refused(&request))
+    });
+    let Some(operation) = operation else {
         return match allowed {
-            Ok(()) => next.run(request).await,
+            Ok(body) if body.needs_body() => caller.refusal("").into_response(),
+            Ok(_) => next.run(request).await,
             Err(error) => error.into_response(),
         };
     };
+    let services = gate.services;
     let reason = reason(request.headers());
     let is_method = operation.name == "method.invoke";
     let (detail, request) = match (allowed, operation.name) {
         (Err(error), _) => (None, Err(error)),
-        (Ok(()), "method.invoke" | "job.create") => peek(request, MAX_BODY, detail).await,
-        (Ok(()), "device.regenerateKeys") => peek(request, MAX_BODY, renewal_detail).await,
-        (Ok(()), "device.bulk") => peek(request, MAX_BULK_BODY, bulk_detail).await,
-        (Ok(()), _) => (None, Ok(request)),
+        (Ok(body), name) => match reader(name, body.needs_body()) {
+            None => (None, Ok(request)),
+            Some((limit, detail)) => {
+                peek(request, limit, detail, |bytes| body.check(&caller, bytes)).await
+            }
+        },
     };
     let attempt = AuditAttempt {
         policy: caller.policy().clone(),
@@ -96,6 +106,30 @@ pub(super) async fn record(
     response
 }
 
+/// What of a body is recorded.
+type Detail = fn(&[u8]) -> Option<String>;
+
+/// How much of a body is read before the call, and what of it is recorded; `None`: nothing.
+fn reader(operation: &str, is_checked: bool) -> Option<(usize, Detail)> {
+    Some(match operation {
+        "method.invoke" | "job.create" => (MAX_BODY, detail),
+        "device.regenerateKeys" => (MAX_BODY, renewal_detail),
+        "device.bulk" => (MAX_BULK_BODY, bulk_detail),
+        "policy.create" | "policy.update" | "policy.rotate" => (MAX_BODY, policy_detail),
+        _ if is_checked => (MAX_BODY, |_| None),
+        _ => return None,
+    })
+}
+
+/// A request that is recorded only because it is refused.
+fn refused(request: &Request) -> Operation {
+    let target = percent_decode_str(request.uri().path()).decode_utf8_lossy();
+    Operation {
+        name: "request.refuse",
+        target: target.into_owned(),
+    }
+}
+
 /// The operation of the request, if it changes or commands anything.
 fn operation(request: &Request) -> Option<Operation> {
     let path = request.uri().path();
@@ -114,6 +148,12 @@ fn operation(request: &Request) -> Option<Operation> {
         (&Method::POST, ["twins", id, "methods"]) => ("method.invoke", *id),
         (&Method::PUT, ["jobs", "v2", id]) => ("job.create", *id),
         (&Method::POST, ["jobs", "v2", id, "cancel"]) => (cancel_or_stop(request.uri()), *id),
+        (&Method::PUT, ["policies", name]) if request.headers().contains_key(IF_MATCH) => {
+            ("policy.update", *name)
+        }
+        (&Method::PUT, ["policies", name]) => ("policy.create", *name),
+        (&Method::POST, ["policies", name, "rotate"]) => ("policy.rotate", *name),
+        (&Method::DELETE, ["policies", name]) => ("policy.delete", *name),
         _ => return None,
     };
     let target = percent_decode_str(target).decode_utf8_lossy().into_owned();
@@ -140,18 +180,20 @@ fn reason(headers: &HeaderMap) -> Option<String> {
     (!reason.trim().is_empty()).then_some(reason)
 }
 
-/// Reads the body, and returns the request with it, and the detail for the audit log.
+/// Reads and checks the body, and returns the request with it, and the detail for the audit log.
 async fn peek(
     request: Request,
     limit: usize,
-    detail: fn(&[u8]) -> Option<String>,
+    detail: Detail,
+    check: impl Fn(&[u8]) -> Result<(), HttpError>,
 ) -> (Option<String>, Result<Request, HttpError>) {
     let (parts, body) = request.into_parts();
     let whole = Request::from_parts(parts.clone(), body);
     match RawBody::read(whole, limit).await {
         Ok(RawBody(body)) => {
-            let detail = detail(&body);
-            (detail, Ok(Request::from_parts(parts, Body::from(body))))
+            let (detail, checked) = (detail(&body), check(&body));
+            let allowed = checked.map(|()| Request::from_parts(parts, Body::from(body)));
+            (detail, allowed)
         }
         Err(error) => (None, Err(error)),
     }
@@ -190,6 +232,17 @@ fn renewal_detail(body: &[u8]) -> Option<String> {
     let ids: Vec<&str> = ids.filter_map(|item| item.get("id")?.as_str()).collect();
     let key = body.get("policyKey")?.as_str()?;
     Some(format!("{key} of {} devices: {}", ids.len(), ids.join(" ")))
+}
+
+/// The rights and the bounds, or which key is rotated: requests hold no keys.
+fn policy_detail(body: &[u8]) -> Option<String> {
+    if let Ok(PolicyRequest { rights, bounds }) = read_document(body) {
+        let bounds = bounds.map(|bounds| serde_json::to_string(&bounds).unwrap_or_default());
+        let parts = [Some(rights), bounds];
+        return Some(parts.into_iter().flatten().collect::<Vec<_>>().join(" "));
+    }
+    let RotateRequest { key } = read_document(body).ok()?;
+    Some(key.to_string())
 }
 
 /// `GET /audit`.

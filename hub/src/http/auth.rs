@@ -1,6 +1,8 @@
 //! Authentication of requests: [`crate::auth`] checks the token; this module passes the caller to
 //! the handlers, and rejects the others.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
@@ -9,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::PolicyName;
+use iothub_protocol::policy::Bounds;
 use iothub_protocol::rest::POLICY_RIGHTS;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
@@ -17,6 +20,7 @@ use super::HttpError;
 use crate::auth::{HostNames, sas};
 use crate::identity::Rights;
 use crate::service::Services;
+use crate::types::{JobAuthor, Scope};
 
 /// What the check of a token needs.
 #[derive(Clone)]
@@ -43,13 +47,37 @@ pub(super) struct Authenticated;
 pub(super) struct Caller {
     policy: PolicyName,
     rights: Rights,
+    bounds: Option<Arc<(Bounds, Arc<Scope>)>>,
     expires_unix_s: u64,
+    policies: u64,
 }
 
 impl Caller {
     /// The policy whose token the request carries.
     pub(super) const fn policy(&self) -> &PolicyName {
         &self.policy
+    }
+
+    pub(super) const fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// `None`: the rights alone limit the policy.
+    pub(super) fn bounds(&self) -> Option<&Bounds> {
+        self.bounds.as_deref().map(|(bounds, _)| bounds)
+    }
+
+    /// The version of the policies by which the caller was authenticated.
+    pub(super) const fn policies(&self) -> u64 {
+        self.policies
+    }
+
+    /// What a job of the caller keeps.
+    pub(super) fn author(&self) -> JobAuthor {
+        JobAuthor {
+            policy: self.policy.clone(),
+            bounds: self.bounds().cloned(),
+        }
     }
 
     /// When the token expires, in seconds since 1970.
@@ -59,30 +87,48 @@ impl Caller {
 
     /// Rejects an operation that the caller's policy does not allow.
     pub(super) fn require(&self, needed: Rights) -> Result<(), HttpError> {
-        if self.rights.contains(needed) {
-            Ok(())
-        } else {
-            let message = format!(
-                "Authorization rule '{}' does not allow access for this operation",
-                self.policy
-            );
-            Err(HttpError::new(ErrorCode::IotHubUnauthorizedAccess, message))
+        match self.rights.contains(needed) {
+            true => Ok(()),
+            false => Err(self.refusal("")),
         }
     }
+
+    /// The refusal of an operation, with what is missing (`: text`) beyond a right.
+    pub(super) fn refusal(&self, missing: &str) -> HttpError {
+        let message = format!(
+            "Authorization rule '{}' does not allow access for this operation{missing}",
+            self.policy
+        );
+        HttpError::new(ErrorCode::IotHubUnauthorizedAccess, message)
+    }
+}
+
+/// The devices and jobs that exist for the caller.
+pub(super) struct CallerScope(pub(super) Option<Arc<Scope>>);
+
+impl<S: Send + Sync> FromRequestParts<S> for CallerScope {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, HttpError> {
+        let caller: &Caller = parts.extensions.get().ok_or_else(unauthenticated)?;
+        let scope = caller.bounds.as_deref().map(|(_, scope)| Arc::clone(scope));
+        Ok(Self(scope))
+    }
+}
+
+/// Every route is behind `authenticate`; one that is not rejects every request.
+fn unauthenticated() -> HttpError {
+    HttpError::new(
+        ErrorCode::GenericUnauthorized,
+        "the request is not authenticated",
+    )
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, HttpError> {
-        // Every route is behind `authenticate`; one that is not rejects every request.
-        let unknown = || {
-            HttpError::new(
-                ErrorCode::GenericUnauthorized,
-                "the request is not authenticated",
-            )
-        };
-        parts.extensions.get().cloned().ok_or_else(unknown)
+        parts.extensions.get().cloned().ok_or_else(unauthenticated)
     }
 }
 
@@ -102,15 +148,24 @@ pub(super) async fn authenticate(
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+    // Before the policy: a change in between makes the caller outdated, never current.
+    let policies = context.services.policy.version();
     let policy = |name: &PolicyName| context.services.policy(name);
     let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
     let authorized = sas::authorize_service(header, &context.names, policy, &path, now);
     match authorized {
         Ok(caller) => {
+            let bounds = match caller.bounds.map(|bounds| scoped(&caller.policy, bounds)) {
+                Some(Err(error)) => return error.into_response(),
+                Some(Ok(bounds)) => Some(Arc::new(bounds)),
+                None => None,
+            };
             request.extensions_mut().insert(Caller {
                 policy: caller.policy,
                 rights: caller.rights,
+                bounds,
                 expires_unix_s: caller.expires_unix_s,
+                policies,
             });
             let mut response = next.run(request).await;
             response.extensions_mut().insert(Authenticated);
@@ -126,4 +181,14 @@ pub(super) async fn authenticate(
             HttpError::new(ErrorCode::IotHubUnauthorizedAccess, error.to_string()).into_response()
         }
     }
+}
+
+/// Bounds with the scope that follows from them. The store has checked them.
+fn scoped(policy: &PolicyName, bounds: Bounds) -> Result<(Bounds, Arc<Scope>), HttpError> {
+    let condition = bounds.check().map_err(|error| {
+        let message = format!("the bounds of policy `{policy}` are invalid: {error}");
+        HttpError::new(ErrorCode::IotHubUnauthorizedAccess, message)
+    })?;
+    let policy = policy.clone();
+    Ok((bounds, Arc::new(Scope { policy, condition })))
 }

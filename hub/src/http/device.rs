@@ -10,6 +10,7 @@ use iothub_protocol::identity::DeviceIdentity;
 use iothub_protocol::rest::ERROR_CODE;
 use serde_json::json;
 
+use super::auth::CallerScope;
 use super::request::{RawBody, without_bom};
 use super::{Document, HttpError, Id, Parameters, json_response};
 use crate::service::{BulkRequest, DeviceUpdate, IfMatch, RenewalRequest, Services};
@@ -30,9 +31,10 @@ pub(super) async fn put(
 
 pub(super) async fn get(
     State(services): State<Services>,
+    CallerScope(scope): CallerScope,
     Id(device): Id<DeviceId>,
 ) -> Result<Response, HttpError> {
-    Ok(respond(&services.device.get(&device).await?))
+    Ok(respond(&services.device.get(&device, scope).await?))
 }
 
 pub(super) async fn delete(
@@ -46,10 +48,11 @@ pub(super) async fn delete(
 
 pub(super) async fn list(
     State(services): State<Services>,
+    CallerScope(scope): CallerScope,
     parameters: Parameters,
 ) -> Result<Response, HttpError> {
     let top = parameters.number("top")?;
-    Ok(json_response(&services.device.list(top).await?))
+    Ok(json_response(&services.device.list(top, scope).await?))
 }
 
 /// The longest body of a bulk call: 100 identities with keys, and 8 KiB of tags and properties for

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::auth::Caller;
+use super::auth::{Caller, CallerScope};
 use super::{HttpError, Parameters};
 use crate::auth::is_current;
 use crate::service::{EventBatch, EventStream, PolicyService, Services};
@@ -42,17 +42,20 @@ pub(super) async fn get(
     State(services): State<Services>,
     Extension(StopSignal(stop)): Extension<StopSignal>,
     caller: Caller,
+    CallerScope(scope): CallerScope,
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Result<Response, HttpError> {
     let request = event_request(&headers, &parameters)?;
-    let stream = services.event.follow(request.filter, request.after)?;
+    let stream = services
+        .event
+        .follow(request.filter, request.after, scope)?;
     let reader = Reader {
         stream,
         follow: request.follow,
         state: ReaderState::HasMore,
         ready: VecDeque::new(),
-        policies: services.policy.version(),
+        policies: caller.policies(),
         policy: services.policy,
         expires_unix_s: caller.expires_unix_s(),
         stop,

@@ -5,18 +5,21 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::JobId;
-use iothub_protocol::job::{JobRequest, JobStatus, JobType};
+use iothub_protocol::job::JobRequest;
 
+use super::auth::{Caller, CallerScope};
 use super::{Document, HttpError, Id, PageRequest, Parameters, json_response, page_response};
 use crate::service::Services;
-use crate::types::CancelMode;
+use crate::types::{CancelMode, JobFilter};
 
 pub(super) async fn put(
     State(services): State<Services>,
+    caller: Caller,
     Id(job): Id<JobId>,
     Document(request): Document<JobRequest>,
 ) -> Result<Response, HttpError> {
-    Ok(json_response(&services.job.create(&job, request).await?))
+    let created = services.job.create(&job, request, Some(caller.author()));
+    Ok(json_response(&created.await?))
 }
 
 /// `PUT /jobs/v2/query`: a job of this name could never be read.
@@ -28,14 +31,16 @@ pub(super) async fn put_query() -> HttpError {
 
 pub(super) async fn get(
     State(services): State<Services>,
+    CallerScope(scope): CallerScope,
     Id(job): Id<JobId>,
 ) -> Result<Response, HttpError> {
-    Ok(json_response(&services.job.get(&job).await?))
+    Ok(json_response(&services.job.get(&job, scope).await?))
 }
 
 /// The body, if any, is ignored. `stop=true` is an addition of this hub: it stops a running job.
 pub(super) async fn cancel(
     State(services): State<Services>,
+    CallerScope(scope): CallerScope,
     Id(job): Id<JobId>,
     parameters: Parameters,
 ) -> Result<Response, HttpError> {
@@ -48,20 +53,24 @@ pub(super) async fn cancel(
             return Err(HttpError::new(ErrorCode::ArgumentInvalid, message));
         }
     };
-    Ok(json_response(&services.job.cancel(&job, how).await?))
+    Ok(json_response(&services.job.cancel(&job, how, scope).await?))
 }
 
 pub(super) async fn list(
     State(services): State<Services>,
+    CallerScope(scope): CallerScope,
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Result<Response, HttpError> {
     let page = PageRequest::from_headers(&headers)?.or_parameters(&parameters)?;
-    let kind: Option<JobType> = filter(&parameters, "jobType")?;
-    let status: Option<JobStatus> = filter(&parameters, "jobStatus")?;
+    let wanted = JobFilter {
+        kind: filter(&parameters, "jobType")?,
+        status: filter(&parameters, "jobStatus")?,
+        policy: scope.map(|scope| scope.policy.clone()),
+    };
     let answer = services
         .job
-        .list(kind, status, page.size, page.continuation.as_deref())
+        .list(wanted, page.size, page.continuation.as_deref())
         .await?;
     Ok(page_response(
         &answer.rows,

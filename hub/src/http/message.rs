@@ -10,15 +10,17 @@ use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
 use serde_json::json;
 
+use super::auth::CallerScope;
 use super::{HttpError, Id, json_response};
 use crate::service::Services;
 
 /// `DELETE /devices/{id}/commands`: removes the messages that wait for the device.
 pub(super) async fn purge(
     State(services): State<Services>,
+    CallerScope(scope): CallerScope,
     Id(device): Id<DeviceId>,
 ) -> Result<Response, HttpError> {
-    services.device.get(&device).await?;
+    services.device.get(&device, scope).await?;
     Ok(json_response(&json!({
         "deviceId": device.as_str(),
         "moduleId": null,

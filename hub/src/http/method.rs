@@ -5,11 +5,13 @@ use axum::response::{IntoResponse, Response};
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::method::MethodRequest;
 
+use super::auth::CallerScope;
 use super::{Document, HttpError, Id, json_response};
 use crate::service::{PreparedCall, Services};
 
 pub(super) async fn post(
     State(services): State<Services>,
+    CallerScope(scope): CallerScope,
     device: Result<Id<DeviceId>, HttpError>,
     request: Result<Document<MethodRequest>, HttpError>,
 ) -> Response {
@@ -18,7 +20,7 @@ pub(super) async fn post(
         let call = PreparedCall::new(&request).map_err(HttpError::method)?;
         let result = services
             .method
-            .invoke(&device, &call)
+            .invoke(&device, &call, scope)
             .await
             .map_err(HttpError::method)?;
         Ok::<_, HttpError>(json_response(&result))

@@ -9,6 +9,7 @@ use axum::routing::any;
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
 
+use super::auth::CallerScope;
 use super::{HttpError, Id, json_response};
 use crate::service::Services;
 
@@ -21,9 +22,10 @@ pub(super) async fn empty_list() -> Response {
 /// The modules of a device: always none.
 pub(super) async fn no_modules(
     State(services): State<Services>,
+    CallerScope(scope): CallerScope,
     Id(device): Id<DeviceId>,
 ) -> Result<Response, HttpError> {
-    services.device.get(&device).await?;
+    services.device.get(&device, scope).await?;
     Ok(empty_list().await)
 }
 

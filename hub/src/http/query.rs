@@ -5,6 +5,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 
+use super::auth::CallerScope;
 use super::{Document, HttpError, PageRequest, page_response};
 use crate::service::Services;
 
@@ -16,6 +17,7 @@ pub(super) struct QueryRequest {
 
 pub(super) async fn post(
     State(services): State<Services>,
+    CallerScope(scope): CallerScope,
     headers: HeaderMap,
     Document(request): Document<QueryRequest>,
 ) -> Result<Response, HttpError> {
@@ -23,7 +25,7 @@ pub(super) async fn post(
     let text = request.query.unwrap_or_default();
     let answer = services
         .query
-        .run(&text, page.size, page.continuation.as_deref())
+        .run(&text, page.size, page.continuation.as_deref(), scope)
         .await?;
     Ok(page_response(
         &answer.rows,

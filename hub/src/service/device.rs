@@ -4,9 +4,11 @@ mod bulk;
 mod document;
 mod keys;
 
+use std::sync::Arc;
+
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::DeviceId;
-use iothub_protocol::identity::DeviceIdentity;
+use iothub_protocol::identity::{DeviceIdentity, SymmetricKey};
 use iothub_protocol::sas::SharedAccessKey;
 use jiff::Timestamp;
 
@@ -22,6 +24,7 @@ use super::{IfMatch, ServiceError};
 use crate::identity::{AuthenticationKind, DeviceAuthentication};
 use crate::session::{DisconnectReason, Registry};
 use crate::store::{DeviceRecord, DeviceStatistics, Store, StoredAuthentication, time_text};
+use crate::types::Scope;
 
 /// A generated key is as long as the HMAC-SHA256 signature that it makes.
 const KEY_BYTES: usize = 32;
@@ -49,7 +52,11 @@ impl DeviceService {
         &self,
         device: &DeviceId,
     ) -> Result<Option<DeviceAuthentication>, ServiceError> {
-        Ok(self.store.device_get(device).await?.map(authentication))
+        Ok(self
+            .store
+            .device_get(device, None)
+            .await?
+            .map(authentication))
     }
 
     pub(crate) async fn create(
@@ -90,20 +97,27 @@ impl DeviceService {
         Ok(record.into())
     }
 
-    pub(crate) async fn get(&self, device: &DeviceId) -> Result<DeviceIdentity, ServiceError> {
-        let record = self.store.device_get(device).await?;
-        Ok(record
-            .ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?
-            .into())
+    pub(crate) async fn get(
+        &self,
+        device: &DeviceId,
+        scope: Option<Arc<Scope>>,
+    ) -> Result<DeviceIdentity, ServiceError> {
+        let is_bounded = scope.is_some();
+        let record = self.store.device_get(device, scope).await?;
+        let record = record.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
+        Ok(shown(record, is_bounded))
     }
 
     /// The first `top` devices, in order of creation.
-    pub(crate) async fn list(&self, top: Option<u32>) -> Result<Vec<DeviceIdentity>, ServiceError> {
-        let records = self
-            .store
-            .device_list(top.unwrap_or(MAX_LISTED).min(MAX_LISTED))
-            .await?;
-        Ok(records.into_iter().map(DeviceIdentity::from).collect())
+    pub(crate) async fn list(
+        &self,
+        top: Option<u32>,
+        scope: Option<Arc<Scope>>,
+    ) -> Result<Vec<DeviceIdentity>, ServiceError> {
+        let is_bounded = scope.is_some();
+        let top = top.unwrap_or(MAX_LISTED).min(MAX_LISTED);
+        let records = self.store.device_list(top, scope).await?.into_iter();
+        Ok(records.map(|record| shown(record, is_bounded)).collect())
     }
 
     /// Removes a device, its twin and its session, and disconnects it.
@@ -126,6 +140,18 @@ impl DeviceService {
     pub(crate) async fn statistics(&self) -> Result<DeviceStatistics, ServiceError> {
         Ok(self.store.device_statistics().await?)
     }
+}
+
+/// The identity as a caller sees it: bounded ones see no keys.
+fn shown(record: DeviceRecord, is_bounded: bool) -> DeviceIdentity {
+    let mut identity = DeviceIdentity::from(record);
+    if let Some(authentication) = identity.authentication.as_mut().filter(|_| is_bounded) {
+        authentication.symmetric_key = authentication
+            .symmetric_key
+            .take()
+            .map(|_| SymmetricKey::default());
+    }
+    identity
 }
 
 fn new_record(

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use super::ServiceError;
 use super::twin::UPDATED;
 use crate::store::{EventRecord, Store};
+use crate::types::Scope;
 
 /// Readers that may follow at once. Each costs a connection and an occasional short read.
 const MAX_STREAMS: usize = 64;
@@ -41,6 +42,7 @@ pub(crate) struct EventService {
 pub(crate) struct EventStream {
     store: Store,
     filter: EventFilter,
+    scope: Option<Arc<Scope>>,
     /// All matching events up to this id have been delivered.
     seen: i64,
     newest: watch::Receiver<i64>,
@@ -67,8 +69,8 @@ impl EventService {
         }
     }
 
-    /// Starts reading after the event `after`; without it, and without a time in `filter`, with
-    /// the next new event.
+    /// Starts reading within `scope` after the event `after`; without it, and without a time in
+    /// `filter`, with the next new event.
     ///
     /// # Errors
     ///
@@ -78,6 +80,7 @@ impl EventService {
         &self,
         filter: EventFilter,
         after: Option<i64>,
+        scope: Option<Arc<Scope>>,
     ) -> Result<EventStream, ServiceError> {
         let permit = Arc::clone(&self.streams).try_acquire_owned();
         let permit = permit.map_err(|_| {
@@ -100,6 +103,7 @@ impl EventService {
         Ok(EventStream {
             store: self.store.clone(),
             filter,
+            scope,
             seen,
             newest,
             _permit: Some(permit),
@@ -113,6 +117,7 @@ impl EventService {
         EventStream {
             store: self.store.clone(),
             filter,
+            scope: None,
             seen: after.map_or(last, |after| after.min(last)),
             newest,
             _permit: None,
@@ -133,9 +138,13 @@ impl EventStream {
     /// Reads the next batch. It may be empty without being at the end.
     pub(crate) async fn next(&mut self) -> Result<EventBatch, ServiceError> {
         let filter = self.filter.clone();
-        let page = self
-            .store
-            .event_page(filter, self.seen, MAX_BATCH_ROWS, MAX_BATCH_BYTES);
+        let page = self.store.event_page(
+            filter,
+            self.scope.clone(),
+            self.seen,
+            MAX_BATCH_ROWS,
+            MAX_BATCH_BYTES,
+        );
         let page = page.await?;
         // A reader that starts at a time wants what is kept: events deleted before are not lost.
         let resumed = self.seen > 0;

@@ -3,6 +3,7 @@
 mod clock;
 mod collector;
 mod methods;
+mod permit;
 mod plan;
 mod retry;
 mod runner;
@@ -19,10 +20,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{ListPage, MethodService, PreparedCall, ServiceError};
-use crate::store::{
-    JobCancel, JobCounts, JobFilter, JobInsert, JobRecord, NewJob, Store, log_skipped,
-};
-use crate::types::CancelMode;
+use crate::store::{JobCancel, JobCounts, JobInsert, JobRecord, NewJob, Store, log_skipped};
+use crate::types::{CancelMode, JobAuthor, JobFilter, Scope};
 
 use clock::Clock;
 pub(crate) use runner::Runner;
@@ -105,6 +104,7 @@ impl JobService {
         &self,
         id: &JobId,
         request: JobRequest,
+        author: Option<JobAuthor>,
     ) -> Result<JobResponse, ServiceError> {
         if let Some(given) = request.job_id.as_ref().filter(|given| *given != id) {
             let message = format!("the body's jobId is `{given}`, but the path names `{id}`");
@@ -121,6 +121,7 @@ impl JobService {
             created,
             start: request.start_time.unwrap_or(created),
             max_execution: request.max_execution_time,
+            author,
         };
         match self.store.job_insert(job).await? {
             JobInsert::Done => {
@@ -141,8 +142,12 @@ impl JobService {
         }
     }
 
-    pub(crate) async fn get(&self, id: &JobId) -> Result<JobResponse, ServiceError> {
-        let record = self.store.job_get(id).await?;
+    pub(crate) async fn get(
+        &self,
+        id: &JobId,
+        scope: Option<Arc<Scope>>,
+    ) -> Result<JobResponse, ServiceError> {
+        let record = self.store.job_get(id, scope).await?;
         response(record.ok_or_else(|| ServiceError::job_not_found(id.as_ref()))?)
     }
 
@@ -151,10 +156,11 @@ impl JobService {
         &self,
         id: &JobId,
         how: CancelMode,
+        scope: Option<Arc<Scope>>,
     ) -> Result<JobResponse, ServiceError> {
         match self
             .store
-            .job_cancel(id, how, self.clock.wall_time())
+            .job_cancel(id, how, scope, self.clock.wall_time())
             .await?
         {
             JobCancel::Done(record) => {
@@ -179,16 +185,12 @@ impl JobService {
     /// A page of jobs, newest first.
     pub(crate) async fn list(
         &self,
-        kind: Option<JobType>,
-        status: Option<JobStatus>,
+        filter: JobFilter,
         size: u32,
         continuation: Option<&str>,
     ) -> Result<ListPage<JobResponse>, ServiceError> {
         let before = super::query::list_position(continuation, LIST)?.map(|position| position.0);
-        let page = self
-            .store
-            .job_list(JobFilter { kind, status }, before, size)
-            .await?;
+        let page = self.store.job_list(filter, before, size).await?;
         let continuation = page.next.map(|last| last.token(LIST));
         let to_response = |record: JobRecord| {
             let name = record.job_id.clone();

@@ -14,6 +14,7 @@ use super::ServiceError;
 use crate::metrics::Metrics;
 use crate::session::{Call, CallObserver, CallOutcome, Registry};
 use crate::store::Store;
+use crate::types::Scope;
 
 /// Time that a call may take beyond its two timeouts before `invoke` gives up: the registry checks
 /// its deadlines only periodically.
@@ -104,8 +105,9 @@ impl MethodService {
         &self,
         device: &DeviceId,
         call: &PreparedCall,
+        scope: Option<Arc<Scope>>,
     ) -> Result<MethodResult, ServiceError> {
-        if self.store.device_get(device).await?.is_none() {
+        if self.store.device_get(device, scope).await?.is_none() {
             return Err(ServiceError::device_not_found(device.as_ref()));
         }
         let (observer, outcome) = OneCall::new();

@@ -1,19 +1,21 @@
 //! The policies in memory, which authenticate every token, and the rules for changing them.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use iothub_protocol::id::PolicyName;
+use iothub_protocol::id::{JobId, PolicyName};
+pub use iothub_protocol::policy::PolicyKey;
+use iothub_protocol::policy::{Bounds, BoundsError};
 use thiserror::Error;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::generate_key;
 use crate::identity::{Keys, Policy, Rights};
 use crate::session::{DisconnectReason, Registry};
-use crate::store::{PolicyFile, StoreError};
+use crate::store::{PolicyFile, Store, StoreError};
 
 /// The policy with all rights; its connection string is written to a file for the operator.
 pub(crate) const OWNER: &str = "iothubowner";
@@ -49,23 +51,12 @@ fn with_new_keys(name: PolicyName, rights: Rights) -> Policy {
         primary: generate_key(),
         secondary: generate_key(),
     };
-    Policy { name, keys, rights }
-}
-
-/// Which of a policy's two keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PolicyKey {
-    Primary,
-    Secondary,
-}
-
-impl fmt::Display for PolicyKey {
-    /// The spelling of `door-hub policy --key`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Primary => "primary",
-            Self::Secondary => "secondary",
-        })
+    let bounds = None;
+    Policy {
+        name,
+        keys,
+        rights,
+        bounds,
     }
 }
 
@@ -90,15 +81,30 @@ pub enum PolicyError {
          remove one first"
     )]
     TooManyService,
-    /// The owner's policy cannot be removed.
+    /// The owner's policy keeps all rights.
     #[error(
-        "`{OWNER}` cannot be removed: the operator's connection string uses it; \
+        "`{OWNER}` cannot be removed or limited: the operator's connection string uses it; \
          `rotate` gives it new keys"
     )]
     Owner,
+    /// Without it, nobody could change policies from elsewhere.
+    #[error(
+        "`{0}` is the last policy with all rights and no bounds, and cannot be removed or limited"
+    )]
+    LastFull(PolicyName),
     /// Without it, nobody could register devices.
-    #[error("`{0}` is the last policy with RegistryWrite and cannot be removed")]
+    #[error("`{0}` is the last policy with RegistryWrite and cannot be removed or lose it")]
     LastRegistryWrite(PolicyName),
+    #[error(
+        "policy `{name}` would have bounds and {rights}; expected at most RegistryRead and \
+         ServiceConnect beside bounds"
+    )]
+    UnboundedRight { name: PolicyName, rights: Rights },
+    #[error("the bounds of policy `{name}` are invalid: {source}")]
+    Bounds {
+        name: PolicyName,
+        source: Box<BoundsError>,
+    },
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
 }
@@ -107,25 +113,77 @@ pub(crate) fn add(
     policies: &mut Vec<Policy>,
     name: PolicyName,
     rights: Rights,
+    bounds: Option<Bounds>,
 ) -> Result<Policy, PolicyError> {
     if policies.iter().any(|policy| policy.name == name) {
         return Err(PolicyError::Exists(name));
     }
-    if rights == Rights::NONE {
-        return Err(PolicyError::NoRights(name));
-    }
     if policies.len() >= MAX_POLICIES {
         return Err(PolicyError::TooMany);
     }
+    policies.push(with_new_keys(name.clone(), Rights::NONE));
+    let added = change(policies, &name, rights, bounds);
+    if added.is_err() {
+        policies.pop();
+    }
+    added
+}
+
+/// Replaces the rights and the bounds of a policy, and returns the policy.
+pub(crate) fn change(
+    policies: &mut [Policy],
+    name: &PolicyName,
+    rights: Rights,
+    bounds: Option<Bounds>,
+) -> Result<Policy, PolicyError> {
+    let changed = Policy {
+        rights,
+        bounds,
+        ..find(policies, name)?.clone()
+    };
+    if rights == Rights::NONE {
+        return Err(PolicyError::NoRights(name.clone()));
+    }
+    if let Some(bounds) = &changed.bounds {
+        bounds.check().map_err(|error| PolicyError::Bounds {
+            name: name.clone(),
+            source: Box::new(error),
+        })?;
+        if !Rights::BOUNDED.contains(rights) {
+            let name = name.clone();
+            return Err(PolicyError::UnboundedRight { name, rights });
+        }
+    }
+    let others = || policies.iter().filter(|policy| policy.name != *name);
     let service = |policy: &&Policy| policy.rights.contains(Rights::SERVICE_CONNECT);
-    if rights.contains(Rights::SERVICE_CONNECT)
-        && policies.iter().filter(service).count() >= MAX_SERVICE
-    {
+    if service(&&changed) && others().filter(service).count() >= MAX_SERVICE {
         return Err(PolicyError::TooManyService);
     }
-    let policy = with_new_keys(name, rights);
-    policies.push(policy.clone());
-    Ok(policy)
+    check_remaining(policies, name, Some(&changed))?;
+    *find(policies, name)? = changed.clone();
+    Ok(changed)
+}
+
+/// Checks what must remain when the policy `name` is removed, or becomes `changed`.
+fn check_remaining(
+    policies: &[Policy],
+    name: &PolicyName,
+    changed: Option<&Policy>,
+) -> Result<(), PolicyError> {
+    if *name == OWNER && !changed.is_some_and(Policy::is_full) {
+        return Err(PolicyError::Owner);
+    }
+    let lost = |has: fn(&Policy) -> bool| {
+        let others = policies.iter().filter(|policy| policy.name != *name);
+        policies.iter().any(has) && !others.chain(changed).any(has)
+    };
+    if lost(Policy::is_full) {
+        return Err(PolicyError::LastFull(name.clone()));
+    }
+    if lost(|policy| policy.rights.contains(Rights::REGISTRY_WRITE)) {
+        return Err(PolicyError::LastRegistryWrite(name.clone()));
+    }
+    Ok(())
 }
 
 pub(crate) fn find<'a>(
@@ -162,18 +220,8 @@ pub(crate) fn rotate(
 }
 
 pub(crate) fn remove(policies: &mut Vec<Policy>, name: &PolicyName) -> Result<(), PolicyError> {
-    let rights = find(policies, name)?.rights;
-    if *name == OWNER {
-        return Err(PolicyError::Owner);
-    }
-    let others = policies.iter().filter(|policy| policy.name != *name);
-    if rights.contains(Rights::REGISTRY_WRITE)
-        && !others
-            .map(|policy| policy.rights)
-            .any(|rights| rights.contains(Rights::REGISTRY_WRITE))
-    {
-        return Err(PolicyError::LastRegistryWrite(name.clone()));
-    }
+    find(policies, name)?;
+    check_remaining(policies, name, None)?;
     policies.retain(|policy| policy.name != *name);
     Ok(())
 }
@@ -181,6 +229,7 @@ pub(crate) fn remove(policies: &mut Vec<Policy>, name: &PolicyName) -> Result<()
 /// The policies of a running hub; clones share them.
 #[derive(Clone)]
 pub(crate) struct PolicyService {
+    store: Store,
     registry: Registry,
     held: Arc<SharedPolicies>,
 }
@@ -189,17 +238,48 @@ struct SharedPolicies {
     policies: RwLock<HashMap<PolicyName, Policy>>,
     /// Increases with each change.
     version: AtomicU64,
+    /// Held from a read or change of the stored policies until `policies` has its result, so that
+    /// an earlier read never replaces a later change.
+    turn: Mutex<()>,
 }
 
 impl PolicyService {
-    pub(super) fn new(registry: Registry, policies: Vec<Policy>) -> Self {
+    pub(super) fn new(store: Store, registry: Registry, policies: Vec<Policy>) -> Self {
         Self {
+            store,
             registry,
             held: Arc::new(SharedPolicies {
                 policies: RwLock::new(by_name(policies)),
                 version: AtomicU64::new(0),
+                turn: Mutex::new(()),
             }),
         }
+    }
+
+    /// All policies, sorted by name.
+    pub(crate) fn list(&self) -> Vec<Policy> {
+        let held = self.held.policies.read();
+        let held = held.unwrap_or_else(PoisonError::into_inner);
+        let mut policies: Vec<Policy> = held.values().cloned().collect();
+        policies.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
+        policies
+    }
+
+    /// The jobs of a policy that have not ended.
+    pub(crate) async fn jobs(&self, name: &PolicyName) -> Result<Vec<JobId>, PolicyError> {
+        Ok(self.store.job_active_of(name.clone()).await?)
+    }
+
+    /// Applies one of the rules of this module to the stored policies; the result is in force when
+    /// this returns.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Vec<Policy>) -> Result<T, PolicyError> + Send + 'static,
+    ) -> Result<T, PolicyError> {
+        let _turn = self.held.turn.lock().await;
+        let (output, policies) = self.store.policy_change(change).await?;
+        self.replace(by_name(policies));
+        Ok(output)
     }
 
     pub(crate) fn get(&self, name: &PolicyName) -> Option<Policy> {
@@ -224,6 +304,7 @@ impl PolicyService {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
+            let _turn = self.held.turn.lock().await;
             let read = tokio::task::spawn_blocking(move || {
                 let policies = file.list();
                 (file, policies)
@@ -294,12 +375,13 @@ mod tests {
                 &mut policies,
                 name(&format!("s{number}")),
                 Rights::SERVICE_CONNECT,
+                None,
             );
             assert!(added.is_ok(), "{number}");
         }
         let more = Rights::SERVICE_CONNECT.union(Rights::REGISTRY_READ);
         assert!(matches!(
-            add(&mut policies, name("s8"), more),
+            add(&mut policies, name("s8"), more, None),
             Err(PolicyError::TooManyService)
         ));
         for number in 0..3 {
@@ -307,15 +389,16 @@ mod tests {
                 &mut policies,
                 name(&format!("r{number}")),
                 Rights::REGISTRY_READ,
+                None,
             );
             assert!(added.is_ok(), "{number}");
         }
         assert!(matches!(
-            add(&mut policies, name("r3"), Rights::REGISTRY_READ),
+            add(&mut policies, name("r3"), Rights::REGISTRY_READ, None),
             Err(PolicyError::TooMany)
         ));
         remove(&mut policies, &name("s0")).unwrap();
-        assert!(add(&mut policies, name("s8"), more).is_ok());
+        assert!(add(&mut policies, name("s8"), more, None).is_ok());
     }
 
     #[test]
@@ -343,9 +426,52 @@ mod tests {
         assert!(remove(&mut policies, &name("registryRead")).is_ok());
         let error = remove(&mut policies, &name("registryRead")).unwrap_err();
         assert!(error.to_string().contains("`service`"), "{error}");
-        let error = add(&mut policies, name("service"), Rights::ALL).unwrap_err();
+        let error = add(&mut policies, name("service"), Rights::ALL, None).unwrap_err();
         assert!(matches!(error, PolicyError::Exists(_)));
-        let error = add(&mut policies, name("idle"), Rights::NONE).unwrap_err();
+        let error = add(&mut policies, name("idle"), Rights::NONE, None).unwrap_err();
         assert!(matches!(error, PolicyError::NoRights(_)));
+    }
+
+    #[test]
+    fn bounds_limit_rights_and_never_the_last_policy_with_all() {
+        let bounds = |text: &str| Some(serde_json::from_str::<Bounds>(text).unwrap());
+        let read = || bounds(r#"{"access":"read"}"#);
+        let mut policies = default_policies();
+        let guard = name("guard");
+        let most = Rights::SERVICE_CONNECT.union(Rights::REGISTRY_READ);
+        for (rights, bounds, expected) in [
+            (
+                Rights::ALL,
+                read(),
+                "at most RegistryRead and ServiceConnect",
+            ),
+            (Rights::REGISTRY_WRITE, read(), "at most RegistryRead"),
+            (
+                most,
+                bounds(r#"{"access":"read","where":"tags.a ="}"#),
+                "`where`",
+            ),
+        ] {
+            let error = add(&mut policies, guard.clone(), rights, bounds).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        assert_eq!(policies.len(), POLICIES.len(), "nothing is half-added");
+        add(&mut policies, guard.clone(), most, read()).unwrap();
+        change(&mut policies, &guard, Rights::SERVICE_CONNECT, None).unwrap();
+        assert_eq!(find(&mut policies, &guard).unwrap().bounds, None);
+        let error = change(&mut policies, &name(OWNER), most, read()).unwrap_err();
+        assert!(matches!(error, PolicyError::Owner));
+
+        // A hub whose owner is damaged.
+        policies.retain(|policy| policy.name != OWNER);
+        add(&mut policies, name("admin"), Rights::ALL, None).unwrap();
+        for error in [
+            change(&mut policies, &name("admin"), most, read()).unwrap_err(),
+            change(&mut policies, &name("admin"), Rights::REGISTRY_WRITE, None).unwrap_err(),
+            remove(&mut policies, &name("admin")).unwrap_err(),
+        ] {
+            assert!(matches!(error, PolicyError::LastFull(_)), "{error}");
+        }
+        assert!(find(&mut policies, &name("admin")).unwrap().is_full());
     }
 }

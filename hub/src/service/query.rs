@@ -1,5 +1,7 @@
 //! Queries over the hub's documents, page by page.
 
+use std::sync::Arc;
+
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::job::{DeviceJob, JobError, JobOutcome};
 use iothub_protocol::method::MethodResult;
@@ -14,6 +16,7 @@ use crate::store::{
     Continuation, DeviceJobRecord, GroupPosition, Page, RowPosition, Store, TokenPayload,
     log_skipped,
 };
+use crate::types::{Scope, all_of};
 
 #[derive(Clone)]
 pub(crate) struct QueryService {
@@ -63,14 +66,18 @@ impl QueryService {
         Self { store }
     }
 
-    /// The page of `text` after `continuation`, at most `size` rows.
+    /// The page of `text` after `continuation`, at most `size` rows, within `scope`.
     pub(crate) async fn run(
         &self,
         text: &str,
         size: u32,
         continuation: Option<&str>,
+        scope: Option<Arc<Scope>>,
     ) -> Result<QueryPage, ServiceError> {
-        let query = parse(text)?;
+        let mut query = parse(text)?;
+        if let Some(scope) = scope.as_ref().filter(|_| query.source == Source::Devices) {
+            query.condition = all_of([query.condition, scope.condition.clone()]);
+        }
         if query.source == Source::Modules {
             return match continuation {
                 Some(_) => Err(invalid_continuation()),
@@ -85,19 +92,20 @@ impl QueryService {
             return Ok(run.end(QueryRows::Raw(rows), next));
         }
         let run = PageRun::start(text, &query, size, continuation, RowPosition::START)?;
-        let (rows, next) = self.page(query, run.after, run.size).await?;
+        let (rows, next) = self.page(query, scope, run.after, run.size).await?;
         Ok(run.end(rows, next))
     }
 
     async fn page(
         &self,
         query: Query,
+        scope: Option<Arc<Scope>>,
         after: RowPosition,
         size: u32,
     ) -> Result<(QueryRows, Option<RowPosition>), ServiceError> {
         if query.source == Source::Jobs {
             let store = &self.store;
-            let page = store.query_device_jobs(query.condition, after, size);
+            let page = store.query_device_jobs(query.condition, scope, after, size);
             let Page { rows, next } = page.await?;
             let to_document = |record: DeviceJobRecord| {
                 let name = format!("{} in {}", record.device_id, record.job_id);

@@ -1,6 +1,8 @@
 //! Device twins: the rules are the protocol's ([`iothub_protocol::twin`]); this module adds the
 //! counters, the preconditions and the notifications.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::twin::limits::{check_growth, check_patch, check_replacement};
@@ -12,6 +14,7 @@ use jiff::Timestamp;
 use super::device::{status, stored_time};
 use super::{IfMatch, ServiceError};
 use crate::store::{Store, TwinChange, TwinEvent, TwinRecord};
+use crate::types::Scope;
 
 /// The operation in the event of a change (Azure's `opType`).
 pub(super) const UPDATED: &str = "updateTwin";
@@ -33,7 +36,7 @@ impl TwinService {
     ///
     /// `DeviceNotFound`, or when the store fails.
     pub(crate) async fn device_view(&self, device: &DeviceId) -> Result<Bytes, ServiceError> {
-        let record = self.record(device).await?;
+        let record = self.record(device, None).await?;
         let properties = Properties {
             desired: record.desired,
             reported: record.reported,
@@ -78,14 +81,18 @@ impl TwinService {
             };
             Ok::<_, ServiceError>((change, record.reported.version))
         };
-        let changed = self.store.twin_update(device, change).await?;
+        let changed = self.store.twin_update(device, None, change).await?;
         changed
             .map(|(_, version)| version)
             .ok_or_else(|| ServiceError::device_not_found(device.as_ref()))
     }
 
-    pub(crate) async fn get(&self, device: &DeviceId) -> Result<Twin, ServiceError> {
-        Ok(self.record(device).await?.into())
+    pub(crate) async fn get(
+        &self,
+        device: &DeviceId,
+        scope: Option<Arc<Scope>>,
+    ) -> Result<Twin, ServiceError> {
+        Ok(self.record(device, scope).await?.into())
     }
 
     pub(crate) async fn patch(
@@ -93,8 +100,9 @@ impl TwinService {
         device: &DeviceId,
         if_match: IfMatch,
         patch: TwinPatch,
+        scope: Option<Arc<Scope>>,
     ) -> Result<Twin, ServiceError> {
-        self.change(device, if_match, move |record, now| {
+        self.change(device, if_match, scope, move |record, now| {
             merge(record, &patch, now)
         })
         .await
@@ -105,8 +113,9 @@ impl TwinService {
         device: &DeviceId,
         if_match: IfMatch,
         replacement: TwinPatch,
+        scope: Option<Arc<Scope>>,
     ) -> Result<Twin, ServiceError> {
-        self.change(device, if_match, move |record, now| {
+        self.change(device, if_match, scope, move |record, now| {
             replace(record, replacement, now)
         })
         .await
@@ -116,6 +125,7 @@ impl TwinService {
         &self,
         device: &DeviceId,
         if_match: IfMatch,
+        scope: Option<Arc<Scope>>,
         change: impl FnOnce(&mut TwinRecord, Timestamp) -> Result<TwinChange, ServiceError>
         + Send
         + 'static,
@@ -125,15 +135,19 @@ impl TwinService {
             if_match.check(&twin::etag(record.etag))?;
             Ok::<_, ServiceError>((change(record, now)?, ()))
         };
-        let changed = self.store.twin_update(device, change).await?;
+        let changed = self.store.twin_update(device, scope, change).await?;
         let (record, ()) =
             changed.ok_or_else(|| ServiceError::device_not_found(device.as_ref()))?;
         Ok(record.into())
     }
 
-    async fn record(&self, device: &DeviceId) -> Result<TwinRecord, ServiceError> {
+    async fn record(
+        &self,
+        device: &DeviceId,
+        scope: Option<Arc<Scope>>,
+    ) -> Result<TwinRecord, ServiceError> {
         self.store
-            .twin_get(device)
+            .twin_get(device, scope)
             .await?
             .ok_or_else(|| ServiceError::device_not_found(device.as_ref()))
     }

@@ -1,5 +1,7 @@
 //! The table of identities.
 
+use std::sync::Arc;
+
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::identity::Thumbprints;
 use iothub_protocol::sas::SharedAccessKey;
@@ -7,9 +9,10 @@ use iothub_protocol::twin::ConnectionState;
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::damage;
-use super::query::RowReader;
+use super::query::{Compiled, RowReader, compile_scope};
 use super::{NEVER, RowPosition, Store, StoreError, unsigned};
 use crate::identity::Keys;
+use crate::types::Scope;
 
 /// How an identity authenticates. Credentials that its type does not use are not stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,14 +165,24 @@ impl Store {
     pub(crate) async fn device_get(
         &self,
         device: &DeviceId,
+        scope: Option<Arc<Scope>>,
     ) -> Result<Option<DeviceRecord>, StoreError> {
-        let device = device.clone();
-        self.read(move |connection| get(connection, &device)).await
+        self.read_within(device.clone(), scope, get).await
     }
 
-    /// The first `top` identities, in order of creation.
-    pub(crate) async fn device_list(&self, top: u32) -> Result<Vec<DeviceRecord>, StoreError> {
+    /// The first `top` identities within `scope`, in order of creation.
+    pub(crate) async fn device_list(
+        &self,
+        top: u32,
+        scope: Option<Arc<Scope>>,
+    ) -> Result<Vec<DeviceRecord>, StoreError> {
         self.scan(move |connection| {
+            let condition = scope.as_ref().and_then(|scope| scope.condition.as_ref());
+            let Compiled { sql, parameters } = compile_scope(condition, 2);
+            let from = match condition {
+                None => "device",
+                Some(_) => "device JOIN twin ON twin.id = device.id",
+            };
             let what = RowReader {
                 what: "an identity",
                 name: |row| damage::text(row, "device_id"),
@@ -178,18 +191,33 @@ impl Store {
             };
             let mut devices = Vec::new();
             let mut after = Some(RowPosition(0, 0));
-            while let Some(from) = after.filter(|_| devices.len() < top as usize) {
+            while let Some(start) = after.filter(|_| devices.len() < top as usize) {
                 let left = top - u32::try_from(devices.len()).unwrap_or(top);
-                let sql =
-                    format!("SELECT {COLUMNS} FROM device WHERE id > ?1 ORDER BY id LIMIT ?2");
-                let limits = vec![from.0.into(), i64::from(left.saturating_add(1)).into()];
-                let mut page = what.select(connection, &sql, limits, left);
+                let whole = format!(
+                    "SELECT {COLUMNS} FROM {from} WHERE device.id > ?1 AND ({sql}) \
+                     ORDER BY device.id LIMIT ?2"
+                );
+                let mut all = vec![start.0.into(), i64::from(left.saturating_add(1)).into()];
+                all.extend(parameters.clone());
+                let mut page = what.select(connection, &whole, all, left);
                 if page.as_ref().is_err_and(StoreError::is_row_error) {
-                    let one = format!("SELECT {COLUMNS} FROM device WHERE id = ?1 AND ?2 = 0");
-                    let positions = from.0 + 1..=damage::last_id(connection, "device")?;
+                    let Compiled { sql, parameters } = compile_scope(condition, 0);
+                    let first = parameters.len() + 1;
+                    let one = format!(
+                        "SELECT {COLUMNS} FROM {from} \
+                         WHERE device.id = ?{first} AND ?{} = 0 AND ({sql})",
+                        first + 1
+                    );
+                    let positions = start.0 + 1..=damage::last_id(connection, "device")?;
                     let positions = positions.map(|id| RowPosition(id, 0));
                     let name = |position: RowPosition| damage::device_name(connection, position.0);
-                    page = what.select_one_by_one(connection, (&one, &[]), left, positions, name);
+                    page = what.select_one_by_one(
+                        connection,
+                        (&one, &parameters),
+                        left,
+                        positions,
+                        name,
+                    );
                 }
                 let page = page?;
                 devices.extend(page.rows);

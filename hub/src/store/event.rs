@@ -8,11 +8,14 @@ use bytes::Bytes;
 use iothub_protocol::event::{EventFilter, EventKind};
 use iothub_protocol::id::DeviceId;
 use jiff::{SignedDuration, Timestamp};
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 use tokio::sync::watch;
 
-use super::{Store, StoreError, damage, signed, time_text, unsigned};
+use super::query::Compiled;
+use super::{Store, StoreError, damage, scope, signed, time_text, unsigned};
 use crate::config::EventLimits;
+use crate::types::Scope;
 
 /// Maximum number of old rows that one transaction evicts. When limits are lowered, or a large row
 /// follows small ones, the excess is removed in steps, without a long pause of the writer.
@@ -273,18 +276,22 @@ impl Store {
     pub(crate) async fn event_page(
         &self,
         filter: EventFilter,
+        scope: Option<Arc<Scope>>,
         after: i64,
         max_rows: u32,
         max_bytes: usize,
     ) -> Result<EventPage, StoreError> {
-        self.read(move |connection| page(connection, &filter, after, max_rows, max_bytes))
-            .await
+        self.read(move |connection| {
+            let (filter, scope) = (&filter, scope.as_deref());
+            page(connection, (filter, scope), after, max_rows, max_bytes)
+        })
+        .await
     }
 }
 
 fn page(
     connection: &Connection,
-    filter: &EventFilter,
+    (filter, scope): (&EventFilter, Option<&Scope>),
     after: i64,
     max_rows: u32,
     max_bytes: usize,
@@ -322,6 +329,12 @@ fn page(
             .map(|(_, name)| *name)
             .collect();
         sql.push_str(&format!(" AND kind IN ('{}')", kinds.join("', '")));
+    }
+    let scope = scope.map(|scope| within_scope(scope, parameters.len()));
+    if let Some(scope) = &scope {
+        sql.push_str(&scope.sql);
+        let own = scope.parameters.iter().map(|value| value as &dyn ToSql);
+        parameters.extend(own);
     }
     sql.push_str(" ORDER BY id");
     let mut statement = view.prepare_cached(&sql)?;
@@ -363,6 +376,30 @@ fn page(
         other => drop(other?),
     }
     Ok(page)
+}
+
+/// What narrows events to jobs and devices within `scope`: a job's events from its creation on,
+/// because an earlier job may have had its id.
+fn within_scope(scope: &Scope, offset: usize) -> Compiled {
+    let inside = match scope.condition {
+        None => Compiled {
+            sql: "1".to_owned(),
+            parameters: Vec::new(),
+        },
+        Some(_) => scope::exists(scope, "device.device_id = event.subject", offset + 1),
+    };
+    let sql = format!(
+        " AND CASE kind WHEN 'job' THEN EXISTS (SELECT 1 FROM job \
+         WHERE job.job_id = event.subject AND job.policy = ?{}) \
+         AND id >= coalesce((SELECT max(id) FROM event AS queued WHERE \
+         queued.subject = event.subject AND queued.kind = 'job' AND queued.operation = 'jobQueued'), \
+         0) ELSE {} END",
+        offset + 1,
+        inside.sql,
+    );
+    let policy = Value::from(scope.policy.as_str().to_owned());
+    let parameters = [policy].into_iter().chain(inside.parameters).collect();
+    Compiled { sql, parameters }
 }
 
 fn record(row: &Row<'_>) -> Result<EventRecord, StoreError> {

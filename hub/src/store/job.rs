@@ -1,18 +1,17 @@
 //! Jobs: action, schedule and progress.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use iothub_protocol::id::JobId;
+use iothub_protocol::id::{JobId, PolicyName};
 use iothub_protocol::job::{JobStatus, JobType};
-use iothub_protocol::query::Condition;
 use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
-use super::damage::{self, DAMAGED, RowRead};
-use super::query::{Compiled, RowReader, compile_condition, find_each};
-use super::{Page, RowPosition, Store, StoreError, signed, time_text, unsigned};
-use crate::types::CancelMode;
+use super::query::RowReader;
+use super::{Page, RowPosition, Store, StoreError, damage, policy, signed, time_text, unsigned};
+use crate::types::{CancelMode, JobAuthor, JobFilter, Scope};
 
 /// Maximum number of unfinished jobs. The runner visits each of them at every step.
 const ACTIVE: u64 = 1000;
@@ -28,6 +27,8 @@ pub(crate) struct NewJob {
     pub(crate) created: Timestamp,
     pub(crate) start: Timestamp,
     pub(crate) max_execution: Duration,
+    /// `None`: a job of a hub that did not keep it.
+    pub(crate) author: Option<JobAuthor>,
 }
 
 /// The result of inserting a job.
@@ -80,13 +81,6 @@ pub(crate) struct JobCounts {
     pub(crate) failed: u64,
 }
 
-/// Filters of a job list.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct JobFilter {
-    pub(crate) kind: Option<JobType>,
-    pub(crate) status: Option<JobStatus>,
-}
-
 const COLUMNS: &str = "id, job_id, type, status, action, query_condition, created, start, ended, \
                        max_execution_s, failure_reason, stopped, \
     device_count, pending_count, running_count, succeeded_count, failed_count";
@@ -101,10 +95,7 @@ fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
             .get::<_, String>("job_id")?
             .parse()
             .map_err(|error| StoreError::corrupt("job id", error))?,
-        kind: row
-            .get::<_, String>("type")?
-            .parse()
-            .map_err(|error| StoreError::corrupt("job type", error))?,
+        kind: stored_kind(row)?,
         status: row
             .get::<_, String>("status")?
             .parse()
@@ -131,6 +122,12 @@ fn record(row: &Row<'_>) -> Result<JobRecord, StoreError> {
     })
 }
 
+pub(super) fn stored_kind(row: &Row<'_>) -> Result<JobType, StoreError> {
+    let kind: String = row.get("type")?;
+    let kind = kind.parse();
+    kind.map_err(|error| StoreError::corrupt("job type", error))
+}
+
 fn stored_time(text: &str) -> Result<Timestamp, StoreError> {
     text.parse()
         .map_err(|error: jiff::Error| StoreError::corrupt("time", error))
@@ -154,94 +151,48 @@ fn all(
     Ok(jobs)
 }
 
-fn by_id(connection: &Connection, job: &JobId) -> Result<Option<JobRecord>, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM job WHERE job_id = ?1");
+/// The job, if it exists within `scope`.
+fn by_id(
+    connection: &Connection,
+    job: &JobId,
+    scope: Option<&Scope>,
+) -> Result<Option<JobRecord>, StoreError> {
+    let sql =
+        format!("SELECT {COLUMNS} FROM job WHERE job_id = ?1 AND (?2 IS NULL OR policy = ?2)");
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query([job.as_ref()])?;
+    let policy = scope.map(|scope| scope.policy.as_str());
+    let mut rows = statement.query(params![job.as_ref(), policy])?;
     rows.next()?.map(record).transpose()
 }
 
-/// Inserts a row for each device that matches the condition. Returns their number.
-fn insert_found(
+/// Fails a job that has not started.
+pub(super) fn fail(
     connection: &Connection,
-    job: i64,
-    condition: &Compiled,
+    row: i64,
+    reason: &str,
     now: Timestamp,
-) -> Result<u64, StoreError> {
-    let sql = format!(
-        "INSERT INTO device_job (job, ordinal, device_id, device, status, created, updated) \
-         SELECT {job}, row_number() OVER (ORDER BY device.id) - 1, device.device_id, device.id, \
-         'pending', '{now}', '{now}' \
-         FROM device JOIN twin ON twin.id = device.id WHERE {condition}",
-        now = time_text(now),
-        condition = condition.sql,
-    );
-    let mut statement = connection.prepare(&sql)?;
-    Ok(statement.execute(params_from_iter(&condition.parameters))? as u64)
-}
-
-/// A device that matches a condition, or that is damaged, so that it is unknown whether it does:
-/// row id, name, and whether it is readable.
-type MatchedDevice = (i64, String, bool);
-
-/// Evaluates the condition device by device.
-fn match_one_by_one(
-    connection: &Connection,
-    condition: &Compiled,
-) -> Result<Vec<MatchedDevice>, StoreError> {
-    let mut devices = Vec::new();
-    find_each(connection, "1", condition, |id, one| {
-        match one {
-            RowRead::NoMatch => {}
-            RowRead::Row(name) => devices.push((id, name, true)),
-            RowRead::Damaged(_) => devices.push((id, damage::device_name(connection, id), false)),
-        }
-        Ok(())
-    })?;
-    Ok(devices)
-}
-
-/// Inserts a row for each device. A damaged device is part of the job as failed: nothing is sent to
-/// it, and the job does not report complete success. Returns the number of readable and of damaged
-/// devices.
-fn insert_each(
-    connection: &Connection,
-    job: i64,
-    devices: &[MatchedDevice],
-    now: Timestamp,
-) -> Result<(u64, u64), StoreError> {
-    let now = time_text(now);
-    let mut insert = connection.prepare(
-        "INSERT INTO device_job (job, ordinal, device_id, device, status, created, updated, ended, \
-         error_code, error_description) \
-         VALUES (?1, ?2, ?3, ?4, iif(?6 IS NULL, 'pending', 'failed'), ?5, ?5, iif(?6 IS NULL, \
-         NULL, ?5), ?6, ?7)",
-    )?;
-    let (mut found, mut damaged) = (0, 0);
-    for (id, name, is_sound) in devices {
-        let ordinal = signed(found + damaged);
-        let error = if *is_sound {
-            found += 1;
-            None
-        } else {
-            damaged += 1;
-            Some(DAMAGED)
-        };
-        let (code, description) = error.unzip();
-        insert.execute(params![job, ordinal, name, id, now, code, description])?;
-    }
-    Ok((found, damaged))
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE job SET status = 'failed', failure_reason = ?2, ended = ?3 \
+             WHERE id = ?1 AND status IN ('queued', 'scheduled')",
+        )?
+        .execute(params![row, reason, time_text(now)])?;
+    Ok(())
 }
 
 impl Store {
     /// Stores a new job as `queued`.
     pub(crate) async fn job_insert(&self, job: NewJob) -> Result<JobInsert, StoreError> {
         self.write(1, move |write| {
+            let author = job.author.as_ref();
+            let bounds = author.and_then(|author| author.bounds.as_ref());
+            let bounds = policy::bounds_text(bounds)?;
             let active: u64 = write
                 .connection
                 .prepare_cached(&format!("SELECT count(*) AS n FROM job WHERE {IS_ACTIVE}"))?
                 .query_row([], |row| unsigned(row, "n"))?;
-            if by_id(write.connection, &job.job_id)?.is_some() {
+            if by_id(write.connection, &job.job_id, None)?.is_some() {
                 return Ok(JobInsert::Exists);
             }
             if active >= ACTIVE {
@@ -251,8 +202,8 @@ impl Store {
                 .connection
                 .prepare_cached(
                     "INSERT INTO job (job_id, type, status, action, query_condition, created, \
-                     start, max_execution_s) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                     start, max_execution_s, policy, bounds) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 )?
                 .execute(params![
                     job.job_id.as_ref(),
@@ -263,15 +214,22 @@ impl Store {
                     time_text(job.created),
                     time_text(job.start),
                     signed(job.max_execution.as_secs()),
+                    author.map(|author| author.policy.as_str()),
+                    bounds,
                 ])?;
             Ok(JobInsert::Done)
         })
         .await
     }
 
-    pub(crate) async fn job_get(&self, job: &JobId) -> Result<Option<JobRecord>, StoreError> {
+    pub(crate) async fn job_get(
+        &self,
+        job: &JobId,
+        scope: Option<Arc<Scope>>,
+    ) -> Result<Option<JobRecord>, StoreError> {
         let job = job.clone();
-        self.read(move |connection| by_id(connection, &job)).await
+        self.read(move |connection| by_id(connection, &job, scope.as_deref()))
+            .await
     }
 
     /// Up to `limit` jobs older than the row `before`, newest first.
@@ -284,8 +242,8 @@ impl Store {
         self.scan(move |connection| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM job WHERE id < ?1 AND (?2 IS NULL OR type = ?2) AND (?3 IS \
-                 NULL OR status = ?3) \
-                 ORDER BY id DESC LIMIT ?4"
+                 NULL OR status = ?3) AND (?4 IS NULL OR policy = ?4) \
+                 ORDER BY id DESC LIMIT ?5"
             );
             let text = |text: &str| Value::from(text.to_owned());
             let parameters = vec![
@@ -294,6 +252,9 @@ impl Store {
                 filter
                     .status
                     .map_or(Value::Null, |status| text(status.as_str())),
+                filter
+                    .policy
+                    .map_or(Value::Null, |policy| text(policy.as_str())),
                 i64::from(limit.saturating_add(1)).into(),
             ];
             let rows = RowReader {
@@ -317,6 +278,19 @@ impl Store {
                 &format!("SELECT {columns} FROM job WHERE {IS_ACTIVE} ORDER BY id"),
                 Vec::new(),
             )
+        })
+        .await
+    }
+
+    /// The unfinished jobs that a policy created, oldest first.
+    pub(crate) async fn job_active_of(&self, policy: PolicyName) -> Result<Vec<JobId>, StoreError> {
+        self.read(move |connection| {
+            let sql =
+                format!("SELECT job_id FROM job WHERE {IS_ACTIVE} AND policy = ?1 ORDER BY id");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let ids = statement.query_map([policy.as_str()], |row| row.get::<_, String>(0))?;
+            // A damaged id names no job.
+            Ok(ids.flatten().filter_map(|id| id.parse().ok()).collect())
         })
         .await
     }
@@ -371,76 +345,8 @@ impl Store {
         reason: String,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.write(1, move |write| {
-            write
-                .connection
-                .prepare_cached(
-                    "UPDATE job SET status = 'failed', failure_reason = ?2, ended = ?3 \
-                     WHERE id = ?1 AND status IN ('queued', 'scheduled')",
-                )?
-                .execute(params![row, reason, time_text(now)])?;
-            Ok(())
-        })
-        .await
-    }
-
-    /// Evaluates the condition, inserts a row for each matching device, and sets the job to
-    /// `running`, in one transaction: the set of devices is fixed at the start. Returns their
-    /// number; `None` if the job has been cancelled.
-    pub(crate) async fn job_start(
-        &self,
-        row: i64,
-        condition: Option<Condition>,
-        now: Timestamp,
-    ) -> Result<Option<u64>, StoreError> {
-        let whole = self.job_start_on(row, condition.clone(), None, now).await;
-        if !whole.as_ref().is_err_and(StoreError::is_row_error) {
-            return whole;
-        }
-        // A transaction that hits damage accepts no further writes, so the devices are read outside
-        // the writer.
-        let each = condition.clone();
-        let found = self.scan(move |connection| {
-            match_one_by_one(connection, &compile_condition(each.as_ref()))
-        });
-        let found = Some(found.await?);
-        self.job_start_on(row, condition, found, now).await
-    }
-
-    /// Starts a job on all devices that match the condition, or on `devices`.
-    async fn job_start_on(
-        &self,
-        row: i64,
-        condition: Option<Condition>,
-        devices: Option<Vec<MatchedDevice>>,
-        now: Timestamp,
-    ) -> Result<Option<u64>, StoreError> {
-        self.write(1, move |write| {
-            let waits = write
-                .connection
-                .prepare_cached(
-                    "SELECT 1 FROM job WHERE id = ?1 AND status IN ('queued', \
-                                 'scheduled')",
-                )?
-                .exists([row])?;
-            if !waits {
-                return Ok(None);
-            }
-            let compiled = compile_condition(condition.as_ref());
-            let (found, damaged) = match &devices {
-                None => (insert_found(write.connection, row, &compiled, now)?, 0),
-                Some(devices) => insert_each(write.connection, row, devices, now)?,
-            };
-            write
-                .connection
-                .prepare_cached(
-                    "UPDATE job SET status = 'running', device_count = ?2 + ?3, pending_count = \
-                     ?2, failed_count = ?3 WHERE id = ?1",
-                )?
-                .execute([row, signed(found), signed(damaged)])?;
-            Ok(Some(found + damaged))
-        })
-        .await
+        self.write(1, move |write| fail(write.connection, row, &reason, now))
+            .await
     }
 
     /// Cancels a job that has not started, or stops a running one.
@@ -448,20 +354,20 @@ impl Store {
         &self,
         job: &JobId,
         how: CancelMode,
+        scope: Option<Arc<Scope>>,
         now: Timestamp,
     ) -> Result<JobCancel, StoreError> {
         let job = job.clone();
         self.write(1, move |write| {
-            let Some(mut record) = by_id(write.connection, &job)? else {
+            let Some(mut record) = by_id(write.connection, &job, scope.as_deref())? else {
                 return Ok(JobCancel::NotFound);
             };
             if how == CancelMode::Stop && record.status == JobStatus::Running {
                 super::job_device::stop(write.connection, record.row, now)?;
-                return Ok(
-                    by_id(write.connection, &job)?.map_or(JobCancel::NotFound, |record| {
+                return Ok(by_id(write.connection, &job, None)?
+                    .map_or(JobCancel::NotFound, |record| {
                         JobCancel::Done(Box::new(record))
-                    }),
-                );
+                    }));
             }
             if !matches!(record.status, JobStatus::Queued | JobStatus::Scheduled) {
                 return Ok(JobCancel::TooLate(record.status));

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use iothub_protocol::id::PolicyName;
+use iothub_protocol::policy::Bounds;
 use rusqlite::{Connection, Row, TransactionBehavior, params};
 
 use super::device::stored_key;
@@ -32,6 +33,15 @@ impl Store {
             Ok(defaults)
         })
         .await
+    }
+
+    /// Applies `change` to the policies in one transaction; returns its output and the policies.
+    pub(crate) async fn policy_change<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Vec<Policy>) -> Result<T, E> + Send + 'static,
+    ) -> Result<(T, Vec<Policy>), E> {
+        self.write(1, move |write| self::change(write.connection, change))
+            .await
     }
 }
 
@@ -84,20 +94,7 @@ impl PolicyFile {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(StoreError::from)?;
-        let before = list(&transaction)?;
-        let mut after = before.clone();
-        let output = change(&mut after)?;
-        for gone in before
-            .iter()
-            .filter(|policy| !after.iter().any(|kept| kept.name == policy.name))
-        {
-            transaction
-                .execute("DELETE FROM policy WHERE name = ?1", [gone.name.as_ref()])
-                .map_err(StoreError::from)?;
-        }
-        for policy in after.iter().filter(|policy| !before.contains(policy)) {
-            put(&transaction, policy)?;
-        }
+        let (output, _) = self::change(&transaction, change)?;
         let number = group::increment_number(&transaction)?;
         transaction.commit().map_err(StoreError::from)?;
         self.group.record(number);
@@ -105,10 +102,34 @@ impl PolicyFile {
     }
 }
 
-fn list(connection: &Connection) -> Result<Vec<Policy>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT name, rights, primary_key, secondary_key FROM policy ORDER BY name",
-    )?;
+/// Applies `change` to the policies within a transaction; returns its output and the policies.
+fn change<T, E: From<StoreError>>(
+    connection: &Connection,
+    change: impl FnOnce(&mut Vec<Policy>) -> Result<T, E>,
+) -> Result<(T, Vec<Policy>), E> {
+    let before = list(connection)?;
+    let mut after = before.clone();
+    let output = change(&mut after)?;
+    for gone in before
+        .iter()
+        .filter(|policy| !after.iter().any(|kept| kept.name == policy.name))
+    {
+        connection
+            .execute("DELETE FROM policy WHERE name = ?1", [gone.name.as_ref()])
+            .map_err(StoreError::from)?;
+    }
+    for policy in after.iter().filter(|policy| !before.contains(policy)) {
+        put(connection, policy)?;
+    }
+    Ok((output, after))
+}
+
+/// The columns that [`record`] reads.
+const COLUMNS: &str = "name, rights, primary_key, secondary_key, bounds";
+
+pub(super) fn list(connection: &Connection) -> Result<Vec<Policy>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM policy ORDER BY name");
+    let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query([])?;
     let mut policies = Vec::new();
     while let Some(row) = rows.next()? {
@@ -120,8 +141,7 @@ fn list(connection: &Connection) -> Result<Vec<Policy>, StoreError> {
 
 /// The names of the policies that cannot be read.
 pub(super) fn damaged(connection: &Connection) -> Result<Vec<String>, StoreError> {
-    let mut statement =
-        connection.prepare("SELECT name, rights, primary_key, secondary_key FROM policy")?;
+    let mut statement = connection.prepare(&format!("SELECT {COLUMNS} FROM policy"))?;
     let mut rows = statement.query([])?;
     let mut names = Vec::new();
     while let Some(row) = rows.next()? {
@@ -141,22 +161,48 @@ fn record(row: &Row<'_>) -> Result<Policy, StoreError> {
         primary: stored_key(&row.get::<_, Vec<u8>>("primary_key")?)?,
         secondary: stored_key(&row.get::<_, Vec<u8>>("secondary_key")?)?,
     };
+    let rights = Rights::from_bits(row.get("rights")?);
+    let bounds: Option<String> = row.get("bounds")?;
+    let bounds = bounds.as_deref().map(stored_bounds).transpose()?;
+    if bounds.is_some() && !Rights::BOUNDED.contains(rights) {
+        return Err(StoreError::corrupt("policy", UnboundedRight));
+    }
     Ok(Policy {
         name,
         keys,
-        rights: Rights::from_bits(row.get("rights")?),
+        rights,
+        bounds,
     })
 }
 
+/// Bounds that cannot be read are damage, and never the absence of bounds.
+pub(super) fn stored_bounds(text: &str) -> Result<Bounds, StoreError> {
+    let bounds: Bounds =
+        serde_json::from_str(text).map_err(|error| StoreError::corrupt("bounds", error))?;
+    let checked = bounds.check();
+    checked.map_err(|error| StoreError::corrupt("bounds", error))?;
+    Ok(bounds)
+}
+
+pub(super) fn bounds_text(bounds: Option<&Bounds>) -> Result<Option<String>, StoreError> {
+    let text = bounds.map(serde_json::to_string).transpose();
+    text.map_err(|error| StoreError::corrupt("bounds", error))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("it has bounds and a right without bounds")]
+struct UnboundedRight;
+
 fn put(connection: &Connection, policy: &Policy) -> Result<(), StoreError> {
     connection.execute(
-        "INSERT OR REPLACE INTO policy (name, rights, primary_key, secondary_key) VALUES (?1, ?2, \
-         ?3, ?4)",
+        "INSERT OR REPLACE INTO policy (name, rights, primary_key, secondary_key, bounds) \
+         VALUES (?1, ?2, ?3, ?4, ?5)",
         params![
             policy.name.as_ref(),
             policy.rights.bits(),
             policy.keys.primary.as_bytes(),
-            policy.keys.secondary.as_bytes()
+            policy.keys.secondary.as_bytes(),
+            bounds_text(policy.bounds.as_ref())?,
         ],
     )?;
     Ok(())

@@ -11,13 +11,16 @@ pub(crate) mod scratch;
 mod tests;
 mod value;
 
+use std::sync::Arc;
+
 use iothub_protocol::query::{Condition, Query};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Row, params_from_iter};
 use serde_json::Map;
 
 use super::damage::{self, RowRead, read_one};
-use super::{DeviceJobRecord, Store, StoreError, TwinRecord, device, job_device, twin};
+use super::{DeviceJobRecord, Store, StoreError, TwinRecord, device, job_device, scope, twin};
+use crate::types::Scope;
 
 pub(super) use compile::Compiled;
 pub(super) use functions::register;
@@ -26,7 +29,12 @@ pub(crate) use page::{Continuation, GroupPosition, Page, RowPosition, TokenPaylo
 
 /// Compiles the condition of a job, over `device JOIN twin`.
 pub(super) fn compile_condition(condition: Option<&Condition>) -> Compiled {
-    compile::compile(condition, operand::of_twin)
+    compile_scope(condition, 0)
+}
+
+/// The same, with parameters that are numbered after the first `offset`.
+pub(super) fn compile_scope(condition: Option<&Condition>, offset: usize) -> Compiled {
+    compile::compile(condition, operand::of_twin, offset)
 }
 
 impl Store {
@@ -42,14 +50,24 @@ impl Store {
             .await
     }
 
-    /// Up to `limit` device records of jobs that match `condition`, after `after`, ordered by job.
+    /// Up to `limit` device records of jobs that match `condition` within `scope`, after `after`,
+    /// ordered by job.
     pub(crate) async fn query_device_jobs(
         &self,
         condition: Option<Condition>,
+        scope: Option<Arc<Scope>>,
         after: RowPosition,
         limit: u32,
     ) -> Result<Page<DeviceJobRecord>, StoreError> {
-        self.scan(move |connection| device_jobs(connection, condition.as_ref(), after, limit))
+        let condition = move || {
+            let Compiled { sql, parameters } =
+                compile::compile(condition.as_ref(), operand::of_device_job, 0);
+            let Some(scope) = &scope else {
+                return Compiled { sql, parameters };
+            };
+            within_scope(&sql, parameters, scope)
+        };
+        self.scan(move |connection| device_jobs(connection, condition(), after, limit))
             .await
     }
 
@@ -149,13 +167,29 @@ pub(super) fn find_each(
     Ok(())
 }
 
+/// Narrows a condition on `device_job JOIN job` to jobs and devices within `scope`.
+fn within_scope(sql: &str, mut parameters: Vec<Value>, scope: &Scope) -> Compiled {
+    parameters.push(scope.policy.as_str().to_owned().into());
+    let own = format!("{sql} AND job.policy = ?{}", parameters.len());
+    if scope.condition.is_none() {
+        let sql = format!("({own})");
+        return Compiled { sql, parameters };
+    }
+    let link = "device.id = device_job.device";
+    let inside = scope::exists(scope, link, parameters.len());
+    parameters.extend(inside.parameters);
+    Compiled {
+        sql: format!("({own} AND {})", inside.sql),
+        parameters,
+    }
+}
+
 fn device_jobs(
     connection: &Connection,
-    condition: Option<&Condition>,
+    Compiled { sql, parameters }: Compiled,
     after: RowPosition,
     limit: u32,
 ) -> Result<Page<DeviceJobRecord>, StoreError> {
-    let Compiled { sql, parameters } = compile::compile(condition, operand::of_device_job);
     let what = RowReader {
         what: "a device's record of a job",
         name: |row| {

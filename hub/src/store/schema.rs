@@ -13,7 +13,7 @@ use super::StoreError;
 
 /// One script per schema version, in order. A released script is never edited; a change is a new
 /// script.
-const MIGRATIONS: [&str; 12] = [
+const MIGRATIONS: [&str; 13] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
@@ -26,6 +26,7 @@ const MIGRATIONS: [&str; 12] = [
     include_str!("schema/0010.sql"),
     include_str!("schema/0011.sql"),
     include_str!("schema/0012.sql"),
+    include_str!("schema/0013.sql"),
 ];
 
 /// Number of distinct statements of the hub; all of them stay prepared.
@@ -262,6 +263,41 @@ mod tests {
             })
             .unwrap();
         assert_eq!(total, (1, 4));
+    }
+
+    #[test]
+    fn policies_and_jobs_from_before_bounds_have_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hub.db");
+        let old = Connection::open(&path).unwrap();
+        prepare(&old).unwrap();
+        for script in &MIGRATIONS[..12] {
+            old.execute_batch(script).unwrap();
+        }
+        old.pragma_update(None, "user_version", 12).unwrap();
+        let rows = "INSERT INTO policy VALUES ('alice', 4, x'01', x'02'); \
+            INSERT INTO job (job_id, type, status, action, query_condition, created, start, \
+            max_execution_s) VALUES ('night', 'scheduleUpdateTwin', 'scheduled', '{}', '*', \
+            '2026-11-23T10:00:00Z', '2026-11-23T10:00:00Z', 60)";
+        old.execute_batch(rows).unwrap();
+        drop(old);
+        let new = open_writer(&path).unwrap();
+        for (sql, columns) in [
+            ("SELECT rights, bounds FROM policy WHERE name = 'alice'", 2),
+            (
+                "SELECT id, policy, bounds FROM job WHERE job_id = 'night'",
+                3,
+            ),
+        ] {
+            let present = new.query_row(sql, [], |row| {
+                let is_null = |column| row.get_ref(column).map(|value| value.as_str().is_err());
+                assert!(row.get::<_, i64>(0)? > 0);
+                (1..columns)
+                    .map(is_null)
+                    .collect::<rusqlite::Result<Vec<_>>>()
+            });
+            assert!(present.unwrap().iter().all(|is_null| *is_null), "{sql}");
+        }
     }
 
     #[test]

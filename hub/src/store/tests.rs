@@ -137,12 +137,14 @@ impl TestStore {
 
     async fn cancel(&self, mode: CancelMode) -> JobCancel {
         let id: JobId = "job".parse().unwrap();
-        self.store.job_cancel(&id, mode, now()).await.unwrap()
+        self.store.job_cancel(&id, mode, None, now()).await.unwrap()
     }
 
     /// The first records of jobs.
     async fn rows(&self) -> Vec<DeviceJobRecord> {
-        let page = self.store.query_device_jobs(None, RowPosition::START, 10);
+        let page = self
+            .store
+            .query_device_jobs(None, None, RowPosition::START, 10);
         page.await.unwrap().rows
     }
 
@@ -151,13 +153,13 @@ impl TestStore {
     }
 
     async fn state(&self, device: &DeviceId) -> ConnectionState {
-        let device = self.store.device_get(device).await.unwrap();
+        let device = self.store.device_get(device, None).await.unwrap();
         device.unwrap().connection_state
     }
 
     async fn job(&self, id: &str) -> JobRecord {
         let id: JobId = id.parse().unwrap();
-        self.store.job_get(&id).await.unwrap().unwrap()
+        self.store.job_get(&id, None).await.unwrap().unwrap()
     }
 
     /// Claims the next devices of a job, all of them online.
@@ -187,9 +189,8 @@ impl TestStore {
         assert_eq!(inserted, JobInsert::Done);
         let row = self.job(id).await.row;
         self.store
-            .job_start(row, None, now())
+            .job_start(row, None, |_| Ok(None), now())
             .await
-            .unwrap()
             .unwrap();
         row
     }
@@ -204,6 +205,7 @@ fn new_job(id: &str) -> NewJob {
         created: now(),
         start: now(),
         max_execution: Duration::from_secs(60),
+        author: None,
     }
 }
 
@@ -351,11 +353,11 @@ async fn writes_only_the_modified_parts_of_a_twin() {
         ))
     };
     test.store
-        .twin_update(&device, change)
+        .twin_update(&device, None, change)
         .await
         .unwrap()
         .unwrap();
-    let twin = test.store.twin_get(&device).await.unwrap().unwrap();
+    let twin = test.store.twin_get(&device, None).await.unwrap().unwrap();
     assert_eq!(twin.reported.values["floor"], 3);
     assert_eq!((twin.version, twin.reported.version), (3, 2));
     assert!(twin.tags.is_empty());
@@ -442,7 +444,13 @@ async fn a_cancelled_job_neither_starts_nor_fails() {
     assert!(matches!(cancelled, JobCancel::Done(_)));
     let again = test.cancel(CancelMode::BeforeStart).await;
     assert!(matches!(again, JobCancel::TooLate(JobStatus::Cancelled)));
-    assert_eq!(test.store.job_start(row, None, now()).await.unwrap(), None);
+    assert_eq!(
+        test.store
+            .job_start(row, None, |_| Ok(None), now())
+            .await
+            .unwrap(),
+        JobStart::Cancelled
+    );
     let failing = test.store.job_fail(row, "late".into(), now());
     failing.await.unwrap();
     test.store.job_schedule(row).await.unwrap();
@@ -490,7 +498,9 @@ async fn expired_jobs_are_deleted_with_their_rows() {
     test.start_job("running").await;
     let later = now() + jiff::SignedDuration::from_hours(1);
     assert_eq!(test.store.job_expire(later).await.unwrap(), 1);
-    let jobs = test.store.job_list(JobFilter::default(), None, 10);
+    let jobs = test
+        .store
+        .job_list(crate::types::JobFilter::default(), None, 10);
     let [left] = &jobs.await.unwrap().rows[..] else {
         panic!("one job is left")
     };

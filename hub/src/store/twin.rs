@@ -1,5 +1,7 @@
 //! The table of twins.
 
+use std::sync::Arc;
+
 use iothub_protocol::event::EventKind;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::twin::{FIRST_COUNTER, FIRST_VERSION, Object, Section};
@@ -9,7 +11,8 @@ use rusqlite::{Connection, Row, params};
 use super::device::{self, DeviceRecord};
 use super::event;
 use super::writer::Write;
-use super::{DesiredChange, Store, StoreError, signed, unsigned};
+use super::{DesiredChange, Store, StoreError, scope, signed, unsigned};
+use crate::types::Scope;
 
 /// A twin with its identity.
 #[derive(Debug, Clone)]
@@ -195,9 +198,10 @@ impl Store {
     pub(crate) async fn twin_get(
         &self,
         device: &DeviceId,
+        scope: Option<Arc<Scope>>,
     ) -> Result<Option<TwinRecord>, StoreError> {
         let device = device.clone();
-        self.read(move |connection| get(connection, &device)).await
+        self.read_within(device, scope, get).await
     }
 
     /// Stores the model that the device has announced. No version or etag changes.
@@ -218,14 +222,20 @@ impl Store {
     }
 
     /// Applies `change` to the twin; returns the twin with the output of `change`, or `None` if
-    /// there is no such device.
+    /// there is no such device within `scope`.
     pub(crate) async fn twin_update<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         device: &DeviceId,
+        scope: Option<Arc<Scope>>,
         change: impl FnOnce(&mut TwinRecord) -> Result<(TwinChange, T), E> + Send + 'static,
     ) -> Result<Option<(TwinRecord, T)>, E> {
         let device = device.clone();
-        self.write(2, move |write| self::change(write, &device, change))
-            .await
+        self.write(2, move |write| {
+            if !scope::admits(write.connection, scope.as_deref(), &device)? {
+                return Ok(None);
+            }
+            self::change(write, &device, change)
+        })
+        .await
     }
 }

@@ -14,14 +14,14 @@ use rumqttc::mqttbytes::v4::ConnectReturnCode;
 use serde_json::{Value, json};
 
 /// A reader of `/events`.
-struct Reader {
+pub(crate) struct Reader {
     response: reqwest::Response,
     unread: String,
 }
 
 /// One event of the stream.
 #[derive(Debug)]
-struct StreamEvent {
+pub(crate) struct StreamEvent {
     name: String,
     /// 0 if it has no id.
     id: i64,
@@ -29,7 +29,7 @@ struct StreamEvent {
 }
 
 impl Reader {
-    async fn open(hub: &Operator, query: &str) -> Self {
+    pub(crate) async fn open(hub: &Operator, query: &str) -> Self {
         Self::with(hub.request(Method::GET, &format!("/events?{query}"))).await
     }
 
@@ -44,7 +44,7 @@ impl Reader {
     }
 
     /// The next event; `None` at the end.
-    async fn next(&mut self) -> Option<StreamEvent> {
+    pub(crate) async fn next(&mut self) -> Option<StreamEvent> {
         loop {
             if let Some((block, rest)) = self.unread.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -67,12 +67,12 @@ impl Reader {
         }
     }
 
-    async fn expect(&mut self) -> Value {
+    pub(crate) async fn expect(&mut self) -> Value {
         self.next().await.expect("the stream goes on").data
     }
 
     /// All events up to the end, which is an event of its own and the last.
-    async fn rest(mut self) -> Vec<Value> {
+    pub(crate) async fn rest(mut self) -> Vec<Value> {
         let mut all = Vec::new();
         loop {
             let received = self.next().await.expect("an end event is sent");
@@ -364,7 +364,7 @@ async fn a_stream_ends_when_policies_change_its_token_expires_or_the_hub_stops()
     };
     let service = "ServiceConnect".parse().unwrap();
     policies
-        .add(&"guard".parse().unwrap(), service, &out)
+        .add(&"guard".parse().unwrap(), service, None, &out)
         .unwrap();
     assert!(before.next().await.is_none(), "policies have changed");
 

@@ -10,6 +10,7 @@ mod audit;
 mod azure_cli;
 mod backup;
 mod bad_input;
+mod bounds;
 mod bulk;
 mod certificates;
 mod device;

@@ -177,7 +177,7 @@ fn an_interrupted_exec_names_the_event_to_continue_after() {
         force: false,
     };
     let rights = "ServiceConnect".parse().unwrap();
-    policies.add(&guard, rights, &out).unwrap();
+    policies.add(&guard, rights, None, &out).unwrap();
     lab.run("context add guard --connection-string-file guard --ca hub/ca.pem");
     let begun = Instant::now();
     while lab.run("events --context guard").status != 0 {
@@ -255,7 +255,7 @@ fn following_continues_after_a_policy_change_without_a_gap() {
     };
     let rights = "ServiceConnect".parse().unwrap();
     policies
-        .add(&"guard".parse().unwrap(), rights, &out)
+        .add(&"guard".parse().unwrap(), rights, None, &out)
         .unwrap();
     let second = asked().unwrap();
     assert!(second.contains("since="), "{second}");
@@ -407,7 +407,7 @@ fn the_audit_log_needs_both_rights() {
             force: false,
         };
         policies
-            .add(&name.parse().unwrap(), rights.parse().unwrap(), &out)
+            .add(&name.parse().unwrap(), rights.parse().unwrap(), None, &out)
             .unwrap();
         lab.run(format!(
             "context add {name} --connection-string-file {name} --ca hub/ca.pem"

@@ -16,12 +16,13 @@ use iothub_protocol::query;
 
 use super::clock::Clock;
 use super::methods::MethodRun;
+use super::permit::permit;
 use super::plan::{JobSchedule, StartStep, plan};
 use super::retry::{Retry, reason};
 use super::twins::TwinRun;
 use super::{ENDED_EARLY, NOT_STORED, OUTCOME_UNKNOWN};
 use crate::service::MethodService;
-use crate::store::{JobRecord, Store, StoreError};
+use crate::store::{JobRecord, JobStart, Store, StoreError};
 
 /// The runner reads the store at least this often.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
@@ -311,12 +312,17 @@ impl Runner {
                     return Ok(None);
                 }
                 StartStep::Start => {
-                    if let Some(devices) =
-                        store.job_start(row, condition, clock.wall_time()).await?
-                    {
-                        tracing::info!(job = %job.job_id, devices, "a job has started");
-                        let status = JobStatus::Running;
-                        self.resume(JobRecord { status, ..job }).await?;
+                    let now = clock.wall_time();
+                    match store.job_start(row, condition, permit, now).await? {
+                        JobStart::Started(devices) => {
+                            tracing::info!(job = %job.job_id, devices, "a job has started");
+                            let status = JobStatus::Running;
+                            self.resume(JobRecord { status, ..job }).await?;
+                        }
+                        JobStart::Refused(reason) => {
+                            tracing::warn!(job = %job.job_id, reason, "a job was not started");
+                        }
+                        JobStart::Cancelled => {}
                     }
                     return Ok(None);
                 }

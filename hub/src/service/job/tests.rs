@@ -169,7 +169,7 @@ impl Fleet {
         });
         change(&mut request);
         let request = serde_json::from_value(request).unwrap();
-        self.service.create(&id, request).await.unwrap();
+        self.service.create(&id, request, None).await.unwrap();
         id
     }
 
@@ -177,7 +177,7 @@ impl Fleet {
     async fn rows(&self) -> Vec<DeviceJobRecord> {
         let page = self
             .store
-            .query_device_jobs(None, crate::store::RowPosition::START, 1000)
+            .query_device_jobs(None, None, crate::store::RowPosition::START, 1000)
             .await;
         page.unwrap().rows
     }
@@ -250,6 +250,7 @@ impl Fleet {
             created: now,
             start: now,
             max_execution: Duration::from_secs(600),
+            author: None,
         };
         within(self.store.job_insert(job)).await.unwrap();
         self.service.nudge.notify_one();
@@ -260,7 +261,7 @@ impl Fleet {
     async fn job(&self, id: &JobId, check: impl Fn(&JobRecord) -> bool) -> JobRecord {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let job = self.store.job_get(id).await.unwrap().unwrap();
+            let job = self.store.job_get(id, None).await.unwrap().unwrap();
             if check(&job) {
                 return job;
             }
@@ -315,7 +316,7 @@ async fn a_stopped_job_of_1000_devices_stores_the_answers_of_the_devices_it_call
     within(fleet.job(&id, started)).await;
     all_are_sent(&online).await;
 
-    let stopped = fleet.service.cancel(&id, CancelMode::Stop);
+    let stopped = fleet.service.cancel(&id, CancelMode::Stop, None);
     within(stopped).await.unwrap();
     let stopping = within(fleet.job(&id, |job| job.counts.pending == 0)).await;
     assert_eq!(stopping.status, JobStatus::Running);
@@ -351,7 +352,7 @@ async fn stores_answers_that_a_full_disk_rejected_once_there_is_room() {
     for (_, entry) in &online[10..] {
         entry.answered("1", 500, b"{}");
     }
-    let job = fleet.store.job_get(&id).await.unwrap().unwrap();
+    let job = fleet.store.job_get(&id, None).await.unwrap().unwrap();
     assert_eq!((job.status, job.counts.running), (JobStatus::Running, 20));
 
     fleet.full.store(false, Ordering::Relaxed);
@@ -435,7 +436,7 @@ async fn a_stored_job_runs_with_any_pair_of_timeouts() {
     online[0].1.answered("1", 200, b"{}");
     let ended = fleet.ended(&id).await;
     assert_eq!(ended.counts.succeeded, 1, "{ended:?}");
-    let response = fleet.service.get(&id).await.unwrap();
+    let response = fleet.service.get(&id, None).await.unwrap();
     let method = response.cloud_to_device_method.unwrap();
     assert_eq!(method.connect_timeout(), Duration::from_secs(120));
     fleet.end().await;
@@ -503,7 +504,7 @@ async fn at_most_1000_jobs_may_wait() {
         let id: JobId = format!("job-{number}").parse().unwrap();
         async move {
             service
-                .create(&id, serde_json::from_value(request).unwrap())
+                .create(&id, serde_json::from_value(request).unwrap(), None)
                 .await
         }
     };
@@ -519,7 +520,7 @@ async fn at_most_1000_jobs_may_wait() {
     let first: JobId = "job-0".parse().unwrap();
     fleet
         .service
-        .cancel(&first, CancelMode::BeforeStart)
+        .cancel(&first, CancelMode::BeforeStart, None)
         .await
         .unwrap();
     create(1000).await.unwrap();
@@ -621,7 +622,7 @@ impl Door {
             }
             Event::JobIsStopped => {
                 let id = "lock".parse().unwrap();
-                let stopped = fleet.service.cancel(&id, CancelMode::Stop);
+                let stopped = fleet.service.cancel(&id, CancelMode::Stop, None);
                 within(stopped).await.unwrap();
             }
             Event::Connects => self.connect(),

@@ -62,7 +62,8 @@ fn open(folder: &Path) -> Store {
 async fn commit(store: &Store, name: &str) {
     let name = name.to_owned();
     let insert = store.write(1, move |write| {
-        let sql = "INSERT INTO policy VALUES (?1, 1, x'00', x'00')";
+        let sql = "INSERT INTO policy (name, rights, primary_key, secondary_key) \
+                   VALUES (?1, 1, x'00', x'00')";
         write.connection.execute(sql, [name])?;
         Ok::<_, StoreError>(())
     });
@@ -215,7 +216,8 @@ async fn accepts_a_database_without_loss() {
         .execute_batch("PRAGMA cache_size = 5; BEGIN IMMEDIATE")
         .unwrap();
     for row in 0..100 {
-        let sql = "INSERT INTO policy VALUES (?1, 1, zeroblob(3000), x'00')";
+        let sql = "INSERT INTO policy (name, rights, primary_key, secondary_key) \
+                   VALUES (?1, 1, zeroblob(3000), x'00')";
         other.execute(sql, [format!("{row}")]).unwrap();
     }
     let within = Image::of(folder.path());

@@ -22,14 +22,16 @@ use super::value::{TypedSql, balanced, compare, is_boolean, is_number, is_text, 
 pub(crate) struct Compiled {
     /// A boolean expression; a row matches if it is true.
     pub(crate) sql: String,
-    /// The values of the parameters `?1` and up.
+    /// The values of the parameters, `?1` and up unless they follow others.
     pub(crate) parameters: Vec<Value>,
 }
 
-/// Compiles `condition`; `None` matches everything.
-pub(super) fn compile(condition: Option<&Condition>, resolve: Resolve) -> Compiled {
+/// Compiles `condition`; `None` matches everything. The parameters are numbered after the first
+/// `offset`.
+pub(super) fn compile(condition: Option<&Condition>, resolve: Resolve, offset: usize) -> Compiled {
     let mut compiler = Compiler {
         resolve,
+        offset,
         parameters: Vec::new(),
     };
     let sql = condition.map_or_else(|| "1".to_owned(), |condition| compiler.predicate(condition));
@@ -41,6 +43,7 @@ pub(super) fn compile(condition: Option<&Condition>, resolve: Resolve) -> Compil
 
 struct Compiler {
     resolve: Resolve,
+    offset: usize,
     parameters: Vec<Value>,
 }
 
@@ -353,7 +356,7 @@ impl Compiler {
             Constant::String(text) => Value::Text(text.clone()),
         };
         self.parameters.push(parameter);
-        Some(format!("?{}", self.parameters.len()))
+        Some(format!("?{}", self.offset + self.parameters.len()))
     }
 
     fn constants(&mut self, constants: Vec<&Constant>) -> Option<String> {

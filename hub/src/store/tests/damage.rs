@@ -40,7 +40,7 @@ async fn three() -> TestStore {
         let change = touch(tags(if id == "bad" { MARK } else { "x" }));
         let change =
             move |record: &mut TwinRecord| Ok::<_, StoreError>((change(record).unwrap(), ()));
-        test.store.twin_update(&device, change).await.unwrap();
+        test.store.twin_update(&device, None, change).await.unwrap();
     }
     test
 }
@@ -104,7 +104,7 @@ async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
             found.retain(|id| id != "bad");
             assert_eq!(found, ["first", "last"], "{case}: {text}, pages of {size}");
         }
-        let listed = store.device_list(size).await.unwrap();
+        let listed = store.device_list(size, None).await.unwrap();
         let listed: Vec<_> = listed
             .iter()
             .map(|device| device.device_id.to_string())
@@ -134,9 +134,8 @@ async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
         let row = test.job(job).await.row;
         let condition = (condition != "*").then(|| query::parse_condition(condition).unwrap());
         store
-            .job_start(row, condition, now())
+            .job_start(row, condition, |_| Ok(None), now())
             .await
-            .unwrap()
             .unwrap();
         let update = touch(tags("x"));
         let next = store
@@ -151,7 +150,7 @@ async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
             "{case}: job {job}: {counts:?}"
         );
         let records = store
-            .query_device_jobs(None, RowPosition(row, -1), 100)
+            .query_device_jobs(None, None, RowPosition(row, -1), 100)
             .await
             .unwrap();
         for record in &records.rows {
@@ -261,7 +260,7 @@ async fn a_damaged_page_of_twins_does_not_affect_other_pages() {
         let change = touch(tags(&format!("{MARK}{}", "x".repeat(600))));
         let change =
             move |record: &mut TwinRecord| Ok::<_, StoreError>((change(record).unwrap(), ()));
-        test.store.twin_update(&device, change).await.unwrap();
+        test.store.twin_update(&device, None, change).await.unwrap();
     }
     let folder = closed(test).await;
     let whole = fs::read(folder.path().join("hub.db")).unwrap();
@@ -308,7 +307,7 @@ async fn a_damaged_page_of_twins_does_not_affect_other_pages() {
         let counted = counted(store, text).await;
         assert!(counted >= DEVICES as u64 - 10, "{case}: {counted}");
         assert_eq!(
-            store.device_list(100).await.unwrap().len(),
+            store.device_list(100, None).await.unwrap().len(),
             DEVICES,
             "{case}"
         );
@@ -369,7 +368,7 @@ async fn a_damaged_page_of_identities_does_not_lock_out_other_devices() {
     let connected = connected.into_iter().filter(|connected| *connected).count();
     // SQLite cannot balance the pages next to the lost one, so their rows must not grow.
     assert!((250..400).contains(&connected), "{connected}");
-    let listed = test.store.device_list(1000).await.unwrap().len();
+    let listed = test.store.device_list(1000, None).await.unwrap().len();
     assert!((350..400).contains(&listed), "{listed}");
 }
 
@@ -400,6 +399,21 @@ async fn lists_of_jobs_events_calls_and_policies_skip_a_damaged_row() {
             "name = 'second'",
         ),
         (
+            "a policy's bounds",
+            "policy",
+            "bounds",
+            "'{}'",
+            "name = 'second'",
+        ),
+        // As if a right that has no bounds were added.
+        (
+            "a policy's bounds and rights",
+            "policy",
+            "bounds",
+            "'{\"access\":\"read\"}'",
+            "name = 'second'",
+        ),
+        (
             "a policy's name",
             "policy",
             "name",
@@ -423,6 +437,7 @@ async fn lists_of_jobs_events_calls_and_policies_skip_a_damaged_row() {
                 secondary: iothub_protocol::sas::SharedAccessKey::from_bytes(&[7; 32]).unwrap(),
             },
             rights: crate::identity::Rights::ALL,
+            bounds: None,
         });
         test.store.policy_list(policies.into()).await.unwrap();
         for name in ["one", "two", "three"] {
@@ -454,7 +469,7 @@ async fn lists_of_jobs_events_calls_and_policies_skip_a_damaged_row() {
             let (mut jobs, mut before) = (0, None);
             loop {
                 let page = store
-                    .job_list(JobFilter::default(), before, size)
+                    .job_list(crate::types::JobFilter::default(), before, size)
                     .await
                     .unwrap();
                 jobs += page.rows.len();
@@ -466,7 +481,10 @@ async fn lists_of_jobs_events_calls_and_policies_skip_a_damaged_row() {
             assert_eq!(jobs, 3 - damaged("a job's"), "{case}: pages of {size}");
             let (mut records, mut after) = (0, Some(RowPosition::START));
             while let Some(place) = after {
-                let page = store.query_device_jobs(None, place, size).await.unwrap();
+                let page = store
+                    .query_device_jobs(None, None, place, size)
+                    .await
+                    .unwrap();
                 records += page.rows.len();
                 after = page.next;
             }
@@ -477,7 +495,7 @@ async fn lists_of_jobs_events_calls_and_policies_skip_a_damaged_row() {
         let active = store.job_active().await.unwrap().len();
         assert_eq!(active, 3 - damaged("a job's"), "{case}");
         let page = store
-            .event_page(EventFilter::default(), 0, 1000, usize::MAX)
+            .event_page(EventFilter::default(), None, 0, 1000, usize::MAX)
             .await
             .unwrap();
         let total = store.event_total().await.unwrap().0;
