@@ -3,7 +3,7 @@
 /**
  * @typedef {{
  *   token: string, api: string, hub: string, policy: string, bounds: Bounds | null,
- *   events: boolean, zone: string, signOut?: boolean,
+ *   events: boolean, zone: string | null, signOut?: boolean,
  * }} Session
  * @typedef {{
  *   access: 'read' | 'operate', methods?: string[], desired?: string[], tags?: string[],
@@ -284,6 +284,18 @@ export function invoke(id, method, payload, reason = '') {
     body: methodCall(method, payload),
     headers: reasonHeader(reason),
   });
+}
+
+/**
+ * A reason as doors and the audit log take it: 256 bytes. A longer one would be refused, and with it
+ * the command.
+ *
+ * @param {string} text
+ */
+export function shortened(text) {
+  let reason = text.trim();
+  while (new TextEncoder().encode(reason).length > 256) reason = [...reason].slice(0, -1).join('');
+  return reason;
 }
 
 /**

@@ -110,6 +110,23 @@ export function list(parent, items, key, version, build) {
   )?.focus();
 }
 
+/**
+ * Fills an element, unless its version is the same: focus and selection stay.
+ *
+ * @param {Element} parent
+ * @param {string} version
+ * @param {() => Child} build
+ */
+export function redraw(parent, version, build) {
+  list(
+    parent,
+    [version],
+    () => '',
+    () => version,
+    () => h('div', null, build()),
+  );
+}
+
 /** What may have the focus in a node, and the node. @param {HTMLElement} node */
 function controls(node) {
   /** @type {NodeListOf<HTMLElement>} */

@@ -1,8 +1,20 @@
 // One door: its state, why it is so, what is planned, its events, and what may be commanded.
 
-import { each, hubNow, hubTime, invoke, json, may, newId, query, send } from './api.js';
+import {
+  each,
+  hubNow,
+  hubTime,
+  invoke,
+  json,
+  may,
+  newId,
+  query,
+  send,
+  session,
+  shortened,
+} from './api.js';
 import { acknowledgeForm, alarmText } from './alarms.js';
-import { actionButton, errorText, fill, h, list, outcomeRegion } from './dom.js';
+import { actionButton, errorText, fill, h, list, outcomeRegion, redraw } from './dom.js';
 import { EventParser, live } from './events.js';
 import { isObject, plain, quote, unapplied } from './model.js';
 import {
@@ -56,8 +68,9 @@ const EVENT_TITLES = ['Time', 'Event', 'Details'];
  * @returns {import('./parts.js').View}
  */
 export function door(id) {
-  const state = h('section', { class: 'state' });
+  const state = h('div', null);
   const alarms = h('ul', { class: 'plain' });
+  const frame = h('section', { class: 'state' }, state, alarms);
   const why = h('section', null);
   const orders = h('section', null);
   const later = h('section', null);
@@ -78,11 +91,11 @@ export function door(id) {
       return;
     }
     shown = known.revision;
-    state.className = `state ${known.isOnline ? '' : 'old'}`;
+    frame.className = `state ${known.isOnline ? '' : 'old'}`;
     const reported = known.twin.properties?.reported?.door;
     const at = known.reportedAt;
-    fill(
-      state,
+    const when = at === null ? 'before' : atText(at, now);
+    redraw(state, `${known.revision} ${known.isOnline || when}`, () => [
       h(
         'p',
         { class: 'big' },
@@ -94,18 +107,13 @@ export function door(id) {
       h(
         'p',
         null,
-        !known.hasReported
-          ? 'It has never reported.'
-          : [
-              !known.isOnline && `Offline; ${at === null ? 'before' : atText(at, now)} it was: `,
-              stateSentence(reported),
-              '.',
-            ],
+        known.hasReported
+          ? [!known.isOnline && `Offline; ${when} it was: `, stateSentence(reported), '.']
+          : 'It has never reported.',
       ),
       known.isDisabled && h('p', null, 'Its identity is disabled: it cannot connect.'),
       known.lockdown && h('p', null, `Lockdown ${lockdownText(known.lockdown, now)}.`),
-      alarms,
-    );
+    ]);
     list(
       alarms,
       known.alarms,
@@ -116,10 +124,10 @@ export function door(id) {
     );
     const isAsked = known.isOnline && answer !== null;
     const rows = isAsked ? slotRows(answer) : null;
-    fill(
-      why,
+    const reason = rows && answer ? because(rows, answer, now) : becauseReported(known);
+    redraw(why, `${known.revision} ${reason} ${problem} ${JSON.stringify(answer)}`, () => [
       h('h2', null, 'Why'),
-      h('p', null, rows && answer ? because(rows, answer, now) : becauseReported(known), '.'),
+      h('p', null, reason, '.'),
       !rows &&
         known.isOnline &&
         h(
@@ -128,34 +136,13 @@ export function door(id) {
           problem || (may.call('getState') ? 'Asking the door …' : 'By its last report.'),
         ),
       rows && slotTable(rows, now),
-    );
-    const acks = unapplied(known.twin);
-    fill(
-      orders,
-      acks.length > 0 && [
-        h('h2', null, 'Desired, and not in force'),
-        h(
-          'ul',
-          null,
-          acks.map(({ key, refused }) =>
-            h(
-              'li',
-              null,
-              badge(
-                refused === null ? 'unknown' : 'unsecured',
-                refused === null ? 'pending' : 'refused',
-              ),
-              ` ${key}${refused === null ? ' is not applied yet' : `: ${refused}`}`,
-            ),
-          ),
-        ),
-      ],
-    );
-    fill(
-      later,
+    ]);
+    redraw(orders, String(known.revision), () => desiredList(unapplied(known.twin)));
+    const minute = Math.floor(now / 60_000);
+    redraw(later, `${known.revision} ${jobs.length} ${JSON.stringify(answer)} ${minute}`, () => [
       h('h2', null, 'What comes next'),
       nextChanges(known, isAsked ? answer : null, jobs, now),
-    );
+    ]);
   };
 
   const ask = async () => {
@@ -206,7 +193,7 @@ export function door(id) {
   const node = h(
     'div',
     { class: 'door' },
-    h('div', null, state, outcome, commands(id), why, orders, later),
+    h('div', null, frame, outcome, commands(id), why, orders, later),
     timeline.node,
   );
   return {
@@ -219,6 +206,17 @@ export function door(id) {
       live.listeners.delete(timeline.take);
     },
   };
+}
+
+/** @param {ReturnType<typeof unapplied>} acks */
+function desiredList(acks) {
+  if (acks.length === 0) return null;
+  const rows = acks.map(({ key, refused }) =>
+    refused === null
+      ? h('li', null, badge('unknown', 'pending'), ` ${key} is not applied yet`)
+      : h('li', null, badge('unsecured', 'refused'), ` ${key}: ${refused}`),
+  );
+  return [h('h2', null, 'Desired, and not applied'), h('ul', { class: 'plain' }, rows)];
 }
 
 /** @param {number} at @param {number} now */
@@ -327,7 +325,7 @@ function commands(id) {
   ]);
   /** @param {string} method @param {string} word @param {Json} payload */
   const order = async (method, word, payload) => {
-    const text = reason.value.trim();
+    const text = shortened(reason.value);
     const result = await invoke(
       id,
       method,
@@ -405,7 +403,8 @@ class Timeline {
     this.status = h('p', { class: 'note' }, 'Reading its events …');
     this.node = h('section', null, h('h2', null, 'Events'), this.status, node);
     this.id = id;
-    this.#read(signal);
+    if (session.events) this.#read(signal);
+    else this.status.textContent = 'This hub keeps no events.';
   }
 
   /** @param {Json} event */

@@ -230,20 +230,25 @@ function placing(building, floor) {
       text: `Plan ${id.value} is stored. Place a door on it to see it here.`,
     };
   });
-  const place = actionButton('Put in the middle', {}, outcome, async () => {
-    const plan = { id: id.value, x: 0.5, y: 0.5 };
-    await patchTwin(door.value, { tags: { plan } });
-    return {
-      tone: 'good',
-      text: `${door.value} is placed. Choose “Move” on the plan, then click a place.`,
-    };
+  const [left, top] = [0, 1].map(() => h('input', { type: 'number', min: 0, max: 100, value: 50 }));
+  const place = actionButton('Place', {}, outcome, async () => {
+    const [x, y] = [left, top].map((each) => Number(each?.value) / 100);
+    await patchTwin(door.value, { tags: { plan: { id: id.value, x, y } } });
+    return { tone: 'good', text: `${door.value} is placed. A click on the plan moves it too.` };
   });
   return h(
     'details',
     { class: 'no-print', ontoggle: options },
     h('summary', null, 'Plan of this floor'),
     h('div', { class: 'tools' }, field('Name of the plan', id), field('Image', file), upload),
-    h('div', { class: 'tools' }, field('Door', door), place),
+    h(
+      'div',
+      { class: 'tools' },
+      field('Door', door),
+      left && field('% from the left', left),
+      top && field('% from the top', top),
+      place,
+    ),
     outcome,
   );
 }

@@ -167,12 +167,13 @@ export class Live {
     /** @type {Json[]} */
     const twins = [];
     this.loaded = 0;
+    const isFirst = store.doors.size === 0;
     await query(
       'SELECT * FROM devices',
       (rows) => {
         for (const row of rows) twins.push(row);
         // What is known of a fleet is shown while the rest is read.
-        if (this.current === null) rows.forEach((row) => store.put(row));
+        if (isFirst) rows.forEach((row) => store.put(row));
         this.loaded = twins.length;
         if (!this.isLoaded) this.onLink();
       },

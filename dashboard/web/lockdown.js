@@ -1,6 +1,6 @@
 // Lockdown by building, floor or tag; the muster: who is not secured yet, and why; the end of it.
 
-import { hubNow, may } from './api.js';
+import { hubNow, may, shortened } from './api.js';
 import {
   actionButton,
   block,
@@ -34,6 +34,9 @@ import { doorsText, lockdownText, moment, notSecuredBecause, placeText } from '.
  */
 
 const TITLES = ['Door', 'State', 'Place', 'Why it is not secured'];
+
+/** Secured doors of a lockdown that are named; the others are counted. */
+const MAX_NAMES = 500;
 
 /** Doors of a lockdown that was ordered here, until their twins show it. */
 const ordered = /** @type {Map<string, { doors: string[], lockdown: Json }>} */ (new Map());
@@ -104,9 +107,6 @@ export function lockdownsNow() {
       if (!counted.has(door.id) && !hasEnded(door, id)) add(id, about, door);
     }
   }
-  for (const muster of musters.values()) {
-    muster.doors.sort((a, b) => comparePlaces(a.id, b.id));
-  }
   return [...musters.values()].sort(
     (a, b) => (moment(b.lockdown.at) || 0) - (moment(a.lockdown.at) || 0),
   );
@@ -155,7 +155,12 @@ function musterView(first, outcome, say, log) {
   const bar = h('progress', { 'aria-label': 'Secured doors' });
   const { node: tableNode, body } = table('Not secured', TITLES);
   const secured = h('p', { class: 'doors' });
-  const details = h('details', null, h('summary', null, 'Secured doors'), secured);
+  const details = h(
+    'details',
+    { ontoggle: () => update(current) },
+    h('summary', null, 'Secured doors'),
+    secured,
+  );
   let current = first;
   const pages = pager(() => update(current));
   const end =
@@ -180,7 +185,8 @@ function musterView(first, outcome, say, log) {
     const now = hubNow();
     const open = muster.doors
       .map((door) => ({ door, why: notSecuredBecause(door, muster.id, now) }))
-      .filter(({ why }) => why !== null);
+      .filter(({ why }) => why !== null)
+      .sort((a, b) => comparePlaces(a.door.id, b.door.id));
     const count = muster.doors.length - open.length;
     setText(heading, `Lockdown of ${whereText(muster.doors)}`);
     setText(about, `${lockdownText(muster.lockdown, now)}.`);
@@ -207,14 +213,18 @@ function musterView(first, outcome, say, log) {
         ),
     );
     details.hidden = count === 0;
+    if (!details.open) return;
     const isOpen = new Set(open.map(({ door }) => door.id));
+    const names = muster.doors.map((door) => door.id).filter((id) => !isOpen.has(id));
+    names.sort(comparePlaces);
     list(
       secured,
-      muster.doors.filter((door) => !isOpen.has(door.id)),
-      (door) => door.id,
+      names.slice(0, MAX_NAMES),
+      (id) => id,
       () => '',
-      (door) => doorLink(door.id),
+      (id) => doorLink(id),
     );
+    if (count > MAX_NAMES) secured.append(h('span', null, `and ${count - MAX_NAMES} more`));
   };
   const node = h(
     'section',
@@ -445,7 +455,7 @@ class Form {
   async #order(say, log) {
     fill(log);
     const { name, ...selection } = this.#selection();
-    const reason = this.#reason.value.trim();
+    const reason = shortened(this.#reason.value);
     const isWhole = await order('lockdown', selection, reason, say, (id) => {
       ordered.set(id, {
         doors: selection.doors.map((door) => door.id),

@@ -311,8 +311,13 @@ async function enter() {
   }
   if (answer.status === 401) login();
   else if (!answer.ok) waiting(`The server of this page answers ${answer.status}.`);
-  else if (session.token) location.reload();
-  else open(await answer.json());
+  else if (!session.token) open(await answer.json());
+  else {
+    const begun = await answer.json();
+    // A new token; the same one would be refused again.
+    if (begun.token !== session.token) location.reload();
+    else waiting('The hub does not accept this session.');
+  }
 }
 
 /** @param {string} text */

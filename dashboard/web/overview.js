@@ -2,6 +2,7 @@
 
 import { hubNow, may } from './api.js';
 import { fill, h, list, setText } from './dom.js';
+import { live } from './events.js';
 import { alarmQueue } from './model.js';
 import { badge, doorLink, link, placeLink } from './parts.js';
 import { store, sum } from './store.js';
@@ -93,7 +94,7 @@ export function overview() {
       more,
       queue.length > MAX_ALARMS && h('a', { href: link('alarms') }, `all ${queue.length} alarms`),
     );
-    empty.hidden = total.doors > 0;
+    empty.hidden = total.doors > 0 || !live.isLoaded;
     /** @type {Map<string, import('./store.js').Place[]>} */
     const places = new Map();
     for (const place of store.sortedPlaces()) {

@@ -59,13 +59,10 @@ export const ALARM_HELP = {
 // ---------------------------------------------------------------------------------------------
 // Times.
 
-/** The zone that times are shown in. */
-let zone = 'UTC';
-
 /** @type {Intl.DateTimeFormat} */
 let clock = formatter('UTC');
 
-/** @param {string} name */
+/** @param {string | undefined} name */
 function formatter(name) {
   return new Intl.DateTimeFormat('en-GB', {
     timeZone: name,
@@ -82,19 +79,18 @@ function formatter(name) {
 }
 
 /**
- * Shows times in this zone, or in UTC if the browser does not know it.
+ * Shows times in this zone: in the browser's if it has no name, in UTC if the browser does not know
+ * it. Returns the zone.
  *
- * @param {string} name
+ * @param {string | null} name
  */
 export function useZone(name) {
   try {
-    clock = formatter(name);
-    zone = name;
+    clock = formatter(name ?? undefined);
   } catch {
     clock = formatter('UTC');
-    zone = 'UTC';
   }
-  return zone;
+  return clock.resolvedOptions().timeZone;
 }
 
 /** @param {number} at */
