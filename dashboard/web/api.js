@@ -287,8 +287,8 @@ export function invoke(id, method, payload, reason = '') {
 }
 
 /**
- * A reason as doors and the audit log take it: 256 bytes. A longer one would be refused, and with it
- * the command.
+ * A reason as doors and the audit log take it: 256 bytes. A longer one would be refused, and the
+ * command with it.
  *
  * @param {string} text
  */

@@ -50,9 +50,10 @@ import {
 
 /** @typedef {import('./model.js').Json} Json */
 
-/** How far back the timeline goes at first, and its longest length. */
+/** How far back the timeline goes, its longest length, and its length at first. */
 const TIMELINE_MS = 24 * 3_600_000;
-const MAX_EVENTS = 200;
+const MAX_EVENTS = 500;
+const FEW_EVENTS = 30;
 
 /** Pause between the last change of a door and the next question to it. */
 const ASK_AFTER_MS = 400;
@@ -395,13 +396,19 @@ function commands(id) {
 class Timeline {
   /** @type {Json[]} */
   #events = [];
+  #shown = FEW_EVENTS;
 
   /** @param {string} id @param {AbortSignal} signal */
   constructor(id, signal) {
     const { node, body } = table(`Events of ${id}, newest first`, EVENT_TITLES);
     this.body = body;
     this.status = h('p', { class: 'note' }, 'Reading its events …');
-    this.node = h('section', null, h('h2', null, 'Events'), this.status, node);
+    const onclick = () => {
+      this.#shown = MAX_EVENTS;
+      this.#show();
+    };
+    this.more = h('button', { type: 'button', class: 'no-print', hidden: true, onclick });
+    this.node = h('section', null, h('h2', null, 'Events'), this.status, node, this.more);
     this.id = id;
     if (session.events) this.#read(signal);
     else this.status.textContent = 'This hub keeps no events.';
@@ -438,9 +445,12 @@ class Timeline {
     /** @type {Map<number, Json>} */
     const unique = new Map(this.#events.map((event) => [Number(event.id), event]));
     this.#events = [...unique.values()].sort((a, b) => a.id - b.id).slice(-MAX_EVENTS);
+    const newest = [...this.#events].reverse().slice(0, this.#shown);
+    this.more.hidden = newest.length === this.#events.length;
+    this.more.textContent = `Show all ${this.#events.length}`;
     list(
       this.body,
-      [...this.#events].reverse(),
+      newest,
       (event) => String(event.id),
       () => '',
       (event) =>
