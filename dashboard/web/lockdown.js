@@ -11,6 +11,7 @@ import {
   outcomeRegion,
   setText,
 } from './dom.js';
+import { live } from './events.js';
 import { all, comparePlaces, equals, isObject, plain, quote, tagCondition } from './model.js';
 import { order } from './order.js';
 import {
@@ -257,7 +258,9 @@ class Form {
   #typeText = h('span', null);
   #count = h('p', { role: 'status' });
   #button;
-  #names = '';
+  #places = '';
+  /** The place of the address or of the last choice, which may not have been read yet. */
+  #wanted;
 
   /**
    * @param {URLSearchParams} parameters
@@ -287,16 +290,21 @@ class Form {
       this.#fillTags();
       this.#show();
     });
+    this.#wanted = { building: parameters.get('building'), floor: parameters.get('floor') };
     this.#building.addEventListener('change', () => {
-      this.#fillFloors();
+      this.#wanted = { building: this.#building.value, floor: null };
+      this.#fillPlaces();
+      this.#show();
+    });
+    this.#floor.addEventListener('change', () => {
+      this.#wanted = { building: this.#building.value, floor: this.#floor.value };
       this.#show();
     });
     this.#tag.addEventListener('change', () => {
       this.#fillValues();
       this.#show();
     });
-    for (const each of [this.#floor, this.#value])
-      each.addEventListener('change', () => this.#show());
+    this.#value.addEventListener('change', () => this.#show());
     this.#typed.addEventListener('input', () => this.#check());
     this.#typed.addEventListener('keydown', (event) => {
       if (event.key === 'Enter') this.#button.click();
@@ -322,39 +330,25 @@ class Form {
         this.#button,
       ),
     );
-    this.#fillPlaces(parameters.get('building'), parameters.get('floor'));
-    this.#show();
+    this.update();
   }
 
   update() {
-    const names = store.buildings().join('\n');
-    if (names !== this.#names) this.#fillPlaces(this.#building.value, this.#floor.value);
+    const places = [...store.places.keys()].sort().join();
+    if (places !== this.#places) {
+      this.#places = places;
+      this.#fillPlaces();
+    }
     this.#show();
   }
 
-  /** @param {string | null} building @param {string | null} floor */
-  #fillPlaces(building, floor) {
-    const names = store.buildings();
-    this.#names = names.join('\n');
-    options(
-      this.#building,
-      names.filter(Boolean).map((name) => [name, name]),
-      building,
-    );
-    this.#fillFloors(floor);
-  }
-
-  /** @param {string | null} [floor] */
-  #fillFloors(floor = null) {
+  #fillPlaces() {
+    const { building, floor } = this.#wanted;
+    const texts = (/** @type {string[]} */ names) =>
+      names.filter(Boolean).map((name) => /** @type {[string, string]} */ ([name, name]));
+    options(this.#building, texts(store.buildings()), building);
     const floors = store.sortedPlaces(this.#building.value).map((place) => place.floor);
-    options(
-      this.#floor,
-      [
-        ['', 'all floors'],
-        .../** @type {[string, string][]} */ (floors.filter(Boolean).map((name) => [name, name])),
-      ],
-      floor,
-    );
+    options(this.#floor, [['', 'all floors'], ...texts(floors)], floor);
   }
 
   #fillTags() {
@@ -421,8 +415,10 @@ class Form {
     const away = doors.filter((door) => !door.isOnline);
     setText(
       this.#count,
-      doors.length === 0
-        ? 'No door is selected.'
+      doors.length === 0 || !live.isLoaded
+        ? live.isLoaded
+          ? 'No door is selected.'
+          : 'Reading the doors …'
         : `${doorsText(doors.length)}: ${name}.${
             away.length === 0
               ? ' All are online.'
@@ -442,8 +438,11 @@ class Form {
 
   #check() {
     const { doors, word } = this.#selection();
+    // Of doors that are still being read, some would be missed.
     const isSure =
-      doors.length > 0 && this.#typed.value.trim().toLowerCase() === word.toLowerCase();
+      live.isLoaded &&
+      doors.length > 0 &&
+      this.#typed.value.trim().toLowerCase() === word.toLowerCase();
     block(this.#button, !isSure);
   }
 
