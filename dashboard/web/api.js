@@ -144,8 +144,11 @@ export async function send(method, path, options = {}) {
   }
   readClock(response.headers.get('date'));
   if (response.ok) return response;
-  if (response.status === 401) onSignedOut();
-  throw await refusal(response);
+  const refused = await refusal(response);
+  // The same status as for a session that is over.
+  const isRight = refused.message.includes('does not allow access');
+  if (response.status === 401 && !isRight) onSignedOut();
+  throw refused;
 }
 
 /**

@@ -240,6 +240,7 @@ function open(begun) {
             method: 'POST',
             headers: { 'x-doorfleet-token': session.token },
           });
+          keepToken(null);
           location.reload();
         },
       },
@@ -300,11 +301,36 @@ function open(begun) {
   live.start();
 }
 
+/** Where the token of a login at door-hub is kept: only this origin reads it, unlike a cookie. */
+const TOKEN_KEY = 'doorfleet-token';
+
+/**
+ * Keeps the token as long as the session: a wall, which only reads, starts again without a person.
+ *
+ * @param {import('./api.js').Session | null} begun
+ */
+function keepToken(begun) {
+  for (const kept of [sessionStorage, localStorage]) kept.removeItem(TOKEN_KEY);
+  if (begun === null) return;
+  const storage = begun.bounds?.access === 'read' ? localStorage : sessionStorage;
+  storage.setItem(TOKEN_KEY, begun.token);
+}
+
+/** @returns {Record<string, string>} */
+function keptToken() {
+  const token = sessionStorage.getItem(TOKEN_KEY) ?? localStorage.getItem(TOKEN_KEY);
+  return token === null ? {} : { 'x-doorfleet-token': token };
+}
+
 /** Asks the server of this page who is here. */
 async function enter() {
   let answer;
   try {
-    answer = await fetch('session', { cache: 'no-store', credentials: 'same-origin' });
+    answer = await fetch('session', {
+      cache: 'no-store',
+      credentials: 'same-origin',
+      headers: keptToken(),
+    });
   } catch (error) {
     waiting(`The server of this page cannot be reached (${errorText(error)}).`);
     return;
@@ -355,7 +381,10 @@ function login() {
         body: JSON.stringify({ policy: policy.value.trim(), key: key.value.trim() }),
       });
       key.value = '';
-      if (answer.ok) location.reload();
+      if (answer.ok) {
+        keepToken(await answer.json());
+        location.reload();
+      }
       else {
         const text =
           answer.status === 401

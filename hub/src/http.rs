@@ -17,11 +17,13 @@ mod method;
 mod metrics;
 mod not_built;
 mod page;
+mod plan;
 mod policy;
 mod query;
 mod request;
 mod server;
 mod twin;
+mod ui;
 mod websocket;
 mod write_deadline;
 
@@ -29,10 +31,10 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{Path, Request};
-use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST};
 use axum::http::uri::{PathAndQuery, Uri};
 use axum::http::{HeaderMap, HeaderValue, Version};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Extension, Router};
@@ -55,6 +57,7 @@ use request::{Document, Id, Parameters};
 #[cfg(feature = "fuzzing")]
 pub(crate) use request::{read_document, without_bom};
 pub(crate) use server::serve;
+use ui::Page;
 pub(crate) use websocket::{DeviceSocket, ServeDevice};
 
 /// The deadline of a request. Methods are exempt: their callers set two timeouts of their own.
@@ -69,21 +72,30 @@ pub(crate) fn service(
     serve_device: ServeDevice,
     stop: CancellationToken,
     certificates: Certificates,
+    https_port: u16,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
     + Clone
     + Send
     + 'static
 {
-    router(services, names, certificates)
+    let page = Page::new(services, names, &health.hub_name, https_port);
+    router(services, names, certificates, &page)
         .merge(health::router(health, services, &stop))
+        .merge(ui::router(page))
         .merge(not_built::device_router())
         .layer(Extension(StopSignal(stop)))
         .merge(websocket::router(serve_device))
         .layer(from_fn(host_required))
+        .layer(map_response(secure))
         .map_request(without_trailing_slash)
 }
 
-fn router(services: &Services, names: &HostNames, certificates: Certificates) -> Router {
+fn router(
+    services: &Services,
+    names: &HostNames,
+    certificates: Certificates,
+    page: &Page,
+) -> Router {
     let resources = GuardedRoutes::new(services)
         .at("/devices", get(device::list).post(device::bulk))
         .at(
@@ -126,6 +138,11 @@ fn router(services: &Services, names: &HostNames, certificates: Certificates) ->
             get(policy::get).put(policy::put).delete(policy::delete),
         )
         .at("/policies/{name}/rotate", post(policy::rotate))
+        .at("/plans", get(plan::list))
+        .at(
+            "/plans/{id}",
+            get(plan::get).put(plan::put).delete(plan::delete),
+        )
         .with_state(services.clone());
     let metrics = GuardedRoutes::new(services)
         .at("/metrics", get(metrics::get))
@@ -135,7 +152,7 @@ fn router(services: &Services, names: &HostNames, certificates: Certificates) ->
         .fallback(no_such_resource)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(
-            auth::AuthContext::new(services, names),
+            auth::AuthContext::new(services, names, page.clone()),
             auth::authenticate,
         ))
         .layer(from_fn_with_state(
@@ -144,9 +161,20 @@ fn router(services: &Services, names: &HostNames, certificates: Certificates) ->
         ))
 }
 
-/// Treats `/x/` as `/x`: clients send both.
+/// Sets the headers that protect a browser, on every answer: names and twins come from strangers.
+async fn secure(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let is_file = headers.contains_key(ETAG) && headers.contains_key(CACHE_CONTROL);
+    door_dashboard::secure(headers, is_file);
+    response
+}
+
+/// Treats `/x/` as `/x`: clients send both. The addresses of the page are relative to `/ui/`.
 fn without_trailing_slash(mut request: Request) -> Request {
     let path = request.uri().path();
+    if path == "/ui/" {
+        return request;
+    }
     let trimmed = path.trim_end_matches('/');
     if trimmed.len() < path.len() && !trimmed.is_empty() {
         let text = match request.uri().query() {

@@ -181,6 +181,7 @@ impl Hub {
         )?;
         store.limit_events(config.events);
         let services = Services::new(&store, &registry, policies, config.audit, metrics);
+        services.page_sessions.load().await?;
         let webhooks =
             webhook::start(&config.webhooks, &store, &services.event, &services.metrics).await?;
 
@@ -231,6 +232,7 @@ impl Hub {
             Arc::new(serve_device),
             stop.requests.clone(),
             certificates,
+            https_address.port(),
         );
         tasks.spawn(http::serve(
             https_listener,

@@ -65,7 +65,8 @@ const DISCONNECT_REASONS: [&str; 14] = [
 ];
 
 /// Why tokens of the service API were rejected.
-const TOKEN_FAULTS: [&str; 6] = [
+const TOKEN_FAULTS: [&str; 7] = [
+    "session",
     "missing",
     "unreadable",
     "audience",

@@ -8,6 +8,7 @@ mod event;
 mod integrity;
 mod job;
 mod method;
+mod page_session;
 mod policy;
 mod query;
 mod session;
@@ -17,7 +18,9 @@ mod twin;
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use iothub_protocol::id::PolicyName;
+use iothub_protocol::query::parse_condition;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +32,7 @@ pub(crate) use event::{EventBatch, EventService, EventStream};
 pub(crate) use job::JobService;
 pub(crate) use method::MethodService;
 pub(crate) use method::PreparedCall;
+pub(crate) use page_session::{FAILURE_DELAY, LoginError, PageCaller, PageHandle, PageSessions};
 pub(crate) use policy::{
     OWNER, PolicyService, add, change, default_policies, find, remove, rotate,
 };
@@ -45,7 +49,8 @@ use crate::config::AuditLimits;
 use crate::identity::Policy;
 use crate::metrics::{CertificateTimes, Metrics, Snapshot};
 use crate::session::Registry;
-use crate::store::Store;
+use crate::store::{PlanPut, PlanRecord, RowPosition, Store};
+use crate::types::{Scope, all_of};
 use store_figures::StoreFigures;
 
 /// How often a failing store is probed.
@@ -76,6 +81,8 @@ pub(crate) struct Services {
     /// The audit log.
     pub audit: AuditService,
     pub policy: PolicyService,
+    /// The logins of the web page.
+    pub page_sessions: PageSessions,
     pub metrics: Metrics,
     /// The result of the last integrity check of the database.
     pub integrity: Integrity,
@@ -94,6 +101,7 @@ impl Services {
     ) -> Self {
         let method = MethodService::new(store.clone(), registry.clone(), metrics.clone());
         let job = JobService::new(store.clone(), method.clone());
+        let policy = PolicyService::new(store.clone(), registry.clone(), policies);
         Self {
             device: DeviceService::new(store.clone(), registry.clone()),
             twin: TwinService::new(store.clone()),
@@ -104,7 +112,8 @@ impl Services {
             session: SessionService::new(store.clone()),
             job,
             audit: AuditService::new(store.clone(), audit),
-            policy: PolicyService::new(store.clone(), registry.clone(), policies),
+            page_sessions: PageSessions::new(store.clone(), policy.clone()),
+            policy,
             metrics,
             integrity: Integrity::default(),
             store: store.clone(),
@@ -180,6 +189,44 @@ impl Services {
         } else {
             None
         }
+    }
+
+    pub(crate) async fn plans(&self) -> Result<Vec<PlanRecord>, ServiceError> {
+        Ok(self.store.plans().await?)
+    }
+
+    /// The media type, the etag and the image of a plan. With bounds there is only a plan on which
+    /// a door of the policy stands.
+    pub(crate) async fn plan_get(
+        &self,
+        id: &str,
+        scope: Option<&Scope>,
+    ) -> Result<Option<(String, String, Bytes)>, ServiceError> {
+        if let Some(scope) = scope {
+            let stands = format!("tags.plan.id = '{id}'");
+            let stands = parse_condition(&stands).map_err(|error| {
+                ServiceError::argument(format!("the plan's id is `{id}`: {error}"))
+            })?;
+            let condition = all_of([scope.condition.clone(), Some(stands)]);
+            let page = self.store.query_twins(condition, RowPosition::START, 1);
+            if page.await?.rows.is_empty() {
+                return Ok(None);
+            }
+        }
+        Ok(self.store.plan_get(id.to_owned()).await?)
+    }
+
+    pub(crate) async fn plan_put(
+        &self,
+        plan: PlanRecord,
+        image: Bytes,
+        max: u32,
+    ) -> Result<PlanPut, ServiceError> {
+        Ok(self.store.plan_put(plan, image, max).await?)
+    }
+
+    pub(crate) async fn plan_delete(&self, id: String) -> Result<bool, ServiceError> {
+        Ok(self.store.plan_delete(id).await?)
     }
 
     #[must_use]

@@ -19,6 +19,8 @@ mod job;
 mod job_device;
 mod job_end;
 mod job_start;
+mod page_session;
+mod plan;
 mod policy;
 mod query;
 mod reader;
@@ -56,6 +58,8 @@ pub(crate) use job_device::{
     ClaimRequest, ClaimedDevices, DeviceJobRecord, DeviceOutcome, DeviceResult,
 };
 pub(crate) use job_start::{JobStart, WaitingJob};
+pub(crate) use page_session::StoredPageSession;
+pub(crate) use plan::{PlanPut, PlanRecord};
 pub(crate) use policy::PolicyFile;
 #[cfg(feature = "fuzzing")]
 pub(crate) use query::scratch;

@@ -3,6 +3,8 @@
 //!
 //! Why: docs/decisions/0019-audit-before-acting.md.
 
+use std::net::SocketAddr;
+
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::IF_MATCH;
@@ -75,7 +77,7 @@ pub(super) async fn record(
     };
     let attempt = AuditAttempt {
         policy: caller.policy().clone(),
-        peer: peer.to_string(),
+        peer: caller_address(&caller, peer),
         operation: operation.name,
         target: operation.target,
         detail,
@@ -108,6 +110,14 @@ pub(super) async fn record(
 
 /// What of a body is recorded.
 type Detail = fn(&[u8]) -> Option<String>;
+
+/// The address, and that the request comes from the page, if it does.
+fn caller_address(caller: &Caller, peer: SocketAddr) -> String {
+    match caller.page() {
+        Some(_) => format!("{peer} page"),
+        None => peer.to_string(),
+    }
+}
 
 /// How much of a body is read before the call, and what of it is recorded; `None`: nothing.
 fn reader(operation: &str, is_checked: bool) -> Option<(usize, Detail)> {
@@ -154,6 +164,8 @@ fn operation(request: &Request) -> Option<Operation> {
         (&Method::PUT, ["policies", name]) => ("policy.create", *name),
         (&Method::POST, ["policies", name, "rotate"]) => ("policy.rotate", *name),
         (&Method::DELETE, ["policies", name]) => ("policy.delete", *name),
+        (&Method::PUT, ["plans", id]) => ("plan.put", *id),
+        (&Method::DELETE, ["plans", id]) => ("plan.delete", *id),
         _ => return None,
     };
     let target = percent_decode_str(target).decode_utf8_lossy().into_owned();

@@ -17,9 +17,10 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 
 use super::HttpError;
+use super::ui::Page;
 use crate::auth::{HostNames, sas};
 use crate::identity::Rights;
-use crate::service::Services;
+use crate::service::{PageHandle, Services};
 use crate::types::{JobAuthor, Scope};
 
 /// What the check of a token needs.
@@ -27,15 +28,26 @@ use crate::types::{JobAuthor, Scope};
 pub(super) struct AuthContext {
     services: Services,
     names: HostNames,
+    page: Page,
 }
 
 impl AuthContext {
-    pub(super) fn new(services: &Services, names: &HostNames) -> Self {
+    pub(super) fn new(services: &Services, names: &HostNames, page: Page) -> Self {
         Self {
             services: services.clone(),
             names: names.clone(),
+            page,
         }
     }
+}
+
+/// Who sent a request, by its token or its session.
+struct Sender {
+    policy: PolicyName,
+    rights: Rights,
+    bounds: Option<Bounds>,
+    expires_unix_s: u64,
+    page: Option<PageHandle>,
 }
 
 /// Marks the response to an authenticated request.
@@ -50,6 +62,8 @@ pub(super) struct Caller {
     bounds: Option<Arc<(Bounds, Arc<Scope>)>>,
     expires_unix_s: u64,
     policies: u64,
+    /// The session, if the request comes from the page.
+    page: Option<PageHandle>,
 }
 
 impl Caller {
@@ -70,6 +84,11 @@ impl Caller {
     /// The version of the policies by which the caller was authenticated.
     pub(super) const fn policies(&self) -> u64 {
         self.policies
+    }
+
+    /// The session of a request of the page.
+    pub(super) const fn page(&self) -> Option<PageHandle> {
+        self.page
     }
 
     /// What a job of the caller keeps.
@@ -150,37 +169,65 @@ pub(super) async fn authenticate(
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
     // Before the policy: a change in between makes the caller outdated, never current.
     let policies = context.services.policy.version();
-    let policy = |name: &PolicyName| context.services.policy(name);
     let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
-    let authorized = sas::authorize_service(header, &context.names, policy, &path, now);
-    match authorized {
-        Ok(caller) => {
-            let bounds = match caller.bounds.map(|bounds| scoped(&caller.policy, bounds)) {
-                Some(Err(error)) => return error.into_response(),
-                Some(Ok(bounds)) => Some(Arc::new(bounds)),
-                None => None,
-            };
-            request.extensions_mut().insert(Caller {
-                policy: caller.policy,
-                rights: caller.rights,
-                bounds,
-                expires_unix_s: caller.expires_unix_s,
-                policies,
-            });
-            let mut response = next.run(request).await;
-            response.extensions_mut().insert(Authenticated);
-            if let Ok(rights) = HeaderValue::from_str(&caller.rights.to_string()) {
-                response.headers_mut().insert(POLICY_RIGHTS, rights);
+    let of_page = match header {
+        None => context
+            .page
+            .caller(request.method(), &path, request.headers()),
+        Some(_) => None,
+    };
+    let sender = match of_page {
+        Some(Ok(caller)) => Sender {
+            policy: caller.policy.name,
+            rights: caller.policy.rights,
+            bounds: caller.policy.bounds,
+            expires_unix_s: caller.expires_unix_s,
+            page: Some(caller.handle),
+        },
+        Some(Err(error)) => {
+            context.services.metrics.token_refused("session");
+            return error.into_response();
+        }
+        None => {
+            let policy = |name: &PolicyName| context.services.policy(name);
+            match sas::authorize_service(header, &context.names, policy, &path, now) {
+                Ok(caller) => Sender {
+                    policy: caller.policy,
+                    rights: caller.rights,
+                    bounds: caller.bounds,
+                    expires_unix_s: caller.expires_unix_s,
+                    page: None,
+                },
+                Err(error) => {
+                    let metrics = &context.services.metrics;
+                    metrics.token_refused(error.name());
+                    tracing::debug!(%error, path = request.uri().path(), "a request was rejected");
+                    let message = error.to_string();
+                    return HttpError::new(ErrorCode::IotHubUnauthorizedAccess, message)
+                        .into_response();
+                }
             }
-            response
         }
-        Err(error) => {
-            let metrics = &context.services.metrics;
-            metrics.token_refused(error.name());
-            tracing::debug!(%error, path = request.uri().path(), "a request was rejected");
-            HttpError::new(ErrorCode::IotHubUnauthorizedAccess, error.to_string()).into_response()
-        }
+    };
+    let bounds = match sender.bounds.map(|bounds| scoped(&sender.policy, bounds)) {
+        Some(Err(error)) => return error.into_response(),
+        Some(Ok(bounds)) => Some(Arc::new(bounds)),
+        None => None,
+    };
+    request.extensions_mut().insert(Caller {
+        policy: sender.policy,
+        rights: sender.rights,
+        bounds,
+        expires_unix_s: sender.expires_unix_s,
+        policies,
+        page: sender.page,
+    });
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(Authenticated);
+    if let Ok(rights) = HeaderValue::from_str(&sender.rights.to_string()) {
+        response.headers_mut().insert(POLICY_RIGHTS, rights);
     }
+    response
 }
 
 /// Bounds with the scope that follows from them. The store has checked them.

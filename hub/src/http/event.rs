@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::auth::{Caller, CallerScope};
 use super::{HttpError, Parameters};
 use crate::auth::is_current;
-use crate::service::{EventBatch, EventStream, PolicyService, Services};
+use crate::service::{EventBatch, EventStream, PageHandle, PageSessions, PolicyService, Services};
 
 /// Poll interval for the token of an idle reader; a token that expired or was revoked still gets
 /// events at most this long.
@@ -58,6 +58,7 @@ pub(super) async fn get(
         policies: caller.policies(),
         policy: services.policy,
         expires_unix_s: caller.expires_unix_s(),
+        page: caller.page().map(|handle| (services.page_sessions, handle)),
         stop,
     };
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
@@ -130,6 +131,8 @@ struct Reader {
     policy: PolicyService,
     policies: u64,
     expires_unix_s: u64,
+    /// The session of the page that reads.
+    page: Option<(PageSessions, PageHandle)>,
     stop: CancellationToken,
 }
 
@@ -178,6 +181,10 @@ impl Reader {
         self.stop.is_cancelled()
             || self.policy.version() != self.policies
             || !is_current(self.expires_unix_s, now)
+            || self
+                .page
+                .as_ref()
+                .is_some_and(|(sessions, handle)| !sessions.is_live(*handle))
     }
 
     fn take(&mut self, batch: EventBatch) {

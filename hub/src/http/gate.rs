@@ -114,6 +114,11 @@ pub(crate) static ROUTES: &[Route] = &[
     Route::new("PUT", "/policies/{name}", ALL, None),
     Route::new("DELETE", "/policies/{name}", ALL, None),
     Route::new("POST", "/policies/{name}/rotate", ALL, None),
+    Route::new("GET", "/plans", SERVICE, None),
+    // With bounds, of a plan on which a door of the policy stands.
+    Route::new("GET", "/plans/{id}", SERVICE, Some(Bounded::Read)),
+    Route::new("PUT", "/plans/{id}", SERVICE, None),
+    Route::new("DELETE", "/plans/{id}", SERVICE, None),
 ];
 
 impl Route {
@@ -175,7 +180,7 @@ async fn api_version_required(request: Request, next: Next) -> Response {
 /// Whether Azure does not have the path.
 fn is_own(path: &str) -> bool {
     let first = path.split('/').nth(1).unwrap_or_default();
-    ["audit", "events", "metrics", "policies", "whoami"].contains(&first)
+    ["audit", "events", "metrics", "plans", "policies", "whoami"].contains(&first)
 }
 
 /// The guard of a path.

@@ -13,7 +13,7 @@ use super::StoreError;
 
 /// One script per schema version, in order. A released script is never edited; a change is a new
 /// script.
-const MIGRATIONS: [&str; 13] = [
+const MIGRATIONS: [&str; 14] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
@@ -27,6 +27,7 @@ const MIGRATIONS: [&str; 13] = [
     include_str!("schema/0011.sql"),
     include_str!("schema/0012.sql"),
     include_str!("schema/0013.sql"),
+    include_str!("schema/0014.sql"),
 ];
 
 /// Number of distinct statements of the hub; all of them stay prepared.

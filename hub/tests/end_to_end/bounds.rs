@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use crate::event::Reader;
 
-const VIEWER: &str = "viewer";
-const GUARD: &str = "guard";
+pub(crate) const VIEWER: &str = "viewer";
+pub(crate) const GUARD: &str = "guard";
 const OPERATOR: &str = "operator";
 const ROLES: [&str; 3] = [VIEWER, GUARD, OPERATOR];
 
 /// The bounds of a role, as doorctl writes them, for building 43.
-fn bounds(role: &str) -> Value {
+pub(crate) fn bounds(role: &str) -> Value {
     let mut bounds = match role {
         VIEWER => json!({ "access": "read" }),
         GUARD => json!({
@@ -42,7 +42,12 @@ fn bounds(role: &str) -> Value {
 }
 
 /// Creates a policy and returns its caller.
-async fn add(hub: &TestHub, name: &str, rights: &str, bounds: Option<Value>) -> Operator {
+pub(crate) async fn add(
+    hub: &TestHub,
+    name: &str,
+    rights: &str,
+    bounds: Option<Value>,
+) -> Operator {
     let mut body = json!({ "rights": rights });
     if let Some(bounds) = bounds {
         body["bounds"] = bounds;
@@ -63,7 +68,7 @@ async fn add_role(hub: &TestHub, role: &str) -> Operator {
 }
 
 /// Replaces the bounds of a policy.
-async fn change(hub: &TestHub, name: &str, bounds: Option<Value>) {
+pub(crate) async fn change(hub: &TestHub, name: &str, bounds: Option<Value>) {
     let mut body = json!({ "rights": "ServiceConnect" });
     if let Some(bounds) = bounds {
         body["bounds"] = bounds;
@@ -75,7 +80,7 @@ async fn change(hub: &TestHub, name: &str, bounds: Option<Value>) {
 }
 
 /// A hub with the device `inner` in building 43 and `outer` in 44.
-async fn fleet() -> TestHub {
+pub(crate) async fn fleet() -> TestHub {
     let hub = TestHub::start().await;
     for (id, building) in [("inner", "43"), ("outer", "44")] {
         hub.add_device(id).await;
@@ -261,6 +266,10 @@ fn calls() -> Vec<(&'static str, Method, String, Value, &'static str)> {
             "go",
         ),
         ("/whoami", get.clone(), "/whoami", json!({}), "vgo"),
+        ("/plans", get.clone(), "/plans", json!({}), ""),
+        ("/plans/{id}", get.clone(), "/plans/none", json!({}), "vgo"),
+        ("/plans/{id}", put.clone(), "/plans/none", json!({}), ""),
+        ("/plans/{id}", delete.clone(), "/plans/none", json!({}), ""),
         ("/policies", get.clone(), "/policies", json!({}), ""),
         ("/policies/{name}", get, "/policies/guard", json!({}), ""),
         (

@@ -28,6 +28,7 @@ mod metrics;
 mod not_built;
 mod out_file;
 mod output;
+mod page;
 mod policy;
 mod process;
 mod program;
