@@ -27,6 +27,7 @@ mod clock;
 mod device;
 mod error;
 mod event;
+mod forward;
 mod health;
 mod job;
 mod method;
@@ -328,15 +329,9 @@ impl HubClient {
         token: &Token,
     ) -> Result<reqwest::Response, ClientError> {
         let start = Instant::now();
-        let sent = self.signed(request, token).send();
-        let response = self.within(request.timeout, sent).await?;
-        self.update_clock(response.headers());
+        let response = self.response_to(request, token).await?;
         if response.status().is_success() {
-            self.notify(|| Traffic::Answered {
-                status: response.status().as_u16(),
-                after: start.elapsed(),
-                body: String::new(),
-            });
+            self.notify_of_head(&response, start);
             return Ok(response);
         }
         let read = self.read(response, start, request);
@@ -347,6 +342,26 @@ impl HubClient {
             // is a timeout, too.
             Ok(Ok(_)) | Err(_) => Err(self.timed_out(request.timeout)),
         }
+    }
+
+    /// Sends a request and returns its response, of any status, before the body is read.
+    async fn response_to(
+        &self,
+        request: &Request,
+        token: &Token,
+    ) -> Result<reqwest::Response, ClientError> {
+        let sent = self.signed(request, token).send();
+        let response = self.within(request.timeout, sent).await?;
+        self.update_clock(response.headers());
+        Ok(response)
+    }
+
+    fn notify_of_head(&self, response: &reqwest::Response, start: Instant) {
+        self.notify(|| Traffic::Answered {
+            status: response.status().as_u16(),
+            after: start.elapsed(),
+            body: String::new(),
+        });
     }
 
     fn signed(&self, request: &Request, token: &Token) -> reqwest::RequestBuilder {
@@ -365,7 +380,12 @@ impl HubClient {
             .clone()
             .filter(|_| request.method != Method::GET)
         {
-            headers.insert(REASON, reason);
+            headers.entry(REASON).or_insert(reason);
+        }
+        if request.body.is_some() {
+            headers
+                .entry(header::CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("application/json; charset=utf-8"));
         }
         let builder = inner
             .http
@@ -373,9 +393,7 @@ impl HubClient {
             .headers(headers)
             .header(header::AUTHORIZATION, token.text());
         match &request.body {
-            Some(body) => builder
-                .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
-                .body(body.clone()),
+            Some(body) => builder.body(body.clone()),
             // Azure's front end answers 411 to a POST without a length.
             None if request.method == Method::POST => builder.header(header::CONTENT_LENGTH, 0),
             None => builder,

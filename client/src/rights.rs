@@ -1,6 +1,7 @@
 //! Refusals for want of a right, and the rights that a policy has.
 
 use iothub_protocol::ErrorCode;
+use iothub_protocol::policy::Whoami;
 use iothub_protocol::rest::needed_rights;
 use reqwest::Method;
 
@@ -53,6 +54,19 @@ impl HubClient {
             }
         }
         Ok(rights)
+    }
+
+    /// The policy that signs the requests, with its bounds. `None`: a hub without `/whoami`.
+    ///
+    /// # Errors
+    ///
+    /// When the key is refused, or any other [`ClientError`].
+    pub async fn door_hub_whoami(&self) -> Result<Option<Whoami>, ClientError> {
+        match self.send(&self.get(&["whoami"])?).await {
+            Ok(response) => response.json("a policy").map(Some),
+            Err(ClientError::Refused(response)) if response.status == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
