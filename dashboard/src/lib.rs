@@ -97,18 +97,16 @@ impl File {
     }
 }
 
-/// Sets the headers that every answer of the port has, and `Cache-Control: no-store` on what is
-/// not a file.
-pub fn secure(headers: &mut HeaderMap, is_file: bool) {
+/// Sets the headers that every answer of the port has; what is not a file is not stored.
+pub fn secure(headers: &mut HeaderMap) {
     for (name, value) in SECURITY_HEADERS {
         headers.insert(
             HeaderName::from_static(name),
             HeaderValue::from_static(value),
         );
     }
-    if !is_file {
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
+    let store = headers.entry(CACHE_CONTROL);
+    store.or_insert(HeaderValue::from_static("no-store"));
 }
 
 #[cfg(test)]

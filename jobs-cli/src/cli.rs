@@ -135,6 +135,15 @@ Examples:
     Audit(record::AuditArgs),
     /// Show what happened at one door: its events and the calls on it (door-hub only).
     Logs(record::LogsArgs),
+    /// Serve a web page of the hub for this machine's browser, without a key in the browser.
+    #[command(after_help = "\
+Examples:
+  doorctl dashboard
+  doorctl dashboard --context site --port 8080 --no-open
+
+The page does what the context's policy may do. Its address is a secret and changes with each \
+start: everybody on this machine who has it may use the page. On Azure IoT Hub the page polls.")]
+    Dashboard(DashboardArgs),
     /// Check settings, connection, clock, rights, versions and doors, with what to do about each.
     #[command(after_help = "\
 Examples:
@@ -198,6 +207,21 @@ the context on the command line; if the hub does not answer within 1 s, none are
         #[arg(value_name = "FOLDER")]
         folder: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DashboardArgs {
+    /// Port on 127.0.0.1 [default: a free one].
+    #[arg(
+        long,
+        default_value_t = 0,
+        hide_default_value = true,
+        value_name = "PORT"
+    )]
+    pub(crate) port: u16,
+    /// Print the address and open no browser.
+    #[arg(long)]
+    pub(crate) no_open: bool,
 }
 
 /// Longest `--reason`, in bytes.

@@ -8,6 +8,7 @@ mod completion;
 mod config_view;
 pub(crate) mod confirm;
 mod context;
+mod dashboard;
 #[cfg(all(unix, feature = "demo"))]
 mod demo;
 mod devices;
@@ -63,6 +64,7 @@ pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatu
         Command::Documents { folder } => documents::run(&folder),
         #[cfg(all(unix, feature = "demo"))]
         Command::Demo(args) => Box::pin(demo::run(args, &global, printer)).await,
+        Command::Dashboard(args) => dashboard::run(&args, &session()?).await,
         Command::Devices(command) => devices::run(command, &session()?).await,
         Command::Twin(command) => twin::run(command, &session()?).await,
         Command::Query(args) => query::run(&args, &session()?).await,

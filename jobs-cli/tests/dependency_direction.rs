@@ -24,6 +24,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
         &[
             "door-agent",
             "door-core",
+            "door-dashboard",
             "door-hub",
             "iothub-client",
             "iothub-protocol",
@@ -79,7 +80,9 @@ const VERBS: &[(&str, &[&str])] = &[
     ("completion", &[]),
     ("context", &[]),
     ("config_view", &[]),
-    ("demo", &[]),
+    // `demo --dashboard` serves the page of its hub.
+    ("demo", &["dashboard"]),
+    ("dashboard", &[]),
     ("devices", &[]),
     ("documents", &[]),
     ("doctor", &[]),

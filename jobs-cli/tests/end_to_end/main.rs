@@ -6,6 +6,7 @@ mod again;
 mod alarms;
 mod azure;
 mod completion;
+mod dashboard;
 mod demo;
 mod devices;
 mod documents;
