@@ -31,7 +31,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::{Path, Request};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HOST};
+use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::uri::{PathAndQuery, Uri};
 use axum::http::{HeaderMap, HeaderValue, Version};
 use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
@@ -163,9 +163,7 @@ fn router(
 
 /// Sets the headers that protect a browser, on every answer: names and twins come from strangers.
 async fn secure(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    let is_file = headers.contains_key(ETAG) && headers.contains_key(CACHE_CONTROL);
-    door_dashboard::secure(headers, is_file);
+    door_dashboard::secure(response.headers_mut());
     response
 }
 
