@@ -8,12 +8,7 @@ import { badge, doorLink, placeLink, time } from './parts.js';
 import { store } from './store.js';
 import { ALARM_HELP, age, describeTime, moment, onClock } from './words.js';
 
-/**
- * @typedef {import('./model.js').Door} Door
- * @typedef {import('./model.js').Alarm} Alarm
- */
-
-/** @returns {import('./parts.js').View} */
+/** @returns {View} */
 export function alarms() {
   const items = h('ol', { class: 'plain queue' });
   const empty = h('p', null, badge('secured', 'no door is in alarm'));
@@ -134,7 +129,7 @@ export function acknowledgeForm(id, alarm, outcome) {
  * @param {string} id
  * @param {Alarm} alarm
  * @param {string} note
- * @returns {Promise<import('./dom.js').Outcome>}
+ * @returns {Promise<Outcome>}
  */
 async function acknowledge(id, alarm, note) {
   const read = await twin(id);

@@ -1,17 +1,5 @@
 // Requests to the hub, by way of the server of this page.
 
-/**
- * @typedef {{
- *   token: string, api: string, hub: string, policy: string, bounds: Bounds | null,
- *   events: boolean, zone: string | null, signOut?: boolean,
- * }} Session
- * @typedef {{
- *   access: 'read' | 'operate', methods?: string[], desired?: string[], tags?: string[],
- *   where?: string,
- * }} Bounds
- * @typedef {Record<string, any>} Json
- */
-
 /** Longest wait for an answer; a method call has its own timeouts and may take longer. */
 const TIMEOUT_MS = 60_000;
 

@@ -1,8 +1,6 @@
 // Builds the page's elements. Names and twins come from strangers: a child that is no node is
 // always text, and nothing here parses HTML.
 
-/** @typedef {Node | string | number | null | undefined | false | readonly Child[]} Child */
-
 /**
  * Creates an element. An attribute `on...` is a listener; false, null and undefined are left out.
  *
@@ -218,8 +216,6 @@ export function confirmedButton(label, question, yes, outcome, run) {
   });
   return h('span', null, ask, asked);
 }
-
-/** @typedef {{ tone: 'good' | 'bad' | 'doubt' | 'plain', text: string }} Outcome */
 
 const MARKS = { good: '✓', bad: '✕', doubt: '!', plain: '' };
 

@@ -48,8 +48,6 @@ import {
   weekLine,
 } from './words.js';
 
-/** @typedef {import('./model.js').Json} Json */
-
 /** How far back the timeline goes, its longest length, and its length at first. */
 const TIMELINE_MS = 24 * 3_600_000;
 const MAX_EVENTS = 500;
@@ -66,7 +64,7 @@ const EVENT_TITLES = ['Time', 'Event', 'Details'];
 
 /**
  * @param {string} id
- * @returns {import('./parts.js').View}
+ * @returns {View}
  */
 export function door(id) {
   const state = h('div', null);
@@ -225,7 +223,7 @@ function atText(at, now) {
   return `at ${describeTime(at)} (${roughly(now - at)} ago)`;
 }
 
-/** @param {import('./words.js').SlotRow[]} rows @param {number} now */
+/** @param {SlotRow[]} rows @param {number} now */
 function slotTable(rows, now) {
   const { node, body } = table('Filled slots; the lowest number decides', SLOT_TITLES);
   fill(
@@ -249,7 +247,7 @@ function slotTable(rows, now) {
 }
 
 /**
- * @param {import('./model.js').Door} known
+ * @param {Door} known
  * @param {Json | null} answer
  * @param {Json[]} jobs
  * @param {number} now

@@ -20,8 +20,6 @@ import {
 import { store } from './store.js';
 import { STATES, doorsText, placeText } from './words.js';
 
-/** @typedef {import('./model.js').Door} Door */
-
 const TITLES = ['Door', 'State', 'Alarms', 'Lock', 'Contact', 'Mode', 'Place'];
 
 /** @type {Record<string, (door: Door) => boolean>} */
@@ -37,7 +35,7 @@ const FILTERS = {
 
 /**
  * @param {URLSearchParams} parameters
- * @returns {import('./parts.js').View}
+ * @returns {View}
  */
 export function doors(parameters) {
   const building = parameters.get('building');

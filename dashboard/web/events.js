@@ -3,8 +3,6 @@
 import { HubError, query, send, session, twin } from './api.js';
 import { store } from './store.js';
 
-/** @typedef {import('./model.js').Json} Json */
-
 /** Upper bounds of the waits between attempts; doubled each time, a wait is a random part. */
 const FIRST_WAIT_MS = 250;
 const MAX_WAIT_MS = 20_000;

@@ -9,11 +9,6 @@ import { doorLink, link, pager, row, table, time } from './parts.js';
 import { store } from './store.js';
 import { countdown, describeTime, goalOf, judge, judgeEntry, moment, soon } from './words.js';
 
-/**
- * @typedef {import('./model.js').Json} Json
- * @typedef {{ id: string, jobs: Json[], staged: Json | null }} Group
- */
-
 /** Jobs that are read, the newest first. */
 const MAX_JOBS = 500;
 
@@ -37,15 +32,15 @@ function entryOf(job) {
   return suffix === '' || suffix.startsWith('-stage') ? [first[0], first[1]] : null;
 }
 
-/** The jobs in groups, the newest first. @param {Iterable<Json>} jobs @returns {Group[]} */
+/** The jobs in groups, the newest first. @param {Iterable<Json>} jobs @returns {JobGroup[]} */
 export function grouped(jobs) {
-  /** @type {Map<string, Group>} */
+  /** @type {Map<string, JobGroup>} */
   const groups = new Map();
   const sorted = [...jobs].sort((a, b) => moment(b.createdTime) - moment(a.createdTime));
   for (const job of sorted) {
     const entry = entryOf(job);
     const id = entry?.[0] ?? job.jobId;
-    /** @type {Group} */
+    /** @type {JobGroup} */
     const group = groups.get(id) ?? { id, jobs: [], staged: null };
     groups.set(id, group);
     group.jobs.push(job);
@@ -56,7 +51,7 @@ export function grouped(jobs) {
 
 const OVER = ['completed', 'failed', 'cancelled'];
 
-/** @param {Group} group @param {number} now */
+/** @param {JobGroup} group @param {number} now */
 function statusOf(group, now) {
   const statuses = group.jobs
     .filter((job) => !group.staged || !entryOf(job))
@@ -77,8 +72,7 @@ function armed(id) {
   const doors = [...store.doors.values()].filter(
     (door) => door.twin.properties?.desired?.timed?.[id],
   );
-  const entry = (/** @type {import('./model.js').Door} */ door) =>
-    door.twin.properties?.reported?.timed?.[id];
+  const entry = (/** @type {Door} */ door) => door.twin.properties?.reported?.timed?.[id];
   return {
     all: doors,
     count: doors.filter((door) => entry(door)?.state === 'armed').length,
@@ -86,7 +80,7 @@ function armed(id) {
   };
 }
 
-/** @param {Group} group */
+/** @param {JobGroup} group */
 function doorCounts(group) {
   const texts = [];
   if (group.staged) {
@@ -119,7 +113,7 @@ function doorCounts(group) {
   return texts.join('; ');
 }
 
-/** @param {Group} group */
+/** @param {JobGroup} group */
 function whatText(group) {
   if (group.staged) return group.staged.want === 'locked' ? 'lock, staged' : 'unlock, staged';
   const [job] = group.jobs;
@@ -133,7 +127,7 @@ function whatText(group) {
   return names.length > 0 ? `change ${names.join(', ')}` : 'change of twins';
 }
 
-/** @param {Group} group */
+/** @param {JobGroup} group */
 function startOf(group) {
   return group.staged?.from ?? group.jobs[0]?.startTime ?? group.jobs[0]?.createdTime;
 }
@@ -190,7 +184,7 @@ function follow(onChange, signal, onError) {
   read();
 }
 
-/** @returns {import('./parts.js').View} */
+/** @returns {View} */
 export function jobs() {
   const abort = new AbortController();
   const outcome = outcomeRegion();
@@ -201,7 +195,7 @@ export function jobs() {
     const now = hubNow();
     const groups = grouped(known.values());
     // What runs or waits comes first.
-    const isOver = (/** @type {Group} */ group) => Number(OVER.includes(statusOf(group, now)));
+    const isOver = (/** @type {JobGroup} */ group) => Number(OVER.includes(statusOf(group, now)));
     groups.sort((a, b) => isOver(a) - isOver(b));
     list(
       body,
@@ -230,7 +224,7 @@ export function jobs() {
   return { title: 'Jobs', node, update, close: () => abort.abort() };
 }
 
-/** @param {Group} group @param {number} now */
+/** @param {JobGroup} group @param {number} now */
 function statusText(group, now) {
   const status = statusOf(group, now);
   const failed = group.jobs.some((job) => job.deviceJobStatistics?.failedCount > 0);
@@ -245,7 +239,7 @@ function statusText(group, now) {
   );
 }
 
-/** @param {Group} group @param {number} now */
+/** @param {JobGroup} group @param {number} now */
 function startText(group, now) {
   const start = startOf(group);
   if (!start) return '';
@@ -253,7 +247,7 @@ function startText(group, now) {
   return soon(start, now) + left;
 }
 
-/** @param {Group} group @param {number} now @param {Element} outcome */
+/** @param {JobGroup} group @param {number} now @param {Element} outcome */
 function cancelButton(group, now, outcome) {
   const isOver = OVER.includes(statusOf(group, now));
   const calls = group.jobs.filter((job) => !entryOf(job));
@@ -292,7 +286,7 @@ async function disarm(id) {
  * One job with its doors, the failed ones first.
  *
  * @param {string} id
- * @returns {import('./parts.js').View}
+ * @returns {View}
  */
 export function job(id) {
   const abort = new AbortController();
@@ -336,7 +330,7 @@ export function job(id) {
       (each) => row(DOOR_TITLES, [doorLink(each.door), h('span', { class: each.tone }, each.text)]),
     );
   };
-  const read = async (/** @type {Group} */ group) => {
+  const read = async (/** @type {JobGroup} */ group) => {
     try {
       for (const each of group.jobs) {
         if (entryOf(each)) continue;
@@ -379,7 +373,7 @@ const TONES = ['bad', 'doubt', 'plain', 'good'];
 /**
  * What the job came to at each door: by its answer, or by what it did itself.
  *
- * @param {Group} group
+ * @param {JobGroup} group
  * @param {Map<string, Json>} records
  */
 function doorRows(group, records) {

@@ -28,12 +28,6 @@ import {
 import { store } from './store.js';
 import { doorsText, lockdownText, moment, notSecuredBecause, placeText } from './words.js';
 
-/**
- * @typedef {import('./model.js').Door} Door
- * @typedef {import('./model.js').Json} Json
- * @typedef {{ id: string, lockdown: Json, doors: Door[] }} Muster
- */
-
 const TITLES = ['Door', 'State', 'Place', 'Why it is not secured'];
 
 /** Secured doors of a lockdown that are named; the others are counted. */
@@ -47,14 +41,14 @@ const mayEnd = () => may.call('allClear') && may.desire('lockdown');
 
 /**
  * @param {URLSearchParams} parameters
- * @returns {import('./parts.js').View}
+ * @returns {View}
  */
 export function lockdown(parameters) {
   const musters = h('div', null);
   const none = h('p', null, badge('secured', 'no door is in lockdown'));
   const outcome = outcomeRegion();
   const log = h('ul', { class: 'plain log' });
-  /** @param {import('./order.js').Line} line */
+  /** @param {Line} line */
   const say = ({ text, isBad }) => log.append(h('li', { class: isBad ? 'bad' : 'plain' }, text));
   const form = mayLockDown() ? new Form(parameters, outcome, say, log) : null;
   /** @type {Map<string, { node: HTMLElement, update: (muster: Muster) => void }>} */
@@ -146,7 +140,7 @@ function whereText(doors) {
 /**
  * @param {Muster} first
  * @param {Element} outcome
- * @param {(line: import('./order.js').Line) => void} say
+ * @param {(line: Line) => void} say
  * @param {Element} log
  */
 function musterView(first, outcome, say, log) {
@@ -265,7 +259,7 @@ class Form {
   /**
    * @param {URLSearchParams} parameters
    * @param {Element} outcome
-   * @param {(line: import('./order.js').Line) => void} say
+   * @param {(line: Line) => void} say
    * @param {Element} log
    */
   constructor(parameters, outcome, say, log) {
@@ -379,7 +373,7 @@ class Form {
     );
   }
 
-  /** @returns {import('./order.js').Selection & { name: string, word: string }} */
+  /** @returns {DoorSelection & { name: string, word: string }} */
   #selection() {
     if (this.#by.value === 'tag') {
       const [name, value] = [this.#tag.value, this.#value.value];
@@ -447,9 +441,9 @@ class Form {
   }
 
   /**
-   * @param {(line: import('./order.js').Line) => void} say
+   * @param {(line: Line) => void} say
    * @param {Element} log
-   * @returns {Promise<import('./dom.js').Outcome>}
+   * @returns {Promise<Outcome>}
    */
   async #order(say, log) {
     fill(log);

@@ -13,8 +13,6 @@ import { link } from './parts.js';
 import { store } from './store.js';
 import { doorsText, onClock, placeText, useZone } from './words.js';
 
-/** @typedef {import('./parts.js').View} View */
-
 /** @type {Record<string, (rest: string, parameters: URLSearchParams) => View>} */
 const VIEWS = {
   '': () => overview(),
@@ -220,7 +218,7 @@ function find() {
   );
 }
 
-/** @param {import('./api.js').Session} begun */
+/** @param {Session} begun */
 function open(begun) {
   begin(begun, () => {
     live.stop();

@@ -1,19 +1,6 @@
 // A door as its twin shows it, and the changes of twins that events carry. Pure: no page, no
 // network. Read leniently: a twin may belong to any device.
 
-/**
- * @typedef {Record<string, any>} Json
- * @typedef {{ name: string, since: string | null, acknowledged: Json | null }} Alarm
- * @typedef {'secured' | 'unsecured' | 'unknown' | 'offline'} State
- * @typedef {{
- *   id: string, twin: Json, revision: number, building: string, floor: string, isOnline: boolean,
- *   isDisabled: boolean, hasReported: boolean, state: State, lockState: string, doorState: string,
- *   secured: string, proof: string, mode: string, alarms: Alarm[], isLockedDown: boolean,
- *   lockdown: Json | null, desiredLockdown: Json | null, heldBy: Json | null,
- *   reportedAt: number | null, isOlder: boolean,
- * }} Door
- */
-
 /** @param {unknown} value @returns {value is Json} */
 export function isObject(value) {
   return typeof value === 'object' && value !== null && !Array.isArray(value);

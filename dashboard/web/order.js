@@ -21,13 +21,6 @@ import { errorText } from './dom.js';
 import { all } from './model.js';
 import { doorsText, goalOf, judge } from './words.js';
 
-/**
- * @typedef {import('./model.js').Json} Json
- * @typedef {import('./model.js').Door} Door
- * @typedef {{ condition: string, doors: Door[] }} Selection
- * @typedef {{ text: string, isBad: boolean }} Line
- */
-
 /** Doors that know neither the property nor the two methods: their agent is of 0.1. */
 const OLDER =
   'is_defined(properties.reported.door) AND NOT ' +
@@ -45,7 +38,7 @@ const CALLS = 16;
 
 /**
  * @param {'lockdown' | 'allClear'} verb
- * @param {Selection} selection
+ * @param {DoorSelection} selection
  * @param {string} reason
  * @param {(line: Line) => void} say
  * @param {(id: string) => void} begun called with the id before anything is sent
@@ -80,7 +73,7 @@ export async function order(verb, selection, reason, say, begun) {
 /**
  * @typedef {{ method: string, payload: Json }} Call
  * @param {string} id
- * @param {Selection} selection
+ * @param {DoorSelection} selection
  * @param {Call} call
  * @param {Call} forOlder
  * @param {string} reason
@@ -158,7 +151,7 @@ function callDoors(id, { condition, doors }, call, forOlder, reason, say) {
  * Changes the desired property of the doors.
  *
  * @param {string} id
- * @param {Selection} selection
+ * @param {DoorSelection} selection
  * @param {Json} desired
  * @param {string} reason
  * @param {(line: Line) => void} say

@@ -14,19 +14,19 @@ const MAX_ALARMS = 5;
 /** @type {(keyof typeof STATES)[]} */
 const KINDS = ['alarms', 'unknown', 'unsecured', 'offline', 'secured', 'lockdown'];
 
-/** @param {import('./store.js').Counts} counts */
+/** @param {Counts} counts */
 function rank(counts) {
   if (counts.alarms > 0) return 0;
   if (counts.unknown + counts.offline > 0) return 1;
   return counts.unsecured > 0 ? 2 : 3;
 }
 
-/** @param {import('./store.js').Counts} counts */
+/** @param {Counts} counts */
 function tone(counts) {
   return ['bad', 'doubt', 'open', 'good'][rank(counts)];
 }
 
-/** @param {import('./store.js').Counts} counts */
+/** @param {Counts} counts */
 function countList(counts) {
   const shown = KINDS.filter((kind) => counts[kind] > 0);
   return h(
@@ -36,7 +36,7 @@ function countList(counts) {
   );
 }
 
-/** @returns {import('./parts.js').View} */
+/** @returns {View} */
 export function overview() {
   const all = h('strong', null);
   const totals = h('span', { class: 'totals' });
@@ -95,7 +95,7 @@ export function overview() {
       queue.length > MAX_ALARMS && h('a', { href: link('alarms') }, `all ${queue.length} alarms`),
     );
     empty.hidden = total.doors > 0 || !live.isLoaded;
-    /** @type {Map<string, import('./store.js').Place[]>} */
+    /** @type {Map<string, Place[]>} */
     const places = new Map();
     for (const place of store.sortedPlaces()) {
       const floors = places.get(place.building);
@@ -160,7 +160,7 @@ function building(name) {
         h('a', { href: link('lockdown', { building: name }) }, `Lock down building ${name} …`),
       ),
   );
-  /** @param {import('./store.js').Place[]} floors */
+  /** @param {Place[]} floors */
   const update = (floors) => {
     setText(count, doorsText(floors.reduce((doors, floor) => doors + floor.counts.doors, 0)));
     const sorted = [...floors].sort((a, b) => rank(a.counts) - rank(b.counts));

@@ -5,14 +5,6 @@ import { hubNow } from './api.js';
 import { STATES, age, describeTime, placeText } from './words.js';
 
 /**
- * @typedef {import('./model.js').Door} Door
- * @typedef {{
- *   title: string, node: HTMLElement, update: (changed: Set<string> | null) => void,
- *   close?: () => void,
- * }} View
- */
-
-/**
  * The address of a view: `#/doors?building=43&floor=3`.
  *
  * @param {string} path
@@ -105,7 +97,7 @@ export function table(caption, titles) {
  * A row; on a phone each cell shows the title of its column.
  *
  * @param {string[]} titles
- * @param {import('./dom.js').Child[]} cells the first one is the row's head
+ * @param {Child[]} cells the first one is the row's head
  * @param {string} [className]
  */
 export function row(titles, cells, className = '') {

@@ -7,8 +7,6 @@ import { isObject } from './model.js';
 import { field, link, select } from './parts.js';
 import { STATES } from './words.js';
 
-/** @typedef {import('./model.js').Door} Door */
-
 /**
  * Where a door stands: `tags.plan {id, x, y}`, x and y from 0 to 1.
  *

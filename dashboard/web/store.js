@@ -2,16 +2,6 @@
 
 import { applyTwinEvent, comparePlaces, isCurrent, readDoor } from './model.js';
 
-/**
- * @typedef {import('./model.js').Json} Json
- * @typedef {import('./model.js').Door} Door
- * @typedef {{
- *   doors: number, secured: number, unsecured: number, unknown: number, offline: number,
- *   lockdown: number, alarms: number,
- * }} Counts
- * @typedef {{ building: string, floor: string, doors: Set<string>, counts: Counts }} Place
- */
-
 /** @returns {Counts} */
 function zero() {
   return {

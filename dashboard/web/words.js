@@ -3,12 +3,6 @@
 import { isObject, plain } from './model.js';
 
 /**
- * @typedef {import('./model.js').Json} Json
- * @typedef {import('./model.js').Door} Door
- * @typedef {import('./model.js').State} State
- */
-
-/**
  * Mark and text of each state: a colour alone says nothing.
  *
  * @type {Record<State | 'alarms' | 'lockdown', { mark: string, text: string }>}
@@ -227,13 +221,6 @@ export function slotName(slot) {
 }
 
 /**
- * @typedef {{
- *   slot: number | null, name: string, wants: string, by: string, until: string | null,
- *   effect: 'decides' | 'overruled', command: string,
- * }} SlotRow
- */
-
-/**
  * The filled slots of an answer to getState, and the default; null if it has no array.
  *
  * @param {Json | null} answer
@@ -356,8 +343,6 @@ export function notSecuredBecause(door, id, now) {
 
 // ---------------------------------------------------------------------------------------------
 // Answers of doors.
-
-/** What a command brings a door to. @typedef {'secured' | 'released' | 'done' | 'changed'} Goal */
 
 /** @param {string | undefined} method @param {Json | null} [payload] @returns {Goal} */
 export function goalOf(method, payload) {
