@@ -12,6 +12,8 @@ use iothub_protocol::topic::PropertyBag;
 use iothub_protocol::uplink::Uplink;
 use log::{debug, error, info, warn};
 use rumqttc::{AsyncClient, QoS};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -76,6 +78,14 @@ enum TwinRead {
     Done,
     Due,
     Requested { rid: String, retry_at: Instant },
+}
+
+/// The answer to a twin read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Twin {
+    desired: Map<String, Value>,
+    reported: BTreeMap<String, Box<RawValue>>,
 }
 
 /// Dependencies of the publisher.
@@ -219,7 +229,7 @@ impl Publisher {
             return;
         }
         // After a failure the read stays pending and is repeated after TWIN_WITHIN.
-        let twin = match parse_object(body) {
+        let twin = match serde_json::from_slice::<Twin>(body) {
             Ok(twin) if status == 200 => twin,
             Ok(_) | Err(_) => {
                 warn!(
@@ -230,12 +240,8 @@ impl Publisher {
             }
         };
         self.read = TwinRead::Done;
-        let section = |name: &str| twin.get(name).and_then(Value::as_object).cloned();
-        self.reported
-            .twin_read(section("reported").unwrap_or_default());
-        let next = self
-            .desired
-            .handle_document(&section("desired").unwrap_or_default());
+        self.reported.twin_read(twin.reported);
+        let next = self.desired.handle_document(&twin.desired);
         self.act_on(next);
     }
 
@@ -309,38 +315,45 @@ impl Publisher {
         });
     }
 
+    fn acknowledge(&self) -> [(&'static str, Option<String>); 7] {
+        let unsaved = self.locations.problem();
+        let problems = ApplyProblems {
+            location: unsaved
+                .map(|problem| format!("applied, but not saved for the next start: {problem}")),
+            door: self.doors.problem(),
+        };
+        let acknowledgements = self.desired.acknowledgements(&problems);
+        let status = DesiredStatus {
+            location: self.desired.location().clone(),
+            refused: refused(&acknowledgements),
+        };
+        self.desired_status.send_if_modified(|present| {
+            let changed = *present != status;
+            *present = status;
+            changed
+        });
+        acknowledgements
+    }
+
     /// Updates the properties to report.
     fn report(&mut self) {
-        if self.is_applied() {
-            let unsaved = self.locations.problem();
-            let problems = ApplyProblems {
-                location: unsaved
-                    .map(|problem| format!("applied, but not saved for the next start: {problem}")),
-                door: self.doors.problem(),
-            };
-            let acknowledgements = self.desired.acknowledgements(&problems);
-            let status = DesiredStatus {
-                location: self.desired.location().clone(),
-                refused: refused(&acknowledgements),
-            };
-            self.desired_status.send_if_modified(|present| {
-                let changed = *present != status;
-                *present = status;
-                changed
-            });
-            for (key, acknowledgement) in acknowledgements {
-                match key {
-                    "timed" => self.timed.acknowledge(acknowledgement),
-                    key => self.reported.set(key, acknowledgement),
-                }
-            }
-        }
+        // Until then no patch is sent, and `timed` stays as it is.
+        let acknowledgements = self.is_applied().then(|| self.acknowledge());
         let snapshot = self.snapshot.borrow_and_update();
-        let door = serde_json::to_value(&snapshot.report);
+        let door = serde_json::to_string(&snapshot.report);
         let clock = snapshot.clock;
-        let pace = self.timed.follow(&snapshot);
+        let pace = match acknowledgements {
+            Some(_) => self.timed.follow(&snapshot),
+            None => Pace::Unchanged,
+        };
         drop(snapshot);
-        self.reported.set("timed", self.timed.value());
+        for (key, acknowledgement) in acknowledgements.into_iter().flatten() {
+            let value = match key {
+                "timed" => acknowledgement.and_then(|text| self.timed.join(&text)),
+                _ => acknowledgement,
+            };
+            self.reported.set(key, value);
+        }
         let now = self.started.elapsed();
         match pace {
             Pace::Unchanged => {}
@@ -372,7 +385,7 @@ impl Publisher {
             "config": {"problem": *self.config_problem.borrow_and_update()},
         });
         drop(link);
-        self.reported.set("device", Some(device));
+        self.reported.set("device", Some(device.to_string()));
     }
 
     /// Publishes everything that may be sent now.
@@ -405,12 +418,7 @@ impl Publisher {
                     if_version: None,
                 }
                 .topic(&self.device);
-                publish(
-                    &client,
-                    topic,
-                    QoS::AtMostOnce,
-                    patch.to_string().into_bytes(),
-                );
+                publish(&client, topic, QoS::AtMostOnce, patch.into_bytes());
                 fail_point::reach("report-sent");
             }
         }
@@ -467,22 +475,25 @@ impl Publisher {
 }
 
 /// The desired properties that are not in force, with the reason.
-fn refused(acknowledgements: &[(&str, Option<Value>)]) -> BTreeMap<String, String> {
-    let reason = |acknowledgement: &Value| {
-        let is_refused = acknowledgement["ac"].as_u64().is_some_and(|ac| ac >= 400);
-        let reason = acknowledgement["ad"].as_str().unwrap_or_default();
-        is_refused.then(|| reason.to_owned())
+fn refused(acknowledgements: &[(&str, Option<String>)]) -> BTreeMap<String, String> {
+    #[derive(Deserialize)]
+    struct Acknowledgement {
+        ac: u16,
+        ad: String,
+    }
+    let reason = |text: &str| {
+        let Acknowledgement { ac, ad } = serde_json::from_str(text).ok()?;
+        (ac >= 400).then_some(ad)
     };
     let mut refused = BTreeMap::new();
-    for (key, acknowledgement) in acknowledgements {
-        let Some(acknowledgement) = acknowledgement else {
-            continue;
-        };
-        refused.extend(reason(acknowledgement).map(|reason| ((*key).to_owned(), reason)));
-        // Each setting has an acknowledgement of its own.
-        let members = acknowledgement.as_object().into_iter().flatten();
-        let inner = members.filter(|(_, member)| member.is_object());
-        let inner = inner.filter_map(|(name, it)| Some((format!("{key}.{name}"), reason(it)?)));
+    for (key, text) in acknowledgements {
+        let Some(text) = text else { continue };
+        refused.extend(reason(text).map(|reason| ((*key).to_owned(), reason)));
+        // Each setting and each timed entry has an acknowledgement of its own.
+        let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).unwrap_or_default();
+        let inner = members.into_iter();
+        let inner =
+            inner.filter_map(|(name, it)| Some((format!("{key}.{name}"), reason(it.get())?)));
         refused.extend(inner);
     }
     refused

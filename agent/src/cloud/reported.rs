@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use indexmap::IndexMap;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// Minimum time between two patches.
 const MIN_PATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -19,9 +21,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const REFUSAL_BACK_OFF: Duration = Duration::from_secs(10);
 const MAX_BACK_OFF: Duration = Duration::from_secs(320);
 
-/// Values by top-level key. What is wanted and what the hub holds share them: 20 timed entries are
-/// 50 kB.
-type Properties = BTreeMap<String, Arc<Value>>;
+/// JSON by top-level key: as text, 20 timed entries have 7 kB, as [`Value`]s 50 kB. What is wanted
+/// and what the hub holds share it.
+type Properties = BTreeMap<String, Arc<str>>;
+/// Members of a JSON object, in its order.
+type Borrowed<'a> = IndexMap<String, &'a RawValue>;
+pub(super) type Members = IndexMap<String, Box<RawValue>>;
 
 /// The reported properties of one device. Times come from any monotonic clock.
 #[derive(Debug, Default)]
@@ -81,13 +86,13 @@ pub(super) enum PatchOutcome {
 }
 
 impl Reported {
-    /// Sets a top-level property; `None` removes it.
-    pub(super) fn set(&mut self, key: &str, value: Option<Value>) {
+    /// Sets a top-level property to a JSON text; `None` removes it.
+    pub(super) fn set(&mut self, key: &str, value: Option<String>) {
         match value {
             Some(value) => {
                 let held = self.wanted.get(key);
                 if held.is_none_or(|held| **held != value) {
-                    self.wanted.insert(key.to_owned(), Arc::new(value));
+                    self.wanted.insert(key.to_owned(), value.into());
                 }
             }
             None => {
@@ -97,9 +102,9 @@ impl Reported {
     }
 
     /// The twin was read: `reported` is what the hub holds.
-    pub(super) fn twin_read(&mut self, mut reported: Map<String, Value>) {
+    pub(super) fn twin_read(&mut self, mut reported: BTreeMap<String, Box<RawValue>>) {
         reported.remove("$version");
-        let shared = |(key, value)| (key, Arc::new(value));
+        let shared = |(key, value): (String, Box<RawValue>)| (key, value.get().into());
         self.known = HubCopy::Read(reported.into_iter().map(shared).collect());
         self.in_flight = None;
     }
@@ -133,7 +138,7 @@ impl Reported {
     }
 
     /// The request id and body of the patch to send now.
-    pub(super) fn next_patch(&mut self, now: Duration, owned: &[&str]) -> Option<(String, Value)> {
+    pub(super) fn next_patch(&mut self, now: Duration, owned: &[&str]) -> Option<(String, String)> {
         let unanswered = |sent| now < sent + ANSWER_TIMEOUT;
         let due = self
             .deferred
@@ -156,13 +161,13 @@ impl Reported {
             .filter(|(key, _)| owned.contains(&key.as_str()) || self.wanted.contains_key(*key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
-        let mut patch = Map::new();
+        let mut patch = Members::new();
         for (key, value) in &self.wanted {
             let change = change(ours.get(key).map(Arc::as_ref), value, everything);
             patch.extend(change.map(|change| (key.clone(), change)));
         }
         let outdated = ours.keys().filter(|key| !self.wanted.contains_key(*key));
-        patch.extend(outdated.map(|key| (key.clone(), Value::Null)));
+        patch.extend(outdated.map(|key| (key.clone(), RawValue::NULL.to_owned())));
         let mut then = self.wanted.clone();
         self.one_by_one &= patch.len() > 1;
         if self.one_by_one {
@@ -172,15 +177,17 @@ impl Reported {
             let door = door.filter(|key| self.is_urgent && self.last_key.as_ref() != Some(*key));
             let next = door.or_else(|| patch.keys().filter(later).min());
             let key = next.or(patch.keys().min())?.clone();
-            let change = patch.remove(&key)?;
+            let change = patch.swap_remove(&key)?;
             self.last_key = Some(key.clone());
             let value = then.remove(&key);
             then.clone_from(&ours);
             then.remove(&key);
             then.extend(value.map(|value| (key.clone(), value)));
-            patch = Map::from_iter([(key, change)]);
+            patch = Members::from_iter([(key, change)]);
         }
         if patch.is_empty() {
+            // The hub may write the same in another way.
+            self.known = HubCopy::Acknowledged(then);
             return None;
         }
         let rid = format!("r{}", self.next_rid);
@@ -196,7 +203,7 @@ impl Reported {
             before: (patch.len() > 1).then_some(ours),
             then,
         });
-        Some((rid, Value::Object(patch)))
+        Some((rid, text(&patch).get().to_owned()))
     }
 
     /// When to call [`Reported::next_patch`] again if nothing changes.
@@ -249,46 +256,67 @@ impl Reported {
     }
 }
 
-/// The change of one value, if any.
-fn change(from: Option<&Value>, to: &Value, everything: bool) -> Option<Value> {
-    match (from, to) {
-        (Some(Value::Object(from)), Value::Object(to)) => {
-            let inner = difference(from, to, everything);
-            (everything || !inner.is_empty()).then_some(Value::Object(inner))
-        }
-        (Some(from), to) if from == to && !everything => None,
-        _ => Some(to.clone()),
+/// The change of one JSON text, if any.
+fn change(from: Option<&str>, to: &str, everything: bool) -> Option<Box<RawValue>> {
+    if from == Some(to) && !everything {
+        return None;
+    }
+    if let (Some(from), Some(to)) = (from.and_then(members), members(to)) {
+        let inner = difference(&from, &to, everything);
+        return (everything || !inner.is_empty()).then(|| text(&inner));
+    }
+    let is_same = |from| parse::<Value>(from) == parse(to);
+    match from {
+        Some(from) if !everything && is_same(from) => None,
+        _ => parse(to),
     }
 }
 
 /// The merge patch that turns `from` into `to`; with `everything` it includes values that are
 /// already equal.
-fn difference(
-    from: &Map<String, Value>,
-    to: &Map<String, Value>,
-    everything: bool,
-) -> Map<String, Value> {
-    let mut patch = Map::new();
+fn difference(from: &Borrowed<'_>, to: &Borrowed<'_>, everything: bool) -> Members {
+    let mut patch = Members::new();
     for (key, value) in to {
-        let change = change(from.get(key), value, everything);
+        let change = change(
+            from.get(key).map(|from| from.get()),
+            value.get(),
+            everything,
+        );
         patch.extend(change.map(|change| (key.clone(), change)));
     }
     for key in from.keys().filter(|key| !to.contains_key(*key)) {
-        patch.insert(key.clone(), Value::Null);
+        patch.insert(key.clone(), RawValue::NULL.to_owned());
     }
     patch
+}
+
+/// `None` for all but an object.
+fn members(text: &str) -> Option<Borrowed<'_>> {
+    parse(text)
+}
+
+fn parse<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+fn text(patch: &Members) -> Box<RawValue> {
+    to_raw_value(patch).expect("the keys are strings")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     const OWNED: &[&str] = &["building", "door"];
 
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
+    }
+
+    fn text_of(value: Value) -> Option<String> {
+        Some(value.to_string())
     }
 
     fn map(value: Value) -> Map<String, Value> {
@@ -298,18 +326,26 @@ mod tests {
         }
     }
 
+    fn next(subject: &mut Reported, now: Duration) -> Option<(String, Value)> {
+        let (rid, patch) = subject.next_patch(now, OWNED)?;
+        Some((rid, serde_json::from_str(&patch).unwrap()))
+    }
+
     fn read(reported: Value) -> Reported {
         let mut subject = Reported::default();
-        subject.set("door", Some(json!({"lockState": "locked", "alarms": {}})));
-        subject.twin_read(map(reported));
+        subject.set(
+            "door",
+            text_of(json!({"lockState": "locked", "alarms": {}})),
+        );
+        subject.twin_read(serde_json::from_value(reported).unwrap());
         subject
     }
 
     #[test]
     fn nothing_is_sent_before_the_twin_was_read() {
         let mut subject = Reported::default();
-        subject.set("door", Some(json!({"lockState": "locked"})));
-        assert_eq!(subject.next_patch(ms(0), OWNED), None);
+        subject.set("door", text_of(json!({"lockState": "locked"})));
+        assert_eq!(next(&mut subject, ms(0)), None);
         assert_eq!(subject.poll_timeout(), None);
     }
 
@@ -321,7 +357,7 @@ mod tests {
             "door": {"lockState": "locked", "alarms": {"jammed": {"since": "x"}}},
             "other": 1
         }));
-        let (_, patch) = subject.next_patch(ms(0), OWNED).unwrap();
+        let (_, patch) = next(&mut subject, ms(0)).unwrap();
         assert_eq!(
             patch,
             json!({"door": {"lockState": "locked", "alarms": {"jammed": null}}, "building": null})
@@ -331,18 +367,18 @@ mod tests {
     #[test]
     fn changes_within_a_second_become_one_patch() {
         let mut subject = read(json!({}));
-        let (rid, _) = subject.next_patch(ms(0), OWNED).unwrap();
+        let (rid, _) = next(&mut subject, ms(0)).unwrap();
         assert_eq!(
             subject.answered(&rid, 204, ms(5), 1.0),
             PatchOutcome::Accepted
         );
         assert_eq!(subject.poll_timeout(), None);
         for state in ["unlocking", "unlocked", "locking"] {
-            subject.set("door", Some(json!({"lockState": state, "alarms": {}})));
-            assert_eq!(subject.next_patch(ms(500), OWNED), None);
+            subject.set("door", text_of(json!({"lockState": state, "alarms": {}})));
+            assert_eq!(next(&mut subject, ms(500)), None);
         }
         assert_eq!(subject.poll_timeout(), Some(ms(1000)));
-        let (_, patch) = subject.next_patch(ms(1000), OWNED).unwrap();
+        let (_, patch) = next(&mut subject, ms(1000)).unwrap();
         assert_eq!(patch, json!({"door": {"lockState": "locking"}}));
     }
 
@@ -358,9 +394,12 @@ mod tests {
             (true, 503, 10_005),
         ] {
             let mut subject = read(json!({}));
-            let (rid, _) = subject.next_patch(ms(0), OWNED).unwrap();
+            let (rid, _) = next(&mut subject, ms(0)).unwrap();
             subject.answered(&rid, status, ms(5), 1.0);
-            subject.set("door", Some(json!({"lockState": "unlocked", "alarms": {}})));
+            subject.set(
+                "door",
+                text_of(json!({"lockState": "unlocked", "alarms": {}})),
+            );
             if command_answered {
                 subject.command_answered();
             }
@@ -368,20 +407,23 @@ mod tests {
             assert_eq!(earliest, ms(at), "{command_answered} {status}");
             if at > 10 {
                 assert_eq!(
-                    subject.next_patch(ms(at - 1), OWNED),
+                    next(&mut subject, ms(at - 1)),
                     None,
                     "{command_answered} {status}"
                 );
             }
             assert!(
-                subject.next_patch(ms(at), OWNED).is_some(),
+                next(&mut subject, ms(at)).is_some(),
                 "{command_answered} {status}"
             );
             // Only one patch: the next waits for its second again.
-            subject.set("door", Some(json!({"lockState": "locked", "alarms": {}})));
+            subject.set(
+                "door",
+                text_of(json!({"lockState": "locked", "alarms": {}})),
+            );
             subject.answered("r1", 204, ms(at + 1), 1.0);
             assert_eq!(
-                subject.next_patch(ms(at + 2), OWNED),
+                next(&mut subject, ms(at + 2)),
                 None,
                 "{command_answered} {status}"
             );
@@ -396,9 +438,12 @@ mod tests {
             (false, true, 10),
         ] {
             let mut subject = read(json!({}));
-            let (rid, _) = subject.next_patch(ms(0), OWNED).unwrap();
+            let (rid, _) = next(&mut subject, ms(0)).unwrap();
             subject.answered(&rid, 204, ms(5), 1.0);
-            subject.set("door", Some(json!({"lockState": "locking", "alarms": {}})));
+            subject.set(
+                "door",
+                text_of(json!({"lockState": "locking", "alarms": {}})),
+            );
             // One that has passed does not count.
             subject.defer(ms(1), ms(2));
             for wait in [15_000, 6_990, 9_000] {
@@ -413,11 +458,14 @@ mod tests {
             }
             let due = subject.poll_timeout().unwrap().max(ms(10));
             assert_eq!(due, ms(at));
-            assert!(at == 10 || subject.next_patch(ms(at - 1), OWNED).is_none());
-            let (rid, _) = subject.next_patch(ms(at), OWNED).unwrap();
+            assert!(at == 10 || next(&mut subject, ms(at - 1)).is_none());
+            let (rid, _) = next(&mut subject, ms(at)).unwrap();
             // The patch after it may wait again.
             subject.answered(&rid, 204, ms(at), 1.0);
-            subject.set("door", Some(json!({"lockState": "locked", "alarms": {}})));
+            subject.set(
+                "door",
+                text_of(json!({"lockState": "locked", "alarms": {}})),
+            );
             subject.defer(ms(at), ms(9_000));
             assert_eq!(subject.poll_timeout(), Some(ms(at + 9_000)));
         }
@@ -432,7 +480,7 @@ mod tests {
             let mut subject = read(json!({}));
             let mut now = ms(0);
             for wait in waits {
-                let (rid, _) = subject.next_patch(now, OWNED).unwrap();
+                let (rid, _) = next(&mut subject, now).unwrap();
                 subject.answered(&rid, 429, now, jitter);
                 let due = now + Duration::from_secs(wait);
                 assert_eq!(subject.poll_timeout(), Some(due));
@@ -444,10 +492,10 @@ mod tests {
     #[test]
     fn one_patch_is_in_flight_and_an_unanswered_one_is_resent() {
         let mut subject = read(json!({}));
-        let (first, _) = subject.next_patch(ms(0), OWNED).unwrap();
-        subject.set("building", Some(json!({"value": 43})));
-        assert_eq!(subject.next_patch(ms(29_000), OWNED), None);
-        let (second, patch) = subject.next_patch(ms(30_000), OWNED).unwrap();
+        let (first, _) = next(&mut subject, ms(0)).unwrap();
+        subject.set("building", text_of(json!({"value": 43})));
+        assert_eq!(next(&mut subject, ms(29_000)), None);
+        let (second, patch) = next(&mut subject, ms(30_000)).unwrap();
         assert_eq!(patch["building"], json!({"value": 43}));
         assert_eq!(
             subject.answered(&first, 204, ms(30_001), 1.0),
@@ -462,30 +510,30 @@ mod tests {
     #[test]
     fn a_throttled_patch_is_retried_and_an_invalid_one_is_not() {
         let mut subject = read(json!({}));
-        let (rid, patch) = subject.next_patch(ms(0), OWNED).unwrap();
+        let (rid, patch) = next(&mut subject, ms(0)).unwrap();
         assert_eq!(
             subject.answered(&rid, 429, ms(10), 1.0),
             PatchOutcome::Refused { will_retry: true }
         );
-        assert_eq!(subject.next_patch(ms(9_000), OWNED), None);
-        let (rid, again) = subject.next_patch(ms(10_010), OWNED).unwrap();
+        assert_eq!(next(&mut subject, ms(9_000)), None);
+        let (rid, again) = next(&mut subject, ms(10_010)).unwrap();
         assert_eq!(patch, again);
         assert_eq!(
             subject.answered(&rid, 400, ms(10_020), 1.0),
             PatchOutcome::Refused { will_retry: false }
         );
-        assert_eq!(subject.next_patch(ms(60_000), OWNED), None);
+        assert_eq!(next(&mut subject, ms(60_000)), None);
     }
 
     #[test]
     fn the_keys_of_an_invalid_patch_are_sent_one_by_one() {
         let mut subject = read(json!({"other": 1}));
-        subject.set("building", Some(json!("bad")));
-        subject.set("timed", Some(json!({"a": 1})));
+        subject.set("building", text_of(json!("bad")));
+        subject.set("timed", text_of(json!({"a": 1})));
         let mut sent = Vec::new();
         for second in 0..10 {
             let now = ms(second * 1_000);
-            let Some((rid, patch)) = subject.next_patch(now, OWNED) else {
+            let Some((rid, patch)) = next(&mut subject, now) else {
                 break;
             };
             let is_bad = patch.get("building").is_some();
@@ -496,20 +544,20 @@ mod tests {
         assert_eq!(subject.poll_timeout(), None);
         // Later changes go together again.
         subject.set("door", None);
-        subject.set("timed", Some(json!({"a": 2})));
-        let (_, patch) = subject.next_patch(ms(60_000), OWNED).unwrap();
+        subject.set("timed", text_of(json!({"a": 2})));
+        let (_, patch) = next(&mut subject, ms(60_000)).unwrap();
         assert_eq!(patch, json!({"timed": {"a": 2}, "door": null}));
     }
 
     #[test]
     fn of_keys_sent_one_by_one_the_door_hurries_and_stays_urgent_until_it_goes() {
         let mut subject = read(json!({}));
-        subject.set("building", Some(json!("bad")));
-        subject.set("device", Some(json!({"a": 1})));
+        subject.set("building", text_of(json!("bad")));
+        subject.set("device", text_of(json!({"a": 1})));
         let mut sent = Vec::new();
         for second in 0..5 {
             let now = ms(second * 1_000);
-            let Some((rid, patch)) = subject.next_patch(now, OWNED) else {
+            let Some((rid, patch)) = next(&mut subject, now) else {
                 break;
             };
             let is_bad = patch.get("building").is_some();
@@ -526,13 +574,13 @@ mod tests {
     #[test]
     fn a_key_that_changes_all_the_time_keeps_back_no_other() {
         let mut subject = read(json!({}));
-        subject.set("timed", Some(json!({"a": 1})));
-        subject.set("zone", Some(json!("bad")));
+        subject.set("timed", text_of(json!({"a": 1})));
+        subject.set("zone", text_of(json!("bad")));
         let mut sent = Vec::new();
         for second in 0..5 {
             let now = ms(second * 1_000);
-            subject.set("door", Some(json!({"lockState": second})));
-            let (rid, patch) = subject.next_patch(now, OWNED).unwrap();
+            subject.set("door", text_of(json!({"lockState": second})));
+            let (rid, patch) = next(&mut subject, now).unwrap();
             let is_bad = patch.get("zone").is_some();
             subject.answered(&rid, if is_bad { 400 } else { 204 }, now, 1.0);
             sent.push(map(patch).keys().cloned().collect::<Vec<_>>().join(" "));
@@ -571,10 +619,11 @@ mod tests {
             to in document(),
             everything: bool,
         ) {
-            let mut target = map(from);
-            let to = map(to);
-            let patch = difference(&target, &to, everything);
-            merge(&mut target, &patch);
+            let texts = [&from, &to].map(Value::to_string);
+            let patch = change(Some(&texts[0]), &texts[1], everything);
+            let patch = patch.map_or(json!({}), |patch| serde_json::from_str(patch.get()).unwrap());
+            let (mut target, to) = (map(from), map(to));
+            merge(&mut target, &map(patch));
             prop_assert_eq!(target, to);
         }
     }

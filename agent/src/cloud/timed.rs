@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use door_core::contract::Alarm;
 use door_core::schedule::Progress;
 use door_core::{EntryId, TimedReport, TimedState};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
+use super::reported::Members;
 use crate::controller::Snapshot;
 
 /// How soon a change is reported.
@@ -24,16 +25,11 @@ pub(super) enum Pace {
 
 #[derive(Debug, Default)]
 pub(super) struct TimedProperty {
-    acknowledged: Option<Value>,
     progress: BTreeMap<EntryId, Progress>,
     alarms: Vec<Alarm>,
 }
 
 impl TimedProperty {
-    pub(super) fn acknowledge(&mut self, acknowledged: Option<Value>) {
-        self.acknowledged = acknowledged;
-    }
-
     /// Takes the present progress.
     pub(super) fn follow(&mut self, door: &Snapshot) -> Pace {
         let alarms: Vec<_> = door.report.alarms.keys().copied().collect();
@@ -59,14 +55,17 @@ impl TimedProperty {
         pace
     }
 
-    pub(super) fn value(&self) -> Option<Value> {
-        let mut value = self.acknowledged.clone()?;
+    /// Adds the progress of each entry to its acknowledgement.
+    pub(super) fn join(&self, acknowledged: &str) -> Option<String> {
+        let mut joined: Members = serde_json::from_str(acknowledged).ok()?;
         for (id, progress) in &self.progress {
-            if let Some(Value::Object(entry)) = value.get_mut(id.as_str()) {
-                let progress = serde_json::to_value(progress).unwrap_or_default();
-                entry.extend(progress.as_object().cloned().unwrap_or_else(Map::new));
+            let entry = joined.get_mut(id.as_str());
+            if let Some(entry) = entry.filter(|entry| entry.get().starts_with('{')) {
+                let progress = serde_json::to_string(progress).ok()?;
+                let head = entry.get().strip_suffix('}')?;
+                *entry = RawValue::from_string(format!("{head},{}", &progress[1..])).ok()?;
             }
         }
-        Some(value)
+        serde_json::to_string(&joined).ok()
     }
 }

@@ -180,35 +180,26 @@ impl Desired {
         }
     }
 
-    /// The acknowledgements to report, by key; `None` where nothing is desired.
+    /// JSON of the acknowledgements to report, by key; `None` where nothing is desired.
     pub(super) fn acknowledgements(
         &self,
         problems: &ApplyProblems,
-    ) -> [(&'static str, Option<Value>); 7] {
+    ) -> [(&'static str, Option<String>); 7] {
         let (location, door) = (problems.location.as_deref(), problems.door.as_deref());
         let SiteLocation { building, floor } = &self.location;
         let mode = self.mode.map(|mode| Value::from(mode.as_str()));
-        let [
-            building_key,
-            floor_key,
-            mode_key,
-            settings_key,
-            lockdown_key,
-            timed_key,
-            schedule_key,
-        ] = KEYS;
-        [
-            (
-                building_key,
-                self.building.acknowledge(building.as_ref(), location),
-            ),
-            (floor_key, self.floor.acknowledge(floor.as_ref(), location)),
-            (mode_key, self.mode_verdict.acknowledge(mode.as_ref(), door)),
-            (settings_key, self.settings.acknowledge(door)),
-            (lockdown_key, self.lockdown.acknowledge(door)),
-            (timed_key, self.timed.acknowledge(door)),
-            (schedule_key, self.schedule.acknowledge(door)),
-        ]
+        let text = |value: Option<Value>| value.map(|value| value.to_string());
+        let each = [
+            text(self.building.acknowledge(building.as_ref(), location)),
+            text(self.floor.acknowledge(floor.as_ref(), location)),
+            text(self.mode_verdict.acknowledge(mode.as_ref(), door)),
+            self.settings.acknowledge(door),
+            text(self.lockdown.acknowledge(door)),
+            self.timed.acknowledge(door),
+            text(self.schedule.acknowledge(door)),
+        ];
+        let mut keys = KEYS.into_iter();
+        each.map(|it| (keys.next().unwrap_or_default(), it))
     }
 
     fn apply(&mut self, key: &str, value: &Value, version: u64) {

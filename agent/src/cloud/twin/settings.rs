@@ -122,9 +122,9 @@ impl Settings {
     }
 
     /// One acknowledgement per setting, or a single one if `settings` is not an object.
-    pub(super) fn acknowledge(&self, problem: Option<&str>) -> Option<Value> {
+    pub(super) fn acknowledge(&self, problem: Option<&str>) -> Option<String> {
         if let Some(refused) = self.whole.acknowledge(None, problem) {
-            return Some(refused);
+            return Some(refused.to_string());
         }
         let members = self.entries.iter();
         acknowledge_each(

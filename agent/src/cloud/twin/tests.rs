@@ -33,7 +33,7 @@ fn acknowledged(desired: &Desired) -> Value {
 
 fn acknowledged_with(desired: &Desired, problems: &ApplyProblems) -> Value {
     let each = desired.acknowledgements(problems).into_iter();
-    each.filter_map(|(key, value)| Some((key, value?)))
+    each.filter_map(|(key, text)| Some((key, serde_json::from_str::<Value>(&text?).unwrap())))
         .collect()
 }
 

@@ -25,13 +25,17 @@ pub(super) struct Timed {
 
 #[derive(Debug)]
 struct Judged {
-    /// As desired, valid or not: a patch changes single members.
-    desired: Value,
+    /// As desired, unless that is `held`: a patch changes single members.
+    desired: Option<Value>,
     held: Option<TimedEntry>,
     verdict: Verdict,
 }
 
 impl Judged {
+    fn desired(&self) -> Option<Value> {
+        self.desired.clone().or(self.held.as_ref().map(json))
+    }
+
     fn is_lock(&self) -> bool {
         matches!(&self.held, Some(entry) if entry.want == Want::Locked)
     }
@@ -42,7 +46,7 @@ impl Timed {
     pub(super) fn new(saved: BTreeMap<EntryId, TimedEntry>, version: u64) -> Self {
         let entries = saved.into_iter().map(|(id, entry)| {
             let judged = Judged {
-                desired: json(&entry),
+                desired: None,
                 held: Some(entry),
                 verdict: Verdict::Accepted { version },
             };
@@ -84,7 +88,7 @@ impl Timed {
             }
             for id in entries.keys() {
                 if let Some(judged) = self.entries.get_mut(id) {
-                    judged.desired = Value::Null;
+                    judged.desired = Some(Value::Null);
                 }
             }
             return self.change(&entries, version, is_older);
@@ -123,9 +127,8 @@ impl Timed {
                 }
                 continue;
             }
-            let desired = match (self.entries.get(id).map(|known| &known.desired), value) {
-                (Some(Value::Object(known)), Value::Object(changes)) => {
-                    let mut desired = known.clone();
+            let desired = match (self.entries.get(id).and_then(Judged::desired), value) {
+                (Some(Value::Object(mut desired)), Value::Object(changes)) => {
                     desired.extend(changes.clone());
                     desired.retain(|_, value| !value.is_null());
                     Value::Object(desired)
@@ -134,11 +137,11 @@ impl Timed {
             };
             let read = self.read(id, &desired, is_older);
             let judged = self.entries.entry(id.clone()).or_insert(Judged {
-                desired: Value::Null,
+                desired: None,
                 held: None,
                 verdict: Verdict::Absent,
             });
-            judged.desired = desired;
+            judged.desired = read.is_err().then_some(desired);
             let is_new = read
                 .as_ref()
                 .is_ok_and(|new| judged.held.as_ref() != Some(new));
@@ -178,9 +181,9 @@ impl Timed {
     }
 
     /// One acknowledgement per entry, or a single one if `timed` is not an object.
-    pub(super) fn acknowledge(&self, problem: Option<&str>) -> Option<Value> {
+    pub(super) fn acknowledge(&self, problem: Option<&str>) -> Option<String> {
         if let Some(refused) = self.whole.acknowledge(None, problem) {
-            return Some(refused);
+            return Some(refused.to_string());
         }
         let members = self.entries.iter();
         acknowledge_each(

@@ -1,6 +1,9 @@
 //! Validation result of a desired value, and its acknowledgement.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
 
 /// Longest `ad`, in bytes: a reason quotes the value, and the hub refuses a patch with a string of
 /// more than 4,096 bytes.
@@ -83,12 +86,12 @@ fn cut(text: &str) -> String {
     format!("{}…{}", &text[..start], &text[end..])
 }
 
-/// One acknowledgement for each member of a property, of refused ones the first [`MAX_REFUSED`].
+/// JSON of one acknowledgement for each member of a property, of refused ones the first [`MAX_REFUSED`].
 /// A member is its name, its verdict and its accepted value.
 pub(super) fn acknowledge_each<'a>(
     members: impl Iterator<Item = (&'a String, &'a Verdict, Option<Value>)>,
     problem: Option<&str>,
-) -> Option<Value> {
+) -> Option<String> {
     let mut refused = 0;
     let few = members.filter(|(_, verdict, _)| {
         let is_refused = matches!(verdict, Verdict::Refused { .. });
@@ -96,10 +99,12 @@ pub(super) fn acknowledge_each<'a>(
         !is_refused || refused <= MAX_REFUSED
     });
     let each = few.filter_map(|(name, verdict, value)| {
-        Some((name.clone(), verdict.acknowledge(value.as_ref(), problem)?))
+        let acknowledged = verdict.acknowledge(value.as_ref(), problem)?;
+        Some((name, to_raw_value(&acknowledged).ok()?))
     });
-    let each: Map<_, _> = each.collect();
-    (!each.is_empty()).then(|| each.into())
+    // As text: a tree of 20 timed entries has 40 kB.
+    let each: BTreeMap<_, _> = each.collect();
+    (!each.is_empty()).then(|| serde_json::to_string(&each).ok())?
 }
 
 /// Why an older document, from a hub that was restored, brings back no release and no week: it may
