@@ -1,6 +1,7 @@
 //! The desired properties of a door, already validated.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::config::Overrides;
 use crate::contract::{Lockdown, Mode};
@@ -16,7 +17,7 @@ pub struct DesiredDoor {
     /// The desired lockdown.
     pub lockdown: DesiredLockdown,
     /// The timed entries.
-    pub timed: BTreeMap<EntryId, TimedEntry>,
+    pub timed: BTreeMap<EntryId, Arc<TimedEntry>>,
     /// The week.
     pub schedule: Option<AssignedWeek>,
     /// `$version` of the latest change of `timed` and `schedule`.

@@ -315,7 +315,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn text_of(value: Value) -> Option<String> {
+    fn text_of(value: &Value) -> Option<String> {
         Some(value.to_string())
     }
 
@@ -335,7 +335,7 @@ mod tests {
         let mut subject = Reported::default();
         subject.set(
             "door",
-            text_of(json!({"lockState": "locked", "alarms": {}})),
+            text_of(&json!({"lockState": "locked", "alarms": {}})),
         );
         subject.twin_read(serde_json::from_value(reported).unwrap());
         subject
@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn nothing_is_sent_before_the_twin_was_read() {
         let mut subject = Reported::default();
-        subject.set("door", text_of(json!({"lockState": "locked"})));
+        subject.set("door", text_of(&json!({"lockState": "locked"})));
         assert_eq!(next(&mut subject, ms(0)), None);
         assert_eq!(subject.poll_timeout(), None);
     }
@@ -365,6 +365,50 @@ mod tests {
     }
 
     #[test]
+    fn a_patch_keeps_the_order_of_its_writer_and_takes_no_other_spelling_for_a_change() {
+        let mut subject = Reported::default();
+        let set = |subject: &mut Reported, building: &str, door: &str| {
+            subject.set("building", Some(building.to_owned()));
+            subject.set("door", Some(door.to_owned()));
+        };
+        set(
+            &mut subject,
+            "[1]",
+            r#"{"z":{"y":"\u00e9","b":2},"a":[{"q":1,"p":2}]}"#,
+        );
+        let hub = r#"{"building": 4, "door": {"a": [{"p": 2, "q": 1}], "z": {"b": 2, "y": "é"}}}"#;
+        subject.twin_read(serde_json::from_str(hub).unwrap());
+        // Everything at first; its refusal leaves what the hub holds in place.
+        let mut now = ms(0);
+        for (expected, status) in [
+            (
+                r#"{"building":[1],"door":{"z":{"y":"\u00e9","b":2},"a":[{"q":1,"p":2}]}}"#,
+                400,
+            ),
+            (r#"{"building":[1]}"#, 400),
+            (
+                r#"{"door":{"z":{"c":3,"y":null},"a":[{"q":2,"p":2}]}}"#,
+                204,
+            ),
+        ] {
+            let (rid, patch) = subject.next_patch(now, OWNED).unwrap();
+            assert_eq!(patch, expected);
+            subject.answered(&rid, status, now, 1.0);
+            now += ms(1_000);
+            if expected == r#"{"building":[1]}"# {
+                assert_eq!(subject.next_patch(now, OWNED), None);
+                assert_eq!(subject.poll_timeout(), None);
+                set(
+                    &mut subject,
+                    "[1]",
+                    r#"{"z":{"b":2,"c":3},"a":[{"q":2,"p":2}]}"#,
+                );
+            }
+        }
+        assert_eq!(subject.poll_timeout(), None);
+    }
+
+    #[test]
     fn changes_within_a_second_become_one_patch() {
         let mut subject = read(json!({}));
         let (rid, _) = next(&mut subject, ms(0)).unwrap();
@@ -374,7 +418,7 @@ mod tests {
         );
         assert_eq!(subject.poll_timeout(), None);
         for state in ["unlocking", "unlocked", "locking"] {
-            subject.set("door", text_of(json!({"lockState": state, "alarms": {}})));
+            subject.set("door", text_of(&json!({"lockState": state, "alarms": {}})));
             assert_eq!(next(&mut subject, ms(500)), None);
         }
         assert_eq!(subject.poll_timeout(), Some(ms(1000)));
@@ -398,7 +442,7 @@ mod tests {
             subject.answered(&rid, status, ms(5), 1.0);
             subject.set(
                 "door",
-                text_of(json!({"lockState": "unlocked", "alarms": {}})),
+                text_of(&json!({"lockState": "unlocked", "alarms": {}})),
             );
             if command_answered {
                 subject.command_answered();
@@ -419,7 +463,7 @@ mod tests {
             // Only one patch: the next waits for its second again.
             subject.set(
                 "door",
-                text_of(json!({"lockState": "locked", "alarms": {}})),
+                text_of(&json!({"lockState": "locked", "alarms": {}})),
             );
             subject.answered("r1", 204, ms(at + 1), 1.0);
             assert_eq!(
@@ -442,7 +486,7 @@ mod tests {
             subject.answered(&rid, 204, ms(5), 1.0);
             subject.set(
                 "door",
-                text_of(json!({"lockState": "locking", "alarms": {}})),
+                text_of(&json!({"lockState": "locking", "alarms": {}})),
             );
             // One that has passed does not count.
             subject.defer(ms(1), ms(2));
@@ -464,7 +508,7 @@ mod tests {
             subject.answered(&rid, 204, ms(at), 1.0);
             subject.set(
                 "door",
-                text_of(json!({"lockState": "locked", "alarms": {}})),
+                text_of(&json!({"lockState": "locked", "alarms": {}})),
             );
             subject.defer(ms(at), ms(9_000));
             assert_eq!(subject.poll_timeout(), Some(ms(at + 9_000)));
@@ -493,7 +537,7 @@ mod tests {
     fn one_patch_is_in_flight_and_an_unanswered_one_is_resent() {
         let mut subject = read(json!({}));
         let (first, _) = next(&mut subject, ms(0)).unwrap();
-        subject.set("building", text_of(json!({"value": 43})));
+        subject.set("building", text_of(&json!({"value": 43})));
         assert_eq!(next(&mut subject, ms(29_000)), None);
         let (second, patch) = next(&mut subject, ms(30_000)).unwrap();
         assert_eq!(patch["building"], json!({"value": 43}));
@@ -528,8 +572,8 @@ mod tests {
     #[test]
     fn the_keys_of_an_invalid_patch_are_sent_one_by_one() {
         let mut subject = read(json!({"other": 1}));
-        subject.set("building", text_of(json!("bad")));
-        subject.set("timed", text_of(json!({"a": 1})));
+        subject.set("building", text_of(&json!("bad")));
+        subject.set("timed", text_of(&json!({"a": 1})));
         let mut sent = Vec::new();
         for second in 0..10 {
             let now = ms(second * 1_000);
@@ -544,7 +588,7 @@ mod tests {
         assert_eq!(subject.poll_timeout(), None);
         // Later changes go together again.
         subject.set("door", None);
-        subject.set("timed", text_of(json!({"a": 2})));
+        subject.set("timed", text_of(&json!({"a": 2})));
         let (_, patch) = next(&mut subject, ms(60_000)).unwrap();
         assert_eq!(patch, json!({"timed": {"a": 2}, "door": null}));
     }
@@ -552,8 +596,8 @@ mod tests {
     #[test]
     fn of_keys_sent_one_by_one_the_door_hurries_and_stays_urgent_until_it_goes() {
         let mut subject = read(json!({}));
-        subject.set("building", text_of(json!("bad")));
-        subject.set("device", text_of(json!({"a": 1})));
+        subject.set("building", text_of(&json!("bad")));
+        subject.set("device", text_of(&json!({"a": 1})));
         let mut sent = Vec::new();
         for second in 0..5 {
             let now = ms(second * 1_000);
@@ -574,12 +618,12 @@ mod tests {
     #[test]
     fn a_key_that_changes_all_the_time_keeps_back_no_other() {
         let mut subject = read(json!({}));
-        subject.set("timed", text_of(json!({"a": 1})));
-        subject.set("zone", text_of(json!("bad")));
+        subject.set("timed", text_of(&json!({"a": 1})));
+        subject.set("zone", text_of(&json!("bad")));
         let mut sent = Vec::new();
         for second in 0..5 {
             let now = ms(second * 1_000);
-            subject.set("door", text_of(json!({"lockState": second})));
+            subject.set("door", text_of(&json!({"lockState": second})));
             let (rid, patch) = next(&mut subject, now).unwrap();
             let is_bad = patch.get("zone").is_some();
             subject.answered(&rid, if is_bad { 400 } else { 204 }, now, 1.0);

@@ -69,3 +69,50 @@ impl TimedProperty {
         serde_json::to_string(&joined).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use door_core::contract::{Proof, Secured};
+    use door_core::schedule::TimedResult;
+
+    use super::*;
+
+    #[test]
+    fn progress_is_appended_to_the_acknowledgement_of_its_entry_alone() {
+        let result = TimedResult {
+            secured: Secured::Secured,
+            proof: Proof::Bond,
+            reached: true,
+            error: None,
+        };
+        let holding = Progress {
+            state: TimedState::Holding,
+            at: "2026-12-01T21:00:00.5Z".parse().ok(),
+            result: Some(result),
+            ..Progress::default()
+        };
+        let each = [
+            ("a", holding),
+            ("ac", Progress::default()),
+            ("c", Progress::default()),
+        ];
+        let each = each.map(|(id, progress)| (id.parse().unwrap(), progress));
+        let subject = TimedProperty {
+            progress: each.into(),
+            ..TimedProperty::default()
+        };
+        for (acknowledged, expected) in [
+            (
+                r#"{"a":{"ac":200,"value":{}},"b":{"ac":400},"c":{"ac":200}}"#,
+                r#"{"a":{"ac":200,"value":{},"state":"holding","at":"2026-12-01T21:00:00.5Z","secured":"secured","proof":"bond","reached":true},"b":{"ac":400},"c":{"ac":200,"state":"armed"}}"#,
+            ),
+            // `timed` as a whole was refused.
+            (
+                r#"{"ac":400,"av":1,"ad":"a"}"#,
+                r#"{"ac":400,"av":1,"ad":"a"}"#,
+            ),
+        ] {
+            assert_eq!(subject.join(acknowledged).unwrap(), expected);
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! later. Such a moment is known as well as the clock was: what is unknown never loosens a lock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -88,7 +89,7 @@ impl Progress {
 pub struct TimedReport {
     /// What it wants.
     #[serde(flatten)]
-    pub entry: TimedEntry,
+    pub entry: Arc<TimedEntry>,
     /// What became of it.
     #[serde(flatten)]
     pub progress: Progress,
@@ -270,7 +271,7 @@ impl Agenda {
     /// Takes what the twin desires; returns whether that is new, and the events of it.
     pub(crate) fn desire(
         &mut self,
-        timed: &BTreeMap<EntryId, TimedEntry>,
+        timed: &BTreeMap<EntryId, Arc<TimedEntry>>,
         week: Option<&AssignedWeek>,
         version: u64,
         at: BootTime,
@@ -304,7 +305,7 @@ impl Agenda {
                 );
                 events.extend(loosened.map(|known| known.entry.disarmed(id)));
                 let new = TimedReport {
-                    entry: entry.clone(),
+                    entry: Arc::clone(entry),
                     progress: Progress::default(),
                 };
                 self.timed.insert(id.clone(), new);
@@ -416,7 +417,7 @@ impl Agenda {
             }
         }
         let overlay = overlay.into_iter().map(|(slot, id)| {
-            let TimedEntry { want, until, .. } = self.timed[&id].entry;
+            let TimedEntry { want, until, .. } = *self.timed[&id].entry;
             let ends =
                 until.map(|until| Expiry::scheduled(until, self.clock.when(now.boottime, until)));
             let command_id = id.as_str().parse().ok();
@@ -512,7 +513,7 @@ impl Agenda {
         array: &mut AuthorityArray,
         overlay: &mut BTreeMap<Slot, EntryId>,
     ) -> bool {
-        let TimedEntry { want, from, .. } = self.timed[id].entry;
+        let TimedEntry { want, from, .. } = *self.timed[id].entry;
         let slot = self.timed[id].entry.slot();
         let mut changed = false;
         match slot {

@@ -613,3 +613,56 @@ fn an_older_document_takes_away_no_week() {
         assert_eq!(acknowledged(&desired).get("schedule"), kept.as_ref());
     }
 }
+
+#[test]
+fn a_timed_entry_is_acknowledged_to_the_byte_also_after_a_patch_of_one_member_and_a_restart() {
+    let mut desired = read(json!({"timed": {"b": 7, "a": {
+        "reason": "say \"é\"", "slot": 16, "until": "2026-12-09T21:00:00Z", "by": null,
+        "from": "2026-12-01T21:00:00Z", "want": "locked"
+    }}, "$version": 2}));
+    let text = |desired: &Desired| {
+        let each = desired.acknowledgements(&ApplyProblems::default());
+        each[5].1.clone().unwrap_or_default()
+    };
+    let entry = |by: &str| {
+        format!(
+            "{{\"want\":\"locked\",\"from\":\"2026-12-01T21:00:00Z\",\
+             \"until\":\"2026-12-09T21:00:00Z\",{by}\"reason\":\"say \\\"é\\\"\",\"slot\":16}}"
+        )
+    };
+    let refused = r#""b":{"ac":400,"av":2,"ad":"expected an object with want and from, found 7"}"#;
+    let a = |av: u64, by: &str| {
+        format!(
+            r#""a":{{"ac":200,"av":{av},"ad":"applied","value":{}}}"#,
+            entry(by)
+        )
+    };
+    assert_eq!(text(&desired), format!("{{{},{refused}}}", a(2, "")));
+    desired.handle_patch(3, &map(json!({"timed": {"a": {"by": "alice"}}})));
+    let by_alice = r#""by":"alice","#;
+    assert_eq!(text(&desired), format!("{{{},{refused}}}", a(3, by_alice)));
+
+    let strike = StrikeConfig::motor_lock();
+    let configured = DoorConfig::new(DoorSettings::default(), strike, Fitted::ALL).unwrap();
+    let mut again = Desired::new(SiteLocation::default(), desired.door(), configured);
+    assert_eq!(text(&again), format!("{{{}}}", a(3, by_alice)));
+    // A member of a refused patch counts for the next one, a document replaces all members.
+    again.handle_document(&map(json!({"$version": 3, "timed": desired_of(&again)})));
+    again.handle_patch(
+        4,
+        &map(json!({"timed": {"a": {"want": "open", "by": null}}})),
+    );
+    again.handle_patch(5, &map(json!({"timed": {"a": {"want": "locked"}}})));
+    assert_eq!(text(&again), format!("{{{}}}", a(5, "")));
+    let document = json!({"timed": {"a": {"by": "bob"}}, "$version": 6});
+    again.handle_document(&map(document));
+    assert!(text(&again).contains("want is missing"), "{}", text(&again));
+}
+
+fn desired_of(desired: &Desired) -> Value {
+    let timed = desired.door().timed;
+    timed
+        .iter()
+        .map(|(id, entry)| (id.to_string(), json!(entry)))
+        .collect()
+}

@@ -1,6 +1,7 @@
 //! The desired property `timed`: locks and releases that begin by the door's own clock.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use door_core::{EntryId, TimedEntry, Want};
 use serde_json::{Map, Value};
@@ -27,13 +28,13 @@ pub(super) struct Timed {
 struct Judged {
     /// As desired, unless that is `held`: a patch changes single members.
     desired: Option<Value>,
-    held: Option<TimedEntry>,
+    held: Option<Arc<TimedEntry>>,
     verdict: Verdict,
 }
 
 impl Judged {
     fn desired(&self) -> Option<Value> {
-        self.desired.clone().or(self.held.as_ref().map(json))
+        self.desired.clone().or(self.held.as_deref().map(json))
     }
 
     fn is_lock(&self) -> bool {
@@ -43,7 +44,7 @@ impl Judged {
 
 impl Timed {
     /// Starts from the saved entries.
-    pub(super) fn new(saved: BTreeMap<EntryId, TimedEntry>, version: u64) -> Self {
+    pub(super) fn new(saved: BTreeMap<EntryId, Arc<TimedEntry>>, version: u64) -> Self {
         let entries = saved.into_iter().map(|(id, entry)| {
             let judged = Judged {
                 desired: None,
@@ -63,7 +64,7 @@ impl Timed {
         self.version
     }
 
-    pub(super) fn accepted(&self) -> BTreeMap<EntryId, TimedEntry> {
+    pub(super) fn accepted(&self) -> BTreeMap<EntryId, Arc<TimedEntry>> {
         let held = self.entries.iter();
         held.filter_map(|(id, judged)| Some((id.parse().ok()?, judged.held.clone()?)))
             .collect()
@@ -152,13 +153,13 @@ impl Timed {
         }
     }
 
-    fn read(&self, id: &str, value: &Value, is_older: bool) -> Result<TimedEntry, String> {
+    fn read(&self, id: &str, value: &Value, is_older: bool) -> Result<Arc<TimedEntry>, String> {
         let stays = match self.entries.get(id) {
             Some(Judged { held: Some(_), .. }) => "; the previous entry stays",
             _ => "",
         };
         let read = id.parse::<EntryId>().and_then(|_| TimedEntry::read(value));
-        let entry = read.map_err(|reason| format!("{reason}{stays}"))?;
+        let entry = Arc::new(read.map_err(|reason| format!("{reason}{stays}"))?);
         let held = self.entries.get(id).and_then(|judged| judged.held.as_ref());
         if is_older && entry.want == Want::Released && held != Some(&entry) {
             return Err(format!("{}{stays}", too_old(self.version)));
@@ -187,7 +188,7 @@ impl Timed {
         }
         let members = self.entries.iter();
         acknowledge_each(
-            members.map(|(id, judged)| (id, &judged.verdict, judged.held.as_ref().map(json))),
+            members.map(|(id, judged)| (id, &judged.verdict, judged.held.as_deref().map(json))),
             problem,
         )
     }

@@ -86,8 +86,8 @@ fn cut(text: &str) -> String {
     format!("{}…{}", &text[..start], &text[end..])
 }
 
-/// JSON of one acknowledgement for each member of a property, of refused ones the first [`MAX_REFUSED`].
-/// A member is its name, its verdict and its accepted value.
+/// JSON of one acknowledgement for each member of a property, of refused ones the first
+/// [`MAX_REFUSED`]. A member is its name, its verdict and its accepted value.
 pub(super) fn acknowledge_each<'a>(
     members: impl Iterator<Item = (&'a String, &'a Verdict, Option<Value>)>,
     problem: Option<&str>,
