@@ -42,6 +42,7 @@ use bytes::Bytes;
 use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 use rusqlite::Connection;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use audit::read_audit;
@@ -250,10 +251,15 @@ pub(crate) struct DesiredChange {
     pub(crate) body: Bytes,
 }
 
+/// Maximum of writes of devices that wait for the writer, a few of its transactions: thousands of
+/// doors that report at one instant must not stand in its queue before a call.
+const DEVICE_WRITES: usize = 128;
+
 /// A handle to the store; clones share it.
 #[derive(Clone)]
 pub(crate) struct Store {
     writer: Writer,
+    device_writes: Arc<Semaphore>,
     readers: Readers,
     events: EventRetention,
     path: Arc<Path>,
@@ -320,6 +326,7 @@ impl Store {
             .map_err(StoreError::Thread)?;
         Ok(Self {
             writer,
+            device_writes: Arc::new(Semaphore::new(DEVICE_WRITES)),
             readers,
             events,
             path: path.into(),
@@ -466,6 +473,22 @@ impl Store {
         scan: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
         self.readers.scans.read(scan).await
+    }
+
+    /// Waits until a device may write; keep the permit until that is answered.
+    pub(crate) async fn device_turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        let turn = self.device_writes.acquire().await;
+        turn.map_err(|_| StoreError::Closed)
+    }
+
+    /// Like [`Self::write`], for what a device sends.
+    async fn write_for_device<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        rows: usize,
+        operation: impl FnOnce(&mut Write<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        let _turn = self.device_turn().await?;
+        self.write(rows, operation).await
     }
 
     async fn write<T: Send + 'static, E: From<StoreError> + Send + 'static>(

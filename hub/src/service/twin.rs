@@ -81,6 +81,7 @@ impl TwinService {
             };
             Ok::<_, ServiceError>((change, record.reported.version))
         };
+        let _turn = self.store.device_turn().await?;
         let changed = self.store.twin_update(device, None, change).await?;
         changed
             .map(|(_, version)| version)

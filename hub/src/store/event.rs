@@ -201,7 +201,7 @@ impl Store {
         &self,
         message: TelemetryMessage,
     ) -> Result<bool, StoreError> {
-        self.write(1, move |write| {
+        self.write_for_device(1, move |write| {
             let device = message.device.as_ref();
             let generation: Option<String> = write
                 .connection

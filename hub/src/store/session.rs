@@ -115,7 +115,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Option<Vec<StoredSubscription>>>, StoreError> {
         let device = device.clone();
-        self.write(1, move |write| {
+        self.write_for_device(1, move |write| {
             let stored_text: Option<Option<String>> = write
                 .connection
                 .prepare_cached(
@@ -172,7 +172,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let device = device.clone();
-        self.write(1, move |write| {
+        self.write_for_device(1, move |write| {
             let changed = write
                 .connection
                 .prepare_cached(
@@ -204,7 +204,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let device = device.clone();
-        self.write(1, move |write| {
+        self.write_for_device(1, move |write| {
             let conflict = (EventKind::Connection, CONFLICT);
             let reason = Some(reason.as_bytes());
             event::append(write.connection, conflict, &device, now, reason)
@@ -221,7 +221,7 @@ impl Store {
         subscriptions: Vec<StoredSubscription>,
     ) -> Result<(), StoreError> {
         let device = device.clone();
-        self.write(1, move |write| {
+        self.write_for_device(1, move |write| {
             let text = serde_json::to_string(&subscriptions)
                 .map_err(|error| StoreError::corrupt("subscriptions", error))?;
             write

@@ -1,5 +1,7 @@
 //! The tables, each through its own methods.
 
+use std::sync::atomic::AtomicU64;
+
 use iothub_protocol::event::EventFilter;
 use iothub_protocol::id::{DeviceId, JobId};
 use iothub_protocol::job::{JobStatus, JobType};
@@ -37,6 +39,57 @@ async fn looking_for_the_database_file_leaves_its_locks() {
     std::fs::write(&path, "another").unwrap();
     test.store.look_for_file().await;
     assert!(test.store.is_file_lost());
+}
+
+#[tokio::test]
+async fn a_call_is_recorded_before_most_of_what_a_thousand_devices_send_at_once() {
+    let store = TestStore::open().store;
+    let (go, held) = std::sync::mpsc::channel::<()>();
+    let busy = store.write(1, move |_| {
+        // Fails once the sender is dropped.
+        let _ = held.recv();
+        Ok::<_, StoreError>(())
+    });
+    let written = Arc::new(AtomicU64::new(0));
+    let started = Arc::new(AtomicU64::new(0));
+    let mut devices = tokio::task::JoinSet::new();
+    let queue_devices = async {
+        for _ in 0..1000 {
+            let (store, written) = (store.clone(), Arc::clone(&written));
+            let started = Arc::clone(&started);
+            devices.spawn(async move {
+                started.fetch_add(1, Ordering::Relaxed);
+                let write = move |_: &mut Write<'_>| {
+                    written.fetch_add(1, Ordering::Relaxed);
+                    Ok::<_, StoreError>(())
+                };
+                store.write_for_device(1, write).await
+            });
+        }
+        while started.load(Ordering::Relaxed) < 1000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let call = async {
+        queue_devices.await;
+        let before = Arc::clone(&written);
+        let call = store.write(1, move |_| {
+            Ok::<_, StoreError>(before.load(Ordering::Relaxed))
+        });
+        // The call is polled first, and so queued.
+        tokio::join!(call, async { drop(go) }).0
+    };
+    let (busy, before) = tokio::join!(busy, call);
+    busy.unwrap();
+    let before = before.unwrap();
+    assert!(
+        before <= DEVICE_WRITES as u64,
+        "{before} writes of devices came first"
+    );
+    for written in devices.join_all().await {
+        written.unwrap();
+    }
+    assert_eq!(written.load(Ordering::Relaxed), 1000);
 }
 
 #[tokio::test]

@@ -211,7 +211,7 @@ impl Store {
         model_id: String,
     ) -> Result<(), StoreError> {
         let device = device.clone();
-        self.write(1, move |write| {
+        self.write_for_device(1, move |write| {
             let sql = "UPDATE twin SET model_id = ?2 WHERE model_id <> ?2 AND id = \
                        (SELECT id FROM device WHERE device_id = ?1)";
             let mut statement = write.connection.prepare_cached(sql)?;
