@@ -16,7 +16,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use door_agent::config::{AgentConfig, HubConfig};
 use door_agent::gpio::simulated::SimHandle;
-use door_agent::{Agent, Shared};
+use door_agent::{Agent, RunningAgent, Shared};
 use door_core::Outputs;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -31,7 +31,7 @@ use crate::report::{ms, quantile};
 const MQTT_PORT: u16 = 8883;
 
 /// How long a program may take to connect.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Settling time before a program is observed, and the time of the observation.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -57,6 +57,12 @@ pub(crate) struct Arguments {
     /// How many calls are timed.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     calls: u32,
+    /// How many changes of level by timed entries, and by calls, are measured.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=40))]
+    changes: u32,
+    /// Seconds between two of them. An agent joins what it reports within 10 s of timed entries.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=60))]
+    every: u64,
 }
 
 /// Measurements of one side.
@@ -110,6 +116,8 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "{:<12} resident {resident:+} kB, heap and stacks {anonymous:+} kB",
         "20 timed entries and a week"
     );
+    let every = Duration::from_secs(arguments.every);
+    crate::levels::run(&hub, scratch.path(), &program, arguments.changes, every).await?;
     if arguments.python.is_some() {
         theirs.print("Python SDK", "REST call to handler");
         let ratio = |one: f64, other: f64| one / other;
@@ -151,15 +159,20 @@ fn median(times: &[Duration]) -> f64 {
         .map_or(0.0, Duration::as_secs_f64)
 }
 
-struct Door {
+pub(crate) struct Door {
     /// Killed when dropped.
-    child: Child,
+    pub(crate) child: Child,
     took: Duration,
 }
 
 impl Door {
     /// Starts the agent with its own door, and waits until the hub reaches it.
-    async fn start(hub: &Hub, scratch: &Path, program: &Path, name: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        hub: &Hub,
+        scratch: &Path,
+        program: &Path,
+        name: &str,
+    ) -> anyhow::Result<Self> {
         let folder = scratch.join(name);
         std::fs::create_dir(&folder)?;
         let connection = hub.add_device(name).await?;
@@ -168,8 +181,9 @@ impl Door {
         let text = format!(
             "[hub]\nconnection_string_file = \"connection-string\"\nca_file = \"{}\"\nmqtt_port = \
              {}\n\
-             [strike]\nkind = \"motor-lock\"\n[board]\nkind = \"simulated\"\n[state]\ndirectory \
-             = \"state\"\n",
+             [strike]\nkind = \"motor-lock\"\nmax_on = \"1h\"\n[board]\nkind = \"simulated\"\n\
+             bolt_travel = \"50ms\"\n[door]\nsettle_time = \"5ms\"\n[state]\ndirectory = \
+             \"state\"\n",
             hub.certificate.ca.display(),
             hub.endpoint.address.port(),
         );
@@ -178,6 +192,8 @@ impl Door {
         let child = Command::new(program)
             .arg("--config")
             .arg(&config)
+            // As in its systemd unit.
+            .env("MALLOC_ARENA_MAX", "1")
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
@@ -302,22 +318,8 @@ async fn cost_of_schedule(
 /// simulated pins a thread polls.
 async fn time_to_pin(hub: &Hub, scratch: &Path, calls: u32) -> anyhow::Result<Vec<Duration>> {
     let name = "pin";
-    let connection = hub.add_device(name).await?;
-    let mut link = HubConfig::new(connection.parse()?);
-    link.ca_file = Some(hub.certificate.ca.clone());
-    link.mqtt_port = hub.endpoint.address.port();
-    let mut config = AgentConfig::simulated(link, scratch.join(name));
-    // A quick lock, so that many calls fit in a short time; the measured time ends before the bolt
-    // moves.
-    config.door.settle_time = Duration::from_millis(5);
-    config.board.bolt_travel = Duration::from_millis(50);
-    // Its motor need not rest either.
-    config.strike.max_on = Some(Duration::from_secs(3600));
-    let shared = Shared::new()?;
-    let agent = Agent::start(config, &shared).await?;
-    let sim = agent.sim().context("a simulated door")?;
-    hub.wait_for_device(name, DEADLINE).await?;
-    let (watch, mut driven) = Watch::start(sim);
+    let agent = InProcess::start(hub, scratch, name).await?;
+    let (_watch, mut driven) = Watch::start(agent.sim()?);
     let mut taken = Vec::new();
     for _ in 0..calls {
         hub.call(name, "unlockDoor", &json!({})).await?;
@@ -333,21 +335,55 @@ async fn time_to_pin(hub: &Hub, scratch: &Path, calls: u32) -> anyhow::Result<Ve
         let at = at.context("the watcher of the pins")?;
         taken.push(at.saturating_duration_since(began));
     }
-    watch.stop.store(true, Ordering::Relaxed);
-    agent.shutdown().await;
-    shared.shutdown();
+    agent.stop().await;
     Ok(taken)
 }
 
+/// An agent in this process.
+pub(crate) struct InProcess {
+    agent: RunningAgent,
+    shared: Shared,
+}
+
+impl InProcess {
+    /// Starts it with its own door, and waits until the hub reaches it.
+    pub(crate) async fn start(hub: &Hub, scratch: &Path, name: &str) -> anyhow::Result<Self> {
+        let connection = hub.add_device(name).await?;
+        let mut link = HubConfig::new(connection.parse()?);
+        link.ca_file = Some(hub.certificate.ca.clone());
+        link.mqtt_port = hub.endpoint.address.port();
+        let mut config = AgentConfig::simulated(link, scratch.join(name));
+        // A quick lock, so that many calls fit in a short time; the measured time ends before the
+        // bolt moves.
+        config.door.settle_time = Duration::from_millis(5);
+        config.board.bolt_travel = Duration::from_millis(50);
+        // Its motor need not rest either.
+        config.strike.max_on = Some(Duration::from_secs(3600));
+        let shared = Shared::new()?;
+        let agent = Agent::start(config, &shared).await?;
+        hub.wait_for_device(name, DEADLINE).await?;
+        Ok(Self { agent, shared })
+    }
+
+    pub(crate) fn sim(&self) -> anyhow::Result<SimHandle> {
+        self.agent.sim().context("a simulated door")
+    }
+
+    pub(crate) async fn stop(self) {
+        self.agent.shutdown().await;
+        self.shared.shutdown();
+    }
+}
+
 /// A thread that polls simulated pins.
-struct Watch {
+pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
 }
 
 impl Watch {
     /// Sends the time when the motor starts to throw the bolt.
-    fn start(sim: SimHandle) -> (Self, mpsc::Receiver<Instant>) {
-        let (tx, rx) = mpsc::channel(16);
+    pub(crate) fn start(sim: SimHandle) -> (Self, mpsc::Receiver<Instant>) {
+        let (tx, rx) = mpsc::channel(64);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         std::thread::spawn(move || {

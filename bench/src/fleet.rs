@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use bytes::BytesMut;
 use rumqttc::mqttbytes::QoS;
-use rumqttc::mqttbytes::v4::{ConnectReturnCode, Packet, Publish, Subscribe};
+use rumqttc::mqttbytes::v4::{ConnectReturnCode, Packet, Publish, Subscribe, SubscribeFilter};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,11 +20,16 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::staged::{StagedDoor, Tally};
+
 const PACKET_LIMIT: usize = 320 * 1024;
 /// More concurrent handshakes would only queue on two cores, and time out there.
 const CONNECTING: usize = 64;
-/// Notifications of desired properties.
-const DESIRED: &str = "$iothub/twin/PATCH/properties/desired/#";
+/// Notifications of desired properties, and answers to reported ones.
+const TWIN: [&str; 2] = [
+    "$iothub/twin/PATCH/properties/desired/#",
+    "$iothub/twin/res/#",
+];
 
 /// Address and trust of a server.
 #[derive(Clone)]
@@ -88,13 +93,17 @@ impl Connection {
             ),
             other => bail!("expected CONNACK, got {other:?}"),
         }
-        connection.subscribe(&device.filter).await?;
+        connection.subscribe(&[&device.filter]).await?;
         Ok(connection)
     }
 
     /// Returns after SUBACK.
-    async fn subscribe(&mut self, filter: &str) -> anyhow::Result<()> {
-        let mut subscribe = Subscribe::new(filter, QoS::AtMostOnce);
+    async fn subscribe(&mut self, filters: &[&str]) -> anyhow::Result<()> {
+        let filters = filters.iter().map(|filter| SubscribeFilter {
+            path: (*filter).to_owned(),
+            qos: QoS::AtMostOnce,
+        });
+        let mut subscribe = Subscribe::new_many(filters);
         subscribe.pkid = 1;
         self.send(&Packet::Subscribe(subscribe)).await?;
         match self.next().await? {
@@ -145,16 +154,36 @@ impl Connection {
         mut self,
         answer_topic: impl Fn(&str) -> Option<String>,
         body: &'static [u8],
-        reached: &ReachedDoors,
+        mut staged: StagedDoor,
+        doors: &Doors,
     ) -> anyhow::Result<()> {
         let mut round = 0;
         loop {
-            match self.next().await? {
+            let packet = tokio::select! {
+                packet = self.next() => packet?,
+                publishes = staged.due() => {
+                    for publish in publishes {
+                        self.queue(&Packet::Publish(publish))?;
+                    }
+                    self.flush().await?;
+                    continue;
+                }
+            };
+            match packet {
+                Packet::Publish(request) if request.topic.starts_with("$iothub/twin/res/") => {
+                    ensure!(request.topic.contains("/res/204/"), "{}", request.topic);
+                    doors.tally.reports.fetch_add(1, Ordering::Release);
+                }
+                Packet::PubAck(_) => {
+                    doors.tally.events.fetch_add(1, Ordering::Release);
+                }
                 Packet::Publish(request) => {
-                    reached.add(&mut round);
-                    if let Some(topic) = answer_topic(&request.topic) {
-                        let answer = Publish::new(topic, QoS::AtMostOnce, body);
-                        self.send(&Packet::Publish(answer)).await?;
+                    doors.reached.add(&mut round);
+                    let report = staged.desired(&request)?;
+                    let answer = answer_topic(&request.topic);
+                    let answer = answer.map(|topic| Publish::new(topic, QoS::AtMostOnce, body));
+                    if let Some(publish) = report.or(answer) {
+                        self.send(&Packet::Publish(publish)).await?;
                     }
                 }
                 Packet::PingReq => self.send(&Packet::PingResp).await?,
@@ -162,6 +191,13 @@ impl Connection {
             }
         }
     }
+}
+
+/// What is counted over all doors.
+#[derive(Default)]
+pub(crate) struct Doors {
+    pub(crate) reached: ReachedDoors,
+    pub(crate) tally: Tally,
 }
 
 /// The doors that a publish has reached in this round.
@@ -206,14 +242,14 @@ pub(crate) const ANSWER: &[u8] = concat!(
 pub(crate) async fn connect_to_hub(
     endpoint: &Endpoint,
     devices: Vec<Device>,
-) -> anyhow::Result<(JoinSet<anyhow::Result<()>>, Arc<ReachedDoors>)> {
+) -> anyhow::Result<(JoinSet<anyhow::Result<()>>, Arc<Doors>)> {
     let answer = |topic: &str| {
         let (_, rid) = topic
             .strip_prefix("$iothub/methods/")?
             .split_once("/?$rid=")?;
         Some(format!("$iothub/methods/res/200/?$rid={rid}"))
     };
-    connect(endpoint, devices, answer, Some(DESIRED)).await
+    connect(endpoint, devices, answer, &TWIN).await
 }
 
 /// Connects devices with bounded concurrency.
@@ -221,20 +257,22 @@ pub(crate) async fn connect(
     endpoint: &Endpoint,
     devices: Vec<Device>,
     answer: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static,
-    second_filter: Option<&'static str>,
-) -> anyhow::Result<(JoinSet<anyhow::Result<()>>, Arc<ReachedDoors>)> {
+    more_filters: &'static [&'static str],
+) -> anyhow::Result<(JoinSet<anyhow::Result<()>>, Arc<Doors>)> {
     let gate = Arc::new(tokio::sync::Semaphore::new(CONNECTING));
     let mut opening = JoinSet::new();
-    for device in devices {
+    let count = u32::try_from(devices.len())?;
+    for (n, device) in (0..count).zip(devices) {
         let (gate, endpoint) = (Arc::clone(&gate), endpoint.clone());
         opening.spawn(async move {
             let _permit = gate.acquire_owned().await?;
             let open = async {
                 let mut connection = Connection::open(&endpoint, &device).await?;
-                if let Some(filter) = second_filter {
-                    connection.subscribe(filter).await?;
+                if !more_filters.is_empty() {
+                    connection.subscribe(more_filters).await?;
                 }
-                anyhow::Ok(connection)
+                let share = f64::from(n) / f64::from(count);
+                anyhow::Ok((connection, StagedDoor::new(&device.client_id, share)))
             };
             tokio::time::timeout(Duration::from_secs(60), open)
                 .await
@@ -242,11 +280,11 @@ pub(crate) async fn connect(
         });
     }
     let mut fleet = JoinSet::new();
-    let reached = Arc::new(ReachedDoors::default());
+    let doors = Arc::new(Doors::default());
     while let Some(connection) = opening.join_next().await {
-        let connection = connection??;
-        let (answer, reached) = (answer.clone(), Arc::clone(&reached));
-        fleet.spawn(async move { connection.answer(answer, ANSWER, &reached).await });
+        let (connection, staged) = connection??;
+        let (answer, doors) = (answer.clone(), Arc::clone(&doors));
+        fleet.spawn(async move { connection.answer(answer, ANSWER, staged, &doors).await });
     }
-    Ok((fleet, reached))
+    Ok((fleet, doors))
 }

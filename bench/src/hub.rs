@@ -33,7 +33,7 @@ use crate::process::Process;
 const AT_ONCE: u32 = 16;
 
 /// Pause between two calls that are timed during something else.
-const BETWEEN_CALLS: Duration = Duration::from_millis(2);
+pub(crate) const BETWEEN_CALLS: Duration = Duration::from_millis(2);
 
 /// Runs the hub in this process until standard input ends; prints its addresses as one line of
 /// JSON.
@@ -210,12 +210,22 @@ impl Hub {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let week = json!({"digest": digest, "text": text, "now": false});
-        let desired = [
-            ("timed".to_owned(), entries.collect()),
-            ("schedule".to_owned(), week),
-        ];
+        let desired = json!({"timed": entries.collect::<Value>(), "schedule": week});
+        self.desire(name, &desired, within).await
+    }
+
+    /// Sets desired properties of an agent, and waits until its timed entries are armed and its
+    /// week is in force.
+    pub(crate) async fn desire(
+        &self,
+        name: &str,
+        desired: &Value,
+        within: Duration,
+    ) -> anyhow::Result<()> {
+        let count = |value: &Value| value.as_object().map_or(0, serde_json::Map::len);
+        let values = desired.as_object().cloned().unwrap_or_default();
         let patch = TwinPatch {
-            desired: SectionPatch::Values(desired.into_iter().collect()),
+            desired: SectionPatch::Values(values.into_iter().collect()),
             ..TwinPatch::default()
         };
         let id = name.parse()?;
@@ -228,7 +238,8 @@ impl Hub {
                 let states = timed.values().filter(|entry| entry["state"] == "armed");
                 states.count()
             });
-            if armed == 20 && reported["schedule"]["ac"] == 200 {
+            let has_week = desired.get("schedule").is_none() || reported["schedule"]["ac"] == 200;
+            if armed == count(&desired["timed"]) && has_week {
                 return Ok(());
             }
             ensure!(
@@ -259,7 +270,7 @@ impl Hub {
     pub(crate) async fn time_calls(&self, doors: u32, calls: u32) -> anyhow::Result<Vec<Duration>> {
         let mut taken = Vec::with_capacity(calls as usize);
         for n in 0..calls {
-            taken.push(self.time_call(n % doors).await?);
+            taken.push(self.time_call(&door(n % doors)).await?);
         }
         Ok(taken)
     }
@@ -276,7 +287,7 @@ impl Hub {
             if Instant::now() >= end {
                 break;
             }
-            taken.push(self.time_call(n).await?);
+            taken.push(self.time_call(&door(n)).await?);
             if taken.len() % 100 == 0 {
                 resident = resident.max(self.process.usage()?.resident);
             }
@@ -286,8 +297,8 @@ impl Hub {
         Ok((taken, resident))
     }
 
-    async fn time_call(&self, door: u32) -> anyhow::Result<Duration> {
-        let door = format!("door-{door:05}").parse()?;
+    pub(crate) async fn time_call(&self, door: &str) -> anyhow::Result<Duration> {
+        let door = door.parse()?;
         let call = lock_call()?;
         let started = Instant::now();
         let answer = self.operator.invoke(&door, &call).await?;
@@ -301,7 +312,7 @@ impl Hub {
         let call = lock_call()?.with_response_timeout(Duration::from_secs(60))?;
         let started = Instant::now();
         let id = self
-            .start_job(format!("bench-{round}"), JobAction::Method(call))
+            .start_job(format!("bench-{round}"), JobAction::Method(call), "*")
             .await?;
         self.wait_for_job(&id, doors).await?;
         Ok(started.elapsed())
@@ -311,12 +322,7 @@ impl Hub {
     /// twin job.
     pub(crate) async fn lock_down_all(&self, round: u32, doors: u32) -> anyhow::Result<()> {
         let name = format!("lockdown-{round}");
-        let desired = [("lockdown".to_owned(), json!({"id": name, "by": "bench"}))];
-        let patch = TwinPatch {
-            etag: Some("*".to_owned()),
-            desired: SectionPatch::Values(desired.into_iter().collect()),
-            ..TwinPatch::default()
-        };
+        let patch = desire("lockdown", json!({"id": name, "by": "bench"}));
         let call = MethodRequest::new("lockdown".parse()?)
             .with_payload(to_raw_value(&json!({"commandId": name, "by": "bench"}))?)
             .with_response_timeout(Duration::from_secs(60))?;
@@ -324,21 +330,35 @@ impl Hub {
                      AND NOT is_defined(properties.reported.device.features.lockdown)";
         self.operator.query::<Value>(older).await?;
         let method = self
-            .start_job(name.clone(), JobAction::Method(call))
+            .start_job(name.clone(), JobAction::Method(call), "*")
             .await?;
         let twin = self
-            .start_job(format!("{name}-twin"), JobAction::UpdateTwin(patch))
+            .start_job(format!("{name}-twin"), JobAction::UpdateTwin(patch), "*")
             .await?;
         self.wait_for_job(&method, doors).await?;
         self.wait_for_job(&twin, doors).await
     }
 
-    async fn start_job(&self, id: String, action: JobAction) -> anyhow::Result<JobId> {
+    /// Starts a twin job that stages a timed entry at every door of the fleet, and at no other.
+    pub(crate) async fn start_staging(
+        &self,
+        round: u32,
+        id: &str,
+        entry: Value,
+    ) -> anyhow::Result<JobId> {
+        let patch = desire("timed", json!({ id: entry }));
+        let doors = "STARTSWITH(deviceId, 'door-')";
+        let name = format!("{id}-{round}-stage");
+        self.start_job(name, JobAction::UpdateTwin(patch), doors)
+            .await
+    }
+
+    async fn start_job(&self, id: String, action: JobAction, on: &str) -> anyhow::Result<JobId> {
         let id: JobId = id.parse()?;
         let request = JobRequest {
             job_id: Some(id.clone()),
             action,
-            query_condition: "*".to_owned(),
+            query_condition: on.to_owned(),
             start_time: None,
             max_execution_time: Duration::from_secs(300),
         };
@@ -346,7 +366,7 @@ impl Hub {
         Ok(id)
     }
 
-    async fn wait_for_job(&self, id: &JobId, doors: u32) -> anyhow::Result<()> {
+    pub(crate) async fn wait_for_job(&self, id: &JobId, doors: u32) -> anyhow::Result<()> {
         let started = Instant::now();
         loop {
             let job = self.operator.job(id).await?;
@@ -369,6 +389,19 @@ impl Hub {
                 "the job did not end within 120 s: {job:?}"
             );
         }
+    }
+}
+
+fn door(n: u32) -> String {
+    format!("door-{n:05}")
+}
+
+/// The patch of a twin job that sets one desired property.
+fn desire(key: &str, value: Value) -> TwinPatch {
+    TwinPatch {
+        etag: Some("*".to_owned()),
+        desired: SectionPatch::Values([(key.to_owned(), value)].into_iter().collect()),
+        ..TwinPatch::default()
     }
 }
 

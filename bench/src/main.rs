@@ -1,6 +1,7 @@
 //! Side-by-side benchmarks of the hub: method latency, and a lock job over the whole fleet against
 //! mosquitto fanning the same requests out and collecting the same answers, over TLS, in the same
-//! run; then, over the same doors, when a lockdown has reached the last one, beside a lock job.
+//! run; then, over the same doors, when a lockdown has reached the last one, beside a lock job, and
+//! whether doors that arm or act on a timed entry hold up calls.
 //!
 //! The hub runs as a child process (with its own accounting of time and memory), mosquitto as
 //! another; this process is the fleet. Rounds alternate between the two, so that a busy machine
@@ -10,9 +11,11 @@ mod agent;
 mod attack;
 mod fleet;
 mod hub;
+mod levels;
 mod mosquitto;
 mod process;
 mod report;
+mod staged;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -46,6 +49,10 @@ struct Arguments {
     /// other doors before and during the attack.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
     attack: Option<u64>,
+    /// Afterwards stage a timed entry at every door, as often, and time calls to other doors while
+    /// they arm, act and report, beside calls on the quiet hub.
+    #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..=100))]
+    staged: Option<u32>,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -93,7 +100,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let devices = hub.register(names).await?;
     eprintln!("registered {} doors", devices.len());
     let empty = hub.process.usage()?;
-    let (doors, reached) = fleet::connect_to_hub(&hub.endpoint, devices).await?;
+    let (doors, counted) = fleet::connect_to_hub(&hub.endpoint, devices).await?;
     hub.wait_for_connected(arguments.doors).await?;
     let connected = hub.process.usage()?;
     eprintln!("connected {} doors to door-hub", doors.len());
@@ -136,7 +143,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (mut locks, mut lockdowns) = (Vec::new(), Vec::new());
     for round in 0..arguments.rounds {
         for (lockdown, taken) in [(false, &mut locks), (true, &mut lockdowns)] {
-            reached.begin_round();
+            counted.reached.begin_round();
             let started = Instant::now();
             match lockdown {
                 true => hub.lock_down_all(round, arguments.doors).await?,
@@ -145,10 +152,14 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
                         .await?,
                 ),
             }
-            taken.push(reached.last(arguments.doors)?.duration_since(started));
+            let last = counted.reached.last(arguments.doors)?;
+            taken.push(last.duration_since(started));
         }
     }
     report::print_last_reached(locks, lockdowns);
+    if let Some(rounds) = arguments.staged {
+        staged::run(&hub, &counted.tally, arguments.doors, rounds).await?;
+    }
     if let Some(seconds) = arguments.attack {
         under_attack(&hub, arguments.doors, Duration::from_secs(seconds)).await?;
     }

@@ -91,7 +91,7 @@ impl Mosquitto {
             })
             .collect();
         let answer = |topic: &str| Some(format!("answer/{}", topic.strip_prefix("request/")?));
-        let (fleet, _) = fleet::connect(&self.endpoint, devices, answer, None).await?;
+        let (fleet, _) = fleet::connect(&self.endpoint, devices, answer, &[]).await?;
         let requester = Device {
             client_id: "asker".to_owned(),
             login: None,

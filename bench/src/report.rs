@@ -23,6 +23,26 @@ pub(crate) fn print_last_reached(mut locks: Vec<Duration>, mut lockdowns: Vec<Du
     line("least", locks[0], lockdowns[0]);
 }
 
+/// Prints calls to other doors, first those on a quiet hub, then those while doors were staged.
+pub(crate) fn print_staged(doors: u32, windows: &mut [(&str, Vec<Duration>)]) {
+    println!("calls to other doors, {doors} doors staged:");
+    let mut quiet = None;
+    for (window, calls) in windows {
+        calls.sort_unstable();
+        let both = [0.5, 0.99].map(|share| quantile(calls, share));
+        let base = *quiet.get_or_insert(both);
+        let ratio = |n: usize| both[n].as_secs_f64() / base[n].as_secs_f64();
+        println!(
+            "{window:<12} p50 {}, p99 {}, ratio {:.2} / {:.2}, {} calls",
+            ms(both[0]),
+            ms(both[1]),
+            ratio(0),
+            ratio(1),
+            calls.len()
+        );
+    }
+}
+
 /// Measurements of one run.
 pub(crate) struct Report {
     doors: u32,
