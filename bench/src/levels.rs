@@ -17,8 +17,8 @@ use crate::report::{ms, quantile};
 /// Until the first change: every agent is started and has armed its entries.
 const AHEAD: Duration = Duration::from_secs(5);
 
-/// Measures `changes` of level, `every` so often, and prints the agent's processor time for each and
-/// how late the pin is driven.
+/// Measures `changes` of level, one in each `every`, and prints the agent's processor time for one
+/// and how late the pin is driven.
 pub(crate) async fn run(
     hub: &Hub,
     scratch: &Path,
