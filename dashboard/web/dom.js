@@ -159,6 +159,8 @@ export function actionButton(label, attributes, outcome, run) {
     }
     isBusy = false;
     button.removeAttribute('aria-busy');
+    // The action took its own button away: who uses a keyboard goes on at the top.
+    if (!button.isConnected) document.querySelector('h1')?.focus();
     block(button, button.dataset.blocked !== undefined);
   });
   return button;

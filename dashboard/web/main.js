@@ -305,7 +305,7 @@ const TOKEN_KEY = 'doorfleet-token';
 /**
  * Keeps the token as long as the session: a wall, which only reads, starts again without a person.
  *
- * @param {import('./api.js').Session | null} begun
+ * @param {Session | null} begun
  */
 function keepToken(begun) {
   for (const kept of [sessionStorage, localStorage]) kept.removeItem(TOKEN_KEY);
