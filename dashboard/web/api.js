@@ -37,6 +37,22 @@ export let session = {
 /** Called when the server does not accept the token any more. */
 let onSignedOut = () => {};
 
+/** How long after a key or a click somebody counts as using the page. */
+const PRESENT_MS = 60_000;
+
+/** When somebody last used the page. */
+let usedAt = Date.now();
+
+/** Notes that somebody uses the page: a session of door-hub that nobody uses ends. */
+export function used() {
+  usedAt = Date.now();
+}
+
+/** Says in a request that somebody uses the page. @returns {Record<string, string>} */
+export function presence() {
+  return Date.now() - usedAt < PRESENT_MS ? { 'x-doorfleet-person': '1' } : {};
+}
+
 /** How far the hub's clock is ahead of this machine's, in milliseconds. */
 let clockAhead = 0;
 
@@ -98,7 +114,11 @@ function allows(list, name) {
  */
 export async function send(method, path, options = {}) {
   /** @type {Record<string, string>} */
-  const headers = { 'x-doorfleet-token': session.token, ...options.headers };
+  const headers = {
+    'x-doorfleet-token': session.token,
+    ...presence(),
+    ...options.headers,
+  };
   /** @type {BodyInit | undefined} */
   let body;
   if (options.body instanceof Blob) body = options.body;

@@ -1,6 +1,6 @@
 // The frame of the page: session, address, banner, and the view that the address names.
 
-import { begin, hubNow, session } from './api.js';
+import { begin, hubNow, presence, session, used } from './api.js';
 import { alarms } from './alarms.js';
 import { door } from './door.js';
 import { doors } from './doors.js';
@@ -31,6 +31,9 @@ const DRAW_MS = 100;
 
 /** Interval at which ages such as `3h ago` are drawn again. */
 const TICK_MS = 10_000;
+
+/** Interval at which the hub learns that somebody uses the page. */
+const STAY_MS = 300_000;
 
 const banner = h('p', { id: 'banner', role: 'status', hidden: true });
 const announcer = h('p', { class: 'hidden', 'aria-live': 'assertive' });
@@ -297,6 +300,25 @@ function open(begun) {
   linked();
   route();
   live.start();
+  if (begun.signOut) stay();
+}
+
+/** Keeps the session of a person who reads and sends nothing. */
+function stay() {
+  let at = Date.now();
+  for (const event of ['pointerdown', 'keydown', 'wheel']) {
+    addEventListener(
+      event,
+      () => {
+        used();
+        if (Date.now() - at < STAY_MS) return;
+        at = Date.now();
+        const headers = { ...keptToken(), ...presence() };
+        fetch('session', { cache: 'no-store', credentials: 'same-origin', headers }).catch(() => {});
+      },
+      { passive: true },
+    );
+  }
 }
 
 /** Where the token of a login at door-hub is kept: only this origin reads it, unlike a cookie. */
@@ -388,7 +410,7 @@ function login() {
           answer.status === 401
             ? 'No policy has this name and key.'
             : answer.status === 429
-              ? 'Too many attempts: wait a minute.'
+              ? 'Too many attempts: wait ten minutes.'
               : `The hub answers ${answer.status}.`;
         report(outcome, { tone: 'bad', text });
         return { tone: 'bad', text };

@@ -269,7 +269,7 @@ impl Metrics {
                 GaugeVec::new(
                     Opts::new(
                         prefixed("webhook_behind_seconds"),
-                        "Age of the event that a webhook retries, 0 if none",
+                        "Age of the event that a webhook sent last or retries, 0 if no event waits",
                     ),
                     &["webhook"],
                 ),

@@ -25,9 +25,9 @@ pub use target::{SendError, Target, WebhookError};
 /// The first delay between two attempts, which doubles, and the longest; both with jitter.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
-/// A receiver that refuses one event as invalid so many times will never take it: the event is
-/// skipped, so that it does not hold up the next alarm.
-const MAX_REFUSALS: u32 = 3;
+/// A receiver that refuses one event as invalid at least this often, and for this long, will never
+/// take it: the event is skipped, so that it does not hold up the next alarm.
+const REFUSED_AT_LEAST: (u32, Duration) = (3, Duration::from_secs(300));
 
 /// Interval of the log lines of a receiver that stays away.
 const LOG_INTERVAL: Duration = Duration::from_secs(3600);
@@ -78,8 +78,9 @@ impl Webhook {
     /// Delivers events until `stop`. What is not delivered then is sent after the next start.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let deliver = async {
+            let mut delivered = 0;
             loop {
-                let Err(error) = self.follow().await;
+                let Err(error) = self.follow(&mut delivered).await;
                 self.log_store_error(&error);
                 tokio::time::sleep(STORE_RETRY).await;
             }
@@ -96,13 +97,15 @@ impl Webhook {
         );
     }
 
-    /// Delivers events until the store fails. A new webhook begins with the next event.
-    async fn follow(&self) -> Result<std::convert::Infallible, ServiceError> {
+    /// Delivers events until the store fails. A new webhook begins with the next event. `delivered`
+    /// is the last event that was delivered, also if that could not be stored.
+    async fn follow(&self, delivered: &mut i64) -> Result<std::convert::Infallible, ServiceError> {
         let name = self.target.name();
         let stored = self.store.webhook_cursor(name).await?;
-        let mut stream = self.events.follow_for_hub(self.filter.clone(), stored);
+        let after = stored.map(|stored| stored.max(*delivered));
+        let mut stream = self.events.follow_for_hub(self.filter.clone(), after);
         let mut saved = stream.seen();
-        if stored.is_none() {
+        if stored != Some(saved) {
             self.store.webhook_save(name, saved).await?;
         }
         loop {
@@ -119,12 +122,14 @@ impl Webhook {
             for event in batch.events {
                 if self.is_chosen(&event) {
                     self.deliver(&event).await;
+                    *delivered = event.id;
                     self.store.webhook_save(name, event.id).await?;
                     saved = event.id;
                 }
             }
             self.pass(&stream, &mut saved).await?;
             if batch.at_end {
+                self.metrics.webhook_behind(name, Duration::ZERO);
                 stream.wait_for_more().await;
             }
         }
@@ -145,8 +150,12 @@ impl Webhook {
         if self.conditions.is_empty() {
             return true;
         }
-        let Ok(document) = serde_json::to_value(event) else {
-            return false;
+        let document = match serde_json::to_value(event) {
+            Ok(document) => document,
+            Err(error) => {
+                self.skip(event, &error);
+                return false;
+            }
         };
         self.conditions.iter().all(|(pointer, values)| {
             let found = document.pointer(pointer);
@@ -154,49 +163,40 @@ impl Webhook {
         })
     }
 
-    /// Sends one event until the receiver takes it, or has refused it [`MAX_REFUSALS`] times.
+    fn skip(&self, event: &EventRecord, error: &(dyn std::error::Error + 'static)) {
+        let name = self.target.name();
+        tracing::error!(webhook = name, event = event.id, error, "skipping an event");
+        self.metrics.webhook_ended(name, "skipped", 1);
+    }
+
+    /// Sends one event until the receiver takes it, or has refused it for [`REFUSED_AT_LEAST`].
     async fn deliver(&self, event: &EventRecord) {
         let name = self.target.name();
         let body = match serde_json::to_vec(event) {
             Ok(body) => body,
-            Err(error) => {
-                tracing::error!(webhook = name, event = event.id, %error, "skipping an event");
-                self.metrics.webhook_ended(name, "skipped", 1);
-                return;
-            }
+            Err(error) => return self.skip(event, &error),
         };
         // The time makes it unique: a restored hub assigns ids again.
         let id = format!("event-{}-{}", event.id, event.at.as_microsecond());
         let mut delays = delays();
-        let mut refusals = 0;
+        let mut refusals = Refusals::default();
         let mut attempts: u32 = 0;
         let mut logged: Option<Instant> = None;
         loop {
             attempts += 1;
-            let error = match self.target.send(&id, Timestamp::now(), &body).await {
-                Ok(()) => {
-                    self.metrics.webhook_ended(name, "delivered", 1);
-                    self.metrics.webhook_behind(name, Duration::ZERO);
-                    if attempts > 1 {
-                        tracing::info!(webhook = name, event = event.id, attempts, "delivered");
-                    }
-                    return;
-                }
-                Err(error) => error,
-            };
-            self.metrics.webhook_ended(name, "failed", 1);
+            let sent = self.target.send(&id, Timestamp::now(), &body).await;
             let age = Timestamp::now().duration_since(event.at);
             self.metrics.webhook_behind(name, age.unsigned_abs());
-            refusals = if error.is_permanent() {
-                refusals + 1
-            } else {
-                0
-            };
-            if refusals >= MAX_REFUSALS {
-                tracing::error!(webhook = name, event = event.id, %error, "skipping an event");
-                self.metrics.webhook_ended(name, "skipped", 1);
-                self.metrics.webhook_behind(name, Duration::ZERO);
+            let Err(error) = sent else {
+                self.metrics.webhook_ended(name, "delivered", 1);
+                if attempts > 1 {
+                    tracing::info!(webhook = name, event = event.id, attempts, "delivered");
+                }
                 return;
+            };
+            self.metrics.webhook_ended(name, "failed", 1);
+            if refusals.is_final(error.is_permanent(), Instant::now()) {
+                return self.skip(event, &error);
             }
             if logged.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
                 logged = Some(Instant::now());
@@ -215,6 +215,27 @@ impl Webhook {
     }
 }
 
+/// Consecutive refusals of one event as invalid.
+#[derive(Debug, Default)]
+struct Refusals {
+    count: u32,
+    since: Option<Instant>,
+}
+
+impl Refusals {
+    /// Records a failed attempt; whether no other attempt can help.
+    fn is_final(&mut self, is_permanent: bool, now: Instant) -> bool {
+        if !is_permanent {
+            *self = Self::default();
+            return false;
+        }
+        self.count += 1;
+        let since = *self.since.get_or_insert(now);
+        let (least, span) = REFUSED_AT_LEAST;
+        self.count >= least && now.duration_since(since) >= span
+    }
+}
+
 fn delays() -> ExponentialBackoff {
     ExponentialBuilder::new()
         .with_min_delay(RETRY_DELAYS.0)
@@ -223,4 +244,30 @@ fn delays() -> ExponentialBackoff {
         .with_jitter()
         .without_max_times()
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_skipped_after_five_minutes_of_refusals_and_not_sooner() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut refusals = Refusals::default();
+        for (permanent, seconds, is_final) in [
+            (true, 0, false),
+            (true, 1, false),
+            (true, 3, false),
+            (true, 250, false),
+            // The receiver was away meanwhile: it may have been changed.
+            (false, 280, false),
+            (true, 301, false),
+            (true, 601, false),
+            (true, 602, true),
+        ] {
+            let found = refusals.is_final(permanent, at(seconds));
+            assert_eq!(found, is_final, "{seconds}");
+        }
+    }
 }

@@ -36,14 +36,37 @@ fn lower_case<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> BTreeSet<Str
 }
 
 fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port))
-            if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) =>
-        {
-            name.strip_prefix('[')
-                .and_then(|name| name.strip_suffix(']'))
-                .unwrap_or(name)
-        }
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if is_port(port) => name,
         _ => host,
+    };
+    name.strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_accepted_with_and_without_a_port_and_brackets() {
+        let names = HostNames::new(["Hub.example.net", "127.0.0.1", "fd00::1"]);
+        for (host, accepted) in [
+            ("hub.EXAMPLE.net", true),
+            ("hub.example.net:443", true),
+            ("127.0.0.1:8443", true),
+            ("[fd00::1]:443", true),
+            ("[fd00::1]", true),
+            ("fd00::1", true),
+            ("hub.example.net:", false),
+            ("hub.example.net:x", false),
+            ("[hub.example.net", false),
+            ("fd00::2", false),
+            ("", false),
+        ] {
+            assert_eq!(names.accept(host), accepted, "{host}");
+        }
     }
 }

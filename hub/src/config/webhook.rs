@@ -62,8 +62,11 @@ impl WebhookSettings {
         url.ok_or_else(|| WebhookError::Setting {
             name: self.name.clone(),
             key: "url",
-            // Only the part before a path, which may be a secret.
-            value: self.url.split('/').take(1).collect(),
+            // What follows the scheme may be a secret.
+            value: match self.url.split_once("://") {
+                Some((scheme, _)) if scheme.len() < 10 => format!("{scheme}://…"),
+                _ => "…".to_owned(),
+            },
             expected: "an address that begins with https://, or http:// on this machine, without \
                        user and password",
         })

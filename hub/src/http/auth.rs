@@ -171,9 +171,7 @@ pub(super) async fn authenticate(
     let policies = context.services.policy.version();
     let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
     let of_page = match header {
-        None => context
-            .page
-            .caller(request.method(), &path, request.headers()),
+        None => context.page.caller(request.headers()),
         Some(_) => None,
     };
     let sender = match of_page {

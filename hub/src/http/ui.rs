@@ -7,7 +7,7 @@
 use axum::Router;
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::header::{COOKIE, HOST, LOCATION, SET_COOKIE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use iothub_protocol::error::ErrorCode;
@@ -30,6 +30,9 @@ const TOKEN: &str = "x-doorfleet-token";
 /// Where a request comes from, by the browser (W3C Fetch Metadata).
 const FETCH_SITE: &str = "sec-fetch-site";
 
+/// Set while somebody uses the page (request): it sends requests on its own, too.
+const PERSON: &str = "x-doorfleet-person";
+
 /// What the page needs of its hub.
 #[derive(Clone)]
 pub(super) struct Page {
@@ -40,7 +43,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// `port` tells the cookies of two hubs on one host apart: cookies know no ports.
+    /// `port` distinguishes the cookies of two hubs on one host: cookies know no ports.
     pub(super) fn new(services: &Services, names: &HostNames, hub_name: &str, port: u16) -> Self {
         Self {
             services: services.clone(),
@@ -52,19 +55,13 @@ impl Page {
 
     /// The session of a request. `None`: it has no cookie of ours; an error: it has one, and may
     /// not be served.
-    pub(super) fn caller(
-        &self,
-        method: &Method,
-        path: &str,
-        headers: &HeaderMap,
-    ) -> Option<Result<PageCaller, HttpError>> {
+    pub(super) fn caller(&self, headers: &HeaderMap) -> Option<Result<PageCaller, HttpError>> {
         let cookie = cookie_of(headers, &self.cookie)?;
         let token = match checked_token(&self.names, headers) {
             Ok(token) => token,
             Err(error) => return Some(Err(error)),
         };
-        // A page that nobody looks at follows events, and asks who it is.
-        let is_person = !(method == Method::GET && matches!(path, "/events" | "/ui/session"));
+        let is_person = headers.contains_key(PERSON);
         let caller = self.services.page_sessions.caller(cookie, token, is_person);
         Some(caller.ok_or_else(|| unauthorized("the session is over; sign in again")))
     }
@@ -119,7 +116,9 @@ fn checked_origin(names: &HostNames, headers: &HeaderMap) -> Result<(), HttpErro
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     if !host.is_some_and(|host| names.accept(host)) {
-        return Err(unauthorized("Host is no name of this hub"));
+        let host = host.unwrap_or_default();
+        let message = format!("invalid Host `{host}`: expected a name of this hub (--name, --san)");
+        return Err(unauthorized(&message));
     }
     Ok(())
 }
@@ -170,7 +169,7 @@ async fn file(Path(path): Path<String>, headers: HeaderMap) -> Result<Response, 
 /// `GET /ui/session`: 401 without a session; the page shows its form then.
 async fn session(State(page): State<Page>, request: Request) -> Response {
     let headers = request.headers();
-    match page.caller(request.method(), request.uri().path(), headers) {
+    match page.caller(headers) {
         Some(Ok(caller)) => {
             let token = headers.get(TOKEN).and_then(|token| token.to_str().ok());
             json_response(&page.document(&caller, token.unwrap_or_default()))
@@ -196,7 +195,7 @@ async fn login(
 ) -> Result<Response, HttpError> {
     checked_origin(&page.names, &headers)?;
     let wrong = || unauthorized("no policy has this name and key");
-    // Neither is a name or a key of a policy then: it is not recorded.
+    // No policy can have it: it is not recorded.
     let (Ok(policy), Ok(key)) = (
         policy.parse::<PolicyName>(),
         SharedAccessKey::from_base64(&key),
@@ -213,45 +212,42 @@ async fn login(
         reason: None,
     };
     let sessions = &page.services.page_sessions;
-    let logged_in = sessions.login(&policy, &key, peer.ip()).await?;
-    let (response, status, code) = match logged_in {
-        Ok(new) => {
-            let caller = sessions.caller(&new.cookie, &new.token, true);
-            let caller = caller.ok_or_else(wrong)?;
-            let mut response = json_response(&page.document(&caller, &new.token));
-            let cookie = page.set_cookie(&new.cookie, new.max_age_s)?;
-            response.headers_mut().insert(SET_COOKIE, cookie);
-            (response, 200, None)
-        }
-        Err(LoginError::Wrong) => {
-            tokio::time::sleep(FAILURE_DELAY).await;
-            (wrong().into_response(), 401, Some("wrongKey"))
-        }
-        // Not recorded: the rows of those who try keys could push out all others.
-        Err(LoginError::TooMany) => {
-            let message = "too many wrong keys; try again in ten minutes";
-            return Err(HttpError::new(ErrorCode::ThrottlingException, message));
-        }
+    let old = cookie_of(&headers, &page.cookie);
+    let logged_in = sessions.login(&policy, &key, peer.ip(), old).await?;
+    if logged_in.as_ref().err() == Some(&LoginError::TooMany) {
+        // Not recorded: rows of wrong keys could push out all others.
+        tokio::time::sleep(FAILURE_DELAY).await;
+        let message = "too many wrong keys; try again in ten minutes";
+        return Err(HttpError::new(ErrorCode::ThrottlingException, message));
+    }
+    let (status, code) = match &logged_in {
+        Ok(_) => (200, None),
+        Err(_) => (401, Some("wrongKey".to_owned())),
     };
+    // Before the delay: a client that hangs up is recorded, too.
     let row = page.services.audit.begin(attempt).await?;
-    let ended = page
-        .services
-        .audit
-        .end(row, status, code.map(str::to_owned));
-    ended.await?;
+    page.services.audit.end(row, status, code).await?;
+    let Ok(new) = logged_in else {
+        tokio::time::sleep(FAILURE_DELAY).await;
+        return Err(wrong());
+    };
+    let caller = sessions.caller(&new.cookie, &new.token, true);
+    let mut response = json_response(&page.document(&caller.ok_or_else(wrong)?, &new.token));
+    let cookie = page.set_cookie(&new.cookie, new.max_age_s)?;
+    response.headers_mut().insert(SET_COOKIE, cookie);
     Ok(response)
 }
 
 /// `POST /ui/logout`.
 async fn logout(State(page): State<Page>, request: Request) -> Result<Response, HttpError> {
-    let sessions = &page.services.page_sessions;
-    if let Some(caller) = page.caller(request.method(), request.uri().path(), request.headers()) {
-        sessions.logout(caller?.handle).await?;
-    }
+    checked_origin(&page.names, request.headers())?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    response
-        .headers_mut()
-        .insert(SET_COOKIE, page.set_cookie("", 0)?);
+    if let Some(caller) = page.caller(request.headers()) {
+        page.services.page_sessions.logout(caller?.handle).await?;
+        response
+            .headers_mut()
+            .insert(SET_COOKIE, page.set_cookie("", 0)?);
+    }
     Ok(response)
 }
 

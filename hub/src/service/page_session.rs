@@ -6,7 +6,7 @@
 //! reads are for walls: they last for 30 days and survive a restart of the hub.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,8 @@ use super::{PolicyService, ServiceError};
 use crate::identity::Policy;
 use crate::store::{Store, StoredPageSession};
 
-/// The most sessions of a hub; the one that was used longest ago gives way.
-const MAX_SESSIONS: usize = 256;
+/// The most sessions of a policy; its own that was used longest ago gives way.
+const MAX_SESSIONS: usize = 16;
 
 /// How long a session lasts without a request of a person.
 const MAX_IDLE: Duration = Duration::from_secs(30 * 60);
@@ -33,7 +33,8 @@ const MAX_AGE_S: i64 = 12 * 60 * 60;
 /// The same for a policy that only reads, whose sessions may be idle.
 const MAX_READ_AGE_S: i64 = 30 * 24 * 60 * 60;
 
-/// How many wrong keys an address, and all together, may send in [`FAILURE_WINDOW`].
+/// How many wrong keys of an address, and of all together, are recorded in [`FAILURE_WINDOW`]. A
+/// right key is never refused: nobody could lock the others out then, and a key has 256 bits.
 const MAX_FAILURES: (u32, u32) = (10, 200);
 const FAILURE_WINDOW: Duration = Duration::from_secs(600);
 
@@ -60,6 +61,8 @@ struct Shared {
 
 struct PageSession {
     stored: StoredPageSession,
+    /// Whether it was begun by a policy that only reads. It ends when the policy may do more.
+    only_reads: bool,
     used: Instant,
 }
 
@@ -90,7 +93,7 @@ pub(crate) struct PageHandle(Hash);
 pub(crate) enum LoginError {
     /// No policy has this name and key.
     Wrong,
-    /// Too many wrong keys.
+    /// The same, and too many wrong keys came before it.
     TooMany,
 }
 
@@ -108,32 +111,35 @@ impl PageSessions {
         let stored = self.store.page_sessions(now_s()).await?;
         let mut shared = self.lock();
         for stored in stored {
-            let used = Instant::now();
-            shared
-                .sessions
-                .insert(stored.cookie, PageSession { stored, used });
+            let session = PageSession {
+                only_reads: true,
+                used: Instant::now(),
+                stored,
+            };
+            shared.sessions.insert(session.stored.cookie, session);
         }
         Ok(())
     }
 
-    /// Begins a session. Takes as long for an unknown policy as for a wrong key.
+    /// Begins a session, in place of the one whose cookie the browser has.
     pub(crate) async fn login(
         &self,
         policy: &PolicyName,
         key: &SharedAccessKey,
         peer: IpAddr,
+        old_cookie: Option<&str>,
     ) -> Result<Result<NewSession, LoginError>, ServiceError> {
-        if self.lock().failures.is_blocked(peer, Instant::now()) {
-            return Ok(Err(LoginError::TooMany));
-        }
         let given = sha256(key.as_bytes());
         let found = self.policies.get(policy);
-        let keys = found.as_ref().map(key_hashes).unwrap_or_default();
-        if !is_one_of(&given, &keys) || found.is_none() {
-            self.lock().failures.count(peer, Instant::now());
-            return Ok(Err(LoginError::Wrong));
-        }
-        let only_reads = found.is_some_and(|policy| only_reads(&policy));
+        let found = found.filter(|policy| is_one_of(&given, &key_hashes(policy)));
+        let Some(found) = found else {
+            let is_blocked = self.lock().failures.count(peer, Instant::now());
+            return Ok(Err(match is_blocked {
+                true => LoginError::TooMany,
+                false => LoginError::Wrong,
+            }));
+        };
+        let only_reads = only_reads(&found);
         let max_age_s = if only_reads {
             MAX_READ_AGE_S
         } else {
@@ -150,7 +156,10 @@ impl PageSessions {
         if only_reads {
             self.store.page_session_insert(stored.clone()).await?;
         }
-        let evicted = self.lock().insert(stored);
+        if let Some(old) = old_cookie {
+            self.logout(PageHandle(sha256(old.as_bytes()))).await?;
+        }
+        let evicted = self.lock().insert(stored, only_reads);
         if let Some(evicted) = evicted {
             self.store.page_session_delete(evicted).await?;
         }
@@ -185,11 +194,16 @@ impl PageSessions {
         })
     }
 
-    /// Whether the session still lasts.
+    /// Whether the session still lasts, for a stream that it follows. Walls do nothing else.
     pub(crate) fn is_live(&self, handle: PageHandle) -> bool {
-        let shared = self.lock();
-        let session = shared.sessions.get(&handle.0);
-        session.is_some_and(|session| self.policy_of(session).is_some())
+        let mut shared = self.lock();
+        let Some(session) = shared.sessions.get_mut(&handle.0) else {
+            return false;
+        };
+        if session.only_reads {
+            session.used = Instant::now();
+        }
+        self.policy_of(session).is_some()
     }
 
     /// Ends a session.
@@ -203,7 +217,10 @@ impl PageSessions {
     fn policy_of(&self, session: &PageSession) -> Option<Policy> {
         let policy = self.policies.get(&session.stored.policy)?;
         let lasts = session.stored.expires > now_s()
-            && (only_reads(&policy) || session.used.elapsed() <= MAX_IDLE);
+            && match session.only_reads {
+                true => only_reads(&policy),
+                false => session.used.elapsed() <= MAX_IDLE,
+            };
         (lasts && is_one_of(&session.stored.key, &key_hashes(&policy))).then_some(policy)
     }
 
@@ -214,16 +231,22 @@ impl PageSessions {
 
 impl Shared {
     /// Adds a session; returns the cookie's hash of one that gives way.
-    fn insert(&mut self, stored: StoredPageSession) -> Option<Hash> {
-        let is_full = self.sessions.len() >= MAX_SESSIONS;
-        let oldest = self.sessions.iter().min_by_key(|(_, session)| session.used);
-        let evicted = oldest.map(|(cookie, _)| *cookie).filter(|_| is_full);
+    fn insert(&mut self, stored: StoredPageSession, only_reads: bool) -> Option<Hash> {
+        let own = |session: &&PageSession| session.stored.policy == stored.policy;
+        let sessions = self.sessions.values();
+        let is_full = sessions.clone().filter(own).count() >= MAX_SESSIONS;
+        let oldest = sessions.filter(own).min_by_key(|session| session.used);
+        let evicted = oldest.map(|session| session.stored.cookie);
+        let evicted = evicted.filter(|_| is_full);
         if let Some(evicted) = evicted {
             self.sessions.remove(&evicted);
         }
-        let used = Instant::now();
-        self.sessions
-            .insert(stored.cookie, PageSession { stored, used });
+        let session = PageSession {
+            only_reads,
+            used: Instant::now(),
+            stored,
+        };
+        self.sessions.insert(session.stored.cookie, session);
         evicted
     }
 }
@@ -237,20 +260,35 @@ struct Failures {
 }
 
 impl Failures {
-    fn is_blocked(&mut self, peer: IpAddr, now: Instant) -> bool {
+    /// Counts a wrong key; whether there were too many before it. `by_peer` has at most as many
+    /// addresses as `all` counts.
+    fn count(&mut self, peer: IpAddr, now: Instant) -> bool {
         let is_over = |since: Instant| now.duration_since(since) > FAILURE_WINDOW;
         if self.since.is_none_or(is_over) {
-            *self = Self::default();
+            *self = Self {
+                since: Some(now),
+                ..Self::default()
+            };
         }
-        self.all >= MAX_FAILURES.1
-            || self.by_peer.get(&peer).copied().unwrap_or_default() >= MAX_FAILURES.0
-    }
-
-    /// `by_peer` has at most as many addresses as `all` counts.
-    fn count(&mut self, peer: IpAddr, now: Instant) {
-        self.since.get_or_insert(now);
+        let peer = network(peer);
+        let of_peer = self.by_peer.get(&peer).copied().unwrap_or_default();
+        if self.all >= MAX_FAILURES.1 || of_peer >= MAX_FAILURES.0 {
+            return true;
+        }
         self.all += 1;
-        *self.by_peer.entry(peer).or_default() += 1;
+        self.by_peer.insert(peer, of_peer + 1);
+        false
+    }
+}
+
+/// The address, or the /64 of an IPv6 address: one host has all of it.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => {
+            let bits = address.to_bits() & !u128::from(u64::MAX);
+            Ipv6Addr::from_bits(bits).into()
+        }
+        address => address,
     }
 }
 
@@ -289,22 +327,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ten_wrong_keys_block_an_address_and_200_all_for_ten_minutes() {
+    fn ten_wrong_keys_of_an_address_and_200_of_all_are_counted_in_ten_minutes() {
         let mut failures = Failures::default();
         let start = Instant::now();
         let address = |number: u8| IpAddr::from([192, 0, 2, number]);
         for _ in 0..10 {
-            assert!(!failures.is_blocked(address(1), start));
-            failures.count(address(1), start);
+            assert!(!failures.count(address(1), start));
         }
-        assert!(failures.is_blocked(address(1), start));
-        assert!(!failures.is_blocked(address(2), start));
+        assert!(failures.count(address(1), start));
         for number in 2..=191 {
-            failures.count(address(number), start);
+            assert!(!failures.count(address(number), start));
         }
-        assert!(failures.is_blocked(address(250), start));
+        assert!(failures.count(address(250), start));
+        assert_eq!(failures.by_peer.len(), 191);
         let later = start + FAILURE_WINDOW + Duration::from_secs(1);
-        assert!(!failures.is_blocked(address(1), later));
-        assert!(failures.by_peer.is_empty());
+        assert!(!failures.count(address(1), later));
+        assert_eq!(failures.by_peer.len(), 1);
+    }
+
+    #[test]
+    fn the_addresses_of_an_ipv6_host_count_together() {
+        let network = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(network("192.0.2.1"), "192.0.2.1");
     }
 }

@@ -109,17 +109,10 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// Whether the receiver calls this event invalid, so that it will refuse it each time. A
-    /// status that an operator mends (a missing right, a wrong path) is none of these.
+    /// Whether the receiver calls this event invalid. Other statuses are faults of its settings.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
-            Self::Refused { status, .. } => {
-                status.is_client_error()
-                    && !matches!(
-                        status.as_u16(),
-                        401 | 403 | 404 | 407 | 408 | 410 | 421 | 425 | 429
-                    )
-            }
+            Self::Refused { status, .. } => matches!(status.as_u16(), 400 | 413 | 422),
             Self::Transport(_) => false,
         }
     }
@@ -329,6 +322,8 @@ mod tests {
             (413, true),
             (422, true),
             (401, false),
+            (405, false),
+            (415, false),
             (404, false),
             (410, false),
             (429, false),

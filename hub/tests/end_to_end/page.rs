@@ -223,6 +223,49 @@ async fn a_session_follows_bounds_at_once() {
 }
 
 #[tokio::test]
+async fn a_wall_does_not_get_the_rights_that_its_policy_gets_later() {
+    let hub = guarded().await;
+    let wall = sign_in(&hub, VIEWER).await;
+    assert_eq!(wall.status(&hub, "/twins/inner").await, 200);
+    change(&hub, VIEWER, Some(bounds(GUARD))).await;
+    assert_eq!(wall.status(&hub, "/twins/inner").await, 401);
+}
+
+#[tokio::test]
+async fn sessions_give_way_to_those_of_their_own_policy_alone() {
+    let hub = guarded().await;
+    let guard = sign_in(&hub, GUARD).await;
+    let first = sign_in(&hub, VIEWER).await;
+    for _ in 0..16 {
+        sign_in(&hub, VIEWER).await;
+    }
+    assert_eq!(first.status(&hub, "/twins/inner").await, 401);
+    assert_eq!(guard.status(&hub, "/twins/inner").await, 200);
+    // The next sign-in of a browser ends its session.
+    let body = json!({ "policy": GUARD, "key": key_of(&hub, GUARD) });
+    let again = guard.request(&hub, Method::POST, "/ui/login").json(&body);
+    answer(again).await.ok();
+    assert_eq!(guard.status(&hub, "/twins/inner").await, 401);
+}
+
+#[tokio::test]
+async fn another_site_cannot_sign_a_person_out() {
+    let hub = guarded().await;
+    let guard = sign_in(&hub, GUARD).await;
+    let request = hub
+        .anonymous(Method::POST, "/ui/logout")
+        .header(SITE, "cross-site");
+    let refused = answer(request).await;
+    assert_eq!(refused.status, 401);
+    assert!(!refused.headers.contains_key(SET_COOKIE));
+    let nobody = hub
+        .anonymous(Method::POST, "/ui/logout")
+        .header(SITE, "same-origin");
+    assert!(!answer(nobody).await.headers.contains_key(SET_COOKIE));
+    assert_eq!(guard.status(&hub, "/twins/inner").await, 200);
+}
+
+#[tokio::test]
 async fn only_sessions_that_read_survive_a_restart() {
     let hub = guarded().await;
     let (guard, wall) = (sign_in(&hub, GUARD).await, sign_in(&hub, VIEWER).await);
@@ -256,8 +299,11 @@ async fn wrong_keys_are_recorded_and_then_refused_for_a_while() {
             .all(|row| row["status"] == 401)
     );
     assert!(!rows.to_string().contains(wrong));
-    let right = login(&hub, GUARD, &key_of(&hub, GUARD)).await;
-    assert_eq!(right.status, 429, "the right key, too");
+    assert_eq!(login(&hub, GUARD, wrong).await.status, 429);
+    let rows = hub.get("/audit?operation=session.begin").await.ok();
+    assert_eq!(rows.as_array().unwrap().len(), 10);
+    // Nobody can lock the others out.
+    sign_in(&hub, GUARD).await;
 }
 
 #[tokio::test]
