@@ -314,7 +314,8 @@ function stay() {
         if (Date.now() - at < STAY_MS) return;
         at = Date.now();
         const headers = { ...keptToken(), ...presence() };
-        fetch('session', { cache: 'no-store', credentials: 'same-origin', headers }).catch(() => {});
+        // A failure shows at the next request that somebody waits for.
+        fetch('session', { cache: 'no-store', headers }).catch(() => {});
       },
       { passive: true },
     );
