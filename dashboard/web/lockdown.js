@@ -170,6 +170,7 @@ function musterView(first, outcome, say, log) {
         say,
         () => ordered.delete(current.id),
       );
+      live.refresh();
       return isWhole
         ? { tone: 'good', text: `All-clear is ordered for ${doorsText(doors.length)}.` }
         : { tone: 'bad', text: 'All-clear did not reach every door: see below.' };
@@ -457,6 +458,7 @@ class Form {
       // The muster and what became of the order are at the top.
       scrollTo(0, 0);
     });
+    live.refresh();
     this.#typed.value = '';
     this.#check();
     return isWhole

@@ -405,8 +405,7 @@ function login() {
       if (answer.ok) {
         keepToken(await answer.json());
         location.reload();
-      }
-      else {
+      } else {
         const text =
           answer.status === 401
             ? 'No policy has this name and key.'
