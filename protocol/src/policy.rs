@@ -320,8 +320,9 @@ pub struct RotateRequest {
 pub struct PolicyRequest {
     /// Rights in Azure's spelling, separated by commas.
     pub rights: String,
-    /// Absent: limited by the rights alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// `null`: limited by the rights alone. A change without the member is refused, so that no
+    /// client drops bounds by leaving it out.
+    #[serde(default)]
     pub bounds: Option<Bounds>,
 }
 

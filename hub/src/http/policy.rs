@@ -1,13 +1,15 @@
 //! `/policies` and `/whoami`: who may do what. Azure has the first in its management API.
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::PolicyName;
 use iothub_protocol::policy::{PolicyDocument, PolicyKey, PolicyRequest, RotateRequest, Whoami};
+use iothub_protocol::twin::Object;
 
 use super::auth::Caller;
+use super::request::{MAX_BODY, RawBody, read_document};
 use super::{Document, HttpError, Id, json_response};
 use crate::identity::{Policy, Rights};
 use crate::service::{self, IfMatch, PolicyError, Services};
@@ -42,9 +44,10 @@ pub(super) async fn put(
     State(services): State<Services>,
     Id(name): Id<PolicyName>,
     if_match: IfMatch,
-    Document(request): Document<PolicyRequest>,
+    request: Request,
 ) -> Result<Response, HttpError> {
-    let PolicyRequest { rights, bounds } = request;
+    let RawBody(body) = RawBody::read(request, MAX_BODY).await?;
+    let PolicyRequest { rights, bounds } = read_document(&body)?;
     let rights = rights.parse::<Rights>();
     let rights =
         rights.map_err(|error| HttpError::new(ErrorCode::ArgumentInvalid, error.to_string()))?;
@@ -60,6 +63,10 @@ pub(super) async fn put(
             Ok((StatusCode::CREATED, created).into_response())
         }
         IfMatch::Any => {
+            if !read_document::<Object>(&body)?.contains_key("bounds") {
+                let message = "`bounds` is missing; expected the bounds, or `null` for none";
+                return Err(HttpError::new(ErrorCode::ArgumentInvalid, message));
+            }
             let change =
                 move |policies: &mut Vec<_>| service::change(policies, &name, rights, bounds);
             let changed = services.policy.change(change).await?;

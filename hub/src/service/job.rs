@@ -132,13 +132,17 @@ impl JobService {
                 ErrorCode::JobAlreadyExists,
                 format!("job `{id}` already exists"),
             )),
-            JobInsert::TooMany => {
-                let message = "too many jobs are waiting or running; try again when one has ended";
-                Err(ServiceError::new(
-                    ErrorCode::ThrottlingMaxActiveJobCountExceeded,
-                    message,
-                ))
-            }
+            JobInsert::TooMany(limit, of) => Err(ServiceError::new(
+                ErrorCode::ThrottlingMaxActiveJobCountExceeded,
+                format!(
+                    "{limit} jobs {of} wait or run, the maximum; cancel one, or try again when one \
+                     has ended"
+                ),
+            )),
+            JobInsert::PolicyRemoved => Err(ServiceError::new(
+                ErrorCode::IotHubUnauthorizedAccess,
+                "the policy of this call was removed",
+            )),
         }
     }
 

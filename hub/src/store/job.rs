@@ -14,7 +14,13 @@ use super::{Page, RowPosition, Store, StoreError, damage, policy, signed, time_t
 use crate::types::{CancelMode, JobAuthor, JobFilter, Scope};
 
 /// Maximum number of unfinished jobs. The runner visits each of them at every step.
-const ACTIVE: u64 = 1000;
+const ACTIVE: i64 = 1000;
+
+/// Maximum number of unfinished jobs of policies with bounds: the rest is for the others.
+const ACTIVE_BOUNDED: i64 = 200;
+
+/// Maximum number of unfinished jobs of one policy with bounds.
+const ACTIVE_OF_ONE: i64 = 50;
 
 /// A job to store.
 #[derive(Debug, Clone)]
@@ -37,8 +43,10 @@ pub(crate) enum JobInsert {
     Done,
     /// A job with that id exists.
     Exists,
-    /// Too many jobs are unfinished.
-    TooMany,
+    /// As many jobs as allowed are unfinished: the limit and what it applies to.
+    TooMany(i64, &'static str),
+    /// The policy was removed after it had authenticated the call.
+    PolicyRemoved,
 }
 
 /// The result of cancelling a job.
@@ -165,6 +173,57 @@ fn by_id(
     rows.next()?.map(record).transpose()
 }
 
+/// Fails the waiting jobs of a removed policy, and hides the others from a later policy of that
+/// name.
+pub(super) fn detach(connection: &Connection, policy: &str) -> Result<(), StoreError> {
+    let reason = format!(
+        "PolicyRemoved: the policy `{policy}`, which created this job, was removed; create the job \
+         again under another policy."
+    );
+    connection.execute(
+        "UPDATE job SET status = 'failed', failure_reason = ?2, ended = ?3 \
+         WHERE policy = ?1 AND status IN ('queued', 'scheduled')",
+        [policy, &reason, &time_text(Timestamp::now())],
+    )?;
+    // No policy can have a name with a space.
+    connection.execute(
+        "UPDATE job SET policy = policy || ' (removed)' WHERE policy = ?1",
+        [policy],
+    )?;
+    Ok(())
+}
+
+/// Why there is no room for another job of `author`.
+fn refusal(
+    connection: &Connection,
+    author: Option<&JobAuthor>,
+) -> Result<Option<JobInsert>, StoreError> {
+    let policy = author.map_or("", |author| author.policy.as_str());
+    let sql = format!(
+        "SELECT count(*), count(bounds), count(*) FILTER (WHERE policy = ?1), \
+         (SELECT count(*) FROM policy WHERE name = ?1) FROM job WHERE {IS_ACTIVE}"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let counts = statement.query_row([policy], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, i64>(3)?))
+    })?;
+    let (all, bounded, own, policies): (i64, i64, i64, i64) = counts;
+    let is_bounded = author.is_some_and(|author| author.bounds.is_some());
+    Ok(match () {
+        () if author.is_some() && policies == 0 => Some(JobInsert::PolicyRemoved),
+        () if all >= ACTIVE => Some(JobInsert::TooMany(ACTIVE, "of this hub")),
+        () if is_bounded && own >= ACTIVE_OF_ONE => Some(JobInsert::TooMany(
+            ACTIVE_OF_ONE,
+            "of this policy with bounds",
+        )),
+        () if is_bounded && bounded >= ACTIVE_BOUNDED => Some(JobInsert::TooMany(
+            ACTIVE_BOUNDED,
+            "of all policies with bounds",
+        )),
+        () => None,
+    })
+}
+
 /// Fails a job that has not started.
 pub(super) fn fail(
     connection: &Connection,
@@ -188,15 +247,11 @@ impl Store {
             let author = job.author.as_ref();
             let bounds = author.and_then(|author| author.bounds.as_ref());
             let bounds = policy::bounds_text(bounds)?;
-            let active: u64 = write
-                .connection
-                .prepare_cached(&format!("SELECT count(*) AS n FROM job WHERE {IS_ACTIVE}"))?
-                .query_row([], |row| unsigned(row, "n"))?;
             if by_id(write.connection, &job.job_id, None)?.is_some() {
                 return Ok(JobInsert::Exists);
             }
-            if active >= ACTIVE {
-                return Ok(JobInsert::TooMany);
+            if let Some(refused) = refusal(write.connection, author)? {
+                return Ok(refused);
             }
             write
                 .connection

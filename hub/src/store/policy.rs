@@ -9,7 +9,7 @@ use rusqlite::{Connection, Row, TransactionBehavior, params};
 
 use super::device::stored_key;
 use super::group::{self, GroupFile};
-use super::{Store, StoreError, damage, schema};
+use super::{Store, StoreError, damage, job, schema};
 use crate::identity::{Keys, Policy, Rights};
 
 impl Store {
@@ -78,7 +78,7 @@ impl PolicyFile {
         {
             return Ok(false);
         }
-        let removed = transaction.execute("DELETE FROM policy WHERE name = ?1", [name.as_ref()])?;
+        let removed = delete(&transaction, name)?;
         let number = group::increment_number(&transaction)?;
         transaction.commit()?;
         self.group.record(number);
@@ -114,14 +114,18 @@ fn change<T, E: From<StoreError>>(
         .iter()
         .filter(|policy| !after.iter().any(|kept| kept.name == policy.name))
     {
-        connection
-            .execute("DELETE FROM policy WHERE name = ?1", [gone.name.as_ref()])
-            .map_err(StoreError::from)?;
+        delete(connection, &gone.name)?;
     }
     for policy in after.iter().filter(|policy| !before.contains(policy)) {
         put(connection, policy)?;
     }
     Ok((output, after))
+}
+
+/// Removes a policy, and its jobs from the name. Returns the number of removed policies.
+fn delete(connection: &Connection, name: &PolicyName) -> Result<usize, StoreError> {
+    job::detach(connection, name.as_str())?;
+    Ok(connection.execute("DELETE FROM policy WHERE name = ?1", [name.as_str()])?)
 }
 
 /// The columns that [`record`] reads.

@@ -5,12 +5,15 @@ use std::sync::atomic::AtomicU64;
 use iothub_protocol::event::EventFilter;
 use iothub_protocol::id::{DeviceId, JobId};
 use iothub_protocol::job::{JobStatus, JobType};
+use iothub_protocol::policy::Bounds;
+use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::{ConnectionState, SectionKind};
 use tempfile::TempDir;
 
 use super::*;
 use crate::config::EventLimits;
-use crate::types::{CancelMode, ConnectionEpoch};
+use crate::identity::{Keys, Policy, Rights};
+use crate::types::{CancelMode, ConnectionEpoch, JobAuthor, Scope};
 
 mod damage;
 
@@ -262,6 +265,20 @@ fn new_job(id: &str) -> NewJob {
     }
 }
 
+/// A policy with ServiceConnect and no bounds.
+fn policy(name: &str) -> Policy {
+    let key = || SharedAccessKey::from_base64("c2VjcmV0").unwrap();
+    Policy {
+        name: name.parse().unwrap(),
+        keys: Keys {
+            primary: key(),
+            secondary: key(),
+        },
+        rights: Rights::SERVICE_CONNECT,
+        bounds: None,
+    }
+}
+
 fn failed(code: &'static str) -> DeviceResult {
     DeviceResult::Failed {
         code,
@@ -509,6 +526,91 @@ async fn a_cancelled_job_neither_starts_nor_fails() {
     test.store.job_schedule(row).await.unwrap();
     assert_eq!(test.job("job").await.status, JobStatus::Cancelled);
     assert!(test.store.job_active().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn policies_with_bounds_leave_room_for_the_jobs_of_the_others() {
+    let test = TestStore::open();
+    let policies = ["a", "b", "c", "d", "e", "open"].map(policy);
+    test.store.policy_list(policies.into()).await.unwrap();
+    let bounds: Bounds = serde_json::from_str(r#"{"access":"operate"}"#).unwrap();
+    let insert = async |name: &str, number: usize, bounds: Option<Bounds>| {
+        let mut job = new_job(&format!("{name}-{number}"));
+        let policy = name.parse().unwrap();
+        job.author = Some(JobAuthor { policy, bounds });
+        test.store.job_insert(job).await.unwrap()
+    };
+    for name in ["a", "b", "c", "d"] {
+        for number in 0..50 {
+            let inserted = insert(name, number, Some(bounds.clone())).await;
+            assert_eq!(inserted, JobInsert::Done, "{name} {number}");
+        }
+    }
+    let own = insert("a", 50, Some(bounds.clone())).await;
+    assert_eq!(own, JobInsert::TooMany(50, "of this policy with bounds"));
+    let all = insert("e", 0, Some(bounds.clone())).await;
+    assert_eq!(all, JobInsert::TooMany(200, "of all policies with bounds"));
+    for name in ["a", "open"] {
+        assert_eq!(insert(name, 50, None).await, JobInsert::Done);
+    }
+    let gone = insert("gone", 0, Some(bounds)).await;
+    assert_eq!(gone, JobInsert::PolicyRemoved);
+}
+
+#[tokio::test]
+async fn jobs_of_a_removed_policy_are_not_those_of_a_later_one_of_its_name() {
+    let test = TestStore::open();
+    let policies = ["guard", "other"].map(policy);
+    test.store.policy_list(policies.into()).await.unwrap();
+    for (id, name) in [("over", "guard"), ("wait", "guard"), ("others", "other")] {
+        let mut job = new_job(id);
+        let policy = name.parse().unwrap();
+        job.author = Some(JobAuthor {
+            policy,
+            bounds: None,
+        });
+        test.store.job_insert(job).await.unwrap();
+    }
+    let row = test.job("over").await.row;
+    test.store
+        .job_schedule(test.job("wait").await.row)
+        .await
+        .unwrap();
+    let started = test.store.job_start(row, None, |_| Ok(None), now());
+    started.await.unwrap();
+    test.complete(row).await;
+    // As another process does.
+    let mut file = PolicyFile::open(&test.folder.path().join("hub.db")).unwrap();
+    let change = |policies: &mut Vec<Policy>| {
+        policies.retain(|policy| policy.name.as_str() != "guard");
+        Ok::<_, StoreError>(())
+    };
+    file.change(change).unwrap();
+    let add = |policies: &mut Vec<Policy>| {
+        policies.push(policy("guard"));
+        Ok::<_, StoreError>(())
+    };
+    file.change(add).unwrap();
+    let scope = Arc::new(Scope {
+        policy: "guard".parse().unwrap(),
+        condition: None,
+    });
+    for (id, status) in [("over", JobStatus::Completed), ("wait", JobStatus::Failed)] {
+        let job = test.job(id).await;
+        assert_eq!(job.status, status);
+        let id = job.job_id;
+        let seen = test.store.job_get(&id, Some(Arc::clone(&scope))).await;
+        assert!(seen.unwrap().is_none(), "{id}");
+    }
+    let failed = test.job("wait").await;
+    assert!(
+        failed
+            .failure_reason
+            .unwrap()
+            .starts_with("PolicyRemoved: ")
+    );
+    assert!(failed.ended.is_some());
+    assert_eq!(test.job("others").await.status, JobStatus::Queued);
 }
 
 #[tokio::test]

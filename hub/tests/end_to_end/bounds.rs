@@ -69,10 +69,7 @@ async fn add_role(hub: &TestHub, role: &str) -> Operator {
 
 /// Replaces the bounds of a policy.
 pub(crate) async fn change(hub: &TestHub, name: &str, bounds: Option<Value>) {
-    let mut body = json!({ "rights": "ServiceConnect" });
-    if let Some(bounds) = bounds {
-        body["bounds"] = bounds;
-    }
+    let body = json!({ "rights": "ServiceConnect", "bounds": bounds });
     let request = hub.request(Method::PUT, &format!("/policies/{name}"));
     answer(request.header("If-Match", "*").json(&body))
         .await
@@ -644,11 +641,15 @@ async fn a_job_starts_under_the_bounds_of_its_creation_and_of_its_start() {
             .await;
         assert_eq!(gone.status, 204, "{}", gone.body);
     }
-    add(&hub, "replaced", "ServiceConnect", None).await;
+    let replaced = add(&hub, "replaced", "ServiceConnect", Some(bounds(GUARD))).await;
+    let ended = hub.job("replaced", &["failed"]).await;
+    assert!(ended["endTime"].is_string(), "{ended}");
+    assert_eq!(replaced.get("/jobs/v2/replaced").await.status, 404);
+    assert_eq!(replaced.get("/jobs/v2/query").await.ok(), json!([]));
     let robbed = hub
         .request(Method::PUT, "/policies/robbed")
         .header("If-Match", "*");
-    answer(robbed.json(&json!({ "rights": "RegistryRead" })))
+    answer(robbed.json(&json!({ "rights": "RegistryRead", "bounds": null })))
         .await
         .ok();
     // A job keeps both through a kill of the hub.
@@ -658,7 +659,7 @@ async fn a_job_starts_under_the_bounds_of_its_creation_and_of_its_start() {
         ("moved", "completed", "", 0),
         ("widened", "completed", "", 1),
         ("removed", "failed", "PolicyRemoved: ", 0),
-        ("replaced", "completed", "", 1),
+        ("replaced", "failed", "PolicyRemoved: ", 0),
         ("open", "failed", "PolicyRemoved: ", 0),
         ("robbed", "failed", "PolicyNarrowed: ", 0),
     ] {
@@ -741,6 +742,7 @@ async fn policies_are_created_changed_rotated_and_removed_over_rest() {
         "bounds": { "access": "operate", "tags": ["a"], "where": "tags.a = 1" } });
     let wide = json!({ "rights": "RegistryWrite", "bounds": { "access": "read" } });
     let new = json!({ "rights": "Everything" });
+    let without = json!({ "rights": "ServiceConnect" });
     let missing = "PolicyNotFound";
     for (method, path, etag, body, status, code, part) in [
         (
@@ -778,6 +780,15 @@ async fn policies_are_created_changed_rotated_and_removed_over_rest() {
             404,
             missing,
             "there is no policy `nobody`",
+        ),
+        (
+            Method::PUT,
+            "guard",
+            Some("*"),
+            &without,
+            400,
+            "ArgumentInvalid",
+            "`bounds` is missing",
         ),
         (
             Method::PUT,
