@@ -200,12 +200,9 @@ impl Hub {
         let mut gateway_task = JoinSet::new();
         gateway_task.spawn(Arc::clone(&gateway).serve(mqtt_listener));
         let policy_file = PolicyFile::open(&database)?;
-        tasks.spawn(
-            services
-                .policy
-                .clone()
-                .watch(policy_file, stop.requests.clone()),
-        );
+        let policies = services.policy.clone();
+        let keep_owner = keep_owner(data, connection_string.clone());
+        tasks.spawn(policies.watch(policy_file, keep_owner, stop.requests.clone()));
         let (state, stopped) = (Arc::clone(&live), stop.jobs.clone());
         tasks.spawn(async move { state.run_maintenance(stopped).await });
         for webhook in webhooks {
@@ -435,6 +432,24 @@ fn previous_connection_string(data: &DataDirectory) -> Option<ServiceConnectionS
              door-hub policy add {OWNER} --rights RegistryWrite,ServiceConnect,DeviceConnect"
     );
     Some(kept)
+}
+
+/// Writes the operator's connection string again when the owner has another key.
+fn keep_owner(
+    data: DataDirectory,
+    mut owner: ServiceConnectionString,
+) -> impl FnMut(&[Policy]) + Send {
+    move |policies| {
+        let found = policies.iter().find(|policy| policy.name == owner.policy);
+        let Some(policy) = found.filter(|policy| policy.keys.primary != owner.key) else {
+            return;
+        };
+        owner.key = policy.keys.primary.clone();
+        if let Err(error) = data.write_secret(SERVICE_CONNECTION_STRING, &owner.expose_secret()) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "cannot write the operator's connection string");
+        }
+    }
 }
 
 fn connection_string(

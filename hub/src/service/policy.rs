@@ -297,8 +297,13 @@ impl PolicyService {
 
     /// Polls the policies for changes by another process, and disconnects the connections that
     /// authenticated with a changed policy. It has its own database connection, so that long
-    /// queries do not delay it.
-    pub(crate) async fn watch(self, mut file: PolicyFile, stop: CancellationToken) {
+    /// queries do not delay it. `on_read` gets the policies of each poll.
+    pub(crate) async fn watch(
+        self,
+        mut file: PolicyFile,
+        mut on_read: impl FnMut(&[Policy]) + Send + 'static,
+        stop: CancellationToken,
+    ) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -306,12 +311,12 @@ impl PolicyService {
             }
             let _turn = self.held.turn.lock().await;
             let read = tokio::task::spawn_blocking(move || {
-                let policies = file.list();
-                (file, policies)
+                let policies = file.list().inspect(|policies| on_read(policies));
+                (file, on_read, policies)
             });
             let policies = match read.await {
-                Ok((again, policies)) => {
-                    file = again;
+                Ok((again, on_next, policies)) => {
+                    (file, on_read) = (again, on_next);
                     policies
                 }
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),

@@ -11,6 +11,7 @@ mod azure_cli;
 mod backup;
 mod bad_input;
 mod bounds;
+mod bounds_calls;
 mod bulk;
 mod certificates;
 mod device;

@@ -181,8 +181,10 @@ auditor's, created on the server: door-hub policy add auditor --rights \
 RegistryRead,ServiceConnect
 
 Operations: device.create, device.update, device.delete, device.bulk, device.regenerateKeys, \
-twin.update, twin.replace, method.invoke, job.create, job.cancel, job.stop, message.purge. Azure \
-IoT Hub has no such log: there, see the activity log in the portal.")]
+twin.update, twin.replace, method.invoke, job.create, job.cancel, job.stop, message.purge, \
+policy.create, policy.update, policy.rotate, policy.delete; request.refuse: a read that the bounds \
+of a policy do not allow. Azure IoT Hub has no such log: there, see the activity log in the \
+portal.")]
 pub(crate) struct AuditArgs {
     /// Only rows since then: an age (90m, 7d), 22:00, 'yesterday 06:30', a day (2026-11-28), RFC
     /// 3339.

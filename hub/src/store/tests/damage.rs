@@ -88,6 +88,73 @@ async fn counted(store: &Store, text: &str) -> u64 {
     page.rows.iter().map(|row| row["n"].as_u64().unwrap()).sum()
 }
 
+/// Each row: what is damaged of `bad`, what exists for the job's policy, and the devices of the job
+/// and those that fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_device_exists_for_a_scope_only_if_it_is_known_to_be_inside() {
+    let permits: [crate::store::job_start::JobPermit; 4] = [
+        |_| Ok(None),
+        |_| Ok(Some(query::parse_condition("deviceId != 'bad'").unwrap())),
+        |_| Ok(Some(query::parse_condition("tags.floor > 2").unwrap())),
+        |_| Err("PolicyRemoved".to_owned()),
+    ];
+    for (column, permit, devices, failed) in [
+        ("reported", 0, 3, 1),
+        ("reported", 1, 2, 0),
+        ("reported", 2, 3, 1),
+        ("tags", 0, 3, 1),
+        ("tags", 2, 2, 0),
+        ("reported", 3, 0, 0),
+    ] {
+        let case = format!("{column}, {permit}");
+        let folder = closed(three().await).await;
+        let sql = format!("UPDATE twin SET {column} = x'ff' WHERE id = 2");
+        damage(&folder, &sql);
+        let test = TestStore::open_in(folder);
+        test.store.job_insert(new_job("job")).await.unwrap();
+        let row = test.job("job").await.row;
+        let condition =
+            query::parse_condition("NOT IS_DEFINED(properties.reported.a) AND tags.wing != 'y'");
+        let started = test
+            .store
+            .job_start(row, Some(condition.unwrap()), permits[permit], now());
+        let started = started.await.unwrap();
+        let is_refused = started == JobStart::Refused("PolicyRemoved".to_owned());
+        assert_eq!(is_refused, permit == 3, "{case}: {started:?}");
+        let job = test.job("job").await;
+        assert_eq!(
+            (job.counts.devices, job.counts.failed),
+            (devices, failed),
+            "{case}"
+        );
+        let scope = crate::types::Scope {
+            policy: "guard".parse().unwrap(),
+            condition: Some(query::parse_condition("tags.floor > 2").unwrap()),
+        };
+        let seen = test
+            .store
+            .twin_get(&"bad".parse().unwrap(), Some(scope.into()))
+            .await;
+        assert_eq!(seen.is_err(), column == "reported", "{case}: {seen:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_with_unreadable_bounds_does_not_start() {
+    let test = three().await;
+    test.store.job_insert(new_job("job")).await.unwrap();
+    let row = test.job("job").await.row;
+    let folder = closed(test).await;
+    damage(&folder, "UPDATE job SET policy = 'guard', bounds = '{}'");
+    let test = TestStore::open_in(folder);
+    let started = test.store.job_start(row, None, |_| Ok(None), now()).await;
+    assert!(
+        matches!(started, Err(StoreError::Corrupt { .. })),
+        "{started:?}"
+    );
+    assert_eq!(test.job("job").await.status, JobStatus::Queued);
+}
+
 /// Tests every read of many devices, and every batch over them, with `bad` damaged. `lists` is
 /// whether its identity is damaged too.
 async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
