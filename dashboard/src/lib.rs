@@ -25,8 +25,8 @@ const TYPES: [(&str, &str); 6] = [
     (".svg", "image/svg+xml"),
 ];
 
-/// What every answer of the port has. Names and twins come from strangers: text of a device that
-/// became a script could neither run nor reach another server.
+/// Headers of every answer of the port. Names and twins come from strangers: if a defect put a
+/// device's text into the page as HTML, it could neither run a script nor reach another server.
 const SECURITY_HEADERS: [(&str, &str); 5] = [
     (
         "content-security-policy",

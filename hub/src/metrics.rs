@@ -75,7 +75,7 @@ const TOKEN_FAULTS: [&str; 7] = [
     "expired",
 ];
 
-/// What became of an event that a webhook sends, or of one attempt (`failed`).
+/// Outcome of an event that a webhook sends, or of one attempt (`failed`).
 const WEBHOOK_OUTCOMES: [&str; 4] = ["delivered", "failed", "skipped", "lost"];
 
 const METHOD_CALLERS: [&str; 2] = ["api", "job"];

@@ -42,7 +42,8 @@ struct Operation {
 
 /// Records the call, runs it if the caller has the right, and records the result. A call that
 /// cannot be recorded is rejected. If the result cannot be recorded, the response is sent all the
-/// same, because the call took effect; its row then has no result.
+/// same, because the call took effect; its row then has no result. Refused calls of a policy with
+/// bounds leave a limited number of rows.
 pub(super) async fn record(
     State(gate): State<Gate>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -75,6 +76,17 @@ pub(super) async fn record(
             }
         },
     };
+    let to_response = |error: HttpError| {
+        let error = if is_method { error.for_method() } else { error };
+        error.into_response()
+    };
+    let is_recorded = caller.bounds().is_none()
+        || request.is_ok()
+        || services.audit.admits_refusal(caller.policy());
+    let request = match request {
+        Err(error) if !is_recorded => return to_response(error),
+        request => request,
+    };
     let attempt = AuditAttempt {
         policy: caller.policy().clone(),
         peer: caller_address(&caller, peer),
@@ -82,10 +94,6 @@ pub(super) async fn record(
         target: operation.target,
         detail,
         reason,
-    };
-    let to_response = |error: HttpError| {
-        let error = if is_method { error.for_method() } else { error };
-        error.into_response()
     };
     let row = match services.audit.begin(attempt).await {
         Ok(row) => row,
@@ -214,7 +222,7 @@ async fn peek(
 /// The method's name, or the job's type, method and condition, and the command id; nothing else of
 /// a payload, because it may hold secrets.
 fn detail(body: &[u8]) -> Option<String> {
-    let body: Value = serde_json::from_slice(body).ok()?;
+    let body: Value = serde_json::from_slice(without_bom(body)).ok()?;
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
     let job_method = text("/cloudToDeviceMethod/methodName");
     let id = text("/payload/commandId").or(text("/cloudToDeviceMethod/payload/commandId"));
@@ -358,6 +366,8 @@ mod tests {
         );
         assert_eq!(job.as_deref(), Some("scheduleDeviceMethod lockDoor *"));
         assert_eq!(detail(b"secret"), None);
+        let marked = detail("\u{feff}{\"methodName\":\"lockDoor\"}".as_bytes());
+        assert_eq!(marked.as_deref(), Some("lockDoor"));
         let named = detail(
             br#"{"methodName":"lockDoor","payload":{"commandId":"night-1","lockTime":"10m"}}"#,
         );

@@ -47,9 +47,12 @@ pub(super) async fn get(
     parameters: Parameters,
 ) -> Result<Response, HttpError> {
     let request = event_request(&headers, &parameters)?;
-    let stream = services
-        .event
-        .follow(request.filter, request.after, scope)?;
+    let stream = services.event.follow(
+        request.filter,
+        request.after,
+        scope,
+        caller.page().is_some(),
+    )?;
     let reader = Reader {
         stream,
         follow: request.follow,

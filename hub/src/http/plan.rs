@@ -64,7 +64,7 @@ pub(super) async fn put(
     let id = checked(id)?;
     let RawBody(image) = RawBody::read(request, MAX_IMAGE).await?;
     let media_type = media_type(&image).ok_or_else(|| {
-        let message = "the body is no image; expected PNG, JPEG or WebP";
+        let message = "invalid image: expected PNG, JPEG or WebP";
         HttpError::new(ErrorCode::ArgumentInvalid, message)
     })?;
     let etag = digest(&SHA256, &image);

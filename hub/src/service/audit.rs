@@ -1,6 +1,11 @@
 //! The audit log: who changed or commanded what.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use iothub_protocol::audit::{AuditEntry, AuditFilter};
+use iothub_protocol::id::PolicyName;
 use jiff::Timestamp;
 
 use super::{ListPage, ServiceError};
@@ -12,6 +17,36 @@ use crate::types::AuditAttempt;
 /// for most conditions.
 const MAX_TEXT_CHARS: usize = 512;
 
+/// Rows of refused calls in [`REFUSAL_WINDOW`] for each policy with bounds: more could push
+/// everything else out of the log.
+const MAX_REFUSALS: u32 = 120;
+
+const REFUSAL_WINDOW: Duration = Duration::from_secs(60);
+
+/// Refused calls of the current window by policy. A hub has at most 16 policies at a time.
+#[derive(Default)]
+struct Refusals {
+    since: Option<Instant>,
+    by_policy: HashMap<PolicyName, u32>,
+}
+
+impl Refusals {
+    /// Counts a refused call; whether it gets a row.
+    fn admit(&mut self, policy: &PolicyName, now: Instant) -> bool {
+        let is_over = |since: Instant| now.duration_since(since) >= REFUSAL_WINDOW;
+        if self.since.is_none_or(is_over) {
+            self.since = Some(now);
+            self.by_policy.clear();
+        }
+        let count = self.by_policy.entry(policy.clone()).or_default();
+        *count = count.saturating_add(1);
+        if *count == MAX_REFUSALS + 1 {
+            tracing::warn!(%policy, "too many refused calls: no more rows in the audit log for now");
+        }
+        *count <= MAX_REFUSALS
+    }
+}
+
 fn cut(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
 }
@@ -20,11 +55,23 @@ fn cut(text: &str) -> String {
 pub(crate) struct AuditService {
     store: Store,
     limits: AuditLimits,
+    refusals: Arc<Mutex<Refusals>>,
 }
 
 impl AuditService {
     pub(super) fn new(store: Store, limits: AuditLimits) -> Self {
-        Self { store, limits }
+        Self {
+            store,
+            limits,
+            refusals: Arc::default(),
+        }
+    }
+
+    /// Whether a refused call of a policy with bounds gets a row.
+    pub(crate) fn admits_refusal(&self, policy: &PolicyName) -> bool {
+        let refusals = self.refusals.lock();
+        let mut refusals = refusals.unwrap_or_else(PoisonError::into_inner);
+        refusals.admit(policy, Instant::now())
     }
 
     /// Records an attempt and returns its id once it is on disk, so that a call runs only after it
@@ -72,5 +119,24 @@ impl AuditService {
         let last = rows.last().filter(|_| more);
         let continuation = last.map(|last| RowPosition(last.id, 0).token(&list));
         Ok(ListPage { rows, continuation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_policy_gets_120_rows_of_refused_calls_a_minute() {
+        let mut refusals = Refusals::default();
+        let [guard, viewer] = ["guard", "viewer"].map(|name| name.parse().unwrap());
+        let start = Instant::now();
+        for _ in 0..MAX_REFUSALS {
+            assert!(refusals.admit(&guard, start));
+        }
+        assert!(!refusals.admit(&guard, start));
+        assert!(refusals.admit(&viewer, start));
+        assert!(refusals.admit(&guard, start + REFUSAL_WINDOW));
+        assert_eq!(refusals.by_policy.len(), 1);
     }
 }

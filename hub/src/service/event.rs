@@ -1,12 +1,13 @@
 //! The event log for readers: each event as one document, in order, with the properties that
 //! Azure's endpoints attach to a message.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use iothub_protocol::error::ErrorCode;
 use iothub_protocol::event::{EventFilter, EventKind};
+use iothub_protocol::id::PolicyName;
 use iothub_protocol::time;
 use iothub_protocol::topic::PropertyBag;
 use iothub_protocol::twin::{self, Object, Section, SectionKind};
@@ -15,7 +16,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 use super::ServiceError;
 use super::twin::UPDATED;
@@ -24,6 +25,12 @@ use crate::types::Scope;
 
 /// Readers that may follow at once. Each costs a connection and an occasional short read.
 const MAX_STREAMS: usize = 64;
+
+/// Those of pages and of policies with bounds: the rest is for programs.
+const MAX_LIMITED_STREAMS: usize = 48;
+
+/// Those of one policy with bounds.
+const MAX_POLICY_STREAMS: usize = 32;
 
 /// Events of one batch, at most: they stay in memory while the reader takes them.
 const MAX_BATCH_ROWS: u32 = 256;
@@ -35,7 +42,64 @@ const MAX_BATCH_BYTES: usize = 128 * 1024;
 #[derive(Clone)]
 pub(crate) struct EventService {
     store: Store,
-    streams: Arc<Semaphore>,
+    followers: Followers,
+}
+
+/// The readers that follow.
+type Followers = Arc<Mutex<Vec<Follower>>>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Follower {
+    Program,
+    Page,
+    Bounded(PolicyName),
+}
+
+/// The slot of a reader; free again when dropped.
+struct FollowerSlot {
+    followers: Followers,
+    follower: Follower,
+}
+
+impl FollowerSlot {
+    fn take(followers: &Followers, follower: Follower) -> Result<Self, ServiceError> {
+        let mut present = followers.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |counts: &dyn Fn(&Follower) -> bool| {
+            present.iter().filter(|other| counts(other)).count()
+        };
+        let limited = count(&|other| *other != Follower::Program);
+        let own = count(&|other| *other == follower);
+        let full = match follower {
+            _ if present.len() >= MAX_STREAMS => Some((MAX_STREAMS, "readers")),
+            Follower::Program => None,
+            _ if limited >= MAX_LIMITED_STREAMS => {
+                Some((MAX_LIMITED_STREAMS, "pages and readers with bounds"))
+            }
+            Follower::Bounded(_) if own >= MAX_POLICY_STREAMS => {
+                Some((MAX_POLICY_STREAMS, "readers of this policy"))
+            }
+            _ => None,
+        };
+        if let Some((limit, readers)) = full {
+            let message = format!("{limit} {readers} already follow the events");
+            return Err(ServiceError::new(ErrorCode::ThrottlingException, message));
+        }
+        present.push(follower.clone());
+        Ok(Self {
+            followers: Arc::clone(followers),
+            follower,
+        })
+    }
+}
+
+impl Drop for FollowerSlot {
+    fn drop(&mut self) {
+        let followers = self.followers.lock();
+        let mut followers = followers.unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = followers.iter().position(|other| *other == self.follower) {
+            followers.swap_remove(index);
+        }
+    }
 }
 
 /// One reader: it starts at an event or a time and follows for as long as it likes.
@@ -46,8 +110,8 @@ pub(crate) struct EventStream {
     /// All matching events up to this id have been delivered.
     seen: i64,
     newest: watch::Receiver<i64>,
-    /// Webhooks need none: they are as many as the settings name.
-    _permit: Option<OwnedSemaphorePermit>,
+    /// Webhooks need none: there are as many as the settings name.
+    _slot: Option<FollowerSlot>,
 }
 
 /// The events of one read.
@@ -65,7 +129,7 @@ impl EventService {
     pub(super) fn new(store: Store) -> Self {
         Self {
             store,
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            followers: Followers::default(),
         }
     }
 
@@ -81,18 +145,25 @@ impl EventService {
         filter: EventFilter,
         after: Option<i64>,
         scope: Option<Arc<Scope>>,
+        is_page: bool,
     ) -> Result<EventStream, ServiceError> {
-        let permit = Arc::clone(&self.streams).try_acquire_owned();
-        let permit = permit.map_err(|_| {
-            let message = format!("{MAX_STREAMS} readers already follow the events");
-            ServiceError::new(ErrorCode::ThrottlingException, message)
-        })?;
+        let follower = match &scope {
+            Some(scope) => Follower::Bounded(scope.policy.clone()),
+            None if is_page => Follower::Page,
+            None => Follower::Program,
+        };
+        let slot = FollowerSlot::take(&self.followers, follower)?;
         let newest = self.store.event_newest();
         let last = *newest.borrow();
         let seen = match (after, filter.since) {
             (Some(after), _) if after > last => {
+                // What happens outside of its scope is not counted for a caller.
+                let newest = match scope {
+                    None => format!(", the newest is {last}"),
+                    Some(_) => String::new(),
+                };
                 return Err(ServiceError::argument(format!(
-                    "event {after} does not exist yet, the newest is {last}: \
+                    "event {after} does not exist yet{newest}: \
                      the id comes from another hub, or from this one before a restore"
                 )));
             }
@@ -106,7 +177,7 @@ impl EventService {
             scope,
             seen,
             newest,
-            _permit: Some(permit),
+            _slot: Some(slot),
         })
     }
 
@@ -120,7 +191,7 @@ impl EventService {
             scope: None,
             seen: after.map_or(last, |after| after.min(last)),
             newest,
-            _permit: None,
+            _slot: None,
         }
     }
 

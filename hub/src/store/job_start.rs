@@ -31,11 +31,11 @@ pub(crate) type JobPermit = fn(&WaitingJob) -> Result<Option<Condition>, String>
 /// The result of starting a job.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum JobStart {
-    /// It runs on so many devices.
+    /// Number of devices.
     Started(u64),
-    /// It was cancelled before.
+    /// It was cancelled before its start.
     Cancelled,
-    /// It has failed for this reason.
+    /// It failed, with this reason.
     Refused(String),
 }
 

@@ -19,12 +19,12 @@ pub(crate) struct PlanRecord {
     pub(crate) etag: String,
 }
 
-/// What became of a plan that was to be stored.
+/// Outcome of storing a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PlanPut {
     Created,
     Replaced,
-    /// There are as many plans as there may be.
+    /// The limit of plans is reached.
     TooMany,
 }
 

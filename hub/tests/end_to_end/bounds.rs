@@ -359,6 +359,48 @@ async fn an_event_stream_ends_when_bounds_are_narrowed() {
 }
 
 #[tokio::test]
+async fn a_policy_with_bounds_cannot_use_up_event_streams_and_audit_rows() {
+    let hub = fleet().await;
+    let viewer = add_role(&hub, VIEWER).await;
+    let guard = add_role(&hub, GUARD).await;
+    let future = viewer.get("/events?after=1000000").await;
+    assert!(
+        !future.body.to_string().contains("newest"),
+        "{}",
+        future.body
+    );
+    let mut open = Vec::new();
+    for _ in 0..32 {
+        open.push(Reader::open(&viewer, "").await);
+    }
+    let full = viewer.get("/events").await;
+    full.refused(429, "ThrottlingException", &["32 readers of this policy"]);
+    for _ in 0..16 {
+        open.push(Reader::open(&guard, "").await);
+    }
+    let full = guard.get("/events").await;
+    full.refused(
+        429,
+        "ThrottlingException",
+        &["48 pages and readers with bounds"],
+    );
+    for _ in 0..16 {
+        open.push(Reader::open(&hub, "").await);
+    }
+    drop(open);
+
+    for _ in 0..125 {
+        assert_eq!(viewer.get("/metrics").await.status, 401);
+    }
+    assert_eq!(guard.get("/metrics").await.status, 401);
+    for (role, expected) in [(VIEWER, 120), (GUARD, 1)] {
+        let path = format!("/audit?policy={role}&operation=request.refuse&top=1000");
+        let rows = hub.get(&path).await.ok();
+        assert_eq!(rows.as_array().unwrap().len(), expected, "{role}");
+    }
+}
+
+#[tokio::test]
 async fn policies_are_created_changed_rotated_and_removed_over_rest() {
     let hub = fleet().await;
     let guard = add_role(&hub, GUARD).await;
