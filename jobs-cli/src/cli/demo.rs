@@ -8,7 +8,8 @@ Examples:
   doorctl demo
   doorctl demo --doors 1000
   doorctl demo --fault jam=door-0007      one door jams: the table shows it, exit status not 0
-  doorctl demo --keep                     keep it running, with commands for a second terminal")]
+  doorctl demo --keep                     keep it running, with commands for a second terminal
+  doorctl demo --dashboard                watch it in the browser, and keep it running")]
 pub(crate) struct DemoArgs {
     /// Number of doors.
     #[arg(
@@ -24,6 +25,9 @@ pub(crate) struct DemoArgs {
     /// Keep hub and doors running until Ctrl-C.
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Open a web page of the doors in the browser at once, and keep all running until Ctrl-C.
+    #[arg(long)]
+    pub(crate) dashboard: bool,
     /// Show the logs of hub and agents.
     #[arg(long)]
     pub(crate) verbose: bool,

@@ -11,6 +11,7 @@ mod environment;
 mod fleet;
 mod log_file;
 mod night;
+mod plan;
 mod steps;
 mod table;
 
@@ -18,16 +19,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use tempfile::NamedTempFile;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::Global;
 use crate::cli::demo::DemoArgs;
-use crate::commands::shell;
+use crate::commands::{dashboard, shell};
 use crate::config::CONFIG_VARIABLE;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::Printer;
+use crate::session::Session;
+use crate::time::system_zone;
 
 use check::Problem;
 use doors::DemoDoors;
@@ -89,6 +93,10 @@ async fn run_steps(
     });
     // Outside the select below: a half-started stage could not be stopped.
     let environment = Environment::start(demo, global, folder, printer, args.verbose).await?;
+    let page = match args.keep || args.dashboard {
+        true => Some(serve_page(demo, &environment, &interrupted, args.dashboard).await?),
+        false => None,
+    };
     let result = tokio::select! {
         problems = steps::run(demo, &environment) => {
             problems.map(|problems| match problems.is_empty() {
@@ -101,8 +109,8 @@ async fn run_steps(
     if let Ok(DemoEnd::Passed) = result {
         printer.say("\nevery check passed");
     }
-    if args.keep && matches!(result, Ok(DemoEnd::Passed | DemoEnd::Failed(_))) {
-        print_examples(&environment, printer);
+    if let (Some(page), Ok(DemoEnd::Passed | DemoEnd::Failed(_))) = (&page, &result) {
+        print_examples(&environment, &page.address, printer);
         interrupted.cancelled().await;
         printer.say("stopping");
     }
@@ -137,12 +145,56 @@ fn checks_failed_error(problems: &[Problem]) -> Failure {
     Failure::new(message).status(ExitStatus::Incomplete)
 }
 
+/// The web page of the demo.
+struct DemoPage {
+    address: String,
+    /// Led the browser to the address.
+    _redirect: Option<NamedTempFile>,
+}
+
+/// Serves the web page until `stop`, and lets `door-agent sim` act on the doors.
+async fn serve_page(
+    demo: &DemoDoors,
+    environment: &Environment,
+    stop: &CancellationToken,
+    open: bool,
+) -> anyhow::Result<DemoPage> {
+    environment.fleet.accept_actions(stop)?;
+    plan::draw(demo, &environment.client).await?;
+    let session = Session {
+        context: "demo".to_owned(),
+        hub: environment.client.clone(),
+        zone: system_zone(),
+        printer: environment.printer.clone(),
+        ca: None,
+        reason: None,
+    };
+    let server = dashboard::Server::bind(&session, 0).await?;
+    let address = server.address();
+    environment.say(format!("page     {address}"));
+    tokio::spawn(server.run(stop.clone()));
+    let redirect = open.then(|| dashboard::open(&session, &address));
+    Ok(DemoPage {
+        address,
+        _redirect: redirect.flatten(),
+    })
+}
+
 /// Prints commands to try while hub and doors keep running.
-fn print_examples(environment: &Environment, printer: &Printer) {
-    let program = std::env::current_exe().map_or("doorctl".to_owned(), |path| quoted(&path));
+fn print_examples(environment: &Environment, address: &str, printer: &Printer) {
+    let own = std::env::current_exe().unwrap_or_else(|_| "doorctl".into());
+    let program = quoted(&own);
+    // Cargo builds it beside this program, if at all.
+    let agent = Some(own.with_file_name("door-agent")).filter(|agent| agent.exists());
+    let agent = agent.map_or("door-agent".to_owned(), |agent| quoted(&agent));
+    let doors = quoted(&environment.fleet.folder);
     printer.say(format!(
         "
-hub and doors run until Ctrl-C; in a second terminal:
+hub and doors run until Ctrl-C; in the browser:
+
+  {address}
+
+in a second terminal:
 
   export {CONFIG_VARIABLE}={}
   {program} devices list --floor 3
@@ -150,6 +202,14 @@ hub and doors run until Ctrl-C; in a second terminal:
   {program} jobs watch
   {program} invoke door-0002 getState
   {program} jobs list
+
+as a person at a door (force, jam or prop it):
+
+  {program} lock door-0002 --for 10m
+  {agent} sim force --config {doors}/door-0002.toml
+  {agent} sim jam --config {doors}/door-0006.toml
+  {program} unlock door-0010 --for 1m
+  {agent} sim open --config {doors}/door-0010.toml
 ",
         quoted(&environment.config_file)
     ));

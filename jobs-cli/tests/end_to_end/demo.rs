@@ -1,9 +1,11 @@
 //! `doorctl demo`.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use doorfleet_testing::Process;
+use doorfleet_testing::{Process, run, workspace_program};
+use serde_json::Value;
 
 use super::support::Operator;
 
@@ -69,6 +71,8 @@ fn a_kept_demo_can_be_used_from_a_second_terminal() {
     let mut demo = operator.command("demo --doors 16 --keep");
     let mut demo = Process::spawn(demo.stderr(Stdio::piped()).stdout(Stdio::null()));
     let mut stderr = demo.stderr();
+    let page = stderr.find_map(|line| line.strip_prefix("page     http://").map(str::to_owned));
+    let page = page.unwrap();
     let export = stderr
         .find_map(|line| {
             line.trim()
@@ -82,6 +86,41 @@ fn a_kept_demo_can_be_used_from_a_second_terminal() {
         .output()
         .unwrap();
     assert_eq!(String::from_utf8(listed.stdout).unwrap().lines().count(), 5);
+    let placed = operator
+        .command("query")
+        .arg("SELECT * FROM devices WHERE tags.plan.id = 'demo-floor' AND tags.plan.x < 1")
+        .args(["-o", "jsonl"])
+        .env("DOORCTL_CONFIG", &export)
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(placed.stdout).unwrap().lines().count(),
+        16
+    );
+    let (host, folder) = page.split_once('/').unwrap();
+    let get = |path: &str, token: &str| {
+        let mut stream = std::net::TcpStream::connect(host).unwrap();
+        let token = format!("x-doorfleet-token: {token}");
+        let head = format!("GET /{folder}{path} HTTP/1.0\r\nHost: {host}\r\n{token}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.0 200"), "{path}");
+        answer
+    };
+    assert!(String::from_utf8(get("", "")).unwrap().contains("<title>"));
+    let session = String::from_utf8(get("session", "")).unwrap();
+    let (_, session) = session.split_once("\r\n\r\n").unwrap();
+    let session: Value = serde_json::from_str(session).unwrap();
+    let plan = get("api/plans/demo-floor", session["token"].as_str().unwrap());
+    assert!(plan.ends_with(include_bytes!("../../src/commands/demo/floor.png")));
+    let action = stderr
+        .find(|line| line.contains(" sim force --config "))
+        .unwrap();
+    let (_, settings) = action.split_once("--config ").unwrap();
+    let mut sim = Command::new(workspace_program("door-agent"));
+    let shown = run(sim.args(["sim", "force", "--config", settings.trim()])).expect(0);
+    assert_eq!(shown.json()["door"], "open");
     assert_eq!(demo.interrupt().code(), Some(0));
     assert!(stderr.any(|line| line == "stopping"));
     assert!(!Path::new(&export).exists());

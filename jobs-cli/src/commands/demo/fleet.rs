@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use door_agent::gpio::simulated::{SimCommand, SimHandle};
+use door_agent::gpio::simulated::{SIM_SOCKET, SimCommand, SimHandle, SimSocket};
 use door_agent::{Agent, AgentConfig, RunningAgent, Shared};
 use door_core::Want;
 use iothub_client::{HubClient, NewDevice};
@@ -14,14 +14,15 @@ use iothub_protocol::connection_string::{DeviceConnectionString, DeviceCredentia
 use iothub_protocol::identity::DeviceIdentity;
 use iothub_protocol::sas::SharedAccessKey;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::doors::DemoDoors;
 use crate::commands::many::for_each_door;
 use crate::failure::Failure;
 
-/// Open files of a door: both ends of its connection, its event log, its lock file, and short-lived
-/// ones.
-const FILES_PER_DOOR: u64 = 6;
+/// Open files of a door: both ends of its connection, its event log, its lock file, the socket of
+/// `door-agent sim`, and short-lived ones.
+const FILES_PER_DOOR: u64 = 7;
 
 /// Open files of the rest of the process.
 const OTHER_FILES: u64 = 256;
@@ -39,6 +40,8 @@ pub(super) struct Address {
 /// The running agents.
 pub(super) struct Fleet {
     agents: HashMap<DeviceId, RunningAgent>,
+    /// A folder for each door, and later a file for `door-agent sim --config`.
+    pub(super) folder: PathBuf,
     shared: Shared,
 }
 
@@ -118,8 +121,26 @@ impl Fleet {
         let agents: anyhow::Result<_> = agents.map(|(id, agent)| Ok((id, agent?))).collect();
         Ok(Self {
             agents: agents?,
+            folder: folder.to_owned(),
             shared,
         })
+    }
+
+    /// Lets `door-agent sim` operate the doors until `stop`.
+    pub(super) fn accept_actions(&self, stop: &CancellationToken) -> anyhow::Result<()> {
+        for (id, agent) in &self.agents {
+            let state = self.folder.join(id.as_str());
+            let simulator = agent
+                .sim()
+                .with_context(|| format!("{id} is not simulated"))?;
+            let socket = SimSocket::bind(&state.join(SIM_SOCKET), simulator);
+            let socket = socket.with_context(|| format!("no socket for the actions at {id}"))?;
+            tokio::spawn(socket.run(stop.clone()));
+            let settings = format!("[state]\ndirectory = \"{id}\"\n");
+            let file = self.folder.join(format!("{id}.toml"));
+            std::fs::write(file, settings).with_context(|| format!("no settings of {id}"))?;
+        }
+        Ok(())
     }
 
     /// Operates the simulated hardware of a door.
