@@ -150,7 +150,7 @@ export async function send(method, path, options = {}) {
         : 'the hub cannot be reached',
     );
   }
-  readClock(response.headers.get('date'));
+  readClock(response);
   if (response.ok) return response;
   const refused = await refusal(response);
   // The same status as for a session that is over.
@@ -174,9 +174,9 @@ export async function json(method, path, options) {
   return response.status === 204 ? null : response.json();
 }
 
-/** @param {string | null} date */
-function readClock(date) {
-  const at = date === null ? NaN : Date.parse(date);
+/** Compares this machine's clock with the server's. @param {Response} response */
+export function readClock(response) {
+  const at = Date.parse(response.headers.get('date') ?? '');
   if (Number.isNaN(at)) return;
   const ahead = at - Date.now();
   // `Date` has whole seconds: within these the clocks agree.

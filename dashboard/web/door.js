@@ -53,9 +53,6 @@ const TIMELINE_MS = 24 * 3_600_000;
 const MAX_EVENTS = 500;
 const FEW_EVENTS = 30;
 
-/** Pause between the last change of a door and the next question to it. */
-const ASK_AFTER_MS = 400;
-
 /** Seconds in which a command acts; a door refuses it later. */
 const VALID_S = 300;
 
@@ -79,8 +76,8 @@ export function door(id) {
   let answer = null;
   let problem = '';
   let jobs = /** @type {Json[]} */ ([]);
-  let timer = 0;
-  let shown = -1;
+  /** What the door reported when it was asked; null: not asked yet. @type {string | null} */
+  let askedAt = null;
 
   const show = () => {
     const known = store.doors.get(id);
@@ -89,7 +86,8 @@ export function door(id) {
       fill(state, h('p', null, live.isLoaded ? `There is no door ${id}.` : 'Reading …'));
       return;
     }
-    shown = known.revision;
+    // Each question is a row of the audit log: the door is asked once, and when a person wants it.
+    if (askedAt === null) ask();
     frame.className = `state ${known.isOnline ? '' : 'old'}`;
     const reported = known.twin.properties?.reported?.door;
     const at = known.reportedAt;
@@ -121,9 +119,11 @@ export function door(id) {
       (alarm) =>
         h('li', { class: 'alarm' }, alarmText(known, alarm), acknowledgeForm(id, alarm, outcome)),
     );
-    const isAsked = known.isOnline && answer !== null;
+    const isOutdated = askedAt !== reportOf(known);
+    const isAsked = known.isOnline && answer !== null && !isOutdated;
     const rows = isAsked ? slotRows(answer) : null;
     const reason = rows && answer ? because(rows, answer, now) : becauseReported(known);
+    askButton.hidden = !known.isOnline || !may.call('getState');
     redraw(why, `${known.revision} ${reason} ${problem} ${JSON.stringify(answer)}`, () => [
       h('h2', null, 'Why'),
       h('p', null, reason, '.'),
@@ -132,7 +132,9 @@ export function door(id) {
         h(
           'p',
           { class: 'note' },
-          problem || (may.call('getState') ? 'Asking the door …' : 'By its last report.'),
+          isOutdated || !may.call('getState')
+            ? 'By its last report.'
+            : problem || 'Asking the door …',
         ),
       rows && slotTable(rows, now),
     ]);
@@ -147,27 +149,23 @@ export function door(id) {
   const ask = async () => {
     const known = store.doors.get(id);
     if (!known || abort.signal.aborted) return;
-    if (known.isOnline && may.call('getState')) {
-      try {
-        const result = await invoke(id, 'getState', null);
-        answer = isObject(result.payload) ? result.payload : null;
-        problem = answer?.slots ? '' : `It answered getState with status ${result.status}.`;
-      } catch (error) {
-        answer = null;
-        problem = `The door does not say: ${errorText(error)}`;
-      }
+    askedAt = reportOf(known);
+    if (!known.isOnline || !may.call('getState')) return;
+    try {
+      const result = await invoke(id, 'getState', null);
+      answer = isObject(result.payload) ? result.payload : null;
+      problem = answer?.slots ? '' : `It answered getState with status ${result.status}.`;
+    } catch (error) {
+      answer = null;
+      problem = `The door does not say: ${errorText(error)}`;
     }
     if (!abort.signal.aborted) show();
   };
+  const asked = outcomeRegion();
+  const askButton = actionButton('Ask the door', { class: 'no-print' }, asked, ask);
 
   const update = (/** @type {Set<string> | null} */ changed) => {
-    if (changed && !changed.has(id)) return;
-    const revision = store.doors.get(id)?.revision ?? 0;
-    const isNew = revision !== shown;
-    show();
-    if (!isNew) return;
-    clearTimeout(timer);
-    timer = setTimeout(ask, ASK_AFTER_MS);
+    if (!changed || changed.has(id)) show();
   };
 
   const timeline = new Timeline(id, abort.signal);
@@ -188,11 +186,10 @@ export function door(id) {
       jobs = [];
     });
   show();
-  ask();
   const node = h(
     'div',
     { class: 'door' },
-    h('div', null, frame, outcome, commands(id), why, orders, later),
+    h('div', null, frame, outcome, commands(id), why, askButton, asked, orders, later),
     timeline.node,
   );
   return {
@@ -201,10 +198,14 @@ export function door(id) {
     update,
     close: () => {
       abort.abort();
-      clearTimeout(timer);
       live.listeners.delete(timeline.take);
     },
   };
+}
+
+/** The state as the door reports it. @param {Door} door */
+function reportOf(door) {
+  return JSON.stringify(door.twin.properties?.reported?.door ?? null);
 }
 
 /** @param {ReturnType<typeof unapplied>} acks */

@@ -22,6 +22,9 @@ import { STATES, doorsText, placeText } from './words.js';
 
 const TITLES = ['Door', 'State', 'Alarms', 'Lock', 'Contact', 'Mode', 'Place'];
 
+/** Bytes of a plan: the most that a hub takes. */
+const MAX_PLAN = 2_097_152;
+
 /** @type {Record<string, (door: Door) => boolean>} */
 const FILTERS = {
   wrong: (door) => trouble(door) < 2,
@@ -221,7 +224,12 @@ function placing(building, floor) {
   options();
   const upload = actionButton('Use this plan', {}, outcome, async () => {
     const [chosen] = file.files ?? [];
-    if (!chosen) return { tone: 'bad', text: 'Choose an image first: PNG, JPEG or WebP, 2 MB.' };
+    if (!chosen) return { tone: 'bad', text: 'Choose an image first: PNG, JPEG or WebP, 2 MiB.' };
+    if (chosen.size > MAX_PLAN) {
+      const size = (chosen.size / 1_048_576).toFixed(2);
+      const text = `${chosen.name} has ${size} MiB; a plan has at most 2 MiB: make it smaller.`;
+      return { tone: 'bad', text };
+    }
     await Plan.upload(id.value, chosen);
     return {
       tone: 'good',

@@ -1,13 +1,23 @@
 // The hub's jobs, live; one job with its doors. A staged job is one line: what gave doors their
 // timed entry, and what calls the others.
 
-import { each, hubNow, json, may, patchTwin, query, send, session } from './api.js';
+import { each, hubNow, json, may, newId, patchTwin, query, send, session } from './api.js';
 import { confirmedButton, errorText, fill, h, list, outcomeRegion, report } from './dom.js';
 import { live } from './events.js';
 import { isObject, plain, quote } from './model.js';
 import { doorLink, link, pager, row, table, time } from './parts.js';
+import { splitNames, repeated } from './retry.js';
 import { store } from './store.js';
-import { countdown, describeTime, goalOf, judge, judgeEntry, moment, soon } from './words.js';
+import {
+  countdown,
+  describeTime,
+  doorsText,
+  goalOf,
+  judge,
+  judgeEntry,
+  moment,
+  soon,
+} from './words.js';
 
 /** Jobs that are read, the newest first. */
 const MAX_JOBS = 500;
@@ -209,7 +219,7 @@ export function jobs() {
           statusText(group, now),
           doorCounts(group),
           startText(group, now),
-          cancelButton(group, now, outcome),
+          [cancelButton(group, now, outcome), retryButton(group, now, outcome)],
         ]),
     );
   };
@@ -269,6 +279,103 @@ function cancelButton(group, now, outcome) {
   });
 }
 
+/**
+ * What called or changed the doors, and the timed entry that others got.
+ *
+ * @param {JobGroup} group
+ */
+function commandOf(group) {
+  const job = group.jobs.find((each) => !entryOf(each)) ?? group.jobs[0];
+  return { job: job ?? {}, entry: job ? entryOf(job) : null };
+}
+
+/** @param {JobGroup} group */
+function mayRepeat(group) {
+  const { job, entry } = commandOf(group);
+  if (entry) return may.call(entry[1].want === 'locked' ? 'lockDoor' : 'unlockDoor');
+  if (job.cloudToDeviceMethod) return may.call(plain(job.cloudToDeviceMethod.methodName));
+  const { properties, tags } = job.updateTwin ?? {};
+  return (
+    Object.keys(properties?.desired ?? {}).every(may.desire) &&
+    Object.keys(tags ?? {}).every(may.tag)
+  );
+}
+
+/** @param {JobGroup} group @param {number} now @param {Element} outcome */
+function retryButton(group, now, outcome) {
+  const status = statusOf(group, now);
+  // What was staged can be retried from its start on: the doors have acted, or did not.
+  const hasActed =
+    group.staged !== null &&
+    status === 'running' &&
+    group.jobs.every((job) => OVER.includes(plain(job.status)));
+  const isEarly = status === 'cancelled' && moment(startOf(group)) > now;
+  const failed =
+    status === 'failed' || group.jobs.some((job) => job.deviceJobStatistics?.failedCount > 0);
+  const isOver = OVER.includes(status) || hasActed;
+  if (!isOver || isEarly || !mayRepeat(group)) return null;
+  // A staged job counts no failures: its doors report them.
+  if (!failed && !group.staged && status !== 'cancelled') return null;
+  return confirmedButton(
+    'Retry',
+    `Repeat ${group.id} at its doors that did not get there?`,
+    'Yes, retry',
+    outcome,
+    () => retry(group),
+  );
+}
+
+/** @param {JobGroup} group @returns {Promise<Outcome>} */
+async function retry(group) {
+  /** @type {Map<string, Json>} */
+  const records = new Map();
+  await readRecords(group, records);
+  const rows = doorRows(group, records);
+  const { job, entry } = commandOf(group);
+  if (rows.length === 0) {
+    return { tone: 'bad', text: `${group.id} called no door: there is nothing to retry.` };
+  }
+  const call = job.cloudToDeviceMethod;
+  const goal = entry
+    ? entry[1].want === 'locked'
+      ? 'secured'
+      : 'released'
+    : goalOf(call?.methodName, isObject(call?.payload) ? call.payload : null);
+  const names = rows
+    .filter(({ door: id, tone, text }) => {
+      const door = store.doors.get(id);
+      // Who overruled an unlock decided later than the job.
+      if (!door || tone === 'good' || (goal === 'released' && text.startsWith('overruled'))) {
+        return false;
+      }
+      const isThere =
+        (goal === 'secured' && door.secured === 'secured') ||
+        (goal === 'released' && door.lockState === 'unlocked');
+      // The report of a door that did not answer may be old and proves nothing.
+      return tone !== 'doubt' || !isThere;
+    })
+    .map(({ door }) => door);
+  if (names.length === 0) {
+    return { tone: 'good', text: `No door of ${group.id} is left to retry.` };
+  }
+  const planned = repeated(job, entry, hubNow());
+  if ('problem' in planned) return { tone: 'bad', text: planned.problem };
+  const id = newId('retry');
+  const parts = splitNames(names);
+  for (const [index, queryCondition] of parts.entries()) {
+    const jobId = parts.length === 1 ? id : `${id}-${index + 1}`;
+    await json('PUT', `jobs/v2/${encodeURIComponent(jobId)}`, {
+      body: {
+        jobId,
+        ...planned.action,
+        queryCondition,
+        maxExecutionTimeInSeconds: planned.runs,
+      },
+    });
+  }
+  return { tone: 'good', text: `Job ${id} repeats it at ${doorsText(names.length)}.` };
+}
+
 /** Takes a timed entry from all doors. @param {string} id */
 async function disarm(id) {
   const failed = /** @type {string[]} */ ([]);
@@ -316,7 +423,12 @@ export function job(id) {
         h('p', null, whatText(group), ': ', statusText(group, now), '. ', doorCounts(group)),
         h('p', null, 'Start: ', time(startOf(group), describeTime(startOf(group)))),
         first?.queryCondition && h('p', null, 'Doors: ', h('code', null, first.queryCondition)),
-        cancelButton(group, now, outcome),
+        h(
+          'p',
+          { class: 'no-print' },
+          cancelButton(group, now, outcome),
+          retryButton(group, now, outcome),
+        ),
       );
       clearTimeout(timer);
       timer = setTimeout(read, records.size === 0 ? 0 : READ_AFTER_MS, group);
@@ -332,16 +444,7 @@ export function job(id) {
   };
   const read = async (/** @type {JobGroup} */ group) => {
     try {
-      for (const each of group.jobs) {
-        if (entryOf(each)) continue;
-        await query(
-          `SELECT * FROM devices.jobs WHERE devices.jobs.jobId = ${quote(each.jobId)}`,
-          (rows) => {
-            for (const record of rows) records.set(`${each.jobId} ${record.deviceId}`, record);
-          },
-          abort.signal,
-        );
-      }
+      await readRecords(group, records, abort.signal);
       update();
     } catch (error) {
       if (!abort.signal.aborted) report(outcome, { tone: 'bad', text: errorText(error) });
@@ -366,6 +469,26 @@ export function job(id) {
       clearTimeout(timer);
     },
   };
+}
+
+/**
+ * Reads what the jobs came to at each door.
+ *
+ * @param {JobGroup} group
+ * @param {Map<string, Json>} records
+ * @param {AbortSignal} [signal]
+ */
+async function readRecords(group, records, signal) {
+  for (const each of group.jobs) {
+    if (entryOf(each)) continue;
+    await query(
+      `SELECT * FROM devices.jobs WHERE devices.jobs.jobId = ${quote(each.jobId)}`,
+      (rows) => {
+        for (const record of rows) records.set(`${each.jobId} ${record.deviceId}`, record);
+      },
+      signal,
+    );
+  }
 }
 
 const TONES = ['bad', 'doubt', 'plain', 'good'];

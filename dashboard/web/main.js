@@ -1,6 +1,6 @@
 // The frame of the page: session, address, banner, and the view that the address names.
 
-import { begin, hubNow, presence, session, used } from './api.js';
+import { begin, hubNow, presence, readClock, session, used } from './api.js';
 import { alarms } from './alarms.js';
 import { door } from './door.js';
 import { doors } from './doors.js';
@@ -37,7 +37,12 @@ const STAY_MS = 300_000;
 
 const banner = h('p', { id: 'banner', role: 'status', hidden: true });
 const announcer = h('p', { class: 'hidden', 'aria-live': 'assertive' });
-const lockdowns = h('p', { id: 'lockdowns', hidden: true });
+const lockdowns = h('p', {
+  id: 'lockdowns',
+  role: 'region',
+  'aria-label': 'Lockdowns in force',
+  hidden: true,
+});
 const heading = h('h1', { tabindex: '-1' });
 const content = h('div', null);
 const main = h('main', { id: 'main', tabindex: '-1' }, heading, content);
@@ -356,7 +361,12 @@ async function enter() {
     waiting(`The server of this page cannot be reached (${errorText(error)}).`);
     return;
   }
-  if (answer.status === 401) login();
+  readClock(answer);
+  if (answer.status === 401) {
+    const isOver = session.token !== '' || keptToken()['x-doorfleet-token'] !== undefined;
+    keepToken(null);
+    login(isOver);
+  }
   else if (!answer.ok) waiting(`The server of this page answers ${answer.status}.`);
   else if (!session.token) open(await answer.json());
   else {
@@ -386,7 +396,13 @@ function waiting(text) {
   setTimeout(enter, 3000);
 }
 
-function login() {
+let isAtLogin = false;
+
+/** @param {boolean} isOver whether a session was there before */
+function login(isOver) {
+  // Each request of the page that ended may lead here, and would clear what is typed.
+  if (isAtLogin) return;
+  isAtLogin = true;
   const outcome = outcomeRegion();
   const policy = h('input', { autocomplete: 'username', spellcheck: 'false', required: true });
   const key = h('input', { type: 'password', autocomplete: 'current-password', required: true });
@@ -426,6 +442,7 @@ function login() {
       'main',
       { class: 'login' },
       h('h1', null, 'doorfleet'),
+      isOver && h('p', { role: 'alert' }, 'The session is over: sign in again.'),
       h(
         'form',
         {

@@ -123,7 +123,7 @@ export class Plan {
         const at = /** @type {{ x: number, y: number }} */ (spot(door));
         const node = h(
           'li',
-          { class: `spot ${state}` },
+          { class: `spot ${state} ${at.x > 0.5 ? 'right' : ''}` },
           h(
             'a',
             {
