@@ -69,7 +69,8 @@ pub enum CallOutcome {
     /// The device was deleted while the call waited for it: a new device with the same id does not
     /// get the call.
     Deleted,
-    /// Its caller stopped waiting before the call was sent: the device has not seen it.
+    /// Its caller stopped waiting, or lost its authority, before the call was sent: the device has
+    /// not seen it.
     Withdrawn,
 }
 

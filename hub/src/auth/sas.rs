@@ -1,19 +1,16 @@
 //! Authentication of operators and their programs by the `Authorization` header of a request.
 
 use iothub_protocol::id::PolicyName;
-use iothub_protocol::policy::Bounds;
 use iothub_protocol::sas::{SasError, SasToken, audience_covers};
 use thiserror::Error;
 
 use super::{HostNames, is_current};
-use crate::identity::{Policy, Rights};
+use crate::identity::Policy;
 
 /// An authenticated caller of the service API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Caller {
-    pub(crate) policy: PolicyName,
-    pub(crate) rights: Rights,
-    pub(crate) bounds: Option<Bounds>,
+    pub(crate) policy: Policy,
     /// Expiry of the token, in seconds since 1970.
     pub(crate) expires_unix_s: u64,
 }
@@ -74,9 +71,7 @@ pub(crate) fn authorize_service(
         return Err(AuthError::Expired);
     }
     Ok(Caller {
-        policy: policy.name,
-        rights: policy.rights,
-        bounds: policy.bounds,
         expires_unix_s: token.expiry(),
+        policy,
     })
 }

@@ -243,7 +243,7 @@ fn a_token_is_valid_only_for_the_path_of_its_audience() {
 
     let caller = judge(&signed("hub.example.net", "service"), "/twins/lobby").unwrap();
     assert_eq!(
-        (caller.policy.as_str(), caller.rights),
+        (caller.policy.name.as_str(), caller.policy.rights),
         ("service", Rights::SERVICE_CONNECT)
     );
     assert!(judge(&signed("127.0.0.1:8443", "service"), "/twins/lobby").is_ok());

@@ -19,7 +19,7 @@ use percent_encoding::percent_decode_str;
 use super::HttpError;
 use super::ui::Page;
 use crate::auth::{HostNames, sas};
-use crate::identity::Rights;
+use crate::identity::{Policy, Rights};
 use crate::service::{PageHandle, Services};
 use crate::types::{JobAuthor, Scope};
 
@@ -43,9 +43,7 @@ impl AuthContext {
 
 /// Who sent a request, by its token or its session.
 struct Sender {
-    policy: PolicyName,
-    rights: Rights,
-    bounds: Option<Bounds>,
+    policy: Policy,
     expires_unix_s: u64,
     page: Option<PageHandle>,
 }
@@ -57,9 +55,9 @@ pub(super) struct Authenticated;
 /// The authenticated caller of a request.
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
-    policy: PolicyName,
-    rights: Rights,
-    bounds: Option<Arc<(Bounds, Arc<Scope>)>>,
+    policy: Arc<Policy>,
+    /// `None`: everything exists for the caller.
+    scope: Option<Arc<Scope>>,
     expires_unix_s: u64,
     policies: u64,
     /// The session, if the request comes from the page.
@@ -68,17 +66,22 @@ pub(super) struct Caller {
 
 impl Caller {
     /// The policy whose token the request carries.
-    pub(super) const fn policy(&self) -> &PolicyName {
-        &self.policy
+    pub(super) fn policy(&self) -> &PolicyName {
+        &self.policy.name
     }
 
-    pub(super) const fn rights(&self) -> Rights {
-        self.rights
+    pub(super) fn rights(&self) -> Rights {
+        self.policy.rights
     }
 
     /// `None`: the rights alone limit the policy.
     pub(super) fn bounds(&self) -> Option<&Bounds> {
-        self.bounds.as_deref().map(|(bounds, _)| bounds)
+        self.policy.bounds.as_ref()
+    }
+
+    /// The policy as it was when the request came.
+    pub(super) fn authority(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy)
     }
 
     /// The version of the policies by which the caller was authenticated.
@@ -94,7 +97,7 @@ impl Caller {
     /// What a job of the caller keeps.
     pub(super) fn author(&self) -> JobAuthor {
         JobAuthor {
-            policy: self.policy.clone(),
+            policy: self.policy().clone(),
             bounds: self.bounds().cloned(),
         }
     }
@@ -106,7 +109,7 @@ impl Caller {
 
     /// Rejects an operation that the caller's policy does not allow.
     pub(super) fn require(&self, needed: Rights) -> Result<(), HttpError> {
-        match self.rights.contains(needed) {
+        match self.rights().contains(needed) {
             true => Ok(()),
             false => Err(self.refusal("")),
         }
@@ -116,7 +119,7 @@ impl Caller {
     pub(super) fn refusal(&self, missing: &str) -> HttpError {
         let message = format!(
             "Authorization rule '{}' does not allow access for this operation{missing}",
-            self.policy
+            self.policy()
         );
         HttpError::new(ErrorCode::IotHubUnauthorizedAccess, message)
     }
@@ -130,8 +133,7 @@ impl<S: Send + Sync> FromRequestParts<S> for CallerScope {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, HttpError> {
         let caller: &Caller = parts.extensions.get().ok_or_else(unauthenticated)?;
-        let scope = caller.bounds.as_deref().map(|(_, scope)| Arc::clone(scope));
-        Ok(Self(scope))
+        Ok(Self(caller.scope.clone()))
     }
 }
 
@@ -176,9 +178,7 @@ pub(super) async fn authenticate(
     };
     let sender = match of_page {
         Some(Ok(caller)) => Sender {
-            policy: caller.policy.name,
-            rights: caller.policy.rights,
-            bounds: caller.policy.bounds,
+            policy: caller.policy,
             expires_unix_s: caller.expires_unix_s,
             page: Some(caller.handle),
         },
@@ -191,8 +191,6 @@ pub(super) async fn authenticate(
             match sas::authorize_service(header, &context.names, policy, &path, now) {
                 Ok(caller) => Sender {
                     policy: caller.policy,
-                    rights: caller.rights,
-                    bounds: caller.bounds,
                     expires_unix_s: caller.expires_unix_s,
                     page: None,
                 },
@@ -207,33 +205,36 @@ pub(super) async fn authenticate(
             }
         }
     };
-    let bounds = match sender.bounds.map(|bounds| scoped(&sender.policy, bounds)) {
-        Some(Err(error)) => return error.into_response(),
-        Some(Ok(bounds)) => Some(Arc::new(bounds)),
-        None => None,
+    let scope = match scope_of(&sender.policy) {
+        Ok(scope) => scope,
+        Err(error) => return error.into_response(),
     };
+    let rights = sender.policy.rights;
     request.extensions_mut().insert(Caller {
-        policy: sender.policy,
-        rights: sender.rights,
-        bounds,
+        policy: Arc::new(sender.policy),
+        scope,
         expires_unix_s: sender.expires_unix_s,
         policies,
         page: sender.page,
     });
     let mut response = next.run(request).await;
     response.extensions_mut().insert(Authenticated);
-    if let Ok(rights) = HeaderValue::from_str(&sender.rights.to_string()) {
+    if let Ok(rights) = HeaderValue::from_str(&rights.to_string()) {
         response.headers_mut().insert(POLICY_RIGHTS, rights);
     }
     response
 }
 
-/// Bounds with the scope that follows from them. The store has checked them.
-fn scoped(policy: &PolicyName, bounds: Bounds) -> Result<(Bounds, Arc<Scope>), HttpError> {
+/// What exists for a policy; everything without bounds. The store has checked the bounds.
+fn scope_of(policy: &Policy) -> Result<Option<Arc<Scope>>, HttpError> {
+    let Some(bounds) = &policy.bounds else {
+        return Ok(None);
+    };
+    let name = &policy.name;
     let condition = bounds.check().map_err(|error| {
-        let message = format!("the bounds of policy `{policy}` are invalid: {error}");
+        let message = format!("the bounds of policy `{name}` are invalid: {error}");
         HttpError::new(ErrorCode::IotHubUnauthorizedAccess, message)
     })?;
-    let policy = policy.clone();
-    Ok((bounds, Arc::new(Scope { policy, condition })))
+    let policy = name.clone();
+    Ok(Some(Arc::new(Scope { policy, condition })))
 }

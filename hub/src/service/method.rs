@@ -101,16 +101,18 @@ impl MethodService {
         }
     }
 
+    /// Calls `device`. A call that waits for it is withdrawn as soon as `is_authorised` is false.
     pub(crate) async fn invoke(
         &self,
         device: &DeviceId,
         call: &PreparedCall,
         scope: Option<Arc<Scope>>,
+        is_authorised: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<MethodResult, ServiceError> {
         if self.store.device_get(device, scope).await?.is_none() {
             return Err(ServiceError::device_not_found(device.as_ref()));
         }
-        let (observer, outcome) = OneCall::new();
+        let (observer, outcome) = OneCall::new(Box::new(is_authorised));
         let began = Instant::now();
         self.send(call.to(device.clone(), call.connect_timeout), observer, 0);
         let outcome = match tokio::time::timeout(call.deadline(), outcome).await {
@@ -170,11 +172,10 @@ pub(crate) fn answer(
             status,
             payload: raw_payload(&payload)?,
         }),
-        // The caller is gone, so nobody reads this; a job handles `Withdrawn` itself.
-        CallOutcome::Withdrawn => Err(timed_out(
-            ErrorCode::DeviceNotOnline,
-            "The call was withdrawn before it was sent.",
-            call.connect_timeout,
+        // A job handles this itself.
+        CallOutcome::Withdrawn => Err(ServiceError::new(
+            ErrorCode::IotHubUnauthorizedAccess,
+            "the policy of this call changed before the device connected; nothing was sent",
         )),
         CallOutcome::NotOnline { waited } => Err(timed_out(
             ErrorCode::DeviceNotOnline,
@@ -247,25 +248,36 @@ fn raw_payload(payload: &Bytes) -> Result<Option<Box<RawValue>>, ServiceError> {
 }
 
 /// Observes one call.
-struct OneCall(Mutex<Option<oneshot::Sender<CallOutcome>>>);
+struct OneCall {
+    sender: Mutex<Option<oneshot::Sender<CallOutcome>>>,
+    is_authorised: Box<dyn Fn() -> bool + Send + Sync>,
+}
 
 impl OneCall {
-    fn new() -> (Arc<Self>, oneshot::Receiver<CallOutcome>) {
+    fn new(
+        is_authorised: Box<dyn Fn() -> bool + Send + Sync>,
+    ) -> (Arc<Self>, oneshot::Receiver<CallOutcome>) {
         let (sender, receiver) = oneshot::channel();
-        (Arc::new(Self(Mutex::new(Some(sender)))), receiver)
+        let call = Self {
+            sender: Mutex::new(Some(sender)),
+            is_authorised,
+        };
+        (Arc::new(call), receiver)
     }
 }
 
 impl CallObserver for OneCall {
     fn done(&self, _token: u32, outcome: CallOutcome) {
-        if let Some(sender) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = sender.take() {
             // The caller may have disconnected.
             let _ = sender.send(outcome);
         }
     }
 
     fn is_waiting(&self) -> bool {
-        let sender = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sender.as_ref().is_some_and(|sender| !sender.is_closed())
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_awaited = sender.as_ref().is_some_and(|sender| !sender.is_closed());
+        is_awaited && (self.is_authorised)()
     }
 }

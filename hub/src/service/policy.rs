@@ -289,6 +289,13 @@ impl PolicyService {
             .cloned()
     }
 
+    /// Whether `policy` has not changed since.
+    pub(crate) fn is_unchanged(&self, policy: &Policy) -> bool {
+        let held = self.held.policies.read();
+        let held = held.unwrap_or_else(PoisonError::into_inner);
+        held.get(&policy.name) == Some(policy)
+    }
+
     /// Increases with each change of a policy: what was authenticated under another version must be
     /// authenticated again.
     pub(crate) fn version(&self) -> u64 {

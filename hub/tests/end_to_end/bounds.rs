@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use doorfleet_testing::{Answer, Operator, TestHub, answer, eventually, texts};
+use futures_util::future::join_all;
 use iothub_protocol::connection_string::ServiceConnectionString;
 use iothub_protocol::sas::SharedAccessKey;
 use jiff::{SignedDuration, Timestamp};
@@ -397,6 +398,56 @@ async fn a_policy_with_bounds_cannot_use_up_event_streams_and_audit_rows() {
         let path = format!("/audit?policy={role}&operation=request.refuse&top=1000");
         let rows = hub.get(&path).await.ok();
         assert_eq!(rows.as_array().unwrap().len(), expected, "{role}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_its_device_is_withdrawn_when_its_policy_changes() {
+    let hub = TestHub::start().await;
+    let key = hub.add_device("late").await;
+    let tags = json!({ "tags": { "building": "43" } });
+    hub.patch("/twins/late", tags).await.ok();
+    let names = ["removed", "narrowed", "moved", "rotated", "kept"];
+    let mut callers = Vec::new();
+    for name in names {
+        callers.push(add(&hub, name, "ServiceConnect", Some(bounds(GUARD))).await);
+    }
+    let waiting = callers.iter().map(|caller| {
+        let call = json!({
+            "methodName": "lockDoor", "payload": null,
+            "connectTimeoutInSeconds": 30, "responseTimeoutInSeconds": 30,
+        });
+        caller.post("/twins/late/methods", call)
+    });
+    let change_all = async {
+        eventually("every call is recorded", || async {
+            let rows = hub.get("/audit?operation=method.invoke").await.ok();
+            (rows.as_array().unwrap().len() == names.len()).then_some(())
+        })
+        .await;
+        let removed = hub.send(Method::DELETE, "/policies/removed", None).await;
+        assert_eq!(removed.status, 204);
+        let mut narrowed = bounds(GUARD);
+        narrowed["methods"] = json!(["getState"]);
+        change(&hub, "narrowed", Some(narrowed)).await;
+        let mut moved = bounds(GUARD);
+        moved["where"] = "tags.building = '44'".into();
+        change(&hub, "moved", Some(moved)).await;
+        let rotate = json!({ "key": "primary" });
+        hub.post("/policies/rotated/rotate", rotate).await.ok();
+        let device = hub.subscriber("late", &key, "$iothub/methods/POST/#").await;
+        device.answer_methods(200)
+    };
+    let (answers, _device) = tokio::join!(join_all(waiting), change_all);
+    for (name, answer) in names.iter().zip(answers) {
+        match *name {
+            "kept" => drop(answer.ok()),
+            _ => answer.refused(
+                401,
+                "IotHubUnauthorizedAccess",
+                &["the policy of this call changed", "nothing was sent"],
+            ),
+        }
     }
 }
 
