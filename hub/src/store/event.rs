@@ -27,6 +27,10 @@ const ROW_BYTES: usize = 64;
 /// Maximum number of rows that one read scans.
 const MAX_SCANNED_ROWS: i64 = 20_000;
 
+/// The same within bounds: each row costs a look at a twin, which may have 100 KiB, and logins use
+/// the same connections.
+const MAX_SCOPED_ROWS: i64 = 1_000;
+
 /// Documents show times in ticks.
 const NANOSECONDS_PER_TICK: i128 = 100;
 
@@ -305,10 +309,12 @@ fn page(
     let oldest = oldest.unwrap_or(newest + 1);
     let from = after.max(oldest - 1);
     // With a device, its index leads from row to row; without one, the scan is bounded.
-    let upto = match filter.device {
-        Some(_) => newest,
-        None => newest.min(from.saturating_add(MAX_SCANNED_ROWS)),
+    let scanned = match (scope, &filter.device) {
+        (Some(_), _) => MAX_SCOPED_ROWS,
+        (None, None) => MAX_SCANNED_ROWS,
+        (None, Some(_)) => i64::MAX,
     };
+    let upto = newest.min(from.saturating_add(scanned));
     let mut sql = String::from(
         "SELECT id, at, kind, operation, subject, auth_method, generation_id, properties, \
          repeated, body, model_id FROM event \

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::AtomicU64;
 
-use iothub_protocol::event::EventFilter;
+use iothub_protocol::event::{EventFilter, EventKind};
 use iothub_protocol::id::{DeviceId, JobId};
 use iothub_protocol::job::{JobStatus, JobType};
 use iothub_protocol::policy::Bounds;
+use iothub_protocol::query::parse_condition;
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::{ConnectionState, SectionKind};
 use tempfile::TempDir;
@@ -611,6 +612,56 @@ async fn jobs_of_a_removed_policy_are_not_those_of_a_later_one_of_its_name() {
     );
     assert!(failed.ended.is_some());
     assert_eq!(test.job("others").await.status, JobStatus::Queued);
+}
+
+#[tokio::test]
+async fn a_read_of_events_within_bounds_scans_at_most_1000_rows() {
+    let test = TestStore::open();
+    let [inner, outer] = [test.add("inner").await, test.add("outer").await];
+    let limits = EventLimits {
+        max_days: 10,
+        max_rows: 10_000,
+        max_bytes: 10_000_000,
+    };
+    test.store.limit_events(limits);
+    let append = |device: DeviceId, count: usize| {
+        test.store.write(count, move |write| {
+            for _ in 0..count {
+                let kind = (EventKind::Twin, "updateTwin");
+                event::append(write.connection, kind, &device, now(), Some(b"{}"))?;
+            }
+            Ok::<_, StoreError>(())
+        })
+    };
+    append(outer, 2500).await.unwrap();
+    append(inner, 1).await.unwrap();
+    let condition = parse_condition("deviceId = 'inner'").unwrap();
+    let scope = Arc::new(Scope {
+        policy: "guard".parse().unwrap(),
+        condition: Some(condition),
+    });
+    for device in [None, Some("inner"), Some("outer")] {
+        let filter = EventFilter {
+            device: device.map(|id| id.parse().unwrap()),
+            kinds: vec![EventKind::Twin],
+            since: None,
+        };
+        let (mut seen, mut found, mut reads) = (0, 0, 0);
+        loop {
+            let scope = Some(Arc::clone(&scope));
+            let page = test
+                .store
+                .event_page(filter.clone(), scope, seen, 100, 1 << 20);
+            let page = page.await.unwrap();
+            assert!(page.seen - seen <= 1000, "{device:?}: {page:?}");
+            (seen, found, reads) = (page.seen, found + page.events.len(), reads + 1);
+            if page.seen >= page.newest {
+                break;
+            }
+        }
+        let expected = usize::from(device != Some("outer"));
+        assert_eq!((found, reads), (expected, 3), "{device:?}");
+    }
 }
 
 #[tokio::test]
