@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{JobId, MethodName, PolicyName};
 use crate::job::JobAction;
-use crate::query::{Condition, Expression, QueryError, parse_condition};
+use crate::query::{Condition, Expression, Path, QueryError, parse_condition};
 use crate::sas::SharedAccessKey;
 use crate::twin::{SectionPatch, TwinPatch};
 
@@ -156,48 +156,27 @@ impl Bounds {
             }
         }
         let condition = self.condition.as_deref().map(parse_condition).transpose()?;
-        if let Some(condition) = &condition {
-            self.check_paths(condition)?;
-        }
+        let paths = condition.as_ref().map(Expression::paths);
+        let mut paths = paths.into_iter().flatten();
+        paths.try_for_each(|path| self.check_path(path))?;
         Ok(condition)
     }
 
-    fn check_paths(&self, expression: &Expression) -> Result<(), BoundsError> {
-        match expression {
-            Expression::Constant(_) => Ok(()),
-            Expression::Path(path) => {
-                let segments: Vec<&str> = path.segments().iter().map(String::as_str).collect();
-                let allowed = match segments[..] {
-                    ["deviceId"] => true,
-                    ["tags", name, ..] => !self.tags.iter().any(|written| written == name),
-                    ["properties", "desired", name, ..] => {
-                        !name.starts_with('$') && !self.desired.iter().any(|own| own == name)
-                    }
-                    _ => false,
-                };
-                match allowed {
-                    true => Ok(()),
-                    false => Err(BoundsError::Path {
-                        path: segments.join("."),
-                    }),
-                }
+    fn check_path(&self, path: &Path) -> Result<(), BoundsError> {
+        let segments: Vec<&str> = path.segments().iter().map(String::as_str).collect();
+        let allowed = match segments[..] {
+            ["deviceId"] => true,
+            ["tags", name, ..] => !self.tags.iter().any(|written| written == name),
+            ["properties", "desired", name, ..] => {
+                !name.starts_with('$') && !self.desired.iter().any(|own| own == name)
             }
-            Expression::Or(parts) | Expression::And(parts) => {
-                parts.iter().try_for_each(|part| self.check_paths(part))
-            }
-            Expression::Not(inner) => self.check_paths(inner),
-            Expression::Comparison { left, right, .. } => {
-                self.check_paths(left)?;
-                self.check_paths(right)
-            }
-            Expression::In { value, .. } => self.check_paths(value),
-            Expression::Arithmetic { first, rest } => {
-                self.check_paths(first)?;
-                rest.iter().try_for_each(|(_, part)| self.check_paths(part))
-            }
-            Expression::Call { arguments, .. } => {
-                arguments.iter().try_for_each(|part| self.check_paths(part))
-            }
+            _ => false,
+        };
+        match allowed {
+            true => Ok(()),
+            false => Err(BoundsError::Path {
+                path: segments.join("."),
+            }),
         }
     }
 

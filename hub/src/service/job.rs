@@ -16,6 +16,7 @@ use iothub_protocol::id::JobId;
 use iothub_protocol::job::{
     DeviceJobStatistics, JobAction, JobRequest, JobResponse, JobStatus, JobType,
 };
+use iothub_protocol::query;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +65,10 @@ const ENDED_EARLY: (&str, &str) = (
 const STOPPING: &str =
     "The job was stopped: no more calls are sent; the hub waits for answers to the calls it sent.";
 
+/// The most paths in the condition of a job of a policy with bounds. The writer evaluates it for
+/// each device, and no other write gets its turn meanwhile.
+const MAX_BOUNDED_PATHS: usize = 32;
+
 /// The list that the continuation tokens of job pages belong to.
 const LIST: &str = "jobs";
 
@@ -109,6 +114,12 @@ impl JobService {
         if let Some(given) = request.job_id.as_ref().filter(|given| *given != id) {
             let message = format!("the body's jobId is `{given}`, but the path names `{id}`");
             return Err(ServiceError::argument(message));
+        }
+        if author
+            .as_ref()
+            .is_some_and(|author| author.bounds.is_some())
+        {
+            check_cost(&request.query_condition)?;
         }
         let action = check_action(&request.action)?;
         let kind = request.action.job_type();
@@ -205,6 +216,19 @@ impl JobService {
         let rows = page.rows.into_iter().filter_map(to_response).collect();
         Ok(ListPage { rows, continuation })
     }
+}
+
+/// Checks the condition of a job of a policy with bounds; an invalid one makes the job fail.
+fn check_cost(condition: &str) -> Result<(), ServiceError> {
+    let condition = query::parse_condition(condition).ok();
+    let count = condition.map_or(0, |condition| condition.paths().len());
+    if count <= MAX_BOUNDED_PATHS {
+        return Ok(());
+    }
+    Err(ServiceError::argument(format!(
+        "the condition reads {count} properties; expected at most {MAX_BOUNDED_PATHS} in a job of \
+         a policy with bounds: list values with IN"
+    )))
 }
 
 /// Checks what the document's types leave open, and serialises the action for the store.

@@ -22,6 +22,16 @@ const ACTIVE_BOUNDED: i64 = 200;
 /// Maximum number of unfinished jobs of one policy with bounds.
 const ACTIVE_OF_ONE: i64 = 50;
 
+/// Maximum number of ended jobs of one policy with bounds, and of their bytes. A new job deletes
+/// the oldest beyond, so that such a policy cannot fill the disk.
+const ENDED_OF_ONE: (i64, i64) = (1000, 256 << 20);
+
+/// The newest ended jobs, which stay whatever their size.
+const ALWAYS_KEPT: i64 = 10;
+
+/// Approximate size in bytes of what a job keeps of one device, answer included.
+const DEVICE_BYTES: i64 = 1024;
+
 /// A job to store.
 #[derive(Debug, Clone)]
 pub(crate) struct NewJob {
@@ -224,6 +234,22 @@ fn refusal(
     })
 }
 
+/// Deletes the oldest ended jobs of a policy beyond [`ENDED_OF_ONE`], a few per call.
+fn trim(connection: &Connection, policy: &str) -> Result<(), StoreError> {
+    let sql = format!(
+        "DELETE FROM job WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER newest AS jobs, \
+         sum(device_count * {DEVICE_BYTES} + octet_length(action) + octet_length(query_condition)) \
+         OVER newest AS bytes FROM job WHERE policy = ?1 AND NOT ({IS_ACTIVE}) \
+         WINDOW newest AS (ORDER BY id DESC)) \
+         WHERE jobs > ?2 OR (jobs > {ALWAYS_KEPT} AND bytes > ?3) ORDER BY id LIMIT 2)"
+    );
+    let (jobs, bytes) = ENDED_OF_ONE;
+    connection
+        .prepare_cached(&sql)?
+        .execute(params![policy, jobs, bytes])?;
+    Ok(())
+}
+
 /// Fails a job that has not started.
 pub(super) fn fail(
     connection: &Connection,
@@ -272,6 +298,9 @@ impl Store {
                     author.map(|author| author.policy.as_str()),
                     bounds,
                 ])?;
+            if let Some(author) = author.filter(|author| author.bounds.is_some()) {
+                trim(write.connection, author.policy.as_str())?;
+            }
             Ok(JobInsert::Done)
         })
         .await

@@ -615,6 +615,54 @@ async fn jobs_of_a_removed_policy_are_not_those_of_a_later_one_of_its_name() {
 }
 
 #[tokio::test]
+async fn ended_jobs_of_a_policy_with_bounds_give_way_to_newer_ones() {
+    let test = TestStore::open();
+    let policies = ["guard", "other"].map(policy);
+    test.store.policy_list(policies.into()).await.unwrap();
+    let bounds: Bounds = serde_json::from_str(r#"{"access":"operate"}"#).unwrap();
+    let insert = async |id: &str, name: &str| {
+        let mut job = new_job(id);
+        job.author = Some(JobAuthor {
+            policy: name.parse().unwrap(),
+            bounds: Some(bounds.clone()),
+        });
+        let inserted = test.store.job_insert(job).await.unwrap();
+        assert_eq!(inserted, JobInsert::Done);
+        test.job(id).await.row
+    };
+    insert("waits", "guard").await;
+    let others = insert("others", "other").await;
+    test.store
+        .job_fail(others, "ended".into(), now())
+        .await
+        .unwrap();
+    let write = async |sql: &'static str| {
+        let written = test.store.write(1, move |write| {
+            write.connection.execute(sql, [])?;
+            Ok::<_, StoreError>(())
+        });
+        written.await.unwrap();
+    };
+    write(
+        "INSERT INTO job (job_id, type, status, action, query_condition, created, start, ended, \
+         max_execution_s, policy) WITH RECURSIVE number (n) AS (SELECT 0 UNION ALL SELECT n + 1 \
+         FROM number WHERE n < 1000) SELECT 'j' || n, type, 'failed', action, query_condition, \
+         created, start, created, max_execution_s, policy FROM number, job WHERE job_id = 'waits'",
+    )
+    .await;
+    let exists = async |id: &str| {
+        let id: JobId = id.parse().unwrap();
+        test.store.job_get(&id, None).await.unwrap().is_some()
+    };
+    insert("first", "guard").await;
+    assert!(!exists("j0").await && exists("j1").await && exists("j2").await);
+    write("UPDATE job SET device_count = 262144 WHERE job_id = 'j1000'").await;
+    insert("second", "guard").await;
+    assert!(!exists("j1").await && !exists("j2").await && exists("j3").await);
+    assert!(exists("j1000").await && exists("waits").await && exists("others").await);
+}
+
+#[tokio::test]
 async fn a_read_of_events_within_bounds_scans_at_most_1000_rows() {
     let test = TestStore::open();
     let [inner, outer] = [test.add("inner").await, test.add("outer").await];

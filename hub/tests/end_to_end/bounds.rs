@@ -452,6 +452,23 @@ async fn a_call_that_waits_for_its_device_is_withdrawn_when_its_policy_changes()
 }
 
 #[tokio::test]
+async fn the_condition_of_a_job_with_bounds_reads_few_properties() {
+    let hub = fleet().await;
+    let guard = add_role(&hub, GUARD).await;
+    let condition = |count: usize| {
+        let parts = (0..count).map(|number| format!("tags.a{number} = 1"));
+        parts.collect::<Vec<_>>().join(" OR ")
+    };
+    let mut job = method_job("lockDoor");
+    job["queryCondition"] = condition(33).into();
+    let refused = guard.put("/jobs/v2/many", job.clone()).await;
+    refused.refused(400, "ArgumentInvalid", &["reads 33 properties", "IN"]);
+    hub.put("/jobs/v2/many", job.clone()).await.ok();
+    job["queryCondition"] = condition(32).into();
+    guard.put("/jobs/v2/few", job).await.ok();
+}
+
+#[tokio::test]
 async fn policies_are_created_changed_rotated_and_removed_over_rest() {
     let hub = fleet().await;
     let guard = add_role(&hub, GUARD).await;

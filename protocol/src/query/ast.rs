@@ -138,6 +138,38 @@ pub enum Expression {
     },
 }
 
+impl Expression {
+    /// Every path that it reads, each as often as it reads it.
+    #[must_use]
+    pub fn paths(&self) -> Vec<&Path> {
+        let mut paths = Vec::new();
+        self.add_paths(&mut paths);
+        paths
+    }
+
+    fn add_paths<'a>(&'a self, paths: &mut Vec<&'a Path>) {
+        match self {
+            Self::Constant(_) => {}
+            Self::Path(path) => paths.push(path),
+            Self::Or(parts) | Self::And(parts) => {
+                parts.iter().for_each(|part| part.add_paths(paths));
+            }
+            Self::Not(part) | Self::In { value: part, .. } => part.add_paths(paths),
+            Self::Comparison { left, right, .. } => {
+                left.add_paths(paths);
+                right.add_paths(paths);
+            }
+            Self::Arithmetic { first, rest } => {
+                first.add_paths(paths);
+                rest.iter().for_each(|(_, part)| part.add_paths(paths));
+            }
+            Self::Call { arguments, .. } => {
+                arguments.iter().for_each(|part| part.add_paths(paths));
+            }
+        }
+    }
+}
+
 /// A constant.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Constant {
