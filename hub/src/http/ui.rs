@@ -214,10 +214,14 @@ async fn login(
     let sessions = &page.services.page_sessions;
     let old = cookie_of(&headers, &page.cookie);
     let logged_in = sessions.login(&policy, &key, peer.ip(), old).await?;
-    if logged_in.as_ref().err() == Some(&LoginError::TooMany) {
-        // Not recorded: rows of wrong keys could push out all others.
+    let throttled = match &logged_in {
+        Err(LoginError::TooMany) => Some("too many wrong keys; try again in ten minutes"),
+        Err(LoginError::TooOften) => Some("too many sign-ins; try again in a minute"),
+        Ok(_) | Err(LoginError::Wrong) => None,
+    };
+    if let Some(message) = throttled {
+        // Not recorded: these rows could push out all others.
         tokio::time::sleep(FAILURE_DELAY).await;
-        let message = "too many wrong keys; try again in ten minutes";
         return Err(HttpError::new(ErrorCode::ThrottlingException, message));
     }
     let (status, code) = match &logged_in {

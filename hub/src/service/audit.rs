@@ -17,33 +17,30 @@ use crate::types::AuditAttempt;
 /// for most conditions.
 const MAX_TEXT_CHARS: usize = 512;
 
-/// Rows of refused calls in [`REFUSAL_WINDOW`] for each policy with bounds: more could push
-/// everything else out of the log.
+/// Rows of refused calls of each policy with bounds in a minute: more could push everything else
+/// out of the log.
 const MAX_REFUSALS: u32 = 120;
 
-const REFUSAL_WINDOW: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
 
-/// Refused calls of the current window by policy. A hub has at most 16 policies at a time.
+/// Counts by policy in the current minute. A hub has at most 16 policies at a time.
 #[derive(Default)]
-struct Refusals {
+pub(super) struct PolicyCounts {
     since: Option<Instant>,
     by_policy: HashMap<PolicyName, u32>,
 }
 
-impl Refusals {
-    /// Counts a refused call; whether it gets a row.
-    fn admit(&mut self, policy: &PolicyName, now: Instant) -> bool {
-        let is_over = |since: Instant| now.duration_since(since) >= REFUSAL_WINDOW;
+impl PolicyCounts {
+    /// Counts once more, and returns the count.
+    pub(super) fn add(&mut self, policy: &PolicyName, now: Instant) -> u32 {
+        let is_over = |since: Instant| now.duration_since(since) >= MINUTE;
         if self.since.is_none_or(is_over) {
             self.since = Some(now);
             self.by_policy.clear();
         }
         let count = self.by_policy.entry(policy.clone()).or_default();
         *count = count.saturating_add(1);
-        if *count == MAX_REFUSALS + 1 {
-            tracing::warn!(%policy, "too many refused calls: no more rows in the audit log for now");
-        }
-        *count <= MAX_REFUSALS
+        *count
     }
 }
 
@@ -55,7 +52,7 @@ fn cut(text: &str) -> String {
 pub(crate) struct AuditService {
     store: Store,
     limits: AuditLimits,
-    refusals: Arc<Mutex<Refusals>>,
+    refusals: Arc<Mutex<PolicyCounts>>,
 }
 
 impl AuditService {
@@ -71,7 +68,11 @@ impl AuditService {
     pub(crate) fn admits_refusal(&self, policy: &PolicyName) -> bool {
         let refusals = self.refusals.lock();
         let mut refusals = refusals.unwrap_or_else(PoisonError::into_inner);
-        refusals.admit(policy, Instant::now())
+        let count = refusals.add(policy, Instant::now());
+        if count == MAX_REFUSALS + 1 {
+            tracing::warn!(%policy, "too many refused calls: no more rows in the audit log for now");
+        }
+        count <= MAX_REFUSALS
     }
 
     /// Records an attempt and returns its id once it is on disk, so that a call runs only after it
@@ -127,16 +128,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_policy_gets_120_rows_of_refused_calls_a_minute() {
-        let mut refusals = Refusals::default();
+    fn counts_of_a_policy_begin_again_after_a_minute() {
+        let mut counts = PolicyCounts::default();
         let [guard, viewer] = ["guard", "viewer"].map(|name| name.parse().unwrap());
         let start = Instant::now();
-        for _ in 0..MAX_REFUSALS {
-            assert!(refusals.admit(&guard, start));
-        }
-        assert!(!refusals.admit(&guard, start));
-        assert!(refusals.admit(&viewer, start));
-        assert!(refusals.admit(&guard, start + REFUSAL_WINDOW));
-        assert_eq!(refusals.by_policy.len(), 1);
+        let late = start + MINUTE.saturating_sub(Duration::from_millis(1));
+        let found = [
+            (&guard, start),
+            (&guard, late),
+            (&viewer, late),
+            (&guard, start + MINUTE),
+        ];
+        let found = found.map(|(policy, now)| counts.add(policy, now));
+        assert_eq!(found, [1, 2, 1, 1]);
+        assert_eq!(counts.by_policy.len(), 1);
     }
 }

@@ -17,12 +17,17 @@ use jiff::Timestamp;
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq as _;
 
+use super::audit::PolicyCounts;
 use super::{PolicyService, ServiceError};
 use crate::identity::Policy;
 use crate::store::{Store, StoredPageSession};
 
 /// The most sessions of a policy; its own that was used longest ago gives way.
 const MAX_SESSIONS: usize = 16;
+
+/// Sign-ins of a policy with bounds in a minute. Each writes a row of the audit log, which must not
+/// push out all others.
+const MAX_SIGN_INS: u32 = 60;
 
 /// How long a session lasts without a request of a person.
 const MAX_IDLE: Duration = Duration::from_secs(30 * 60);
@@ -34,7 +39,7 @@ const MAX_AGE_S: i64 = 12 * 60 * 60;
 const MAX_READ_AGE_S: i64 = 30 * 24 * 60 * 60;
 
 /// How many wrong keys of an address, and of all together, are recorded in [`FAILURE_WINDOW`]. A
-/// right key is never refused: nobody could lock the others out then, and a key has 256 bits.
+/// right key is not refused then: nobody could lock the others out, and a key has 256 bits.
 const MAX_FAILURES: (u32, u32) = (10, 200);
 const FAILURE_WINDOW: Duration = Duration::from_secs(600);
 
@@ -57,6 +62,7 @@ struct Shared {
     /// By the hash of the cookie.
     sessions: HashMap<Hash, PageSession>,
     failures: Failures,
+    sign_ins: PolicyCounts,
 }
 
 struct PageSession {
@@ -95,6 +101,8 @@ pub(crate) enum LoginError {
     Wrong,
     /// The same, and too many wrong keys came before it.
     TooMany,
+    /// The key is right, and too many sign-ins of the policy came before it.
+    TooOften,
 }
 
 impl PageSessions {
@@ -139,6 +147,10 @@ impl PageSessions {
                 false => LoginError::Wrong,
             }));
         };
+        let sign_ins = self.lock().sign_ins.add(policy, Instant::now());
+        if found.bounds.is_some() && sign_ins > MAX_SIGN_INS {
+            return Ok(Err(LoginError::TooOften));
+        }
         let only_reads = only_reads(&found);
         let max_age_s = if only_reads {
             MAX_READ_AGE_S

@@ -307,6 +307,19 @@ async fn wrong_keys_are_recorded_and_then_refused_for_a_while() {
 }
 
 #[tokio::test]
+async fn a_policy_with_bounds_signs_in_60_times_a_minute() {
+    let hub = guarded().await;
+    let key = key_of(&hub, VIEWER);
+    let sign_ins = join_all((0..62).map(|_| login(&hub, VIEWER, &key))).await;
+    // Of those that were let in, all but 16 gave way to later ones.
+    let refused = sign_ins.iter().filter(|found| found.status == 429);
+    assert_eq!(refused.count(), 2);
+    let rows = hub.get("/audit?policy=viewer&top=1000").await.ok();
+    assert_eq!(rows.as_array().unwrap().len(), 60);
+    sign_in(&hub, GUARD).await;
+}
+
+#[tokio::test]
 async fn every_answer_has_the_headers_that_protect_a_browser() {
     let hub = TestHub::start().await;
     for (path, status) in [
