@@ -213,6 +213,11 @@ export function errorOf(status, name, text) {
     return new HubError(status, code, `the hub cannot be reached (${status})`);
   }
   const words = (coded?.[2] ?? message).trim();
+  if (code === 'HubUnavailable') {
+    // Of doorctl's chain of causes a person wants the first and the last.
+    const causes = words.split(': ');
+    return new HubError(status, code, [causes[0], ...causes.slice(1).slice(-1)].join(': '));
+  }
   return new HubError(status, code, `${code || 'error'} (${status})${words && `: ${words}`}`);
 }
 

@@ -162,7 +162,8 @@ export function door(id) {
     if (!abort.signal.aborted) show();
   };
   const asked = outcomeRegion();
-  const askButton = actionButton('Ask the door', { class: 'no-print' }, asked, ask);
+  const attributes = { class: 'no-print', hidden: true };
+  const askButton = actionButton('Ask the door', attributes, asked, ask);
 
   const update = (/** @type {Set<string> | null} */ changed) => {
     if (!changed || changed.has(id)) show();

@@ -232,6 +232,11 @@ test('errors of both forms are shown with name, status and text', () => {
       'DeviceNotOnline (404): it is away',
     ],
     ['', '<html>', 'error (404)'],
+    [
+      'HubUnavailable',
+      '{"Message":"ErrorCode:HubUnavailable;cannot reach x:1: client error: refused"}',
+      'cannot reach x:1: refused',
+    ],
   ])
     assert.equal(errorOf(404, name, body).message, expected);
 });
