@@ -29,6 +29,10 @@ lint:
 compat *ARGS:
     compat/run {{ ARGS }}
 
+# The web page in Chromium, with a real hub and doors; screenshots go to target/dashboard.
+page:
+    dashboard/test/run
+
 # Build with the oldest compiler that is promised: Debian's Rust 1.85.
 msrv:
     deploy/debian-build.sh build --bins
