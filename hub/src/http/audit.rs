@@ -116,6 +116,9 @@ pub(super) async fn record(
     response
 }
 
+/// Paths of a twin that are recorded.
+const MAX_PATHS: usize = 64;
+
 /// What of a body is recorded.
 type Detail = fn(&[u8]) -> Option<String>;
 
@@ -131,6 +134,7 @@ fn caller_address(caller: &Caller, peer: SocketAddr) -> String {
 fn reader(operation: &str, is_checked: bool) -> Option<(usize, Detail)> {
     Some(match operation {
         "method.invoke" | "job.create" => (MAX_BODY, detail),
+        "twin.update" | "twin.replace" => (MAX_BODY, twin_detail),
         "device.regenerateKeys" => (MAX_BODY, renewal_detail),
         "device.bulk" => (MAX_BULK_BODY, bulk_detail),
         "policy.create" | "policy.update" | "policy.rotate" => (MAX_BODY, policy_detail),
@@ -219,8 +223,8 @@ async fn peek(
     }
 }
 
-/// The method's name, or the job's type, method and condition, and the command id; nothing else of
-/// a payload, because it may hold secrets.
+/// The method's name, or the job's type, method or paths, and condition, and the command id;
+/// nothing else of a payload, because it may hold secrets.
 fn detail(body: &[u8]) -> Option<String> {
     let body: Value = serde_json::from_slice(without_bom(body)).ok()?;
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
@@ -229,14 +233,47 @@ fn detail(body: &[u8]) -> Option<String> {
     let is_id = |id: &&str| {
         (1..=MAX_COMMAND_ID).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
     };
+    let paths = body.get("updateTwin").map(paths);
     let parts = [
         text("/type"),
         text("/methodName").or(job_method),
+        paths.as_deref().filter(|paths| !paths.is_empty()),
         id.filter(is_id),
         text("/queryCondition"),
     ];
     let parts: Vec<&str> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(" "))
+}
+
+/// The paths that are written.
+fn twin_detail(body: &[u8]) -> Option<String> {
+    let twin: Value = serde_json::from_slice(without_bom(body)).ok()?;
+    Some(paths(&twin)).filter(|paths| !paths.is_empty())
+}
+
+/// The paths that a document of a twin writes, without values.
+fn paths(twin: &Value) -> String {
+    let mut paths = Vec::new();
+    for (path, pointer) in [("tags", "/tags"), ("desired", "/properties/desired")] {
+        if let Some(section) = twin.pointer(pointer) {
+            add_paths(path, section, &mut paths);
+        }
+    }
+    paths.join(" ")
+}
+
+fn add_paths(path: &str, value: &Value, paths: &mut Vec<String>) {
+    match value.as_object().filter(|members| !members.is_empty()) {
+        Some(members) => {
+            let names = members.iter().filter(|(name, _)| !name.starts_with('$'));
+            for (name, value) in names {
+                if paths.len() < MAX_PATHS {
+                    add_paths(&format!("{path}.{name}"), value, paths);
+                }
+            }
+        }
+        None => paths.push(path.to_owned()),
+    }
 }
 
 /// The number of operations by mode, and the devices.
@@ -374,6 +411,28 @@ mod tests {
         assert_eq!(named.as_deref(), Some("lockDoor night-1"));
         let strange = detail(br#"{"methodName":"lockDoor","payload":{"commandId":"a b\u001b"}}"#);
         assert_eq!(strange.as_deref(), Some("lockDoor"));
+    }
+
+    #[test]
+    fn the_detail_of_a_twin_has_the_paths_but_no_value() {
+        let twin = r#"{
+            "tags":{"alarm":{"jammed":null},"wing":"secret"},
+            "properties":{"desired":{"$version":3,"mode":"secret","timed":{}}}
+        }"#;
+        let paths = "tags.alarm.jammed tags.wing desired.mode desired.timed";
+        assert_eq!(twin_detail(twin.as_bytes()).as_deref(), Some(paths));
+        let job =
+            format!(r#"{{"type":"scheduleUpdateTwin","updateTwin":{twin},"queryCondition":"*"}}"#);
+        let job = detail(job.as_bytes());
+        assert_eq!(job, Some(format!("scheduleUpdateTwin {paths} *")));
+        for none in ["{}", "[]", "secret", r#"{"tags":5,"etag":"*"}"#] {
+            let expected = none.contains("tags").then_some("tags");
+            assert_eq!(twin_detail(none.as_bytes()).as_deref(), expected, "{none}");
+        }
+        let members: Vec<_> = (0..1000).map(|n| format!(r#""a{n}":{n}"#)).collect();
+        let many = format!(r#"{{"tags":{{{}}}}}"#, members.join(","));
+        let recorded = twin_detail(many.as_bytes()).unwrap();
+        assert_eq!(recorded.split(' ').count(), MAX_PATHS);
     }
 
     #[test]

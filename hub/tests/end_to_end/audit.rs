@@ -64,8 +64,8 @@ async fn changes_and_commands_are_recorded_even_if_they_fail() {
         ["method.invoke", "door", "lockDoor", 200, null],
         ["method.invoke", "nobody", "lockDoor", 404, "DeviceNotFound"],
         ["method.invoke", "door", null, 400, "ArgumentInvalid"],
-        ["twin.update", "door", null, 200, null],
-        ["twin.replace", "door", null, 200, null],
+        ["twin.update", "door", "tags.floor", 200, null],
+        ["twin.replace", "door", "tags", 200, null],
         ["twin.update", "door", null, 412, "PreconditionFailed"],
         [
             "job.create",
@@ -212,8 +212,8 @@ async fn the_command_line_reads_the_record_of_a_running_hub() {
         summaries,
         [
             json!(["device.create", "lobby", null, 200, null]),
-            json!(["twin.update", "lobby", null, 200, null]),
-            json!(["twin.update", "nobody", null, 404, "DeviceNotFound"]),
+            json!(["twin.update", "lobby", "tags.floor", 200, null]),
+            json!(["twin.update", "nobody", "tags.floor", 404, "DeviceNotFound"]),
         ]
     );
     let table = audit("--target nobody --policy iothubowner --top 5");
