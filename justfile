@@ -58,7 +58,7 @@ release *ARGS:
 pi *ARGS:
     deploy/pi/test {{ ARGS }}
 
-# Method latency and job wall time over N connected doors.
+# The hub beside mosquitto and a floor; with `latency`, calls to one hub.
 bench *ARGS:
     cargo run --release -p doorfleet-bench -- {{ ARGS }}
 

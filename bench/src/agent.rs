@@ -211,10 +211,11 @@ impl Door {
         if at_rest {
             tokio::time::sleep(SETTLE).await;
             let process = Process::of("the device", &self.child)?;
-            let before = process.wakes()?;
+            let before = process.usage()?.voluntary_switches;
             tokio::time::sleep(IDLE).await;
-            side.wakes_per_second = (process.wakes()? - before) as f64 / IDLE.as_secs_f64();
             let usage = process.usage()?;
+            let wakes = usage.voluntary_switches - before;
+            side.wakes_per_second = wakes as f64 / IDLE.as_secs_f64();
             (side.resident, side.anonymous) = (usage.resident, usage.anonymous);
         }
         Ok(())

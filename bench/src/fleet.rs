@@ -1,7 +1,9 @@
-//! Lean MQTT devices: one task and one TLS connection each, which answer every request at once.
+//! MQTT devices for measurements of latency: one task and one TLS connection each, which answer
+//! every request at once, and arm and act on timed entries. Where processor time is measured,
+//! `generator` takes their place.
 //!
 //! The packets go through rumqttc's codec; its event loop would cost more processor time than the
-//! servers under test.
+//! hub.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,6 +16,7 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{ConnectReturnCode, Packet, Publish, Subscribe, SubscribeFilter};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -39,6 +42,7 @@ pub(crate) struct Endpoint {
 }
 
 /// Login and subscription of one device.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Device {
     pub(crate) client_id: String,
     pub(crate) login: Option<(String, String)>,
@@ -149,14 +153,8 @@ impl Connection {
         }
     }
 
-    /// Answers each publish for which `answer_topic` has a topic, until the server closes.
-    pub(crate) async fn answer(
-        mut self,
-        answer_topic: impl Fn(&str) -> Option<String>,
-        body: &'static [u8],
-        mut staged: StagedDoor,
-        doors: &Doors,
-    ) -> anyhow::Result<()> {
+    /// Answers each method until the server closes.
+    async fn answer(mut self, mut staged: StagedDoor, doors: &Doors) -> anyhow::Result<()> {
         let mut round = 0;
         loop {
             let packet = tokio::select! {
@@ -181,7 +179,7 @@ impl Connection {
                     doors.reached.add(&mut round);
                     let report = staged.desired(&request)?;
                     let answer = answer_topic(&request.topic);
-                    let answer = answer.map(|topic| Publish::new(topic, QoS::AtMostOnce, body));
+                    let answer = answer.map(|topic| Publish::new(topic, QoS::AtMostOnce, ANSWER));
                     if let Some(publish) = report.or(answer) {
                         self.send(&Packet::Publish(publish)).await?;
                     }
@@ -237,27 +235,17 @@ pub(crate) const ANSWER: &[u8] = concat!(
 )
 .as_bytes();
 
-/// Connects all devices to the hub, for methods and desired properties, and answers methods;
-/// dropping the set ends the fleet.
+fn answer_topic(topic: &str) -> Option<String> {
+    let method = topic.strip_prefix("$iothub/methods/")?;
+    let (_, rid) = method.split_once("/?$rid=")?;
+    Some(format!("$iothub/methods/res/200/?$rid={rid}"))
+}
+
+/// Connects all devices to the hub with bounded concurrency, for methods and desired properties,
+/// and answers methods; dropping the set ends the fleet.
 pub(crate) async fn connect_to_hub(
     endpoint: &Endpoint,
     devices: Vec<Device>,
-) -> anyhow::Result<(JoinSet<anyhow::Result<()>>, Arc<Doors>)> {
-    let answer = |topic: &str| {
-        let (_, rid) = topic
-            .strip_prefix("$iothub/methods/")?
-            .split_once("/?$rid=")?;
-        Some(format!("$iothub/methods/res/200/?$rid={rid}"))
-    };
-    connect(endpoint, devices, answer, &TWIN).await
-}
-
-/// Connects devices with bounded concurrency.
-pub(crate) async fn connect(
-    endpoint: &Endpoint,
-    devices: Vec<Device>,
-    answer: impl Fn(&str) -> Option<String> + Clone + Send + Sync + 'static,
-    more_filters: &'static [&'static str],
 ) -> anyhow::Result<(JoinSet<anyhow::Result<()>>, Arc<Doors>)> {
     let gate = Arc::new(tokio::sync::Semaphore::new(CONNECTING));
     let mut opening = JoinSet::new();
@@ -268,9 +256,7 @@ pub(crate) async fn connect(
             let _permit = gate.acquire_owned().await?;
             let open = async {
                 let mut connection = Connection::open(&endpoint, &device).await?;
-                if !more_filters.is_empty() {
-                    connection.subscribe(more_filters).await?;
-                }
+                connection.subscribe(&TWIN).await?;
                 let share = f64::from(n) / f64::from(count);
                 anyhow::Ok((connection, StagedDoor::new(&device.client_id, share)))
             };
@@ -283,8 +269,8 @@ pub(crate) async fn connect(
     let doors = Arc::new(Doors::default());
     while let Some(connection) = opening.join_next().await {
         let (connection, staged) = connection??;
-        let (answer, doors) = (answer.clone(), Arc::clone(&doors));
-        fleet.spawn(async move { connection.answer(answer, ANSWER, staged, &doors).await });
+        let doors = Arc::clone(&doors);
+        fleet.spawn(async move { connection.answer(staged, &doors).await });
     }
     Ok((fleet, doors))
 }

@@ -1,18 +1,22 @@
-//! Side-by-side benchmarks of the hub: method latency, and a lock job over the whole fleet against
-//! mosquitto fanning the same requests out and collecting the same answers, over TLS, in the same
-//! run; then, over the same doors, when a lockdown has reached the last one, beside a lock job, and
-//! whether doors that arm or act on a timed entry hold up calls.
+//! Benchmarks of the hub. By default the hub runs a lock job over all doors, mosquitto carries the
+//! same requests and answers, and a floor moves the same bytes: each a process of its own, beside a
+//! generator that is one too. `latency` times calls to one hub: single ones, when a lockdown has
+//! reached the last door beside a lock job, while doors arm and act, and during an attack.
 //!
-//! The hub runs as a child process (with its own accounting of time and memory), mosquitto as
-//! another; this process is the fleet. Rounds alternate between the two, so that a busy machine
-//! slows down both. Absolute figures depend on the machine; the ratios are the result.
+//! Rounds alternate between the sides, so that a busy machine slows down all of them. Absolute
+//! figures depend on the machine; the ratios are the result.
 
 mod agent;
 mod attack;
+mod compare;
 mod fleet;
+mod floor;
+mod generator;
 mod hub;
 mod levels;
+mod link;
 mod mosquitto;
+mod mqtt;
 mod process;
 mod report;
 mod staged;
@@ -21,18 +25,25 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
-
-use crate::report::Report;
+use clap::{Args, Parser, Subcommand};
 
 /// Benchmarks of door-hub, side by side with mosquitto.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Number of doors that connect, each with an identity, a key and a TLS connection.
+    #[command(flatten)]
+    compare: compare::Arguments,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// `latency`
+#[derive(Args)]
+struct LatencyArguments {
+    /// Number of doors that connect.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=19_000))]
     doors: u32,
-    /// Number of jobs per side; the median counts.
+    /// Number of lock jobs and of lockdowns.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Number of single method calls to time.
@@ -42,9 +53,6 @@ struct Arguments {
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     calls: u32,
-    /// Run without mosquitto and without ratios.
-    #[arg(long)]
-    no_peer: bool,
     /// Afterwards attack the hub for this time from one hostile address, and time calls to the
     /// other doors before and during the attack.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -53,12 +61,12 @@ struct Arguments {
     /// they arm, act and report, beside calls on the quiet hub.
     #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..=100))]
     staged: Option<u32>,
-    #[command(subcommand)]
-    role: Option<Role>,
 }
 
 #[derive(Subcommand)]
 enum Role {
+    /// Time calls to one hub: single ones, and beside other work.
+    Latency(LatencyArguments),
     /// The agent, side by side with a device of Azure's Python SDK. `bench/agent` runs it.
     Agent(agent::Arguments),
     /// The hub under test, as the child process.
@@ -74,6 +82,12 @@ enum Role {
     /// The attack, as another child process.
     #[command(hide = true)]
     Attack,
+    /// The doors, as another child process.
+    #[command(hide = true)]
+    Generator,
+    /// The floor, as another child process.
+    #[command(hide = true)]
+    Floor,
 }
 
 /// Registered devices that misbehave during the attack.
@@ -84,62 +98,28 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     door_hub::raise_descriptor_limit(u64::MAX).context("raising the limit of open files")?;
     match arguments.role {
+        None => compare::run(&arguments.compare).await,
+        Some(Role::Latency(arguments)) => latency(&arguments).await,
         Some(Role::Agent(arguments)) => agent::run(&arguments).await,
         Some(Role::Hub { data, mqtt_port }) => hub::serve(data, mqtt_port).await,
         Some(Role::Attack) => attack::run().await,
-        None => run(&arguments).await,
+        Some(Role::Generator) => generator::run(),
+        Some(Role::Floor) => floor::run(),
     }
 }
 
-async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+async fn latency(arguments: &LatencyArguments) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir().context("a folder for the hub's data")?;
-    let mut report = Report::new(arguments.doors);
-
     let hub = hub::Hub::start(scratch.path()).await?;
     let names = (0..arguments.doors).map(|n| format!("door-{n:05}"));
     let devices = hub.register(names).await?;
     eprintln!("registered {} doors", devices.len());
-    let empty = hub.process.usage()?;
     let (doors, counted) = fleet::connect_to_hub(&hub.endpoint, devices).await?;
     hub.wait_for_connected(arguments.doors).await?;
-    let connected = hub.process.usage()?;
-    eprintln!("connected {} doors to door-hub", doors.len());
-    report.connected("door-hub", empty, connected);
+    eprintln!("connected {} doors", doors.len());
+    let calls = hub.time_calls(arguments.doors, arguments.calls).await?;
+    report::print_calls(arguments.doors, calls);
 
-    let peer = match arguments.no_peer {
-        true => None,
-        false => {
-            let mosquitto = mosquitto::Mosquitto::start(scratch.path(), &hub.certificate).await?;
-            let empty = mosquitto.process.usage()?;
-            let fanout = mosquitto.connect_fleet(arguments.doors).await?;
-            report.connected("mosquitto", empty, mosquitto.process.usage()?);
-            eprintln!("connected {} doors to mosquitto", arguments.doors);
-            Some((mosquitto, fanout))
-        }
-    };
-
-    report.calls(hub.time_calls(arguments.doors, arguments.calls).await?);
-    let mut peer = peer;
-    for round in 0..arguments.rounds {
-        let before = hub.process.usage()?;
-        let wall = hub.lock_all(round, arguments.doors).await?;
-        report.job(
-            "door-hub",
-            wall,
-            hub.process.usage()?.cpu.saturating_sub(before.cpu),
-        );
-        if let Some((mosquitto, fanout)) = &mut peer {
-            let before = mosquitto.process.usage()?;
-            let wall = fanout.request_all(Duration::from_secs(120)).await?;
-            report.job(
-                "mosquitto",
-                wall,
-                mosquitto.process.usage()?.cpu.saturating_sub(before.cpu),
-            );
-        }
-    }
-    report.print();
-    drop(peer);
     let (mut locks, mut lockdowns) = (Vec::new(), Vec::new());
     for round in 0..arguments.rounds {
         for (lockdown, taken) in [(false, &mut locks), (true, &mut lockdowns)] {
@@ -147,10 +127,10 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let started = Instant::now();
             match lockdown {
                 true => hub.lock_down_all(round, arguments.doors).await?,
-                false => drop(
-                    hub.lock_all(arguments.rounds + round, arguments.doors)
-                        .await?,
-                ),
+                false => {
+                    let job = hub.start_lock(round).await?;
+                    hub.wait_for_job(&job, arguments.doors).await?;
+                }
             }
             let last = counted.reached.last(arguments.doors)?;
             taken.push(last.duration_since(started));
@@ -175,14 +155,14 @@ async fn under_attack(hub: &hub::Hub, doors: u32, duration: Duration) -> anyhow:
         "timing calls for {} s without an attack",
         duration.as_secs()
     );
-    let before = hub.process.usage()?;
+    let before = hub.worker.process.usage()?;
     let (quiet, _) = hub.time_calls_for(doors, duration).await?;
-    let between = hub.process.usage()?;
+    let between = hub.worker.process.usage()?;
     eprintln!("attacking for {} s", duration.as_secs());
     let attack =
         attack::Attack::start(&hub.endpoint, &hub.certificate.ca, hostile, duration).await?;
     let (attacked, resident) = hub.time_calls_for(doors, duration).await?;
-    let after = hub.process.usage()?;
+    let after = hub.worker.process.usage()?;
     let attacker = attack.process.usage()?;
     let tally = attack.finish().await?;
     report::print_attack(&report::UnderAttack {

@@ -1,10 +1,8 @@
-//! Collects measurements and prints medians and ratios.
+//! Prints measurements of latency.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::attack::Tally;
-use crate::process::Usage;
 
 /// Prints when the last door was reached, by the median and the least round of each.
 pub(crate) fn print_last_reached(mut locks: Vec<Duration>, mut lockdowns: Vec<Duration>) {
@@ -43,78 +41,15 @@ pub(crate) fn print_staged(doors: u32, windows: &mut [(&str, Vec<Duration>)]) {
     }
 }
 
-/// Measurements of one run.
-pub(crate) struct Report {
-    doors: u32,
-    resident: BTreeMap<&'static str, f64>,
-    calls: Vec<Duration>,
-    jobs: BTreeMap<&'static str, Vec<(Duration, Duration)>>,
-}
-
-impl Report {
-    pub(crate) fn new(doors: u32) -> Self {
-        Self {
-            doors,
-            resident: BTreeMap::new(),
-            calls: Vec::new(),
-            jobs: BTreeMap::new(),
-        }
-    }
-
-    /// Resident bytes of `side` per connected door.
-    pub(crate) fn connected(&mut self, side: &'static str, empty: Usage, connected: Usage) {
-        let bytes = connected.resident.saturating_sub(empty.resident);
-        self.resident
-            .insert(side, bytes as f64 / f64::from(self.doors));
-    }
-
-    pub(crate) fn calls(&mut self, mut calls: Vec<Duration>) {
-        calls.sort_unstable();
-        self.calls = calls;
-    }
-
-    /// One round over every door: wall time of the client, processor time of the server.
-    pub(crate) fn job(&mut self, side: &'static str, wall: Duration, cpu: Duration) {
-        self.jobs.entry(side).or_default().push((wall, cpu));
-    }
-
-    pub(crate) fn print(&self) {
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        println!(
-            "doors: {}; load average: {}",
-            self.doors,
-            load.split(' ').next().unwrap_or("?")
-        );
-        println!(
-            "method call over REST: p50 {}, p99 {}, {} calls",
-            ms(quantile(&self.calls, 0.5)),
-            ms(quantile(&self.calls, 0.99)),
-            self.calls.len()
-        );
-        println!(
-            "{:<12} {:>12} {:>14} {:>16}",
-            "", "job, wall", "job, server cpu", "bytes per door"
-        );
-        for (side, rounds) in &self.jobs {
-            let (wall, cpu) = median(rounds);
-            println!(
-                "{side:<12} {:>12} {:>14} {:>16.0}",
-                ms(wall),
-                ms(cpu),
-                self.resident[side]
-            );
-        }
-        if let (Some(hub), Some(peer)) = (self.jobs.get("door-hub"), self.jobs.get("mosquitto")) {
-            let (hub, peer) = (median(hub), median(peer));
-            println!(
-                "{:<12} {:>12.2} {:>14.2} {:>16.2}",
-                "ratio",
-                hub.0.as_secs_f64() / peer.0.as_secs_f64(),
-                hub.1.as_secs_f64() / peer.1.as_secs_f64(),
-                self.resident["door-hub"] / self.resident["mosquitto"],
-            );
-        }
-    }
+/// Prints single calls over REST.
+pub(crate) fn print_calls(doors: u32, mut calls: Vec<Duration>) {
+    calls.sort_unstable();
+    println!(
+        "method call over REST, {doors} doors: p50 {}, p99 {}, {} calls",
+        ms(quantile(&calls, 0.5)),
+        ms(quantile(&calls, 0.99)),
+        calls.len()
+    );
 }
 
 /// Calls to doors without and with an attack, and their cost.
@@ -186,14 +121,22 @@ pub(crate) fn quantile(calls: &[Duration], share: f64) -> Duration {
     calls.get(index).copied().unwrap_or_default()
 }
 
-fn median(rounds: &[(Duration, Duration)]) -> (Duration, Duration) {
-    let mut walls: Vec<_> = rounds.iter().map(|(wall, _)| *wall).collect();
-    let mut cpus: Vec<_> = rounds.iter().map(|(_, cpu)| *cpu).collect();
-    walls.sort_unstable();
-    cpus.sort_unstable();
-    (walls[walls.len() / 2], cpus[cpus.len() / 2])
-}
-
 pub(crate) fn ms(duration: Duration) -> String {
     format!("{:.2} ms", duration.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_the_value_at_its_rank() {
+        let values: Vec<_> = (0..=100).map(Duration::from_millis).collect();
+        for (share, expected) in [(0.0, 0), (0.5, 50), (0.99, 99), (1.0, 100)] {
+            assert_eq!(quantile(&values, share), Duration::from_millis(expected));
+        }
+        assert_eq!(quantile(&values[..1], 0.99), Duration::ZERO);
+        assert_eq!(quantile(&values[1..3], 1.0), Duration::from_millis(2));
+        assert_eq!(quantile(&[], 0.5), Duration::ZERO);
+    }
 }
