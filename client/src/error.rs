@@ -117,7 +117,8 @@ impl ClientError {
         }
     }
 
-    /// The rights that the request needs, separated by commas, if the policy lacks one of them.
+    /// The rights that the request needs, separated by commas, if the policy lacks one of them, or
+    /// [`WIDER_BOUNDS`](crate::WIDER_BOUNDS).
     #[must_use]
     pub fn needed_rights(&self) -> Option<&'static str> {
         match self {
@@ -234,7 +235,8 @@ pub struct ErrorResponse {
     /// How long the hub asks to wait before a retry: `Retry-After`, or `wait 10 seconds` in the
     /// text of a 429.
     pub retry_after: Option<Duration>,
-    /// The rights that the request needs, separated by commas, if the policy lacks one of them.
+    /// The rights that the request needs, separated by commas, if the policy lacks one of them, or
+    /// [`WIDER_BOUNDS`](crate::WIDER_BOUNDS).
     pub needed_rights: Option<&'static str>,
 }
 

@@ -32,6 +32,7 @@ mod health;
 mod job;
 mod method;
 mod page;
+mod policy;
 mod query;
 mod rights;
 mod sse;
@@ -61,7 +62,7 @@ pub use device::{HubStatistics, NewDevice};
 pub use error::{BuildError, CertificateProblem, ClientError, ErrorResponse};
 pub use event::{EventStream, EventStreamItem, HubEvent};
 pub use page::{ItemType, Page};
-pub use rights::PolicyRights;
+pub use rights::{PolicyRights, WIDER_BOUNDS};
 pub use watcher::{Traffic, Watcher};
 
 /// Timeout of connecting to the hub.

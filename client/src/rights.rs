@@ -1,7 +1,7 @@
 //! Refusals for want of a right, and the rights that a policy has.
 
 use iothub_protocol::ErrorCode;
-use iothub_protocol::policy::Whoami;
+use iothub_protocol::policy::{Bounds, Whoami};
 use iothub_protocol::rest::needed_rights;
 use reqwest::Method;
 
@@ -15,7 +15,13 @@ pub struct PolicyRights {
     pub granted: Vec<String>,
     /// The rights that the policy does not have.
     pub missing: Vec<String>,
+    /// What else limits the policy; of door-hub alone.
+    pub bounds: Option<Bounds>,
 }
+
+/// In place of rights: the policy has them, and its bounds refuse the call. The hub's text names
+/// what they lack.
+pub const WIDER_BOUNDS: &str = "wider bounds";
 
 /// Every right.
 const ALL: [&str; 4] = [
@@ -28,18 +34,30 @@ const ALL: [&str; 4] = [
 /// A hub's text for a policy that lacks a right.
 const REFUSAL: &str = "does not allow access";
 
+/// Before what the bounds of a policy lack, in that text.
+const MISSING: &str = "for this operation: ";
+
 impl HubClient {
-    /// Reads the rights of the policy that signs the requests. door-hub names them all if it
-    /// allows one of two readings. Else these show two of the rights; `RegistryWrite` and
-    /// `DeviceConnect` are then in neither list, because only a change would show them.
+    /// Reads the rights of the policy that signs the requests. door-hub names them all, up to
+    /// version 0.2 if it allows one of two readings. Else these show two of the rights;
+    /// `RegistryWrite` and `DeviceConnect` are then in neither list, because only a change would
+    /// show them.
     ///
     /// # Errors
     ///
     /// When the key is refused, or any other [`ClientError`].
     pub async fn policy_rights(&self) -> Result<PolicyRights, ClientError> {
+        if self.is_door_hub().await? {
+            if let Some(whoami) = self.door_hub_whoami().await? {
+                let rights = PolicyRights::of(&whoami.rights);
+                let bounds = whoami.bounds;
+                return Ok(PolicyRights { bounds, ..rights });
+            }
+        }
         let mut rights = PolicyRights {
             granted: Vec::new(),
             missing: Vec::new(),
+            bounds: None,
         };
         for (right, scope) in [("RegistryRead", "devices"), ("ServiceConnect", "service")] {
             match self.send(&self.get(&["statistics", scope])?).await {
@@ -82,12 +100,13 @@ impl PolicyRights {
         Self {
             granted: owned(granted),
             missing: owned(missing),
+            bounds: None,
         }
     }
 }
 
 /// The rights that a request needs, separated by commas, if it was refused because the policy lacks
-/// one of them. A refused key has the same code.
+/// one of them, or [`WIDER_BOUNDS`]. A refused key has the same code.
 pub(super) fn missing(
     refusal: &ErrorResponse,
     method: &Method,
@@ -95,7 +114,10 @@ pub(super) fn missing(
 ) -> Option<&'static str> {
     let lacks = refusal.code == Some(ErrorCode::IotHubUnauthorizedAccess)
         && refusal.message.contains(REFUSAL);
-    lacks.then(|| needed_rights(method.as_str(), path))
+    lacks.then(|| match refusal.message.contains(MISSING) {
+        true => WIDER_BOUNDS,
+        false => needed_rights(method.as_str(), path),
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub(crate) mod devices;
 pub(crate) mod doors;
 pub(crate) mod enroll;
 pub(crate) mod jobs;
+pub(crate) mod policy;
 pub(crate) mod record;
 pub(crate) mod schedule;
 pub(crate) mod target;
@@ -152,13 +153,16 @@ Examples:
 
 The exit status is 2 if something is wrong; a note alone does not change it.")]
     Doctor,
-    /// Show the policy in use and its rights.
+    /// Add, change and remove policies: who may do what (door-hub only).
+    #[command(subcommand, visible_alias = "policies")]
+    Policy(policy::PolicyCommand),
+    /// Show the policy in use: its role, its rights and its bounds.
     #[command(after_help = "\
 Examples:
   doorctl whoami
   doorctl whoami --context guard -o json
 
-door-hub names every right. Of Azure IoT Hub, RegistryRead and ServiceConnect are shown: only a \
+door-hub names every right and bound. Of Azure IoT Hub, RegistryRead and ServiceConnect are shown: only a \
 change would show the others.")]
     Whoami,
     /// Show the versions of doorctl, of the hub and of the agents.

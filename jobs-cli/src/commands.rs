@@ -30,6 +30,7 @@ mod jobs;
 mod many;
 mod method_call;
 mod out_file;
+mod policy;
 mod progress;
 mod query;
 mod reported;
@@ -75,6 +76,7 @@ pub(crate) async fn run(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatu
         Command::Audit(args) => audit::run(&args, &session()?).await,
         Command::Logs(args) => Box::pin(events::logs::run(&args, &session()?)).await,
         Command::Doctor => Box::pin(doctor::run(&global, printer)).await,
+        Command::Policy(command) => policy::run(command, &session()?).await,
         Command::Whoami => whoami::run(&session()?).await,
         Command::Version => version::run(&global, printer).await,
         Command::Explain { word } => explain::run(word.as_deref(), printer),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use iothub_client::{BuildError, CertificateProblem, ClientError};
+use iothub_client::{BuildError, CertificateProblem, ClientError, WIDER_BOUNDS};
 use iothub_protocol::ErrorCode;
 use jiff::Timestamp;
 
@@ -76,8 +76,13 @@ pub(crate) fn needed_rights(error: &anyhow::Error) -> Option<&'static str> {
     client.and_then(ClientError::needed_rights)
 }
 
-/// How to get a policy with these rights.
+/// How to get a policy with these rights, or with [`WIDER_BOUNDS`].
 pub(crate) fn how_to_get_rights(rights: &str) -> String {
+    if rights == WIDER_BOUNDS {
+        return "what this policy may do: doorctl whoami; an administrator changes it: doorctl \
+                policy change NAME --role ROLE"
+            .to_owned();
+    }
     format!(
         "a policy with {} is needed; on the server: door-hub policy add NAME --rights {rights} \
          --out FILE (Azure: \"Shared access policies\"), then here: doorctl context add NAME \

@@ -9,6 +9,7 @@
 //! | [`target`], [`time`] | door selection and time arguments |
 //! | [`door`], [`acknowledgement`], [`outcome`] | the state of doors, properties and jobs |
 //! | [`alarm`] | raised alarms and their acknowledgement |
+//! | [`role`] | names for what a policy may do |
 //! | [`printer`], [`failure`], [`exit_status`] | output, errors and exit statuses |
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -25,6 +26,7 @@ mod failure;
 mod outcome;
 mod printer;
 mod private_file;
+mod role;
 mod session;
 mod suggest;
 mod target;

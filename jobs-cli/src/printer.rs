@@ -263,6 +263,17 @@ impl Printer {
     }
 }
 
+/// One fact on each line, for a row that is too wide for a table; empty ones are left out.
+pub(crate) fn facts<R: Row>(row: &R) -> String {
+    let titles = R::titles();
+    let width = 2 + titles.iter().map(|title| title.len()).max().unwrap_or(0);
+    let facts = titles.into_iter().zip(row.cells());
+    facts
+        .filter(|(_, fact)| !fact.text.is_empty())
+        .map(|(title, fact)| format!("{title:<width$}{}\n", printable(&fact.text)))
+        .collect()
+}
+
 /// Formats rows as JSON, JSON lines or CSV; [`Format::Table`] gives CSV.
 pub(crate) fn render<R: Row>(format: Format, rows: &[R]) -> io::Result<String> {
     match format {

@@ -76,6 +76,7 @@ const AGENT_LAYERS: &[(&str, &[&str])] = &[
 
 /// Verbs of doorctl, which use none of each other: what they share is in modules beside them.
 const VERBS: &[(&str, &[&str])] = &[
+    ("alarms", &[]),
     ("audit", &[]),
     ("completion", &[]),
     ("context", &[]),
@@ -91,6 +92,7 @@ const VERBS: &[(&str, &[&str])] = &[
     ("explain", &[]),
     ("invoke", &[]),
     ("jobs", &[]),
+    ("policy", &[]),
     ("query", &[]),
     ("twin", &[]),
     ("version", &[]),

@@ -5,7 +5,7 @@ use iothub_protocol::twin::{Object, SectionKind, Twin, TwinPatch, merge};
 use iothub_protocol::{DeviceId, ErrorCode, time};
 use serde_json::{Value, json};
 
-use super::doors::read;
+use super::many;
 use crate::alarm::{RaisedAlarm, TAG, raised};
 use crate::cli::alarms::{AckArgs, AlarmsArgs, AlarmsCommand, ListArgs};
 use crate::exit_status::ExitStatus;
@@ -26,7 +26,7 @@ pub(super) async fn run(args: AlarmsArgs, session: &Session) -> anyhow::Result<E
 }
 
 async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<ExitStatus> {
-    let mut alarms = raised(&read(&args.target, session).await?);
+    let mut alarms = raised(&many::select_or_all(&args.target, session).await?);
     if args.unacknowledged {
         alarms.retain(|alarm| alarm.acknowledged_by.is_none());
     }

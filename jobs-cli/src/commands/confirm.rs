@@ -1,8 +1,8 @@
 //! Confirmation before many doors are changed: a user types their number, a script passes `--yes`.
 
+use std::fmt::Display;
 use std::io::{self, BufRead, IsTerminal as _};
 
-use iothub_protocol::DeviceId;
 use jiff::SignedDuration;
 
 use crate::cli::confirm::ConfirmArgs;
@@ -27,15 +27,15 @@ pub(crate) fn confirm(what: &str, doors: usize, args: ConfirmArgs) -> anyhow::Re
     Ok(ask(what, doors, args, terminal, &mut io::stdin().lock())?)
 }
 
-/// Asks before an irreversible action, however few doors it affects: for the name of the door, or
-/// for their number.
+/// Asks before an irreversible action, however few doors or policies it affects: for the name of
+/// the only one, or for their number.
 ///
 /// # Errors
 ///
 /// With [`ExitStatus::Refused`] when something else is typed, or there is no terminal.
 pub(crate) fn confirm_irreversible(
     what: &str,
-    doors: &[DeviceId],
+    doors: &[impl Display],
     yes: bool,
 ) -> anyhow::Result<()> {
     let terminal = io::stdin().is_terminal();
@@ -102,7 +102,7 @@ fn ask(
 
 fn ask_irreversible(
     what: &str,
-    doors: &[DeviceId],
+    doors: &[impl Display],
     yes: bool,
     terminal: bool,
     input: &mut impl BufRead,
@@ -150,6 +150,8 @@ fn read_expected(
 
 #[cfg(test)]
 mod tests {
+    use iothub_protocol::DeviceId;
+
     use super::*;
 
     const ARGS: ConfirmArgs = ConfirmArgs {

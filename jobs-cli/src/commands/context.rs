@@ -90,7 +90,7 @@ async fn add(args: &AddArgs, global: &Global, printer: &Printer) -> anyhow::Resu
             doors(statistics.connected_device_count)
         )),
         Err(error) if error.needed_rights().is_some() => printer.say(format!(
-            "{} answers: this policy lacks rights: doorctl whoami",
+            "{} answers; what this policy may do: doorctl whoami",
             hub.host_name()
         )),
         Err(error) if is_refused => {

@@ -8,8 +8,6 @@ mod send;
 mod status;
 mod why;
 
-pub(super) use status::read;
-
 use super::method_call::checked_response_timeout;
 use crate::cli::doors::DoorsCommand;
 use crate::exit_status::ExitStatus;

@@ -48,6 +48,17 @@ pub(super) async fn select(
     }
 }
 
+/// The twins of the selected doors, at least one, or of all doors without a selection.
+pub(super) async fn select_or_all(
+    args: &TargetArgs,
+    session: &Session,
+) -> anyhow::Result<Vec<Twin>> {
+    Ok(match Target::from_args(args)? {
+        Some(_) => select(args, session).await?.1,
+        None => session.hub.query("SELECT * FROM devices").await?,
+    })
+}
+
 /// The twins of the selected doors. Few doors that are selected by name only are read one by one,
 /// because queries may lag behind.
 pub(super) async fn read_target(target: &Target, session: &Session) -> anyhow::Result<Vec<Twin>> {

@@ -1,29 +1,30 @@
-//! `doorctl whoami`: the policy in use and its rights.
+//! `doorctl whoami`: the policy in use, its rights and its bounds.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::exit_status::ExitStatus;
-use crate::printer::{Cell, Row, Tone, plain, printable};
+use crate::printer::{Cell, Row, Tone, facts, plain};
+use crate::role::Permissions;
 use crate::session::Session;
 
 pub(super) async fn run(session: &Session) -> anyhow::Result<ExitStatus> {
+    let is_door_hub = session.hub.is_door_hub().await?;
     let rights = session.hub.policy_rights().await?;
+    let own = rights.granted.join(",");
     let row = PolicyRow {
         context: session.context.clone(),
         hub: session.hub.host_name().to_string(),
         policy: session.hub.policy().to_owned(),
+        permissions: is_door_hub.then(|| Permissions::of(&own, rights.bounds.as_ref())),
         rights: rights.granted,
         missing: rights.missing,
     };
     let rows = std::slice::from_ref(&row);
-    session.printer.text_or_rows(&row.text(), rows)?;
+    session.printer.text_or_rows(&facts(&row), rows)?;
     if !row.missing.is_empty() {
-        session.printer.say(match session.hub.is_door_hub().await? {
-            true => {
-                "for more rights, on the server: door-hub policy add NAME --rights RIGHT,.. \
-                 --out FILE"
-            }
+        session.printer.say(match is_door_hub {
+            true => "for more, an administrator: doorctl policy change NAME --role ROLE",
             false => "for more rights: a policy under \"Shared access policies\" of the hub",
         });
     }
@@ -38,22 +39,16 @@ struct PolicyRow {
     rights: Vec<String>,
     /// Rights that the policy certainly lacks.
     missing: Vec<String>,
-}
-
-impl PolicyRow {
-    /// One fact on each line: the names of rights are too wide for a table.
-    fn text(&self) -> String {
-        let facts = Self::titles().into_iter().zip(self.cells());
-        let facts = facts.filter(|(_, fact)| !fact.text.is_empty());
-        facts
-            .map(|(title, fact)| format!("{title:<9}{}\n", printable(&fact.text)))
-            .collect()
-    }
+    /// `None` of Azure, which has no bounds.
+    #[serde(flatten)]
+    permissions: Option<Permissions>,
 }
 
 impl Row for PolicyRow {
     fn titles() -> Vec<&'static str> {
-        vec!["context", "hub", "policy", "rights", "missing"]
+        let mut titles = vec!["context", "hub", "policy", "rights", "missing"];
+        titles.extend(Permissions::TITLES);
+        titles
     }
 
     fn cell(&self, title: &str, member: &Value) -> Cell {

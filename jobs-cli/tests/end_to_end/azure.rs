@@ -136,6 +136,10 @@ pub(super) const SERVED: &[Row] = &[
     ("schedule override yard --want released --until +2h --id late --watch", 3, "1 accepted"),
     ("schedule next --within 0", 1, "--within"),
     ("schedule next", 0, "released ends"),
+    ("alarms list", 0, "no alarm is raised"),
+    ("alarms ack lobby --note x", 4, "lobby has no alarm"),
+    ("status -o prometheus", 0, "doorfleet_doors{building=\"43\""),
+    ("whoami", 0, "ServiceConnect"),
     ("schedule clear nobody", 1, "the hub has no door `nobody`"),
     ("schedule clear yard --watch", 0, "1 changed"),
 ];
@@ -145,6 +149,11 @@ const DOOR_HUB_ONLY: &[(&str, &str)] = &[
     ("logs lobby", "record what happens at a door"),
     ("events -f", "record events"),
     ("audit", "record who did what"),
+    ("policy list", "manage policies and bound what they may do"),
+    (
+        "policy add anna --role guard --out key",
+        "manage policies and bound what they may do",
+    ),
 ];
 
 #[test]

@@ -42,12 +42,13 @@ const FOR_INSTALLERS: [&str; 7] = [
     "docs/installer/time.md",
 ];
 
-const FOR_OPERATORS: [&str; 6] = [
+const FOR_OPERATORS: [&str; 7] = [
     "README.md",
     "docs/guide-guard.md",
     "docs/guide-operator.md",
     "docs/operator/hub.md",
     "docs/operator/alarms.md",
+    "docs/operator/people.md",
     "docs/troubleshooting.md",
 ];
 

@@ -18,6 +18,7 @@ mod jobs;
 mod long_lists;
 mod pages;
 mod plan;
+mod policy;
 mod record;
 mod registry;
 mod restart;

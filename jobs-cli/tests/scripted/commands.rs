@@ -267,9 +267,10 @@ async fn a_plan_drops_doors_that_only_a_lagging_query_shows() {
 async fn another_hub_shows_only_the_rights_that_reads_prove() {
     let lacks = r#"{"Message":"ErrorCode:IotHubUnauthorizedAccess;Authorization rule 'registrar' does not allow access for this operation"}"#;
     let server = Server::play(vec![
+        not_door_hub(),
+        not_door_hub(),
         Reply::ok(r#"{"totalDeviceCount":1}"#),
         Reply::status(401, lacks),
-        not_door_hub(),
     ])
     .await;
     let output = doorctl(&server, &["whoami", "-o", "jsonl"]).await;

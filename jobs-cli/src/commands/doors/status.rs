@@ -13,7 +13,6 @@ use serde_json::Value;
 use crate::acknowledgement::{PropertyAck, unapplied};
 use crate::alarm::{RaisedAlarm, raised};
 use crate::cli::doors::StatusArgs;
-use crate::cli::target::TargetArgs;
 use crate::commands::many;
 use crate::door::{
     ReportedStatus, assigned_or_reported, reported_door, reported_lockdown, reported_mode,
@@ -22,7 +21,6 @@ use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::{Cell, Format, Row, Tone, compare_values, plain, printable};
 use crate::session::Session;
-use crate::target::Target;
 
 /// Pending or refused desired properties that are printed; the others are counted.
 const MAX_DESIRED_SHOWN: usize = 20;
@@ -37,7 +35,7 @@ pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Resu
     if args.watch {
         return watch::watch(args, session).await;
     }
-    let twins = read(&args.target, session).await?;
+    let twins = many::select_or_all(&args.target, session).await?;
     let summary = DoorsSummary::of(&twins);
     let printer = &session.printer;
     match printer.format() {
@@ -51,14 +49,6 @@ pub(super) async fn status(args: &StatusArgs, session: &Session) -> anyhow::Resu
     Ok(match none_secured {
         true => ExitStatus::Incomplete,
         false => summary.total.verdict(args.expect_secured),
-    })
-}
-
-/// Reads the twins of the selected doors, else of all.
-pub(crate) async fn read(args: &TargetArgs, session: &Session) -> anyhow::Result<Vec<Twin>> {
-    Ok(match Target::from_args(args)? {
-        Some(_) => many::select(args, session).await?.1,
-        None => session.hub.query("SELECT * FROM devices").await?,
     })
 }
 

@@ -1,9 +1,10 @@
 //! `doorctl why`: which slot decides what a door does, from the door itself or its last report.
 
 use door_core::contract::Lockdown;
+use iothub_client::WIDER_BOUNDS;
 use iothub_protocol::audit::AuditFilter;
 use iothub_protocol::method::MethodRequest;
-use iothub_protocol::twin::Twin;
+use iothub_protocol::twin::{ConnectionState, Twin};
 use iothub_protocol::{DeviceId, ErrorCode};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -51,6 +52,16 @@ pub(super) async fn why(args: &WhyArgs, session: &Session) -> anyhow::Result<Exi
                 ExitStatus::Incomplete,
             )
         }
+        // The policy may not ask the door.
+        Err(error) if error.needed_rights() == Some(WIDER_BOUNDS) => {
+            let twin = session.of_door(&id, session.hub.twin(&id).await).await?;
+            let mut report = DoorReport::reported(&twin, session, session.hub.now());
+            report.online = twin.connection_state == ConnectionState::Connected;
+            match report.online {
+                true => (report, ExitStatus::Success),
+                false => (report, ExitStatus::Incomplete),
+            }
+        }
         Err(error) => return Err(explain_door(session, &id, error).await),
     };
     let printer = &session.printer;
@@ -70,6 +81,9 @@ pub(super) async fn why(args: &WhyArgs, session: &Session) -> anyhow::Result<Exi
         }
         Format::Csv => printer.rows(&report.slots)?,
         Format::Json | Format::Jsonl => printer.document(&report)?,
+    }
+    if report.online && report.reported_at.is_some() {
+        printer.say("this policy may not ask the door: this is its last report");
     }
     if status != ExitStatus::Success {
         let shown = match report.reported_at {

@@ -7,10 +7,10 @@ use iothub_protocol::twin::Twin;
 use jiff::Timestamp;
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use super::{Counts, read};
+use super::Counts;
 use crate::alarm::raised;
 use crate::cli::doors::StatusArgs;
-use crate::commands::out_file;
+use crate::commands::{many, out_file};
 use crate::door::assigned_or_reported;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
@@ -27,7 +27,7 @@ pub(super) async fn write(args: &StatusArgs, session: &Session) -> anyhow::Resul
         )
         .into());
     }
-    let twins = read(&args.target, session).await?;
+    let twins = many::select_or_all(&args.target, session).await?;
     let text = metrics(&twins, session.hub.now())?;
     match &args.out {
         Some(path) => out_file::replace(path, &text)?,

@@ -9,8 +9,9 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::{DoorsSummary, PlaceRow, read};
+use super::{DoorsSummary, PlaceRow};
 use crate::cli::doors::StatusArgs;
+use crate::commands::many;
 use crate::exit_status::ExitStatus;
 use crate::printer::{Cell, Format, Row, RowStream, TableRow};
 use crate::session::Session;
@@ -53,7 +54,7 @@ pub(super) async fn watch(args: &StatusArgs, session: &Session) -> anyhow::Resul
     loop {
         let begun = Instant::now();
         let twins = tokio::select! {
-            twins = read(&args.target, session) => twins,
+            twins = many::select_or_all(&args.target, session) => twins,
             _ = &mut interrupted => return Ok(ExitStatus::Interrupted),
         };
         match twins {
