@@ -49,8 +49,8 @@ use crate::config::AuditLimits;
 use crate::identity::Policy;
 use crate::metrics::{CertificateTimes, Metrics, Snapshot};
 use crate::session::Registry;
-use crate::store::{PlanPut, PlanRecord, RowPosition, Store};
-use crate::types::{Scope, all_of};
+use crate::store::{RowPosition, Store};
+use crate::types::{PlanPut, PlanRecord, Scope, all_of};
 use store_figures::StoreFigures;
 
 /// How often a failing store is probed.

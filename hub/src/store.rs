@@ -60,7 +60,6 @@ pub(crate) use job_device::{
 };
 pub(crate) use job_start::{JobStart, WaitingJob};
 pub(crate) use page_session::StoredPageSession;
-pub(crate) use plan::{PlanPut, PlanRecord};
 pub(crate) use policy::PolicyFile;
 #[cfg(feature = "fuzzing")]
 pub(crate) use query::scratch;

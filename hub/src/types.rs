@@ -4,6 +4,7 @@ use iothub_protocol::id::PolicyName;
 use iothub_protocol::job::{JobStatus, JobType};
 use iothub_protocol::policy::Bounds;
 use iothub_protocol::query::{Condition, Expression};
+use serde::Serialize;
 
 /// What exists for a policy with bounds: other devices and jobs do not.
 #[derive(Debug, Clone)]
@@ -54,6 +55,28 @@ pub(crate) struct AuditAttempt {
     pub(crate) detail: Option<String>,
     /// The reason that the caller gave.
     pub(crate) reason: Option<String>,
+}
+
+/// A plan without its image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct PlanRecord {
+    pub(crate) id: String,
+    /// The media type.
+    #[serde(rename = "type")]
+    pub(crate) media_type: String,
+    /// The size of the image.
+    pub(crate) bytes: u64,
+    /// Changes with the image.
+    pub(crate) etag: String,
+}
+
+/// Outcome of storing a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PlanPut {
+    Created,
+    Replaced,
+    /// There are as many plans as there may be.
+    TooMany,
 }
 
 /// Which jobs a cancellation applies to.

@@ -18,7 +18,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("door-core", &[]),
     ("door-dashboard", &[]),
     ("door-agent", &["door-core", "iothub-protocol"]),
-    ("door-hub", &["iothub-protocol"]),
+    ("door-hub", &["door-dashboard", "iothub-protocol"]),
     (
         "doorctl",
         &[

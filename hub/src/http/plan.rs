@@ -12,7 +12,7 @@ use super::auth::CallerScope;
 use super::request::RawBody;
 use super::{HttpError, json_response};
 use crate::service::Services;
-use crate::store::{PlanPut, PlanRecord};
+use crate::types::{PlanPut, PlanRecord};
 
 /// The largest image in bytes.
 pub(super) const MAX_IMAGE: usize = 2 * 1024 * 1024;

@@ -2,31 +2,9 @@
 
 use bytes::Bytes;
 use rusqlite::{OptionalExtension as _, params};
-use serde::Serialize;
 
 use super::{Store, StoreError};
-
-/// A plan without its image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct PlanRecord {
-    pub(crate) id: String,
-    /// The media type.
-    #[serde(rename = "type")]
-    pub(crate) media_type: String,
-    /// The size of the image.
-    pub(crate) bytes: u64,
-    /// Changes with the image.
-    pub(crate) etag: String,
-}
-
-/// Outcome of storing a plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PlanPut {
-    Created,
-    Replaced,
-    /// The limit of plans is reached.
-    TooMany,
-}
+use crate::types::{PlanPut, PlanRecord};
 
 impl Store {
     pub(crate) async fn plans(&self) -> Result<Vec<PlanRecord>, StoreError> {
