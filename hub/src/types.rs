@@ -75,7 +75,7 @@ pub(crate) struct PlanRecord {
 pub(crate) enum PlanPut {
     Created,
     Replaced,
-    /// There are as many plans as there may be.
+    /// The limit of plans is reached.
     TooMany,
 }
 

@@ -84,6 +84,7 @@ const HERE: &[Row] = &[
     ("policy remove anna --yes", 0, "policy anna is removed"),
     ("version", 0, "door-agent"),
     ("version --context nowhere", 1, "nowhere"),
+    ("dashboard --context nowhere", 1, "nowhere"),
     ("explain jammed", 0, "jammed (Alarms)"),
     ("explain jamed", 1, "did you mean `jammed`?"),
     ("config view", 0, "(secret)"),
@@ -101,6 +102,7 @@ const ELSEWHERE: &[(&str, bool, &str)] = &[
     ("schedule set", true, "end_to_end/schedule.rs"),
     ("schedule show", true, "end_to_end/schedule.rs"),
     ("schedule override", true, "end_to_end/schedule.rs"),
+    ("dashboard", true, "end_to_end/dashboard.rs"),
     ("demo", true, "end_to_end/demo.rs"),
     ("demo", false, "cli/mistakes.rs"),
 ];
