@@ -64,8 +64,7 @@ impl JobGroup {
         let is_own = |job: &JobResponse| command_id(job).as_deref() == Some(id.as_str());
         // The other half of a staged job calls the doors without the entry.
         let is_half = |job: &JobResponse| {
-            let condition = job.query_condition.as_deref().unwrap_or_default();
-            is_own(job) && (StagedEntry::of(job).is_some() || condition.contains(&entry_path(&id)))
+            is_own(job) && (StagedEntry::of(job).is_some() || leaves_out_entry(job, &id))
         };
         if let Some(job) = given.as_ref().filter(|job| !is_half(job)) {
             return Ok(Some(Self::single(job.clone())));
@@ -166,6 +165,11 @@ impl JobGroup {
         self.jobs
             .iter()
             .filter(|job| StagedEntry::of(job).is_some())
+    }
+
+    /// Whether a job of it calls the doors that have no entry.
+    pub(super) fn leaves_out_entry(&self) -> bool {
+        self.jobs.iter().any(|job| leaves_out_entry(job, &self.id))
     }
 
     /// A staged job was cancelled when no door has its entry any more before its end.
@@ -298,6 +302,12 @@ pub(super) fn drop_called(jobs: &mut [FinishedJob]) {
             one.rows.retain(|row| !called.contains(&row.door));
         }
     }
+}
+
+/// Whether the job calls doors without the entry `id`.
+fn leaves_out_entry(job: &JobResponse, id: &JobId) -> bool {
+    let condition = job.query_condition.as_deref().unwrap_or_default();
+    condition.contains(&entry_path(id))
 }
 
 /// The command of a job, which a retry repeats; of one that stages, the id of its entry.

@@ -5,6 +5,7 @@ mod alarms;
 mod clock;
 mod commands;
 mod lockdown;
+mod staged;
 mod tables;
 
 use serde_json::json;

@@ -52,11 +52,20 @@ struct Disarmed {
 
 /// Cancels a job, even while it runs.
 pub(super) async fn cancel(id: &JobId, session: &Session) -> anyhow::Result<ExitStatus> {
-    let group = JobGroup::find(id, session).await?;
+    let mut group = JobGroup::find(id, session).await?;
+    if group.staged.is_none() {
+        let cancelled = cancel_parts(&group, session).await;
+        if group.leaves_out_entry() {
+            // Another terminal may have created the job that stages. If it does so from now on, it
+            // finds the call cancelled.
+            group = JobGroup::find(&group.id, session).await?;
+        }
+        if group.staged.is_none() {
+            return cancelled;
+        }
+    }
     let (id, status) = (&group.id, group.status(session.hub.now()));
-    let Some(staged) = &group.staged else {
-        return cancel_parts(&group, session).await;
-    };
+    let staged = group.staged.as_ref().context("the job is staged")?;
     if staged.is_over(session.hub.now()) {
         return Err(over_error(id, JobStatus::Completed).into());
     }

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use door_core::contract::Want;
 use door_core::{EntryId, TimedEntry};
 use iothub_protocol::JobId;
-use iothub_protocol::job::{JobAction, JobResponse};
+use iothub_protocol::job::{JobAction, JobResponse, JobStatus};
 use iothub_protocol::twin::TwinPatch;
 use jiff::{SignedDuration, Timestamp, Unit};
 use serde::Serialize;
@@ -280,6 +281,13 @@ async fn submit(
                 Vec::new()
             }
         };
+        // A cancel that came before saw the call alone.
+        let call = calls.first().context("a call")?.job_id.as_str();
+        let call = lookup(call, &session.hub).await;
+        if matches!(call, Ok(Some(call)) if call.status == JobStatus::Cancelled) {
+            super::cancel::cancel(id, session).await?;
+            return Err(cancelled_error(id).into());
+        }
         return Ok((stages, calls));
     }
     let mut stages = match stage.submit(patch, session).await {
@@ -304,11 +312,7 @@ async fn submit(
     let used = lookup(id.as_str(), &session.hub).await;
     let used = used.ok().flatten().and_then(|job| job.query_condition);
     let failure = match used.is_some_and(|condition| !own(&condition)) {
-        true => Failure::new(format!(
-            "job {id} was cancelled meanwhile: no door will be called by it"
-        ))
-        .next(format!("doorctl jobs show {id}"))
-        .status(ExitStatus::Refused),
+        true => cancelled_error(id),
         false => Failure::new(format!(
             "{}; {} are staged already, the other doors would not be called",
             sentence(&error),
@@ -317,6 +321,13 @@ async fn submit(
         .next(format!("doorctl jobs cancel {id}, then try again")),
     };
     Err(failure.into())
+}
+
+fn cancelled_error(id: &JobId) -> Failure {
+    let message = format!("job {id} was cancelled meanwhile: no door will be called by it");
+    Failure::new(message)
+        .next(format!("doorctl jobs show {id}"))
+        .status(ExitStatus::Refused)
 }
 
 /// Waits until the doors have armed the entry, and names those that have not.
