@@ -24,6 +24,7 @@ const IDLE: Duration = Duration::from_secs(5);
 const QUIET: f64 = 1.5;
 
 #[derive(Args)]
+#[group(skip)]
 pub(crate) struct Arguments {
     /// Number of doors that connect, each with an identity and a key.
     #[arg(

@@ -175,3 +175,15 @@ async fn under_attack(hub: &hub::Hub, doors: u32, duration: Duration) -> anyhow:
     });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}
