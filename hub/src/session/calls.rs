@@ -18,8 +18,9 @@ struct SentCall {
 }
 
 impl InFlightCalls {
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// The earliest of the calls' deadlines.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.waiting.iter().map(|sent| sent.deadline).min()
     }
 
     /// Adds a call that is about to be sent; returns the call when too many wait.
@@ -48,7 +49,7 @@ impl InFlightCalls {
 
     /// Takes the calls past their deadline.
     pub(super) fn take_expired(&mut self, now: Instant) -> Vec<Pending> {
-        if self.waiting.iter().all(|sent| sent.deadline > now) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
             return Vec::new();
         }
         let (expired, waiting) = std::mem::take(&mut self.waiting)

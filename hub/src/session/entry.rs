@@ -26,6 +26,9 @@ pub(crate) struct Entry {
     started: Instant,
     /// When something was last received, in milliseconds after `started`.
     last_received_ms: AtomicU64,
+    /// No call expires before this time, in milliseconds after `started`: a sweep of a large fleet
+    /// takes no lock of an entry that has nothing due.
+    calls_due_ms: AtomicU64,
     idle_timeout: Duration,
     /// When its token or certificate expires; `None` if it does not.
     token_deadline: Option<Instant>,
@@ -103,6 +106,7 @@ impl Entry {
             order,
             started: now,
             last_received_ms: AtomicU64::new(0),
+            calls_due_ms: AtomicU64::new(u64::MAX),
             idle_timeout,
             token_deadline,
             peer: OnceLock::new(),
@@ -168,11 +172,14 @@ impl Entry {
 
     /// Records that something was received from the device.
     pub(crate) fn received(&self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.started).as_millis();
-        self.last_received_ms.store(
-            u64::try_from(elapsed).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
+        self.last_received_ms
+            .store(self.milliseconds(now), Ordering::Relaxed);
+    }
+
+    /// Whole milliseconds after `started`.
+    fn milliseconds(&self, at: Instant) -> u64 {
+        let elapsed = at.saturating_duration_since(self.started).as_millis();
+        u64::try_from(elapsed).unwrap_or(u64::MAX)
     }
 
     /// Replaces the device's subscriptions.
@@ -203,7 +210,11 @@ impl Entry {
             if !state.accepts_calls_of(&call.method) {
                 return Dispatch::NotReady(pending);
             }
-            state.calls.insert(pending, now + call.response_timeout)
+            let deadline = now + call.response_timeout;
+            let inserted = state.calls.insert(pending, deadline);
+            self.calls_due_ms
+                .fetch_min(self.milliseconds(deadline), Ordering::Relaxed);
+            inserted
         };
         match inserted {
             Ok(rid) => {
@@ -247,22 +258,37 @@ impl Entry {
         self.link.close(reason);
     }
 
-    /// Checks all deadlines.
-    pub(super) fn sweep(&self, now: Instant) {
+    /// Whether a sweep may have something to do.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let is_call_due = self.milliseconds(now) >= self.calls_due_ms.load(Ordering::Relaxed);
+        is_call_due || self.lapsed(now).is_some()
+    }
+
+    /// Why the connection must end.
+    fn lapsed(&self, now: Instant) -> Option<DisconnectReason> {
         let received =
             self.started + Duration::from_millis(self.last_received_ms.load(Ordering::Relaxed));
         if self.token_deadline.is_some_and(|deadline| now >= deadline) {
-            self.link.close(DisconnectReason::TokenExpired);
+            Some(DisconnectReason::TokenExpired)
         } else if now.saturating_duration_since(received) > self.idle_timeout {
-            self.link.close(DisconnectReason::KeepAlive);
+            Some(DisconnectReason::KeepAlive)
+        } else {
+            None
+        }
+    }
+
+    /// Checks all deadlines.
+    pub(super) fn sweep(&self, now: Instant) {
+        if let Some(reason) = self.lapsed(now) {
+            self.link.close(reason);
         }
         let expired = {
             let mut state = self.lock();
-            if state.calls.is_empty() {
-                Vec::new()
-            } else {
-                state.calls.take_expired(now)
-            }
+            let expired = state.calls.take_expired(now);
+            let due = state.calls.deadline();
+            let due = due.map_or(u64::MAX, |deadline| self.milliseconds(deadline));
+            self.calls_due_ms.store(due, Ordering::Relaxed);
+            expired
         };
         for pending in expired {
             pending.done(CallOutcome::ResponseTimedOut);

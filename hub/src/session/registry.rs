@@ -146,10 +146,9 @@ impl Registry {
 
     /// Ends the connections that authenticated with a token of `policy`.
     pub(crate) fn disconnect_policy(&self, policy: &PolicyName, reason: DisconnectReason) {
-        for entry in self.entries() {
-            if matches!(entry.proof(), Proof::Policy(name) if name == policy) {
-                entry.close(reason);
-            }
+        let is_its = |entry: &Entry| matches!(entry.proof(), Proof::Policy(name) if name == policy);
+        for entry in self.entries(is_its) {
+            entry.close(reason);
         }
     }
 
@@ -161,7 +160,7 @@ impl Registry {
                 waited: waiting.call.connect_timeout,
             });
         }
-        for entry in self.entries() {
+        for entry in self.entries(|_| true) {
             entry.close(reason);
         }
     }
@@ -179,7 +178,7 @@ impl Registry {
             };
             waiting.pending.done(outcome);
         }
-        for entry in self.entries() {
+        for entry in self.entries(|entry| entry.is_due(now)) {
             entry.sweep(now);
         }
     }
@@ -280,11 +279,13 @@ impl Registry {
         read(self.shard(device)).get(device).cloned()
     }
 
-    fn entries(&self) -> impl Iterator<Item = Arc<Entry>> {
-        self.inner
-            .shards
-            .iter()
-            .flat_map(|shard| read(shard).values().cloned().collect::<Vec<_>>())
+    /// The entries that `is_wanted`, without a lock while they are used.
+    fn entries(&self, is_wanted: impl Fn(&Entry) -> bool) -> impl Iterator<Item = Arc<Entry>> {
+        self.inner.shards.iter().flat_map(move |shard| {
+            let shard = read(shard);
+            let wanted = shard.values().filter(|entry| is_wanted(entry));
+            wanted.cloned().collect::<Vec<_>>()
+        })
     }
 
     #[expect(

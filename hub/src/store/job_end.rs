@@ -18,9 +18,16 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(1, move |write| {
             let now = time_text(now);
-            fail_all(write.connection, Some(job), "pending", not_started, &now)?;
-            fail_all(write.connection, Some(job), "running", unanswered, &now)?;
-            recount(write.connection, Some(job))?;
+            // The counts change with the rows: without open ones, none need be read.
+            let has_open: bool = write
+                .connection
+                .prepare_cached("SELECT pending_count + running_count > 0 FROM job WHERE id = ?1")?
+                .query_row([job], |row| row.get(0))?;
+            if has_open {
+                fail_all(write.connection, Some(job), "pending", not_started, &now)?;
+                fail_all(write.connection, Some(job), "running", unanswered, &now)?;
+                recount(write.connection, Some(job))?;
+            }
             write
                 .connection
                 .prepare_cached(
