@@ -15,12 +15,15 @@ use iothub_protocol::id::DeviceId;
 use iothub_protocol::rest::LAST_EVENT_ID;
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::auth::{Caller, CallerScope};
 use super::{HttpError, Parameters};
 use crate::auth::is_current;
-use crate::service::{EventBatch, EventStream, PageHandle, PageSessions, PolicyService, Services};
+use crate::service::{
+    EventBatch, EventStream, PageHandle, PageSessions, PolicyService, ServiceError, Services,
+};
 
 /// Poll interval for the token of an idle reader; a token that expired or was revoked still gets
 /// events at most this long.
@@ -58,6 +61,7 @@ pub(super) async fn get(
         follow: request.follow,
         state: ReaderState::HasMore,
         ready: VecDeque::new(),
+        read_at: Instant::now(),
         policies: caller.policies(),
         policy: services.policy,
         expires_unix_s: caller.expires_unix_s(),
@@ -114,6 +118,9 @@ fn event_request(headers: &HeaderMap, parameters: &Parameters) -> Result<EventRe
     })
 }
 
+/// Shortest time between two reads of the store at its end.
+const READ_INTERVAL: Duration = Duration::from_millis(50);
+
 /// The state of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReaderState {
@@ -131,12 +138,21 @@ struct Reader {
     follow: bool,
     state: ReaderState,
     ready: VecDeque<Event>,
+    /// When the store was read last.
+    read_at: Instant,
     policy: PolicyService,
     policies: u64,
     expires_unix_s: u64,
     /// The session of the page that reads.
     page: Option<(PageSessions, PageHandle)>,
     stop: CancellationToken,
+}
+
+/// Waits until there may be more events. Those of [`READ_INTERVAL`] are read together: many readers
+/// of a busy hub would otherwise read each commit.
+async fn wait_for_more(stream: &mut EventStream, read_at: Instant) {
+    stream.wait_for_more().await;
+    tokio::time::sleep_until(read_at + READ_INTERVAL).await;
 }
 
 impl Reader {
@@ -151,7 +167,7 @@ impl Reader {
                 return Some((Ok(event), self));
             }
             match self.state {
-                ReaderState::HasMore => match self.stream.next().await {
+                ReaderState::HasMore => match self.read().await {
                     Ok(batch) => self.take(batch),
                     Err(error) => {
                         tracing::warn!(
@@ -163,7 +179,7 @@ impl Reader {
                 },
                 ReaderState::AtEnd if self.follow => {
                     tokio::select! {
-                        () = self.stream.wait_for_more() => self.state = ReaderState::HasMore,
+                        () = wait_for_more(&mut self.stream, self.read_at) => self.state = ReaderState::HasMore,
                         () = tokio::time::sleep(AUTH_CHECK_INTERVAL) => {}
                         () = self.stop.cancelled() => {}
                     }
@@ -175,6 +191,11 @@ impl Reader {
                 ReaderState::EndSent => return None,
             }
         }
+    }
+
+    async fn read(&mut self) -> Result<EventBatch, ServiceError> {
+        self.read_at = Instant::now();
+        self.stream.next().await
     }
 
     /// The hub stops, the token has expired, or policies have changed: a reader that is still
