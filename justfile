@@ -66,6 +66,10 @@ bench *ARGS:
 bench-agent *ARGS:
     bench/agent {{ ARGS }}
 
+# The web page: readers of events, and a browser with 20,000 doors.
+bench-page *ARGS:
+    bench/page {{ ARGS }}
+
 # Kills, power failures, clock steps and cuts of agents in random order; a failure names its seed.
 faults NIGHTS="600" KILLS="600":
     DOORFLEET_NIGHTS={{ NIGHTS }} DOORFLEET_KILLS={{ KILLS }} \

@@ -27,7 +27,7 @@ use crate::staged::{StagedDoor, Tally};
 
 const PACKET_LIMIT: usize = 320 * 1024;
 /// More concurrent handshakes would only queue on two cores, and time out there.
-const CONNECTING: usize = 64;
+pub(crate) const CONNECTING: usize = 64;
 /// Notifications of desired properties, and answers to reported ones.
 const TWIN: [&str; 2] = [
     "$iothub/twin/PATCH/properties/desired/#",
@@ -102,7 +102,7 @@ impl Connection {
     }
 
     /// Returns after SUBACK.
-    async fn subscribe(&mut self, filters: &[&str]) -> anyhow::Result<()> {
+    pub(crate) async fn subscribe(&mut self, filters: &[&str]) -> anyhow::Result<()> {
         let filters = filters.iter().map(|filter| SubscribeFilter {
             path: (*filter).to_owned(),
             qos: QoS::AtMostOnce,

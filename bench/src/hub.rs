@@ -78,7 +78,9 @@ pub(crate) struct Hub {
     pub(crate) worker: Worker,
     pub(crate) endpoint: Endpoint,
     pub(crate) certificate: Certificate,
-    operator: HubClient,
+    pub(crate) operator: HubClient,
+    /// The hub's data folder.
+    pub(crate) data: PathBuf,
 }
 
 impl Hub {
@@ -108,6 +110,7 @@ impl Hub {
             endpoint: Endpoint { address, tls },
             certificate,
             operator,
+            data,
         })
     }
 
@@ -129,6 +132,33 @@ impl Hub {
             devices.push(device??);
         }
         Ok(devices)
+    }
+
+    /// Assigns the doors whose names begin with `prefix` to a floor.
+    pub(crate) async fn assign(
+        &self,
+        prefix: &str,
+        building: u32,
+        floor: u32,
+    ) -> anyhow::Result<()> {
+        let patch = TwinPatch {
+            etag: Some("*".to_owned()),
+            desired: SectionPatch::Values(
+                [("building", building), ("floor", floor)]
+                    .map(|(key, value)| (key.to_owned(), json!(value)))
+                    .into_iter()
+                    .collect(),
+            ),
+            ..TwinPatch::default()
+        };
+        let doors = format!("STARTSWITH(deviceId, '{prefix}')");
+        let id = format!("assign-{prefix}");
+        let job = self.start_job(id, JobAction::UpdateTwin(patch), &doors);
+        let job = job.await?;
+        while !self.operator.job(&job).await?.status.is_over() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Registers a device and returns its connection string.

@@ -17,6 +17,7 @@ mod levels;
 mod link;
 mod mosquitto;
 mod mqtt;
+mod page;
 mod process;
 mod report;
 mod staged;
@@ -69,6 +70,8 @@ enum Role {
     Latency(LatencyArguments),
     /// The agent, side by side with a device of Azure's Python SDK. `bench/agent` runs it.
     Agent(agent::Arguments),
+    /// The web page: the hub's readers of events, and a browser. `bench/page` runs it.
+    Page(page::Arguments),
     /// The hub under test, as the child process.
     #[command(hide = true)]
     Hub {
@@ -101,6 +104,7 @@ async fn main() -> anyhow::Result<()> {
         None => compare::run(&arguments.compare).await,
         Some(Role::Latency(arguments)) => latency(&arguments).await,
         Some(Role::Agent(arguments)) => agent::run(&arguments).await,
+        Some(Role::Page(arguments)) => page::run(&arguments).await,
         Some(Role::Hub { data, mqtt_port }) => hub::serve(data, mqtt_port).await,
         Some(Role::Attack) => attack::run().await,
         Some(Role::Generator) => generator::run(),
