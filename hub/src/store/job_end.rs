@@ -21,7 +21,7 @@ impl Store {
             // The counts change with the rows: without open ones, none need be read.
             let has_open: bool = write
                 .connection
-                .prepare_cached("SELECT pending_count + running_count > 0 FROM job WHERE id = ?1")?
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM job WHERE id = ?1 AND pending_count + running_count > 0)")?
                 .query_row([job], |row| row.get(0))?;
             if has_open {
                 fail_all(write.connection, Some(job), "pending", not_started, &now)?;

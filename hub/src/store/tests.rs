@@ -29,6 +29,12 @@ fn locks_of(file: &Path) -> usize {
 }
 
 #[tokio::test]
+async fn the_end_of_a_job_that_is_gone_changes_nothing() {
+    let test = TestStore::open();
+    test.complete(7).await;
+}
+
+#[tokio::test]
 async fn looking_for_the_database_file_leaves_its_locks() {
     let test = TestStore::open();
     let path = test.folder.path().join("hub.db");
