@@ -179,7 +179,9 @@ impl Reader {
                 },
                 ReaderState::AtEnd if self.follow => {
                     tokio::select! {
-                        () = wait_for_more(&mut self.stream, self.read_at) => self.state = ReaderState::HasMore,
+                        () = wait_for_more(&mut self.stream, self.read_at) => {
+                            self.state = ReaderState::HasMore;
+                        }
                         () = tokio::time::sleep(AUTH_CHECK_INTERVAL) => {}
                         () = self.stop.cancelled() => {}
                     }
