@@ -165,12 +165,11 @@ async fn request(args: &BoundsArgs, session: &Session) -> anyhow::Result<PolicyR
             .into()),
         };
     };
-    let methods = args.methods.iter();
-    let added: Vec<_> = methods
-        .filter(|name| !bounds.methods.contains(name))
-        .collect();
-    let added: Vec<_> = added.into_iter().cloned().collect();
-    bounds.methods.extend(added);
+    for name in &args.methods {
+        if !bounds.methods.contains(name) {
+            bounds.methods.push(name.clone());
+        }
+    }
     bounds.condition = target.as_ref().map(|target| target.condition.clone());
     if args.role == Role::Viewer && !args.methods.is_empty() {
         return Err(Failure::new("--method: a viewer calls none; expected another --role").into());
@@ -241,7 +240,12 @@ impl<'a> Destination<'a> {
             key,
         }
         .expose_secret();
-        let lost = || format!("the key of {policy} is lost: doorctl policy rotate {policy}");
+        let lost = || {
+            format!(
+                "the key of {policy} is lost: doorctl policy rotate {policy} --key primary --out \
+                 FILE"
+            )
+        };
         match self {
             Self::File(path) => {
                 private_file::replace(path, &format!("{text}\n")).with_context(lost)?;
