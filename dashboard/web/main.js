@@ -426,7 +426,7 @@ function login(isOver) {
           answer.status === 401
             ? 'No policy has this name and key.'
             : answer.status === 429
-              ? 'Too many attempts: wait ten minutes.'
+              ? 'Too many attempts: wait up to ten minutes.'
               : `The hub answers ${answer.status}.`;
         report(outcome, { tone: 'bad', text });
         return { tone: 'bad', text };
