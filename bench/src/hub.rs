@@ -73,6 +73,28 @@ pub(crate) fn client_config(ca: &Path) -> anyhow::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
+/// An operator's access to the hub with this data folder.
+pub(crate) fn operator(data: &Path) -> anyhow::Result<HubClient> {
+    let connection = std::fs::read_to_string(data.join("service-connection-string"))?;
+    let options = ClientOptions {
+        ca_pem: Some(std::fs::read(Certificate::below(data).ca)?),
+        timeout: Duration::from_secs(60),
+        ..ClientOptions::default()
+    };
+    Ok(HubClient::new(connection.trim().parse()?, &options)?)
+}
+
+/// Times a call to `door`.
+pub(crate) async fn time_call(operator: &HubClient, door: &str) -> anyhow::Result<Duration> {
+    let door = door.parse()?;
+    let call = lock_call()?;
+    let started = Instant::now();
+    let answer = operator.invoke(&door, &call).await?;
+    let taken = started.elapsed();
+    ensure!(answer.status == 200, "unexpected answer {answer:?}");
+    Ok(taken)
+}
+
 /// The child, and an operator's access to it.
 pub(crate) struct Hub {
     pub(crate) worker: Worker,
@@ -98,18 +120,11 @@ impl Hub {
         let address = worker.receive().await?;
         let certificate = Certificate::below(&data);
         let tls = client_config(&certificate.ca)?;
-        let connection = std::fs::read_to_string(data.join("service-connection-string"))?;
-        let options = ClientOptions {
-            ca_pem: Some(std::fs::read(&certificate.ca)?),
-            timeout: Duration::from_secs(60),
-            ..ClientOptions::default()
-        };
-        let operator = HubClient::new(connection.trim().parse()?, &options)?;
         Ok(Self {
             worker,
             endpoint: Endpoint { address, tls },
+            operator: operator(&data)?,
             certificate,
-            operator,
             data,
         })
     }
@@ -270,7 +285,7 @@ impl Hub {
     pub(crate) async fn time_calls(&self, doors: u32, calls: u32) -> anyhow::Result<Vec<Duration>> {
         let mut taken = Vec::with_capacity(calls as usize);
         for n in 0..calls {
-            taken.push(self.time_call(&door(n % doors)).await?);
+            taken.push(time_call(&self.operator, &door(n % doors)).await?);
         }
         Ok(taken)
     }
@@ -287,7 +302,7 @@ impl Hub {
             if Instant::now() >= end {
                 break;
             }
-            taken.push(self.time_call(&door(n)).await?);
+            taken.push(time_call(&self.operator, &door(n)).await?);
             if taken.len() % 100 == 0 {
                 resident = resident.max(self.worker.process.usage()?.resident);
             }
@@ -295,16 +310,6 @@ impl Hub {
             tokio::time::sleep(BETWEEN_CALLS).await;
         }
         Ok((taken, resident))
-    }
-
-    pub(crate) async fn time_call(&self, door: &str) -> anyhow::Result<Duration> {
-        let door = door.parse()?;
-        let call = lock_call()?;
-        let started = Instant::now();
-        let answer = self.operator.invoke(&door, &call).await?;
-        let taken = started.elapsed();
-        ensure!(answer.status == 200, "unexpected answer {answer:?}");
-        Ok(taken)
     }
 
     /// Starts a lock job over every door.

@@ -2,7 +2,10 @@
 //! stages an entry at every door of the fleet, each acknowledges it at once, acts by its own clock
 //! and reports as an agent does, while calls to doors beside them are timed.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -12,8 +15,9 @@ use rumqttc::mqttbytes::v4::Publish;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::hub::{BETWEEN_CALLS, Hub};
-use crate::{fleet, report};
+use crate::fleet::{self, Device, Endpoint};
+use crate::hub::{BETWEEN_CALLS, Hub, operator, time_call};
+use crate::report;
 
 /// Doors beside the fleet that the timed calls go to.
 const OTHERS: u32 = 16;
@@ -122,12 +126,16 @@ fn patch(entry: &Value) -> Publish {
 /// Times calls on a quiet hub, while every door arms an entry, while all act on it at one instant,
 /// and while they report that; prints each, and its ratio to the quiet hub.
 pub(crate) async fn run(hub: &Hub, tally: &Tally, doors: u32, rounds: u32) -> anyhow::Result<()> {
-    let others = (0..OTHERS).map(other);
-    let others = hub.register(others).await?;
-    let (others, _) = fleet::connect_to_hub(&hub.endpoint, others).await?;
-    let quiet_until = Instant::now() + SPREAD;
-    let quiet = time_calls(hub, || Instant::now() >= quiet_until).await?;
-    let [mut arming, mut acting, mut reporting] = [const { Vec::new() }; 3];
+    let others = hub.register((0..OTHERS).map(other)).await?;
+    let caller = Caller::start(hub.endpoint.clone(), others, &hub.data);
+    let mut phases = [
+        Phase::new("quiet hub"),
+        Phase::new("arming"),
+        Phase::new("acting"),
+        Phase::new("reporting"),
+    ];
+    let [quiet, arming, acting, reporting] = &mut phases;
+    quiet.last(tokio::time::sleep(SPREAD)).await;
     for round in 0..rounds {
         let [reports, events] = [&tally.reports, &tally.events];
         let count = |counter: &AtomicU32| counter.load(Ordering::Acquire);
@@ -135,25 +143,65 @@ pub(crate) async fn run(hub: &Hub, tally: &Tally, doors: u32, rounds: u32) -> an
         let ahead = Duration::from_secs(u64::from(2 + doors / 500));
         let from = Timestamp::from_second((Timestamp::now() + ahead).as_second())?;
         let entry = json!({"want": "locked", "from": from, "until": from + HOUR, "by": "bench"});
-        let job = hub.start_staging(round, ID, entry).await?;
-        arming.extend(time_calls(hub, || count(reports) >= armed).await?);
+        let staged = async {
+            let job = hub.start_staging(round, ID, entry).await?;
+            reach(reports, armed).await?;
+            anyhow::Ok(job)
+        };
+        let job = arming.last(staged).await?;
         hub.wait_for_job(&job, doors).await?;
         let left = from.duration_since(Timestamp::now());
         let left = Duration::try_from(left).context("the doors took too long to arm")?;
         tokio::time::sleep(left).await;
-        acting.extend(time_calls(hub, || count(events) >= sent).await?);
-        reporting.extend(time_calls(hub, || count(reports) >= armed + doors).await?);
+        acting.last(reach(events, sent)).await?;
+        reporting.last(reach(reports, armed + doors)).await?;
     }
-    drop(others);
-    report::print_staged(
-        doors,
-        &mut [
-            ("quiet hub", quiet),
-            ("arming", arming),
-            ("acting", acting),
-            ("reporting", reporting),
-        ],
-    );
+    let calls = caller.stop().await?;
+    report::print_staged(doors, &mut phases.map(|phase| phase.take(&calls)));
+    Ok(())
+}
+
+/// When something went on.
+struct Phase {
+    name: &'static str,
+    times: Vec<(Instant, Instant)>,
+}
+
+impl Phase {
+    const fn new(name: &'static str) -> Self {
+        let times = Vec::new();
+        Self { name, times }
+    }
+
+    /// Lasts as long as `work`.
+    async fn last<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let done = work.await;
+        self.times.push((began, Instant::now()));
+        done
+    }
+
+    /// Its name, and how long the calls took that began in it.
+    fn take(self, calls: &[TimedCall]) -> (&'static str, Vec<Duration>) {
+        let is_within = |call: &&TimedCall| {
+            let mut times = self.times.iter();
+            times.any(|(from, to)| (from..=to).contains(&&call.began))
+        };
+        let taken = calls.iter().filter(is_within).map(|call| call.taken);
+        (self.name, taken.collect())
+    }
+}
+
+/// Waits until `counter` is `goal`.
+async fn reach(counter: &AtomicU32, goal: u32) -> anyhow::Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    while counter.load(Ordering::Acquire) < goal {
+        ensure!(
+            Instant::now() < deadline,
+            "the doors did not report in time"
+        );
+        tokio::time::sleep(BETWEEN_CALLS).await;
+    }
     Ok(())
 }
 
@@ -161,20 +209,48 @@ fn other(n: u32) -> String {
     format!("other-{n:02}")
 }
 
-/// Times calls to the doors beside the fleet, one after another, until it is `over`.
-async fn time_calls(hub: &Hub, over: impl Fn() -> bool) -> anyhow::Result<Vec<Duration>> {
-    let deadline = Instant::now() + DEADLINE;
-    let mut taken = Vec::new();
-    for n in (0..OTHERS).cycle() {
-        if over() {
-            break;
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "the doors did not report in time"
-        );
-        taken.push(hub.time_call(&other(n)).await?);
-        tokio::time::sleep(BETWEEN_CALLS).await;
+struct TimedCall {
+    began: Instant,
+    taken: Duration,
+}
+
+/// The doors beside the fleet, and calls to them one after another. They have a thread of their
+/// own: waiting behind the tasks of the fleet would count as a delay by the hub.
+struct Caller {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<anyhow::Result<Vec<TimedCall>>>,
+}
+
+impl Caller {
+    fn start(endpoint: Endpoint, doors: Vec<Device>, data: &Path) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let (is_over, data) = (Arc::clone(&stop), data.to_owned());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                let operator = operator(&data)?;
+                let (_doors, _) = fleet::connect_to_hub(&endpoint, doors).await?;
+                let mut calls = Vec::new();
+                for n in (0..OTHERS).cycle() {
+                    if is_over.load(Ordering::Acquire) {
+                        break;
+                    }
+                    let began = Instant::now();
+                    let taken = time_call(&operator, &other(n)).await?;
+                    calls.push(TimedCall { began, taken });
+                    tokio::time::sleep(BETWEEN_CALLS).await;
+                }
+                Ok(calls)
+            })
+        });
+        Self { stop, thread }
     }
-    Ok(taken)
+
+    async fn stop(self) -> anyhow::Result<Vec<TimedCall>> {
+        self.stop.store(true, Ordering::Release);
+        let ended = tokio::task::spawn_blocking(|| self.thread.join()).await?;
+        ended.map_err(|_| anyhow::anyhow!("the thread that calls doors failed"))?
+    }
 }

@@ -72,7 +72,7 @@ use crate::types::Scope;
 use event::EventRetention;
 use group::{FILE, GroupFile};
 use reader::Readers;
-use writer::{Hooks, Write, Writer};
+use writer::{Hooks, Priority, Write, Writer};
 
 /// How long [`Store::close`] waits for queued operations to reach the disk.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
@@ -487,7 +487,16 @@ impl Store {
         operation: impl FnOnce(&mut Write<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
         let _turn = self.device_turn().await?;
-        self.write(rows, operation).await
+        self.write_bulk(rows, operation).await
+    }
+
+    /// Like [`Self::write`], for one of many operations that come at once.
+    async fn write_bulk<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        rows: usize,
+        operation: impl FnOnce(&mut Write<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        self.writer.write(Priority::Bulk, rows, operation).await
     }
 
     async fn write<T: Send + 'static, E: From<StoreError> + Send + 'static>(
@@ -495,7 +504,7 @@ impl Store {
         rows: usize,
         operation: impl FnOnce(&mut Write<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
-        self.writer.write(rows, operation).await
+        self.writer.write(Priority::Prompt, rows, operation).await
     }
 }
 

@@ -145,30 +145,37 @@ impl Publisher {
 
     /// Runs until the driver ends.
     pub(super) async fn run(mut self) {
+        let mut has_news = true;
         loop {
-            self.report();
+            if has_news {
+                self.report();
+            }
             // After the report, which reads the last result: the next hand-over may start.
             self.hand_over_door();
             self.publish_due().await;
             let wake = self.poll_timeout();
-            tokio::select! {
+            has_news = tokio::select! {
                 message = self.link_events.recv() => match message {
                     Some(message) => self.handle(message),
                     None => return,
                 },
-                Ok(()) = self.snapshot.changed() => {}
-                Ok(()) = self.answered.changed() => self.reported.command_answered(),
-                Ok(()) = self.newest.changed() => {}
-                Ok(()) = self.disk.changed() => {}
-                Ok(()) = self.config_problem.changed() => {}
-                () = self.locations.changed() => {}
-                () = self.doors.changed() => {}
-                () = sleep_until(wake) => {}
-            }
+                Ok(()) = self.snapshot.changed() => true,
+                Ok(()) = self.answered.changed() => {
+                    self.reported.command_answered();
+                    false
+                }
+                Ok(()) = self.newest.changed() => false,
+                Ok(()) = self.disk.changed() => true,
+                Ok(()) = self.config_problem.changed() => true,
+                () = self.locations.changed() => true,
+                () = self.doors.changed() => true,
+                () = sleep_until(wake) => true,
+            };
         }
     }
 
-    fn handle(&mut self, message: LinkEvent) {
+    /// Returns whether there may be something new to report; the progress of events is not.
+    fn handle(&mut self, message: LinkEvent) -> bool {
         match message {
             LinkEvent::Online(client) => {
                 self.client = Some(client);
@@ -197,14 +204,19 @@ impl Publisher {
                     self.read = TwinRead::Due;
                 }
             },
-            LinkEvent::Sent(pkid) => self.window.written(pkid),
+            LinkEvent::Sent(pkid) => {
+                self.window.written(pkid);
+                return false;
+            }
             LinkEvent::Acknowledged(pkid) => {
                 fail_point::reach("event-acknowledged");
                 if let Some(position) = self.window.acknowledged(pkid) {
                     self.storage.acknowledge(position);
                 }
+                return false;
             }
         }
+        true
     }
 
     fn twin_response(&mut self, status: u16, rid: &str, body: &[u8]) {

@@ -67,6 +67,7 @@ pub(super) async fn record(
     let services = gate.services;
     let reason = reason(request.headers());
     let is_method = operation.name == "method.invoke";
+    let _direct_call = is_method.then(|| services.method.begin_direct_call());
     let (detail, request) = match (allowed, operation.name) {
         (Err(error), _) => (None, Err(error)),
         (Ok(body), name) => match reader(name, body.needs_body()) {

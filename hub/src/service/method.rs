@@ -8,7 +8,7 @@ use iothub_protocol::error::ErrorCode;
 use iothub_protocol::id::{DeviceId, MethodName};
 use iothub_protocol::method::{MAX_PAYLOAD_BYTES, MethodRequest, MethodResult};
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::ServiceError;
 use crate::metrics::Metrics;
@@ -25,6 +25,17 @@ pub(crate) struct MethodService {
     store: Store,
     registry: Registry,
     metrics: Metrics,
+    /// Direct calls in progress.
+    direct: Arc<watch::Sender<usize>>,
+}
+
+/// A direct call in progress, until it is dropped.
+pub(crate) struct DirectCall(Arc<watch::Sender<usize>>);
+
+impl Drop for DirectCall {
+    fn drop(&mut self) {
+        self.0.send_modify(|calls| *calls -= 1);
+    }
 }
 
 /// A method with its arguments, ready to be sent to any number of devices.
@@ -98,7 +109,22 @@ impl MethodService {
             store,
             registry,
             metrics,
+            direct: Arc::default(),
         }
+    }
+
+    /// Counts a direct call, with its records in the audit log: jobs let it pass.
+    pub(crate) fn begin_direct_call(&self) -> DirectCall {
+        self.direct.send_modify(|calls| *calls += 1);
+        DirectCall(Arc::clone(&self.direct))
+    }
+
+    /// Waits, for at most `patience`, until no direct call is in progress.
+    pub(super) async fn no_direct_calls(&self, patience: Duration) {
+        let mut calls = self.direct.subscribe();
+        let none = calls.wait_for(|calls| *calls == 0);
+        // A call may wait minutes for its door.
+        let _ = tokio::time::timeout(patience, none).await;
     }
 
     /// Calls `device`. A call that waits for it is withdrawn as soon as `is_authorised` is false.

@@ -72,7 +72,7 @@ impl Store {
     /// Evicts rows beyond the age limit; needed while no new rows arrive.
     pub(crate) async fn audit_expire(&self, limits: AuditLimits) -> Result<(), StoreError> {
         loop {
-            let evicted = self.write(MAX_EVICTED_ROWS, move |write| {
+            let evicted = self.write_bulk(MAX_EVICTED_ROWS, move |write| {
                 evict(write.connection, 0, oldest(limits, Timestamp::now()))
             });
             if evicted.await? < MAX_EVICTED_ROWS {

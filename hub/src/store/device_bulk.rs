@@ -65,7 +65,7 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        self.write(items.len() * ROWS, move |write| {
+        self.write_bulk(items.len() * ROWS, move |write| {
             let mut outcomes = Vec::with_capacity(items.len());
             for item in items {
                 let outcome = write.isolated(|write| change(&mut BulkTransaction(write), item));

@@ -259,7 +259,7 @@ impl Store {
         // Each transaction, even an empty one, evicts some of the events beyond the limits.
         let mut rows = self.event_total().await?.0;
         loop {
-            self.write(MAX_EVICTED_ROWS, |_| Ok::<_, StoreError>(()))
+            self.write_bulk(MAX_EVICTED_ROWS, |_| Ok::<_, StoreError>(()))
                 .await?;
             let left = self.event_total().await?.0;
             if left >= rows {

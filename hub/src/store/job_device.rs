@@ -381,7 +381,7 @@ impl Store {
         outcomes: Arc<[DeviceOutcome]>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        self.write(outcomes.len(), move |write| {
+        self.write_bulk(outcomes.len(), move |write| {
             let now = time_text(now);
             let mut deltas = CountDeltas::default();
             for outcome in outcomes.iter() {
@@ -469,7 +469,7 @@ impl Store {
             impl Fn(&mut TwinRecord) -> Result<TwinChange, Refusal> + Send + Sync + 'static,
         >,
     ) -> Result<Option<u32>, StoreError> {
-        self.write(at_most as usize * 2, move |write| {
+        self.write_bulk(at_most as usize * 2, move |write| {
             let targets = pending(write.connection, job, from..=u32::MAX, at_most)?;
             let now = time_text(now);
             let mut deltas = CountDeltas::default();

@@ -4,6 +4,7 @@
 //!
 //! Each operation runs in a savepoint: a failure rolls back only its own writes.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,16 +124,23 @@ type TransactionResult<'a, 'b> = Result<&'a mut Write<'b>, rusqlite::Error>;
 
 type QueuedOperation = Box<dyn FnOnce(TransactionResult<'_, '_>) -> Reply + Send>;
 
+/// Which operations run first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Priority {
+    /// A person or program waits for it.
+    Prompt,
+    /// One of many that come at once: what devices send, what jobs record.
+    Bulk,
+}
+
 enum Command {
-    Run {
-        rows: usize,
-        operation: QueuedOperation,
-    },
-    CheckpointIfIdle {
-        quiet: Duration,
-    },
+    Run(Priority, Operation),
+    CheckpointIfIdle { quiet: Duration },
     Stop,
 }
+
+/// The estimate of the rows that it writes, and the operation.
+type Operation = (usize, QueuedOperation);
 
 /// The sending side of the writer's queue.
 #[derive(Clone)]
@@ -190,10 +198,11 @@ impl Writer {
         Ok((Self { queue, health }, thread))
     }
 
-    /// Runs `operation` in the next transaction and returns its result after the commit. `rows` is
-    /// an estimate of the rows that it writes.
+    /// Runs `operation` in one of the next transactions and returns its result after the commit.
+    /// `rows` is an estimate of the rows that it writes.
     pub(super) async fn write<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
+        priority: Priority,
         rows: usize,
         operation: impl FnOnce(&mut Write<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
@@ -212,7 +221,7 @@ impl Writer {
             })
         });
         self.queue
-            .send(Command::Run { rows, operation })
+            .send(Command::Run(priority, (rows, operation)))
             .await
             .map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
@@ -249,72 +258,131 @@ impl Writer {
     }
 }
 
+/// The receiving side of the queue, and the operations taken off it.
+struct Queue {
+    commands: mpsc::Receiver<Command>,
+    prompt: VecDeque<Operation>,
+    bulk: VecDeque<Operation>,
+    /// Whether the next operation is one of `bulk`, if there is any.
+    is_turn_of_bulk: bool,
+    /// The stop command was received.
+    is_stopped: bool,
+}
+
+/// What the writer does next.
+enum Task {
+    Transact(Operation),
+    CheckpointIfIdle { quiet: Duration },
+}
+
+impl Queue {
+    const fn new(commands: mpsc::Receiver<Command>) -> Self {
+        Self {
+            commands,
+            prompt: VecDeque::new(),
+            bulk: VecDeque::new(),
+            is_turn_of_bulk: false,
+            is_stopped: false,
+        }
+    }
+
+    /// Waits for something to do; `None` when the writer must end.
+    fn wait(&mut self) -> Option<Task> {
+        loop {
+            if let Some(operation) = self.pop() {
+                return Some(Task::Transact(operation));
+            }
+            if let Some(quiet) = self.commands.blocking_recv().map(|it| self.take(it))? {
+                return Some(Task::CheckpointIfIdle { quiet });
+            }
+        }
+    }
+
+    /// The next operation, in turns a prompt one and one of the others, so that neither waits long.
+    fn pop(&mut self) -> Option<Operation> {
+        while self.prompt.len() + self.bulk.len() < QUEUE {
+            let Ok(command) = self.commands.try_recv() else {
+                break;
+            };
+            self.take(command);
+        }
+        let (first, second) = match self.is_turn_of_bulk {
+            true => (&mut self.bulk, &mut self.prompt),
+            false => (&mut self.prompt, &mut self.bulk),
+        };
+        self.is_turn_of_bulk ^= true;
+        first.pop_front().or_else(|| second.pop_front())
+    }
+
+    /// Sorts a command; returns the time of quiet if it asks for a checkpoint.
+    fn take(&mut self, command: Command) -> Option<Duration> {
+        match command {
+            Command::Run(Priority::Prompt, operation) => self.prompt.push_back(operation),
+            Command::Run(Priority::Bulk, operation) => self.bulk.push_back(operation),
+            Command::CheckpointIfIdle { quiet } => return Some(quiet),
+            Command::Stop => {
+                self.is_stopped = true;
+                self.commands.close();
+            }
+        }
+        None
+    }
+}
+
 fn run(
     connection: &Connection,
-    mut commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<Command>,
     hooks: &mut Hooks,
     health: &Health,
 ) {
     let mut written = Instant::now();
-    let mut stopped = false;
-    while let Some(command) = commands.blocking_recv() {
-        match command {
-            Command::Run { rows, operation } => {
+    let mut queue = Queue::new(commands);
+    while let Some(task) = queue.wait() {
+        match task {
+            Task::Transact(first) => {
                 let changes = connection.total_changes();
-                let first = (rows, operation);
                 health.set(WriterState::Busy(Instant::now()));
-                let stop = transact(connection, &mut commands, first, hooks, &health.failing);
+                transact(connection, &mut queue, first, hooks, &health.failing);
                 health.set(WriterState::Idle(Instant::now()));
-                if stop {
-                    stopped = true;
-                    commands.close();
-                }
                 if connection.total_changes() != changes {
                     written = Instant::now();
                 }
             }
-            Command::CheckpointIfIdle { quiet } if written.elapsed() >= quiet => {
+            Task::CheckpointIfIdle { quiet } if written.elapsed() >= quiet => {
                 let before = health.state();
                 health.set(WriterState::Busy(Instant::now()));
                 (hooks.on_idle)(connection, false);
                 health.set(before);
             }
-            Command::CheckpointIfIdle { .. } => {}
-            Command::Stop => {
-                stopped = true;
-                break;
-            }
+            Task::CheckpointIfIdle { .. } => {}
         }
     }
-    if stopped {
+    if queue.is_stopped {
         (hooks.on_idle)(connection, true);
     }
 }
 
-type Operation = (usize, QueuedOperation);
-
-/// Runs one transaction: the first operation and what else is queued. Returns true if it found the
-/// stop command in the queue.
+/// Runs one transaction: the first operation and what else is queued.
 fn transact(
     connection: &Connection,
-    commands: &mut mpsc::Receiver<Command>,
+    queue: &mut Queue,
     first: Operation,
     hooks: &mut Hooks,
     failing: &AtomicBool,
-) -> bool {
+) {
     if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
         tracing::error!(%error, "cannot begin a database transaction");
         let (_, operation) = first;
         failing.store(true, Ordering::Relaxed);
         operation(Err(error))(Ok(()));
-        return false;
+        return;
     }
     let began = Instant::now();
     let mut answers = Vec::new();
     let mut changes = Vec::new();
     let mut total = 0;
     let mut next = Some(first);
-    let (mut stop, mut is_damaged) = (false, false);
+    let mut is_damaged = false;
     while let Some((rows, operation)) = next.take() {
         total += rows;
         let mut failed = false;
@@ -326,12 +394,8 @@ fn transact(
         // until the transaction ends.
         is_damaged = failed && refuses_writes(connection);
         let lost = connection.is_autocommit() || is_damaged;
-        if total < GROUP_ROWS && began.elapsed() < GROUP_TIME && !stop && !lost {
-            match commands.try_recv() {
-                Ok(Command::Run { rows, operation }) => next = Some((rows, operation)),
-                Ok(Command::Stop) => stop = true,
-                Ok(Command::CheckpointIfIdle { .. }) | Err(_) => {}
-            }
+        if total < GROUP_ROWS && began.elapsed() < GROUP_TIME && !lost {
+            next = queue.pop();
         }
     }
     if !connection.is_autocommit() {
@@ -372,7 +436,6 @@ fn transact(
     for answer in answers {
         answer(committed.clone());
     }
-    stop
 }
 
 /// Whether the transaction refuses further writes.
@@ -470,20 +533,24 @@ mod tests {
     async fn a_failed_operation_rolls_back_only_its_own_rows() {
         let (writer, ..) = spawn();
         let (good, bad) = tokio::join!(
-            writer.write(1, insert(1)),
-            writer.write(2, |write: &mut Write<'_>| -> Result<(), StoreError> {
-                write
-                    .connection
-                    .execute("INSERT INTO number VALUES (2)", [])?;
-                write
-                    .connection
-                    .execute("INSERT INTO number VALUES (2)", [])?;
-                Ok(())
-            }),
+            writer.write(Priority::Prompt, 1, insert(1)),
+            writer.write(
+                Priority::Prompt,
+                2,
+                |write: &mut Write<'_>| -> Result<(), StoreError> {
+                    write
+                        .connection
+                        .execute("INSERT INTO number VALUES (2)", [])?;
+                    write
+                        .connection
+                        .execute("INSERT INTO number VALUES (2)", [])?;
+                    Ok(())
+                }
+            ),
         );
         assert_eq!(good.unwrap(), 1);
         assert!(matches!(bad, Err(StoreError::Sql(_))));
-        let left = writer.write(0, count).await.unwrap();
+        let left = writer.write(Priority::Prompt, 0, count).await.unwrap();
         assert_eq!(left, 1);
     }
 
@@ -499,7 +566,7 @@ mod tests {
         let connection = memory();
         connection.execute_batch("BEGIN").unwrap();
         let (stuck, _thread) = Writer::spawn(connection, no_hooks(), ()).unwrap();
-        let refused = stuck.write(1, insert(1)).await;
+        let refused = stuck.write(Priority::Prompt, 1, insert(1)).await;
         assert!(matches!(refused, Err(StoreError::Sql(_))), "{refused:?}");
     }
 
@@ -518,7 +585,8 @@ mod tests {
         assert!(!writer.is_hanging() && writer.idle_for().is_some());
         let begun = Instant::now();
         let (other, seen) = (writer.clone(), writer.clone());
-        let writing = tokio::spawn(async move { other.write(1, insert(1)).await });
+        let writing =
+            tokio::spawn(async move { other.write(Priority::Prompt, 1, insert(1)).await });
         while !seen.is_hanging() {
             assert!(begun.elapsed() < HANGS_AFTER * 6, "it is never reported");
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -536,15 +604,19 @@ mod tests {
     async fn a_panic_is_rolled_back_and_the_thread_continues() {
         let (writer, ..) = spawn();
         let panicked = writer
-            .write(1, |write: &mut Write<'_>| -> Result<(), StoreError> {
-                write
-                    .connection
-                    .execute("INSERT INTO number VALUES (1)", [])?;
-                panic!("a defect");
-            })
+            .write(
+                Priority::Prompt,
+                1,
+                |write: &mut Write<'_>| -> Result<(), StoreError> {
+                    write
+                        .connection
+                        .execute("INSERT INTO number VALUES (1)", [])?;
+                    panic!("a defect");
+                },
+            )
             .await;
         assert!(matches!(panicked, Err(StoreError::Closed)));
-        assert_eq!(writer.write(0, count).await.unwrap(), 0);
+        assert_eq!(writer.write(Priority::Prompt, 0, count).await.unwrap(), 0);
     }
 
     /// SQLite does this on a full or failing disk.
@@ -557,22 +629,30 @@ mod tests {
             let (begun, wait_begun) = std::sync::mpsc::channel();
             let (go, wait_go) = std::sync::mpsc::channel();
             // While this one runs, the others queue up for one transaction.
-            let first = writer.write(1, move |_: &mut Write<'_>| -> Result<(), StoreError> {
-                begun.send(()).unwrap();
-                wait_go.recv().unwrap();
-                // Long enough that the transaction takes no further operation.
-                let began = Instant::now();
-                while began.elapsed() <= GROUP_TIME {
-                    std::hint::spin_loop();
-                }
-                Ok(())
-            });
-            let lost = writer.write(1, insert(1));
-            let failed = writer.write(1, |write: &mut Write<'_>| -> Result<(), StoreError> {
-                write.connection.execute_batch("ROLLBACK")?;
-                Err(StoreError::Closed)
-            });
-            let after = writer.write(1, insert(2));
+            let first = writer.write(
+                Priority::Prompt,
+                1,
+                move |_: &mut Write<'_>| -> Result<(), StoreError> {
+                    begun.send(()).unwrap();
+                    wait_go.recv().unwrap();
+                    // Long enough that the transaction takes no further operation.
+                    let began = Instant::now();
+                    while began.elapsed() <= GROUP_TIME {
+                        std::hint::spin_loop();
+                    }
+                    Ok(())
+                },
+            );
+            let lost = writer.write(Priority::Prompt, 1, insert(1));
+            let failed = writer.write(
+                Priority::Prompt,
+                1,
+                |write: &mut Write<'_>| -> Result<(), StoreError> {
+                    write.connection.execute_batch("ROLLBACK")?;
+                    Err(StoreError::Closed)
+                },
+            );
+            let after = writer.write(Priority::Prompt, 1, insert(2));
             let gate = async {
                 wait_begun.recv().unwrap();
                 go.send(()).unwrap();
@@ -581,7 +661,7 @@ mod tests {
             let (first, lost, failed, after, ()) = tokio::join!(first, lost, failed, after, gate);
             first.unwrap();
             assert!(failed.is_err());
-            let stored = writer.write(0, count).await.unwrap();
+            let stored = writer.write(Priority::Prompt, 0, count).await.unwrap();
             let kept = i64::from(lost.is_ok()) + i64::from(after.is_ok());
             assert_eq!(stored, kept, "{lost:?} {after:?}");
             match lost {
@@ -600,18 +680,22 @@ mod tests {
         let writes: Vec<_> = (1..=50)
             .map(|version| {
                 let device = device.clone();
-                writer.write(1, move |write: &mut Write<'_>| -> Result<u64, StoreError> {
-                    write.desired_changed(DesiredChange {
-                        device,
-                        version,
-                        body: bytes::Bytes::new(),
-                    });
-                    if version % 10 == 0 {
-                        Err(StoreError::Closed)
-                    } else {
-                        Ok(version)
-                    }
-                })
+                writer.write(
+                    Priority::Prompt,
+                    1,
+                    move |write: &mut Write<'_>| -> Result<u64, StoreError> {
+                        write.desired_changed(DesiredChange {
+                            device,
+                            version,
+                            body: bytes::Bytes::new(),
+                        });
+                        if version % 10 == 0 {
+                            Err(StoreError::Closed)
+                        } else {
+                            Ok(version)
+                        }
+                    },
+                )
             })
             .collect();
         let mut answered = Vec::new();
@@ -636,7 +720,7 @@ mod tests {
         let (writer, thread, _) = spawn();
         let queued = tokio::spawn({
             let writer = writer.clone();
-            async move { writer.write(1, insert(7)).await }
+            async move { writer.write(Priority::Prompt, 1, insert(7)).await }
         });
         assert_eq!(queued.await.unwrap().unwrap(), 7);
         writer.stop().await;
@@ -644,7 +728,7 @@ mod tests {
             .await
             .unwrap();
         assert!(matches!(
-            writer.write(1, insert(8)).await,
+            writer.write(Priority::Prompt, 1, insert(8)).await,
             Err(StoreError::Closed)
         ));
     }

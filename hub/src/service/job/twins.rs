@@ -2,7 +2,7 @@
 //! nothing in between.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use iothub_protocol::twin::TwinPatch;
 
@@ -15,7 +15,11 @@ use crate::store::StoreError;
 
 /// Twins in one transaction; few enough that the writer is free for others after a few
 /// milliseconds.
-const UPDATE_SLICE: u32 = 100;
+const UPDATE_SLICE: u32 = 25;
+
+/// How long a slice waits for direct calls to end. Notifications and their acknowledgements keep
+/// the processor busy, and somebody waits for each of those calls.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 pub(super) struct TwinRun {
     context: RunContext,
@@ -86,7 +90,10 @@ impl TwinRun {
             .device_job_update_twins(self.row, self.next, UPDATE_SLICE, now, update)
             .await?
         {
-            Some(after) => self.next = after,
+            Some(after) => {
+                self.next = after;
+                self.context.method.no_direct_calls(PATIENCE).await;
+            }
             None => self.devices.pending = 0,
         }
         Ok(false)
