@@ -17,7 +17,7 @@ if [ ! -x "$codespell" ]; then
     "${codespell%/codespell}/pip" install --quiet --disable-pip-version-check "codespell==$version"
 fi
 generated='(^|/)(Cargo\.lock|package-lock\.json)$|^fuzz/(corpus|crashes|dictionaries)/|^tests/'
-generated+='|^hub/src/store/schema/|^\.ci/words\.txt$|\.(snap|pem|key|svg|log)$'
+generated+='|^hub/src/store/sqlite/schema/|^\.ci/words\.txt$|\.(snap|pem|key|svg|log)$'
 [ $# -gt 0 ] || mapfile -t -O 0 files < <(git ls-files | grep -vE "$generated")
 [ $# -eq 0 ] || files=("$@")
 status=0
