@@ -1,10 +1,7 @@
-//! The hub's persistent state: one SQLite file, and the only SQL in the hub. It knows the protocol
-//! types, but neither connections nor HTTP.
+//! The store in one SQLite file, and the only SQL in the hub.
 //!
 //! One thread writes, in group commits ([`writer`]); a few connections read ([`reader`]). The
-//! methods of [`Store`] are in one file per table, with the noun first: `device_insert`,
-//! `twin_update`. Business rules stay in the services: a method that changes a row takes a pure
-//! function of the row.
+//! methods of [`Store`] are in one file per table.
 //!
 //! Why: docs/decisions/0011-sqlite-single-writer.md.
 
@@ -12,6 +9,7 @@ mod audit;
 mod damage;
 mod device;
 mod device_bulk;
+mod error;
 mod event;
 mod file;
 mod group;
@@ -38,39 +36,35 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
 use iothub_protocol::id::DeviceId;
-use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use audit::read_audit;
 pub(crate) use damage::log_skipped;
-pub(crate) use device::{DeviceRecord, DeviceStatistics, StoredAuthentication};
 pub(crate) use device_bulk::BulkTransaction;
-pub(crate) use event::{EventRecord, TelemetryMessage};
 pub(crate) use file::{copy, damaged, faults, inspect};
+pub(super) use group::FILE;
 pub(crate) use group::{RecordedNumber, check_for_loss, record_restored, recorded_number};
-pub(crate) use job::{JobCancel, JobCounts, JobInsert, JobRecord, NewJob};
-#[cfg(test)]
-pub(crate) use job_device::JobTarget;
-pub(crate) use job_device::{
-    ClaimRequest, ClaimedDevices, DeviceJobRecord, DeviceOutcome, DeviceResult,
-};
-pub(crate) use job_start::{JobStart, WaitingJob};
-pub(crate) use page_session::StoredPageSession;
 pub(crate) use policy::PolicyFile;
 #[cfg(feature = "fuzzing")]
 pub(crate) use query::scratch;
-pub(crate) use query::{Continuation, GroupPosition, Page, RowPosition, TokenPayload};
-pub(crate) use session::StoredSubscription;
-pub(crate) use twin::{TwinChange, TwinEvent, TwinRecord};
-pub(crate) use writer::{AfterCommit, Committed};
 
+use super::device::{
+    DesiredChange, DeviceRecord, DeviceStatistics, StoredAuthentication, StoredSubscription,
+    TwinChange, TwinEvent, TwinRecord,
+};
+use super::error::StoreError;
+use super::job::{
+    ClaimRequest, ClaimedDevices, DeviceJobRecord, DeviceOutcome, DeviceResult, JobCancel,
+    JobCounts, JobInsert, JobPermit, JobRecord, JobStart, JobTarget, NewJob, Refusal, WaitingJob,
+};
+use super::page::{GroupPosition, Page, RowPosition};
+use super::{AfterCommit, Committed, NEVER, StoredPageSession, time_text};
 use crate::types::Scope;
 use event::EventRetention;
-use group::{FILE, GroupFile};
+use group::GroupFile;
 use reader::Readers;
 use writer::{Hooks, Priority, Write, Writer};
 
@@ -79,176 +73,6 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a look for the database file is waited for.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The time of something that has never happened.
-pub(crate) const NEVER: &str = "0001-01-01T00:00:00Z";
-
-/// What the operator can do about a database that has lost data.
-const ADVICE: &str = "Copy the data folder away first; then restore a backup \
-    (`door-hub restore FILE --data DIR`), or start once with --accept-older to continue with this \
-    database";
-
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    #[error("cannot open the database {}", .path.display())]
-    Open {
-        path: PathBuf,
-        source: rusqlite::Error,
-    },
-    #[error("cannot create the database {}", .path.display())]
-    Create {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    /// The database lacks transactions that were committed to it.
-    #[error(
-        "the database {} has lost data: its last transaction is {found}, but {FILE} next to it \
-         records {recorded_number}; its -wal file is damaged or missing, or it is an older copy. \
-         {ADVICE}",
-        .path.display()
-    )]
-    Older {
-        path: PathBuf,
-        /// The number of the database's last transaction.
-        found: i64,
-        /// The number of a later transaction.
-        recorded_number: i64,
-    },
-    /// The database is missing, but it existed.
-    #[error(
-        "the database {} is missing or empty, but {related_file} exists next to it. {ADVICE}",
-        .path.display()
-    )]
-    Gone {
-        path: PathBuf,
-        /// A file that only a hub with a database writes.
-        related_file: &'static str,
-    },
-    /// The database exists, but its content is lost.
-    #[error(
-        "the database {} has no policies, but {related_file} exists next to it: its data is lost. \
-         {ADVICE}",
-        .path.display()
-    )]
-    Emptied {
-        path: PathBuf,
-        /// A file that only a hub with policies writes.
-        related_file: &'static str,
-    },
-    /// A newer hub has migrated the database.
-    #[error(
-        "the database has schema {found}, but this door-hub supports only up to {known}: start \
-         the newer door-hub that wrote it"
-    )]
-    NewerSchema {
-        found: usize,
-        /// The newest schema that this program supports.
-        known: usize,
-    },
-    /// The database needs a migration, which only the start of a hub does.
-    #[error(
-        "the database has schema {found}, but this door-hub needs {known}: start this version of \
-         the hub on it first"
-    )]
-    OlderSchema {
-        found: usize,
-        /// The schema of this program.
-        known: usize,
-    },
-    #[error(
-        "the database is marked as schema {found}, but its tables are not those of that schema \
-         ({object}): something else has changed it; restore a backup"
-    )]
-    OtherSchema {
-        found: usize,
-        /// The first object that is missing or too new.
-        object: String,
-    },
-    #[error("a database statement failed")]
-    Sql(#[source] rusqlite::Error),
-    /// The transaction did not reach the disk; none of its changes happened.
-    #[error("the database did not commit")]
-    Commit(#[source] Arc<rusqlite::Error>),
-    /// A stored document cannot be parsed.
-    #[error("the stored {what} cannot be read back")]
-    Corrupt {
-        what: &'static str,
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("cannot start the database's thread")]
-    Thread(#[source] std::io::Error),
-    /// The read exceeded its deadline.
-    #[error("the database read timed out")]
-    Deadline,
-    /// The queue of reads is full.
-    #[error("too many database reads are queued")]
-    Busy,
-    #[error("the store is closed")]
-    Closed,
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::OperationInterrupted) => Self::Deadline,
-            _ => Self::Sql(error),
-        }
-    }
-}
-
-impl StoreError {
-    /// Whether the database has lost committed data.
-    pub(crate) const fn is_loss(&self) -> bool {
-        matches!(
-            self,
-            Self::Older { .. } | Self::Gone { .. } | Self::Emptied { .. }
-        )
-    }
-
-    /// Whether a retry of the operation fails again: the cause is not the disk, a lock or another
-    /// operation.
-    pub(crate) fn is_permanent(&self) -> bool {
-        use rusqlite::ErrorCode::{
-            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
-            OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
-        };
-        match self {
-            Self::Sql(error) => !matches!(
-                error.sqlite_error_code(),
-                Some(
-                    CannotOpen
-                        | DatabaseBusy
-                        | DatabaseLocked
-                        | DiskFull
-                        | FileLockingProtocolFailed
-                        | OutOfMemory
-                        | PermissionDenied
-                        | ReadOnly
-                        | SystemIoFailure
-                )
-            ),
-            Self::Commit(_) | Self::Deadline | Self::Busy => false,
-            _ => true,
-        }
-    }
-
-    fn corrupt(what: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Corrupt {
-            what,
-            source: Box::new(source),
-        }
-    }
-}
-
-/// A committed change of desired properties, to be sent to the device.
-#[derive(Debug)]
-pub(crate) struct DesiredChange {
-    pub(crate) device: DeviceId,
-    pub(crate) version: u64,
-    /// The payload of the notification: the patch and `$version`.
-    pub(crate) body: Bytes,
-}
 
 /// Maximum of writes of devices that wait for the writer, a few of its transactions: thousands of
 /// doors that report at one instant must not stand in its queue before a call.
@@ -581,11 +405,6 @@ fn hooks(events: EventRetention, groups: Groups, mut after_commit: AfterCommit) 
             }
         }),
     }
-}
-
-/// A time as stored: in the form of the documents, so that queries compare the same text.
-pub(crate) fn time_text(time: Timestamp) -> String {
-    iothub_protocol::time::format(time)
 }
 
 /// Reads a stored number that is never negative.

@@ -22,7 +22,7 @@ pub(super) const DAMAGED: (&str, &str) = (
 impl StoreError {
     /// Whether the cause may be one row, so that other rows may be readable.
     pub(super) fn is_row_error(&self) -> bool {
-        matches!(self, Self::Sql(_) | Self::Corrupt { .. }) && self.is_permanent()
+        matches!(self, Self::Sql { .. } | Self::Corrupt { .. }) && self.is_permanent()
     }
 }
 

@@ -10,67 +10,12 @@ use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::damage;
 use super::query::{Compiled, RowReader, compile_scope};
-use super::{NEVER, RowPosition, Store, StoreError, unsigned};
+use super::{
+    DeviceRecord, DeviceStatistics, NEVER, RowPosition, Store, StoreError, StoredAuthentication,
+    unsigned,
+};
 use crate::identity::Keys;
 use crate::types::Scope;
-
-/// How an identity authenticates. Credentials that its type does not use are not stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoredAuthentication {
-    /// `sas`, `selfSigned`, `certificateAuthority` or `none`.
-    pub(crate) kind: String,
-    /// The keys of `sas`.
-    pub(crate) keys: Option<Keys>,
-    /// The thumbprints of `selfSigned`.
-    pub(crate) thumbprints: Thumbprints,
-}
-
-/// A row of the table.
-#[derive(Debug, Clone)]
-pub(crate) struct DeviceRecord {
-    pub(crate) device_id: DeviceId,
-    pub(crate) generation_id: String,
-    pub(crate) etag: String,
-    pub(crate) enabled: bool,
-    pub(crate) status_reason: Option<String>,
-    pub(crate) status_updated: String,
-    pub(crate) authentication: StoredAuthentication,
-    pub(crate) connection_state: ConnectionState,
-    pub(crate) connection_state_updated: String,
-    pub(crate) last_activity: String,
-    /// `capabilities.iotEdge`.
-    pub(crate) iot_edge: bool,
-}
-
-impl DeviceRecord {
-    /// An identity that can authenticate nowhere, and has never connected.
-    pub(crate) fn new(device_id: DeviceId, generation_id: String, etag: String) -> Self {
-        Self {
-            device_id,
-            generation_id,
-            etag,
-            enabled: true,
-            status_reason: None,
-            status_updated: NEVER.to_owned(),
-            authentication: StoredAuthentication {
-                kind: "none".to_owned(),
-                keys: None,
-                thumbprints: Thumbprints::default(),
-            },
-            connection_state: ConnectionState::Disconnected,
-            connection_state_updated: NEVER.to_owned(),
-            last_activity: NEVER.to_owned(),
-            iot_edge: false,
-        }
-    }
-}
-
-/// The number of identities.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct DeviceStatistics {
-    pub(crate) total: u64,
-    pub(crate) enabled: u64,
-}
 
 /// The columns that [`record`] reads.
 pub(super) const COLUMNS: &str = "device.id, device.device_id, device.generation_id, device.etag \

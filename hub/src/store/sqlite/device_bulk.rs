@@ -2,10 +2,8 @@
 
 use iothub_protocol::id::DeviceId;
 
-use super::device;
-use super::twin::{self, TwinChange, TwinRecord};
 use super::writer::Write;
-use super::{DeviceRecord, Store, StoreError};
+use super::{DeviceRecord, Store, StoreError, TwinChange, TwinRecord, device, twin};
 
 /// Estimate of the rows that one item writes: an identity and its twin.
 const ROWS: usize = 2;

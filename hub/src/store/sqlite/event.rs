@@ -4,7 +4,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use iothub_protocol::event::{EventFilter, EventKind};
 use iothub_protocol::id::DeviceId;
 use jiff::{SignedDuration, Timestamp};
@@ -15,14 +14,12 @@ use tokio::sync::watch;
 use super::query::Compiled;
 use super::{Store, StoreError, damage, scope, signed, time_text, unsigned};
 use crate::config::EventLimits;
+use crate::store::event::{EventPage, EventRecord, ROW_BYTES, TelemetryMessage};
 use crate::types::Scope;
 
 /// Maximum number of old rows that one transaction evicts. When limits are lowered, or a large row
 /// follows small ones, the excess is removed in steps, without a long pause of the writer.
 const MAX_EVICTED_ROWS: usize = 64;
-
-/// Size of a row without its texts, in bytes.
-const ROW_BYTES: usize = 64;
 
 /// Maximum number of rows that one read scans.
 const MAX_SCANNED_ROWS: i64 = 20_000;
@@ -38,50 +35,6 @@ const NANOSECONDS_PER_TICK: i128 = 100;
 pub(super) fn ticks(time: Timestamp) -> i64 {
     // The year 9999 is 2.5e17 ticks away.
     i64::try_from(time.as_nanosecond() / NANOSECONDS_PER_TICK).unwrap_or(i64::MIN)
-}
-
-/// A message to store.
-#[derive(Debug)]
-pub(crate) struct TelemetryMessage {
-    pub(crate) device: DeviceId,
-    /// How the sender authenticated, as in the system property.
-    pub(crate) auth_method: &'static str,
-    /// When the hub accepted it.
-    pub(crate) enqueued: Timestamp,
-    /// Its properties, encoded as in its topic.
-    pub(crate) properties: String,
-    /// The message id that the sender set.
-    pub(crate) message_id: Option<String>,
-    pub(crate) body: Bytes,
-}
-
-/// A stored event.
-#[derive(Debug)]
-pub(crate) struct EventRecord {
-    pub(crate) id: i64,
-    pub(crate) at: Timestamp,
-    pub(crate) kind: EventKind,
-    pub(crate) operation: Option<String>,
-    pub(crate) subject: String,
-    pub(crate) auth_method: Option<String>,
-    pub(crate) generation_id: Option<String>,
-    pub(crate) properties: Option<String>,
-    /// The model of the sender of a message.
-    pub(crate) model_id: Option<String>,
-    pub(crate) repeated: bool,
-    pub(crate) body: Option<Vec<u8>>,
-}
-
-/// A page of events, in order.
-#[derive(Debug)]
-pub(crate) struct EventPage {
-    pub(crate) events: Vec<EventRecord>,
-    /// All matching events up to this id have been read.
-    pub(crate) seen: i64,
-    /// The oldest stored id.
-    pub(crate) oldest: i64,
-    /// The newest id, whether or not it is still stored.
-    pub(crate) newest: i64,
 }
 
 /// The writer's part of the events: their limits, and the signal that there are new ones. Clones

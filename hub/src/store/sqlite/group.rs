@@ -121,14 +121,14 @@ pub(crate) fn check_for_loss(database: &Path, keys: &[&'static str]) -> Result<(
     let connection = schema::open_reader(database)?;
     let found = match number(&connection) {
         // A first start was interrupted before the database had a write-ahead log.
-        Err(StoreError::Sql(error)) if schema::is_unfinished(&error) => {
+        Err(error) if schema::is_unfinished(&error) => {
             schema::roll_back(database)?;
             number(&connection)
         }
         found => found,
     };
     let found = found.map_err(|error| match error {
-        StoreError::Sql(source) => StoreError::Open {
+        StoreError::Sql { source, .. } => StoreError::Open {
             path: path.clone(),
             source,
         },

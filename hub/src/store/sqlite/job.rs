@@ -10,94 +10,14 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
 use super::query::RowReader;
-use super::{Page, RowPosition, Store, StoreError, damage, policy, signed, time_text, unsigned};
+use super::{
+    JobCancel, JobCounts, JobInsert, JobRecord, NewJob, Page, RowPosition, Store, StoreError,
+    damage, policy, signed, time_text, unsigned,
+};
+use crate::store::job::{
+    ACTIVE, ACTIVE_BOUNDED, ACTIVE_OF_ONE, ALWAYS_KEPT, DEVICE_BYTES, ENDED_OF_ONE,
+};
 use crate::types::{CancelMode, JobAuthor, JobFilter, Scope};
-
-/// Maximum number of unfinished jobs. The runner visits each of them at every step.
-const ACTIVE: i64 = 1000;
-
-/// Maximum number of unfinished jobs of policies with bounds: the rest is for the others.
-const ACTIVE_BOUNDED: i64 = 200;
-
-/// Maximum number of unfinished jobs of one policy with bounds.
-const ACTIVE_OF_ONE: i64 = 50;
-
-/// Maximum number of ended jobs of one policy with bounds, and of their bytes. A new job deletes
-/// the oldest beyond, so that such a policy cannot fill the disk.
-const ENDED_OF_ONE: (i64, i64) = (1000, 256 << 20);
-
-/// The newest ended jobs, which stay whatever their size.
-const ALWAYS_KEPT: i64 = 10;
-
-/// Approximate size in bytes of what a job keeps of one device, answer included.
-const DEVICE_BYTES: i64 = 1024;
-
-/// A job to store.
-#[derive(Debug, Clone)]
-pub(crate) struct NewJob {
-    pub(crate) job_id: JobId,
-    pub(crate) kind: JobType,
-    /// `cloudToDeviceMethod` or `updateTwin`, as the client wrote it.
-    pub(crate) action: String,
-    pub(crate) query_condition: String,
-    pub(crate) created: Timestamp,
-    pub(crate) start: Timestamp,
-    pub(crate) max_execution: Duration,
-    /// `None`: a job of a hub that did not keep it.
-    pub(crate) author: Option<JobAuthor>,
-}
-
-/// The result of inserting a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum JobInsert {
-    Done,
-    /// A job with that id exists.
-    Exists,
-    /// As many jobs as allowed are unfinished: the limit and what it applies to.
-    TooMany(i64, &'static str),
-    /// The policy was removed after it had authenticated the call.
-    PolicyRemoved,
-}
-
-/// The result of cancelling a job.
-#[derive(Debug)]
-pub(crate) enum JobCancel {
-    /// It is cancelled, or stopping.
-    Done(Box<JobRecord>),
-    /// The job is running or has ended.
-    TooLate(JobStatus),
-    NotFound,
-}
-
-/// A stored job.
-#[derive(Debug, Clone)]
-pub(crate) struct JobRecord {
-    /// Row id; reflects the order of creation.
-    pub(crate) row: i64,
-    pub(crate) job_id: JobId,
-    pub(crate) kind: JobType,
-    pub(crate) status: JobStatus,
-    pub(crate) action: String,
-    pub(crate) query_condition: String,
-    pub(crate) created: Timestamp,
-    pub(crate) start: Timestamp,
-    pub(crate) ended: Option<Timestamp>,
-    pub(crate) max_execution: Duration,
-    pub(crate) failure_reason: Option<String>,
-    /// Nothing more is sent; the job ends when the pending calls have ended.
-    pub(crate) stopped: bool,
-    pub(crate) counts: JobCounts,
-}
-
-/// The number of devices in each state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct JobCounts {
-    pub(crate) devices: u64,
-    pub(crate) pending: u64,
-    pub(crate) running: u64,
-    pub(crate) succeeded: u64,
-    pub(crate) failed: u64,
-}
 
 const COLUMNS: &str = "id, job_id, type, status, action, query_condition, created, start, ended, \
                        max_execution_s, failure_reason, stopped, \

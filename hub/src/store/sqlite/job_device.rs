@@ -11,87 +11,10 @@ use rusqlite::{Connection, Row, params};
 use super::damage::{self, DAMAGED};
 use super::device::stored_id;
 use super::writer::Write;
-use super::{Store, StoreError, TwinChange, TwinRecord, time_text};
-
-/// A device of a job, to be called or updated.
-#[derive(Debug, Clone)]
-pub(crate) struct JobTarget {
-    /// The device's number within the job.
-    pub(crate) ordinal: u32,
-    pub(crate) device: DeviceId,
-    /// Whether it is still the device that the job matched at its start; another one may have been
-    /// created with the same id since.
-    exists: bool,
-}
-
-/// Which pending devices of a job to claim.
-#[derive(Debug)]
-pub(crate) struct ClaimRequest {
-    /// Devices by ordinal.
-    pub(crate) ordinals: Vec<u32>,
-    /// Further devices: the first ordinal.
-    pub(crate) from: u32,
-    /// Further devices: their maximum number.
-    pub(crate) at_most: u32,
-}
-
-/// The result of a claim.
-#[derive(Debug)]
-pub(crate) struct ClaimedDevices {
-    /// Devices that are now `running` and must be called.
-    pub(crate) targets: Vec<JobTarget>,
-    /// Devices that are offline and stay `pending`.
-    pub(crate) offline: Vec<JobTarget>,
-    /// The ordinal from which to claim further devices; `None` if there are none.
-    pub(crate) next: Option<u32>,
-}
-
-/// The outcome of a job for one device.
-#[derive(Debug, Clone)]
-pub(crate) struct DeviceOutcome {
-    /// The device's number within the job.
-    pub(crate) ordinal: u32,
-    /// Whether its row is `running`; otherwise it is `pending`.
-    pub(crate) claimed: bool,
-    pub(crate) result: DeviceResult,
-}
-
-/// What happened with one device.
-#[derive(Debug, Clone)]
-pub(crate) enum DeviceResult {
-    Answered {
-        /// The status of the device's answer.
-        status: i32,
-        /// The payload of the device's answer, as JSON.
-        payload: Option<String>,
-    },
-    /// Its twin was updated.
-    Updated,
-    /// The call or the update failed.
-    Failed {
-        /// The name of the error code.
-        code: &'static str,
-        /// The reason, for people.
-        description: String,
-    },
-    /// The call was not sent. The device becomes `pending` again, or `canceled` if the job has been
-    /// stopped.
-    NotSent,
-}
-
-#[derive(Debug, Clone)]
-pub(crate) struct DeviceJobRecord {
-    pub(crate) device_id: DeviceId,
-    pub(crate) job_id: String,
-    pub(crate) kind: String,
-    pub(crate) status: String,
-    pub(crate) created: String,
-    pub(crate) started: Option<String>,
-    pub(crate) ended: Option<String>,
-    pub(crate) updated: String,
-    pub(crate) response: Option<(i32, Option<String>)>,
-    pub(crate) error: Option<(String, String)>,
-}
+use super::{
+    ClaimRequest, ClaimedDevices, DeviceJobRecord, DeviceOutcome, DeviceResult, JobTarget, Refusal,
+    Store, StoreError, TwinChange, TwinRecord, time_text,
+};
 
 /// The columns that [`record`] reads, from `device_job` and `job`.
 pub(super) const COLUMNS: &str = "device_job.job, device_job.ordinal, device_job.device_id, \
@@ -119,9 +42,6 @@ pub(super) fn record(row: &Row<'_>) -> Result<DeviceJobRecord, StoreError> {
         error: code.zip(description),
     })
 }
-
-/// Why an update of a twin was refused: the name of the error code, and the reason.
-pub(crate) type Refusal = (&'static str, String);
 
 /// Why a twin was not updated.
 enum TwinUpdateError {

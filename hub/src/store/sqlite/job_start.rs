@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use iothub_protocol::job::JobType;
 use iothub_protocol::query::Condition;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, params, params_from_iter};
@@ -10,34 +9,9 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 use super::damage::{self, DAMAGED, RowRead};
 use super::job::{fail, stored_kind};
 use super::query::{Compiled, compile_condition, find_each};
-use super::{Store, StoreError, policy, signed, time_text};
+use super::{JobPermit, JobStart, Store, StoreError, WaitingJob, policy, signed, time_text};
 use crate::identity::Policy;
 use crate::types::{JobAuthor, all_of};
-
-/// A job that waits for its start, and what limits it.
-#[derive(Debug)]
-pub(crate) struct WaitingJob {
-    pub(crate) kind: JobType,
-    pub(crate) action: String,
-    /// Its policy and the bounds of its creation; `None`: a job of a hub that did not keep them.
-    pub(crate) author: Option<JobAuthor>,
-    /// The policy as it is now; `None` if it is gone.
-    pub(crate) policy: Option<Policy>,
-}
-
-/// Decides whether a job may start: the devices that exist for it, or its failure reason.
-pub(crate) type JobPermit = fn(&WaitingJob) -> Result<Option<Condition>, String>;
-
-/// The result of starting a job.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum JobStart {
-    /// Number of devices.
-    Started(u64),
-    /// It was cancelled before its start.
-    Cancelled,
-    /// It failed, with this reason.
-    Refused(String),
-}
 
 /// The job in `row` if it waits for its start.
 fn waiting(connection: &Connection, row: i64) -> Result<Option<WaitingJob>, StoreError> {

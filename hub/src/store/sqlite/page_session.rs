@@ -1,21 +1,8 @@
 //! Sessions of the web page that survive a restart of the hub.
 
-use iothub_protocol::id::PolicyName;
 use rusqlite::{Row, params};
 
-use super::{Store, StoreError, damage};
-
-/// A session; its secrets are stored as SHA-256.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoredPageSession {
-    pub(crate) cookie: [u8; 32],
-    pub(crate) token: [u8; 32],
-    pub(crate) policy: PolicyName,
-    /// The key with which it was begun.
-    pub(crate) key: [u8; 32],
-    /// Its end, in seconds since 1970.
-    pub(crate) expires: i64,
-}
+use super::{Store, StoreError, StoredPageSession, damage};
 
 impl Store {
     /// The sessions that end after `now`, in seconds since 1970; the others are deleted.

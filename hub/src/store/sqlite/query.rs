@@ -4,7 +4,6 @@ mod compile;
 mod functions;
 mod group;
 mod operand;
-mod page;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod scratch;
 #[cfg(test)]
@@ -19,13 +18,15 @@ use rusqlite::{Connection, Row, params_from_iter};
 use serde_json::Map;
 
 use super::damage::{self, RowRead, read_one};
-use super::{DeviceJobRecord, Store, StoreError, TwinRecord, device, job_device, scope, twin};
+use super::{
+    DeviceJobRecord, GroupPosition, Page, RowPosition, Store, StoreError, TwinRecord, device,
+    job_device, scope, twin,
+};
+use crate::store::page::PAGE_BYTES;
 use crate::types::Scope;
 
 pub(super) use compile::Compiled;
 pub(super) use functions::register;
-use page::PAGE_BYTES;
-pub(crate) use page::{Continuation, GroupPosition, Page, RowPosition, TokenPayload};
 
 /// Compiles the condition of a job, over `device JOIN twin`.
 pub(super) fn compile_condition(condition: Option<&Condition>) -> Compiled {

@@ -63,7 +63,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     };
     let mut connection = open().map_err(|source| StoreError::Open {
         path: path.to_owned(),
-        source,
+        source: source.into(),
     })?;
     migrate(&mut connection)?;
     // The journals of savepoints are small; the rows of a job over 10,000 devices fit in 16 MiB.
@@ -72,7 +72,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         .execute_batch(in_memory)
         .map_err(|source| StoreError::Open {
             path: path.to_owned(),
-            source,
+            source: source.into(),
         })?;
     Ok(connection)
 }
@@ -98,14 +98,18 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     };
     open().map_err(|source| StoreError::Open {
         path: path.to_owned(),
-        source,
+        source: source.into(),
     })
 }
 
 /// Whether a reader found an unfinished transaction that only a writer can roll back. This cannot
 /// happen in a database that has its write-ahead log.
-pub(super) fn is_unfinished(error: &rusqlite::Error) -> bool {
-    let error = error.sqlite_error();
+pub(super) fn is_unfinished(error: &StoreError) -> bool {
+    let StoreError::Sql { source, .. } = error else {
+        return false;
+    };
+    let error = source.downcast_ref::<rusqlite::Error>();
+    let error = error.and_then(rusqlite::Error::sqlite_error);
     error.is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK)
 }
 
@@ -120,7 +124,7 @@ pub(super) fn roll_back(path: &Path) -> Result<(), StoreError> {
     };
     read().map_err(|source| StoreError::Open {
         path: path.to_owned(),
-        source,
+        source: source.into(),
     })
 }
 
@@ -137,7 +141,7 @@ pub(super) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
     };
     let connection = open().map_err(|source| StoreError::Open {
         path: path.to_owned(),
-        source,
+        source: source.into(),
     })?;
     check_version(&connection)?;
     Ok(connection)

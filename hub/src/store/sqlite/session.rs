@@ -7,29 +7,13 @@ use iothub_protocol::event::EventKind;
 use iothub_protocol::id::DeviceId;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use serde::{Deserialize, Serialize};
 
-use super::event;
-use super::{Store, StoreError, damage, signed, time_text};
+use super::{Store, StoreError, StoredSubscription, damage, event, signed, time_text};
+use crate::store::event::{CONFLICT, CONNECTED, DISCONNECTED};
 use crate::types::ConnectionEpoch;
-
-/// Operations of the events of this table (Azure's `opType`).
-const CONNECTED: &str = "deviceConnected";
-const DISCONNECTED: &str = "deviceDisconnected";
-/// Not an operation of Azure.
-const CONFLICT: &str = "identityConflict";
 
 /// The reason of disconnections that the previous run of the hub did not record.
 const HUB_STARTED: &str = "the hub ended without taking leave of its devices";
-
-/// A subscription of a persistent session: the filter and the granted QoS.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StoredSubscription {
-    /// The filter as the device sent it.
-    pub(crate) filter: String,
-    /// 0 or 1.
-    pub(crate) qos: u8,
-}
 
 /// Number of rows that are reset in one transaction if one of all rows is damaged.
 const RESET_AT_ONCE: i64 = 256;

@@ -9,11 +9,13 @@ use iothub_protocol::policy::Bounds;
 use iothub_protocol::query::parse_condition;
 use iothub_protocol::sas::SharedAccessKey;
 use iothub_protocol::twin::{ConnectionState, SectionKind};
+use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
 use crate::config::EventLimits;
 use crate::identity::{Keys, Policy, Rights};
+use crate::store::TelemetryMessage;
 use crate::types::{CancelMode, ConnectionEpoch, JobAuthor, Scope};
 
 mod damage;

@@ -5,49 +5,14 @@ use std::sync::Arc;
 use iothub_protocol::event::EventKind;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::twin::{FIRST_COUNTER, FIRST_VERSION, Object, Section};
-use jiff::Timestamp;
 use rusqlite::{Connection, Row, params};
 
-use super::device::{self, DeviceRecord};
-use super::event;
 use super::writer::Write;
-use super::{DesiredChange, Store, StoreError, scope, signed, unsigned};
+use super::{
+    DesiredChange, Store, StoreError, TwinChange, TwinEvent, TwinRecord, device, event, scope,
+    signed, unsigned,
+};
 use crate::types::Scope;
-
-/// A twin with its identity.
-#[derive(Debug, Clone)]
-pub(crate) struct TwinRecord {
-    /// Row id; also the position in the order of all twins.
-    pub(crate) row: i64,
-    pub(crate) device: DeviceRecord,
-    pub(crate) model_id: String,
-    pub(crate) version: u64,
-    pub(crate) etag: u64,
-    pub(crate) tags: Object,
-    pub(crate) desired: Section,
-    pub(crate) reported: Section,
-}
-
-/// The event of a twin change.
-#[derive(Debug)]
-pub(crate) struct TwinEvent {
-    /// `updateTwin` or `replaceTwin`.
-    pub(crate) operation: &'static str,
-    /// When the change was made; the same as in the twin's metadata.
-    pub(crate) at: Timestamp,
-    /// The patch, or the whole twin.
-    pub(crate) body: bytes::Bytes,
-}
-
-/// The parts of a twin that a change modified. Other parts are not written.
-#[derive(Debug)]
-pub(crate) struct TwinChange {
-    pub(crate) tags: bool,
-    /// Modified desired properties: the payload of the device's notification.
-    pub(crate) desired: Option<bytes::Bytes>,
-    pub(crate) reported: bool,
-    pub(crate) event: TwinEvent,
-}
 
 /// The columns that [`record`] reads, from `device` and `twin`.
 pub(super) const COLUMNS: &str = "twin.model_id, twin.version, twin.etag, json(twin.tags) AS tags, \

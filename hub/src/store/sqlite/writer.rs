@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{DesiredChange, StoreError};
+use super::{Committed, DesiredChange, StoreError};
 
 /// Capacity of the queue. A sender waits when it is full: that is the hub's back-pressure, and
 /// 1,024 operations are two full transactions.
@@ -29,20 +29,6 @@ const GROUP_TIME: Duration = Duration::from_millis(2);
 
 /// A transaction that takes longer than this hangs on the disk.
 const HANGS_AFTER: Duration = Duration::from_secs(5);
-
-/// A committed transaction.
-#[derive(Debug)]
-pub(crate) struct Committed {
-    /// The desired changes in it, in order.
-    pub(crate) changes: Vec<DesiredChange>,
-    /// The number of operations in it.
-    pub(crate) operations: usize,
-    /// Its duration from BEGIN to COMMIT.
-    pub(crate) took: Duration,
-}
-
-/// Called on the writer thread after each commit.
-pub(crate) type AfterCommit = Box<dyn FnMut(Committed) + Send>;
 
 /// Callbacks of the writer.
 pub(super) struct Hooks {
@@ -210,7 +196,7 @@ impl Writer {
         let operation = Box::new(move |write: TransactionResult<'_, '_>| -> Reply {
             let result = match write {
                 Ok(write) => write.isolated(operation),
-                Err(error) => Err(StoreError::Sql(error).into()),
+                Err(error) => Err(StoreError::from(error).into()),
             };
             Box::new(move |committed| {
                 // The caller may be gone.
@@ -549,7 +535,7 @@ mod tests {
             ),
         );
         assert_eq!(good.unwrap(), 1);
-        assert!(matches!(bad, Err(StoreError::Sql(_))));
+        assert!(matches!(bad, Err(StoreError::Sql { .. })));
         let left = writer.write(Priority::Prompt, 0, count).await.unwrap();
         assert_eq!(left, 1);
     }
@@ -567,7 +553,10 @@ mod tests {
         connection.execute_batch("BEGIN").unwrap();
         let (stuck, _thread) = Writer::spawn(connection, no_hooks(), ()).unwrap();
         let refused = stuck.write(Priority::Prompt, 1, insert(1)).await;
-        assert!(matches!(refused, Err(StoreError::Sql(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::Sql { .. })),
+            "{refused:?}"
+        );
     }
 
     #[tokio::test]

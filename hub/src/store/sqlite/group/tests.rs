@@ -345,7 +345,7 @@ fn a_first_start_killed_in_a_transaction_is_not_a_loss() {
     let path = folder.path().join("hub.db");
     let read = number(&schema::open_reader(&path).unwrap());
     assert!(
-        matches!(&read, Err(StoreError::Sql(error)) if schema::is_unfinished(error)),
+        matches!(&read, Err(error) if schema::is_unfinished(error)),
         "{read:?}"
     );
     check_for_loss(&path, &["ca.key"]).unwrap();

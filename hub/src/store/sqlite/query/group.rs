@@ -15,8 +15,9 @@ use super::super::StoreError;
 use super::super::damage::RowRead;
 use super::compile::Compiled;
 use super::functions::json_value;
-use super::page::{GroupPosition, PAGE_BYTES, Page};
-use super::{compile_condition, find_each, operand, row_bytes, value};
+use super::{
+    GroupPosition, PAGE_BYTES, Page, compile_condition, find_each, operand, row_bytes, value,
+};
 
 /// A compiled statement over groups.
 struct GroupStatement {

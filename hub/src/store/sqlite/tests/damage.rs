@@ -7,7 +7,6 @@ use iothub_protocol::query;
 use iothub_protocol::twin::Object;
 
 use super::*;
-use crate::store::sqlite::twin::TwinEvent;
 
 /// A text in the tags of `bad`, by which its row is found in the database file.
 const MARK: &str = "marked-for-damage";
@@ -92,7 +91,7 @@ async fn counted(store: &Store, text: &str) -> u64 {
 /// and those that fail.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_device_exists_for_a_scope_only_if_it_is_known_to_be_inside() {
-    let permits: [crate::store::sqlite::job_start::JobPermit; 4] = [
+    let permits: [JobPermit; 4] = [
         |_| Ok(None),
         |_| Ok(Some(query::parse_condition("deviceId != 'bad'").unwrap())),
         |_| Ok(Some(query::parse_condition("tags.floor > 2").unwrap())),
