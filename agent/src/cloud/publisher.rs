@@ -73,6 +73,16 @@ pub(super) struct Publisher {
     next_rid: u64,
 }
 
+/// What may be new to report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// Nothing: only events have been sent.
+    None,
+    /// The state of the door.
+    Door,
+    Any,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum TwinRead {
     Done,
@@ -145,37 +155,36 @@ impl Publisher {
 
     /// Runs until the driver ends.
     pub(super) async fn run(mut self) {
-        let mut has_news = true;
+        let mut news = News::Any;
         loop {
-            if has_news {
-                self.report();
+            if news != News::None {
+                self.report(news);
             }
             // After the report, which reads the last result: the next hand-over may start.
             self.hand_over_door();
             self.publish_due().await;
             let wake = self.poll_timeout();
-            has_news = tokio::select! {
+            news = tokio::select! {
                 message = self.link_events.recv() => match message {
                     Some(message) => self.handle(message),
                     None => return,
                 },
-                Ok(()) = self.snapshot.changed() => true,
+                Ok(()) = self.snapshot.changed() => News::Door,
                 Ok(()) = self.answered.changed() => {
                     self.reported.command_answered();
-                    false
+                    News::None
                 }
-                Ok(()) = self.newest.changed() => false,
-                Ok(()) = self.disk.changed() => true,
-                Ok(()) = self.config_problem.changed() => true,
-                () = self.locations.changed() => true,
-                () = self.doors.changed() => true,
-                () = sleep_until(wake) => true,
+                Ok(()) = self.newest.changed() => News::None,
+                Ok(()) = self.disk.changed() => News::Any,
+                Ok(()) = self.config_problem.changed() => News::Any,
+                () = self.locations.changed() => News::Any,
+                () = self.doors.changed() => News::Any,
+                () = sleep_until(wake) => News::Any,
             };
         }
     }
 
-    /// Returns whether there may be something new to report; the progress of events is not.
-    fn handle(&mut self, message: LinkEvent) -> bool {
+    fn handle(&mut self, message: LinkEvent) -> News {
         match message {
             LinkEvent::Online(client) => {
                 self.client = Some(client);
@@ -206,17 +215,17 @@ impl Publisher {
             },
             LinkEvent::Sent(pkid) => {
                 self.window.written(pkid);
-                return false;
+                return News::None;
             }
             LinkEvent::Acknowledged(pkid) => {
                 fail_point::reach("event-acknowledged");
                 if let Some(position) = self.window.acknowledged(pkid) {
                     self.storage.acknowledge(position);
                 }
-                return false;
+                return News::None;
             }
         }
-        true
+        News::Any
     }
 
     fn twin_response(&mut self, status: u16, rid: &str, body: &[u8]) {
@@ -348,17 +357,20 @@ impl Publisher {
     }
 
     /// Updates the properties to report.
-    fn report(&mut self) {
+    fn report(&mut self, news: News) {
         // Until then no patch is sent, and `timed` stays as it is.
-        let acknowledgements = self.is_applied().then(|| self.acknowledge());
+        let is_applied = self.is_applied();
         let snapshot = self.snapshot.borrow_and_update();
         let door = serde_json::to_string(&snapshot.report);
         let clock = snapshot.clock;
-        let pace = match acknowledgements {
-            Some(_) => self.timed.follow(&snapshot),
-            None => Pace::Unchanged,
+        let has_progressed = self.timed.has_progressed(&snapshot);
+        let pace = match is_applied {
+            true => self.timed.follow(&snapshot),
+            false => Pace::Unchanged,
         };
         drop(snapshot);
+        let is_acknowledged = news == News::Door && !has_progressed;
+        let acknowledgements = (is_applied && !is_acknowledged).then(|| self.acknowledge());
         for (key, acknowledgement) in acknowledgements.into_iter().flatten() {
             let value = match key {
                 "timed" => acknowledgement.and_then(|text| self.timed.join(&text)),

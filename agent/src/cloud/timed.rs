@@ -30,6 +30,12 @@ pub(super) struct TimedProperty {
 }
 
 impl TimedProperty {
+    /// Whether the progress of an entry differs from what was taken last.
+    pub(super) fn has_progressed(&self, door: &Snapshot) -> bool {
+        let present = door.timed.iter().map(|(id, timed)| (id, &timed.progress));
+        !present.eq(&self.progress)
+    }
+
     /// Takes the present progress.
     pub(super) fn follow(&mut self, door: &Snapshot) -> Pace {
         let alarms: Vec<_> = door.report.alarms.keys().copied().collect();
@@ -48,10 +54,12 @@ impl TimedProperty {
                 (_, _, Some(_)) => Pace::AsOrdered,
             };
         }
-        let each = door.timed.iter();
-        self.progress = each
-            .map(|(id, timed)| (id.clone(), timed.progress.clone()))
-            .collect();
+        if self.has_progressed(door) {
+            let each = door.timed.iter();
+            self.progress = each
+                .map(|(id, timed)| (id.clone(), timed.progress.clone()))
+                .collect();
+        }
         pace
     }
 
