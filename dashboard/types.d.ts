@@ -95,12 +95,6 @@ interface Outcome {
   text: string;
 }
 
-/** A line of a longer action. */
-interface Line {
-  text: string;
-  isBad: boolean;
-}
-
 /** What a command brings a door to. */
 type Goal = 'secured' | 'released' | 'done' | 'changed';
 

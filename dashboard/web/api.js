@@ -1,21 +1,17 @@
 // Requests to the hub, by way of the server of this page.
 
+import { isoSecond } from './words.js';
+
 /** Longest wait for an answer; a method call has its own timeouts and may take longer. */
 const TIMEOUT_MS = 60_000;
 
 /** Rows of a page of a query: the most that a hub gives. */
 const PAGE = 1000;
 
-/** The version of the REST API that the requests are written for. */
 const VERSION = 'api-version=2021-04-12';
 
-/** An answer with an error status, or none at all. */
 export class HubError extends Error {
-  /**
-   * @param {number} status 0: no answer
-   * @param {string} code
-   * @param {string} message
-   */
+  /** @param {number} status 0: no answer @param {string} code @param {string} message */
   constructor(status, code, message) {
     super(message);
     this.status = status;
@@ -34,13 +30,11 @@ export let session = {
   zone: 'UTC',
 };
 
-/** Called when the server does not accept the token any more. */
 let onSignedOut = () => {};
 
 /** How long after a key or a click somebody counts as using the page. */
 const PRESENT_MS = 60_000;
 
-/** When somebody last used the page. */
 let usedAt = Date.now();
 
 /** Notes that somebody uses the page: a session of door-hub that nobody uses ends. */
@@ -48,7 +42,7 @@ export function used() {
   usedAt = Date.now();
 }
 
-/** Says in a request that somebody uses the page. @returns {Record<string, string>} */
+/** @returns {Record<string, string>} */
 export function presence() {
   return Date.now() - usedAt < PRESENT_MS ? { 'x-doorfleet-person': '1' } : {};
 }
@@ -56,16 +50,12 @@ export function presence() {
 /** How far the hub's clock is ahead of this machine's, in milliseconds. */
 let clockAhead = 0;
 
-/**
- * @param {Session} begun
- * @param {() => void} signedOut
- */
+/** @param {Session} begun @param {() => void} signedOut */
 export function begin(begun, signedOut) {
   session = begun;
   onSignedOut = signedOut;
 }
 
-/** The hub's time in milliseconds. */
 export function hubNow() {
   return Date.now() + clockAhead;
 }
@@ -76,8 +66,7 @@ export function hubNow() {
  * @param {number} [after]
  */
 export function hubTime(after = 0) {
-  const seconds = Math.floor(hubNow() / 1000) + after;
-  return new Date(seconds * 1000).toISOString().replace('.000Z', 'Z');
+  return isoSecond(hubNow() + after * 1000);
 }
 
 /**
@@ -90,13 +79,11 @@ export const may = {
   desire: (name) => allows('desired', name),
   /** @param {string} name */
   tag: (name) => allows('tags', name),
+  lockDown: () => may.call('lockdown') && may.desire('lockdown'),
   everything: () => session.bounds === null,
 };
 
-/**
- * @param {'methods' | 'desired' | 'tags'} list
- * @param {string} name
- */
+/** @param {'methods' | 'desired' | 'tags'} list @param {string} name */
 function allows(list, name) {
   const { bounds } = session;
   if (bounds === null) return true;
@@ -110,7 +97,6 @@ function allows(list, name) {
  * @param {string} path without a leading slash
  * @param {{ body?: unknown, headers?: Record<string, string>, signal?: AbortSignal,
  *   timeout?: number }} [options] a timeout of 0 is none
- * @returns {Promise<Response>}
  */
 export async function send(method, path, options = {}) {
   /** @type {Record<string, string>} */
@@ -152,19 +138,16 @@ export async function send(method, path, options = {}) {
   }
   readClock(response);
   if (response.ok) return response;
-  const refused = await refusal(response);
+  const text = await response.text().catch(() => '');
+  const name = response.headers.get('iothub-errorcode') ?? '';
+  const refused = errorOf(response.status, name, text);
   // The same status as for a session that is over.
   const isRight = refused.message.includes('does not allow access');
   if (response.status === 401 && !isRight) onSignedOut();
   throw refused;
 }
 
-/**
- * @param {string} method
- * @param {string} path
- * @param {Parameters<typeof send>[2]} [options]
- * @returns {Promise<any>}
- */
+/** @param {string} method @param {string} path @param {Parameters<typeof send>[2]} [options] */
 export async function json(method, path, options) {
   const response = await send(
     method,
@@ -174,21 +157,13 @@ export async function json(method, path, options) {
   return response.status === 204 ? null : response.json();
 }
 
-/** Compares this machine's clock with the server's. @param {Response} response */
+/** @param {Response} response */
 export function readClock(response) {
   const at = Date.parse(response.headers.get('date') ?? '');
   if (Number.isNaN(at)) return;
   const ahead = at - Date.now();
   // `Date` has whole seconds: within these the clocks agree.
   clockAhead = ahead > 0 || ahead < -2_000 ? ahead : 0;
-}
-
-/**
- * @param {Response} response
- */
-async function refusal(response) {
-  const text = await response.text().catch(() => '');
-  return errorOf(response.status, response.headers.get('iothub-errorcode') ?? '', text);
 }
 
 /**
@@ -269,14 +244,10 @@ export function patchTwin(id, patch, etag, headers = {}) {
   });
 }
 
-/** Seconds that a door may take to connect, and to answer. */
-export const CONNECT_S = 10;
-export const RESPONSE_S = 30;
+const CONNECT_S = 10;
+const RESPONSE_S = 30;
 
-/**
- * @param {string} methodName
- * @param {Json | null} payload
- */
+/** @param {string} methodName @param {Json | null} payload */
 export function methodCall(methodName, payload) {
   return {
     methodName,
@@ -287,13 +258,10 @@ export function methodCall(methodName, payload) {
 }
 
 /**
- * Calls a door's method; answers `{status, payload}` of the door.
- *
  * @param {string} id
  * @param {string} method
  * @param {Json | null} payload
  * @param {string} [reason]
- * @returns {Promise<{ status: number, payload: any }>}
  */
 export function invoke(id, method, payload, reason = '') {
   return json('POST', `twins/${encodeURIComponent(id)}/methods`, {
@@ -314,10 +282,7 @@ export function shortened(text) {
   return reason;
 }
 
-/**
- * @param {string} reason
- * @returns {Record<string, string>}
- */
+/** @param {string} reason @returns {Record<string, string>} */
 export function reasonHeader(reason) {
   return reason ? { 'x-audit-reason': encodeURIComponent(reason) } : {};
 }
@@ -338,13 +303,10 @@ export function newId(what) {
 }
 
 /**
- * Runs `run` for each item, `limit` at a time.
- *
  * @template T, R
  * @param {readonly T[]} items
  * @param {(item: T) => Promise<R>} run
  * @param {number} [limit]
- * @returns {Promise<R[]>}
  */
 export async function each(items, run, limit = 8) {
   /** @type {R[]} */

@@ -59,14 +59,11 @@ const VALID_S = 300;
 const SLOT_TITLES = ['Slot', 'Name', 'Wants', 'Effect', 'Until', 'By'];
 const EVENT_TITLES = ['Time', 'Event', 'Details'];
 
-/**
- * @param {string} id
- * @returns {View}
- */
+/** @param {string} id */
 export function door(id) {
   const state = h('div', null);
   const alarms = h('ul', { class: 'plain' });
-  const frame = h('section', { class: 'state' }, state, alarms);
+  const frame = h('section', { class: 'state' }, state);
   const why = h('section', null);
   const orders = h('section', null);
   const later = h('section', null);
@@ -190,7 +187,8 @@ export function door(id) {
   const node = h(
     'div',
     { class: 'door' },
-    h('div', null, frame, outcome, commands(id), why, askButton, asked, orders, later),
+    // What a person does comes before what there is to read: on a phone it is all on the screen.
+    h('div', null, frame, commands(id), outcome, alarms, why, askButton, asked, orders, later),
     timeline.node,
   );
   return {
@@ -204,7 +202,7 @@ export function door(id) {
   };
 }
 
-/** The state as the door reports it. @param {Door} door */
+/** @param {Door} door */
 function reportOf(door) {
   return JSON.stringify(door.twin.properties?.reported?.door ?? null);
 }
@@ -248,12 +246,7 @@ function slotTable(rows, now) {
   return node;
 }
 
-/**
- * @param {Door} known
- * @param {Json | null} answer
- * @param {Json[]} jobs
- * @param {number} now
- */
+/** @param {Door} known @param {Json | null} answer @param {Json[]} jobs @param {number} now */
 function nextChanges(known, answer, jobs, now) {
   /** @type {{ at: number, text: string }[]} */
   const changes = [];
@@ -302,11 +295,7 @@ function nextChanges(known, answer, jobs, now) {
   ];
 }
 
-/**
- * Lock, unlock and relinquish, as far as the policy may call them.
- *
- * @param {string} id
- */
+/** @param {string} id */
 function commands(id) {
   const outcome = outcomeRegion();
   const reason = h('input', { maxlength: '200', autocomplete: 'off' });
@@ -340,7 +329,8 @@ function commands(id) {
     );
     live.refresh();
     const { tone, text: became } = judge(result.status, result.payload, goalOf(method));
-    return { tone, text: `${word} ${id}: ${became}` };
+    const isWaiting = method === 'lockDoor' && became.endsWith('door open');
+    return { tone, text: `${word} ${id}: ${became}${isWaiting ? '; close it, and it locks' : ''}` };
   };
   const parts = [
     may.call('lockDoor') &&
@@ -385,14 +375,13 @@ function commands(id) {
   return h(
     'section',
     { class: 'commands no-print' },
-    h('h2', null, 'Command'),
-    field('Reason (for the record)', reason),
+    h('h2', { class: 'hidden' }, 'Command'),
+    field('Reason (optional)', reason),
     h('div', { class: 'buttons' }, parts),
     outcome,
   );
 }
 
-/** The events of a door, newest first. */
 class Timeline {
   /** @type {Json[]} */
   #events = [];
@@ -407,7 +396,7 @@ class Timeline {
       this.#shown = MAX_EVENTS;
       this.#show();
     };
-    this.more = h('button', { type: 'button', class: 'no-print', hidden: true, onclick });
+    this.more = h('button', { class: 'no-print', hidden: true, onclick });
     this.node = h('section', null, h('h2', null, 'Events'), this.status, node, this.more);
     this.id = id;
     if (session.events) this.#read(signal);

@@ -28,29 +28,26 @@ import {
 import { store } from './store.js';
 import { doorsText, lockdownText, moment, notSecuredBecause, placeText } from './words.js';
 
+const END = 'All-clear: end lockdown …';
 const TITLES = ['Door', 'State', 'Place', 'Why it is not secured'];
 
 /** Secured doors of a lockdown that are named; the others are counted. */
 const MAX_NAMES = 500;
 
 /** Doors of a lockdown that was ordered here, until their twins show it. */
-const ordered = /** @type {Map<string, { doors: string[], lockdown: Json }>} */ (new Map());
+const ordered = /** @type {Map<string, { doors: Set<string>, lockdown: Json }>} */ (new Map());
 
-const mayLockDown = () => may.call('lockdown') && may.desire('lockdown');
 const mayEnd = () => may.call('allClear') && may.desire('lockdown');
 
-/**
- * @param {URLSearchParams} parameters
- * @returns {View}
- */
+/** @param {URLSearchParams} parameters */
 export function lockdown(parameters) {
   const musters = h('div', null);
   const none = h('p', null, badge('secured', 'no door is in lockdown'));
   const outcome = outcomeRegion();
   const log = h('ul', { class: 'plain log' });
-  /** @param {Line} line */
-  const say = ({ text, isBad }) => log.append(h('li', { class: isBad ? 'bad' : 'plain' }, text));
-  const form = mayLockDown() ? new Form(parameters, outcome, say, log) : null;
+  /** @param {string} text */
+  const say = (text) => log.append(h('li', { class: 'bad' }, text));
+  const form = may.lockDown() ? new Form(parameters, outcome, say, log) : null;
   /** @type {Map<string, { node: HTMLElement, update: (muster: Muster) => void }>} */
   const shown = new Map();
   const update = () => {
@@ -75,11 +72,11 @@ export function lockdown(parameters) {
     );
   };
   update();
-  const node = h('div', null, outcome, log, h('h2', null, 'Lockdowns'), none, musters, form?.node);
+  const heading = h('h2', { class: 'hidden' }, 'Lockdowns');
+  const node = h('div', null, outcome, log, heading, none, musters, form?.node);
   return { title: 'Lockdown', node, update };
 }
 
-/** The lockdowns in force or ordered, the newest first. @returns {Muster[]} */
 export function lockdownsNow() {
   /** @type {Map<string, Muster>} */
   const musters = new Map();
@@ -92,6 +89,8 @@ export function lockdownsNow() {
   const counted = new Set();
   for (const door of store.of(store.lockedDown)) {
     const { desiredLockdown: desired, lockdown: own } = door;
+    // From now on its twin shows the end too, even if another page orders it.
+    for (const each of [desired, own]) ordered.get(plain(each?.id))?.doors.delete(door.id);
     if (desired && !hasEnded(door, plain(desired.id))) add(plain(desired.id), desired, door);
     else if (door.isLockedDown) add(plain(own?.id), own ?? {}, door);
     else continue;
@@ -107,7 +106,7 @@ export function lockdownsNow() {
   );
 }
 
-/** Whether a door no longer has this lockdown. @param {Door} door @param {string} id */
+/** @param {Door} door @param {string} id */
 function hasEnded(door, id) {
   const answer = door.twin.properties?.reported?.lockdown;
   return !door.isLockedDown && answer?.ac === 200 && answer.value?.id === id;
@@ -127,8 +126,8 @@ function conditionOf({ id }) {
   );
 }
 
-/** `building 43`, if all doors are there. @param {Door[]} doors */
-function whereText(doors) {
+/** @param {Door[]} doors */
+export function whereText(doors) {
   const buildings = new Set(doors.map((door) => door.building));
   const floors = new Set(doors.map((door) => door.floor));
   const [building] = buildings;
@@ -140,7 +139,7 @@ function whereText(doors) {
 /**
  * @param {Muster} first
  * @param {Element} outcome
- * @param {(line: Line) => void} say
+ * @param {(text: string) => void} say
  * @param {Element} log
  */
 function musterView(first, outcome, say, log) {
@@ -150,17 +149,13 @@ function musterView(first, outcome, say, log) {
   const bar = h('progress', { 'aria-label': 'Secured doors' });
   const { node: tableNode, body } = table('Not secured', TITLES);
   const secured = h('p', { class: 'doors' });
-  const details = h(
-    'details',
-    { ontoggle: () => update(current) },
-    h('summary', null, 'Secured doors'),
-    secured,
-  );
+  const summary = h('summary', null);
+  const details = h('details', { ontoggle: () => update(current) }, summary, secured);
   let current = first;
   const pages = pager(() => update(current));
   const end =
     mayEnd() &&
-    confirmedButton('All-clear …', 'End this lockdown?', 'Yes, end it', outcome, async () => {
+    confirmedButton(END, 'End this lockdown?', 'Yes, end it', outcome, async () => {
       fill(log);
       const { doors } = current;
       const isWhole = await order(
@@ -209,6 +204,7 @@ function musterView(first, outcome, say, log) {
         ),
     );
     details.hidden = count === 0;
+    setText(summary, `Secured doors (${count})`);
     if (!details.open) return;
     const isOpen = new Set(open.map(({ door }) => door.id));
     const names = muster.doors.map((door) => door.id).filter((id) => !isOpen.has(id));
@@ -238,7 +234,6 @@ function musterView(first, outcome, say, log) {
   return { node, update };
 }
 
-/** The form that orders a lockdown. */
 class Form {
   #by = select({}, [
     ['place', 'building and floor'],
@@ -260,7 +255,7 @@ class Form {
   /**
    * @param {URLSearchParams} parameters
    * @param {Element} outcome
-   * @param {(line: Line) => void} say
+   * @param {(text: string) => void} say
    * @param {Element} log
    */
   constructor(parameters, outcome, say, log) {
@@ -279,27 +274,17 @@ class Form {
       field('Tag', this.#tag),
       field('Value', this.#value),
     );
-    this.#by.addEventListener('change', () => {
+    this.#wanted = { building: parameters.get('building'), floor: parameters.get('floor') };
+    const onchange = (/** @type {Event} */ { target }) => {
+      const isMoved = target === this.#building;
       byPlace.hidden = this.#by.value !== 'place';
       byTag.hidden = !byPlace.hidden;
-      this.#fillTags();
+      this.#wanted = { building: this.#building.value, floor: isMoved ? null : this.#floor.value };
+      if (isMoved) this.#fillPlaces();
+      if (target === this.#by) this.#fillTags();
+      if (target === this.#tag) this.#fillValues();
       this.#show();
-    });
-    this.#wanted = { building: parameters.get('building'), floor: parameters.get('floor') };
-    this.#building.addEventListener('change', () => {
-      this.#wanted = { building: this.#building.value, floor: null };
-      this.#fillPlaces();
-      this.#show();
-    });
-    this.#floor.addEventListener('change', () => {
-      this.#wanted = { building: this.#building.value, floor: this.#floor.value };
-      this.#show();
-    });
-    this.#tag.addEventListener('change', () => {
-      this.#fillValues();
-      this.#show();
-    });
-    this.#value.addEventListener('change', () => this.#show());
+    };
     this.#typed.addEventListener('input', () => this.#check());
     this.#typed.addEventListener('keydown', (event) => {
       if (event.key === 'Enter') this.#button.click();
@@ -308,21 +293,21 @@ class Form {
       'section',
       { class: 'order no-print' },
       h('h2', null, 'Lock down'),
+      h('div', { class: 'tools', onchange }, field('Doors by', this.#by), byPlace, byTag),
+      this.#count,
+      h(
+        'div',
+        { class: 'tools' },
+        field('Reason (optional)', this.#reason),
+        h('label', { class: 'field' }, this.#typeText, this.#typed),
+        this.#button,
+      ),
       h(
         'p',
         { class: 'note' },
         'The doors lock against entry and refuse unlocks. Exit buttons and ' +
           'fire release still open them. A reader that switches the lock itself still opens its ' +
           'door.',
-      ),
-      h('div', { class: 'tools' }, field('Doors by', this.#by), byPlace, byTag),
-      this.#count,
-      h(
-        'div',
-        { class: 'tools' },
-        field('Reason (for the record)', this.#reason),
-        h('label', { class: 'field' }, this.#typeText, this.#typed),
-        this.#button,
       ),
     );
     this.update();
@@ -374,7 +359,6 @@ class Form {
     );
   }
 
-  /** @returns {DoorSelection & { name: string, word: string }} */
   #selection() {
     if (this.#by.value === 'tag') {
       const [name, value] = [this.#tag.value, this.#value.value];
@@ -441,18 +425,14 @@ class Form {
     block(this.#button, !isSure);
   }
 
-  /**
-   * @param {(line: Line) => void} say
-   * @param {Element} log
-   * @returns {Promise<Outcome>}
-   */
+  /** @param {(text: string) => void} say @param {Element} log @returns {Promise<Outcome>} */
   async #order(say, log) {
     fill(log);
     const { name, ...selection } = this.#selection();
     const reason = shortened(this.#reason.value);
     const isWhole = await order('lockdown', selection, reason, say, (id) => {
       ordered.set(id, {
-        doors: selection.doors.map((door) => door.id),
+        doors: new Set(selection.doors.map((door) => door.id)),
         lockdown: { id, reason, at: new Date(hubNow()).toISOString() },
       });
       // The muster and what became of the order are at the top.
@@ -462,7 +442,7 @@ class Form {
     this.#typed.value = '';
     this.#check();
     return isWhole
-      ? { tone: 'good', text: `The lockdown of ${name} is ordered. Below is who is not secured.` }
+      ? { tone: 'good', text: `The lockdown of ${name} is ordered.` }
       : { tone: 'bad', text: `The lockdown of ${name} did not reach every door: see below.` };
   }
 }

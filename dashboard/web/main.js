@@ -7,9 +7,9 @@ import { doors } from './doors.js';
 import { actionButton, errorText, fill, h, outcomeRegion, report } from './dom.js';
 import { POLL_MS, live } from './events.js';
 import { job, jobs } from './jobs.js';
-import { lockdownsNow, lockdown } from './lockdown.js';
+import { lockdown, lockdownsNow, whereText } from './lockdown.js';
 import { overview } from './overview.js';
-import { link } from './parts.js';
+import { field, link } from './parts.js';
 import { store } from './store.js';
 import { doorsText, onClock, placeText, useZone } from './words.js';
 
@@ -26,7 +26,6 @@ const VIEWS = {
 /** Share of the time that drawing may take: a pause of this many times as long follows. */
 const REST = 3;
 
-/** Shortest time from one drawing to the next. */
 const DRAW_MS = 100;
 
 /** Interval at which ages such as `3h ago` are drawn again. */
@@ -59,7 +58,6 @@ const links = [
 /** @type {View | null} */
 let view = null;
 
-// ---------------------------------------------------------------------------------------------
 // Address.
 
 function route() {
@@ -87,7 +85,6 @@ function title() {
   document.title = `${count > 0 ? `(${count}) ` : ''}${view?.title ?? ''} – ${session.hub}`;
 }
 
-// ---------------------------------------------------------------------------------------------
 // Drawing: at most once in a frame, with what has changed since the last time.
 
 /** @type {Set<string> | null} */
@@ -128,14 +125,7 @@ function frame() {
   announce();
   const force = lockdownsNow();
   const text = force
-    .map((muster) => {
-      const buildings = new Set(muster.doors.map((each) => each.building));
-      const [building] = buildings;
-      return buildings.size === 1
-        ? `${placeText({ building: building ?? '', floor: '' })}` +
-            ` (${doorsText(muster.doors.length)})`
-        : doorsText(muster.doors.length);
-    })
+    .map(({ doors }) => `${whereText(doors)} (${doorsText(doors.length)})`)
     .join('; ');
   lockdowns.hidden = force.length === 0;
   const label = `Lockdown: ${text}. `;
@@ -169,7 +159,6 @@ function announce() {
   if (texts.length > 0) announcer.textContent = texts.slice(0, 3).join(' ');
 }
 
-// ---------------------------------------------------------------------------------------------
 // What the page knows of the hub.
 
 function linked() {
@@ -191,7 +180,6 @@ function linked() {
   document.body.classList.toggle('outdated', live.link === 'broken');
 }
 
-// ---------------------------------------------------------------------------------------------
 // Session.
 
 function find() {
@@ -222,7 +210,7 @@ function find() {
       },
     },
     input,
-    h('button', { type: 'submit' }, 'Find'),
+    h('button', null, 'Find'),
   );
 }
 
@@ -240,7 +228,6 @@ function open(begun) {
     h(
       'button',
       {
-        type: 'button',
         onclick: async () => {
           await fetch('logout', {
             method: 'POST',
@@ -348,7 +335,6 @@ function keptToken() {
   return token === null ? {} : { 'x-doorfleet-token': token };
 }
 
-/** Asks the server of this page who is here. */
 async function enter() {
   let answer;
   try {
@@ -408,7 +394,7 @@ function login(isOver) {
   const key = h('input', { type: 'password', autocomplete: 'current-password', required: true });
   const button = actionButton(
     'Sign in',
-    { class: 'primary', type: 'submit' },
+    { class: 'primary' },
     outcome,
     async () => {
       const answer = await fetch('login', {
@@ -434,8 +420,6 @@ function login(isOver) {
       return { tone: 'good', text: 'Signed in.' };
     },
   );
-  /** @param {string} label @param {HTMLElement} input */
-  const line = (label, input) => h('label', { class: 'field' }, h('span', null, label), input);
   fill(
     document.body,
     h(
@@ -448,8 +432,8 @@ function login(isOver) {
         {
           onsubmit: (/** @type {Event} */ event) => event.preventDefault(),
         },
-        line('Policy', policy),
-        line('Key', key),
+        field('Policy', policy),
+        field('Key', key),
         button,
         outcome,
       ),

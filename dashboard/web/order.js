@@ -19,7 +19,7 @@ import {
 } from './api.js';
 import { errorText } from './dom.js';
 import { all } from './model.js';
-import { doorsText, goalOf, judge } from './words.js';
+import { goalOf, judge } from './words.js';
 
 /** Doors that know neither the property nor the two methods: their agent is of 0.1. */
 const OLDER =
@@ -40,7 +40,7 @@ const CALLS = 16;
  * @param {'lockdown' | 'allClear'} verb
  * @param {DoorSelection} selection
  * @param {string} reason
- * @param {(line: Line) => void} say
+ * @param {(text: string) => void} say reports a failure
  * @param {(id: string) => void} begun called with the id before anything is sent
  * @returns {Promise<boolean>} whether every door was called and changed
  */
@@ -77,7 +77,7 @@ export async function order(verb, selection, reason, say, begun) {
  * @param {Call} call
  * @param {Call} forOlder
  * @param {string} reason
- * @param {(line: Line) => void} say
+ * @param {(text: string) => void} say reports a failure
  */
 function callDoors(id, { condition, doors }, call, forOlder, reason, say) {
   const older = may.call(forOlder.method) ? doors.filter((door) => door.isOlder) : [];
@@ -109,13 +109,9 @@ function callDoors(id, { condition, doors }, call, forOlder, reason, say) {
         where,
         reason,
       );
-      say({ text: `Job ${job} calls ${doorsText(own.length)}.`, isBad: false });
       return null;
     } catch (error) {
-      say({
-        text: `Cannot create job ${job}: ${errorText(error)}. Calling each door directly.`,
-        isBad: true,
-      });
+      say(`Cannot create job ${job}: ${errorText(error)}. Calling each door directly.`);
       return [method, payload, own];
     }
   });
@@ -133,10 +129,10 @@ function callDoors(id, { condition, doors }, call, forOlder, reason, say) {
             const { status, payload: answer } = await invoke(door.id, method, payload, reason);
             const { tone, text } = judge(status, answer, goalOf(method, payload));
             if (tone === 'bad') isWhole = false;
-            say({ text: `${door.id}: ${text}`, isBad: tone !== 'good' });
+            if (tone !== 'good') say(`${door.id}: ${text}`);
           } catch (error) {
             isWhole = false;
-            say({ text: `${door.id}: ${errorText(error)}`, isBad: true });
+            say(`${door.id}: ${errorText(error)}`);
           }
         },
         CALLS,
@@ -148,31 +144,21 @@ function callDoors(id, { condition, doors }, call, forOlder, reason, say) {
 }
 
 /**
- * Changes the desired property of the doors.
- *
  * @param {string} id
  * @param {DoorSelection} selection
  * @param {Json} desired
  * @param {string} reason
- * @param {(line: Line) => void} say
- * @returns {Promise<boolean>}
+ * @param {(text: string) => void} say reports a failure
  */
 async function store(id, { condition, doors }, desired, reason, say) {
   const missed = (/** @type {string} */ why) => {
-    say({
-      text: `The desired lockdown is not changed at every door: ${why}. Repeat it.`,
-      isBad: true,
-    });
+    say(`The desired lockdown is not changed at every door: ${why}. Repeat it.`);
     return false;
   };
   if (doors.length > 1) {
     try {
       const updateTwin = { etag: '*', properties: { desired } };
       await createJob(id, { type: 'scheduleUpdateTwin', updateTwin }, condition, reason);
-      say({
-        text: `Job ${id} changes the desired lockdown of ${doorsText(doors.length)}.`,
-        isBad: false,
-      });
       return await endOf(id, doors.length, missed);
     } catch (error) {
       const isBusy =
@@ -195,11 +181,7 @@ async function store(id, { condition, doors }, desired, reason, say) {
   return failed.length === 0 || missed(failed.join('; '));
 }
 
-/**
- * @param {string} id
- * @param {number} count
- * @param {(why: string) => boolean} missed
- */
+/** @param {string} id @param {number} count @param {(why: string) => boolean} missed */
 async function endOf(id, count, missed) {
   const end = Date.now() + TWIN_JOB_MS;
   for (;;) {

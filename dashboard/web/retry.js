@@ -2,7 +2,7 @@
 // The command keeps its id and its end, so a door that has obeyed already does nothing twice. Pure.
 
 import { isObject, plain, quote } from './model.js';
-import { describeTime, moment } from './words.js';
+import { describeTime, isoSecond, moment } from './words.js';
 
 /** Longest condition of a job: a query of 8,192 characters also counts its doors. */
 const MAX_CONDITION = 8_192 - 'SELECT COUNT() AS doors FROM devices WHERE '.length;
@@ -27,8 +27,6 @@ export function seconds(length) {
 }
 
 /**
- * The action of the new jobs.
- *
  * @param {Json} job what the doors were called or changed by
  * @param {[string, Json] | null} entry the timed entry that it gave to doors
  * @param {number} now
@@ -85,11 +83,6 @@ function method(call) {
 function ended(end, now) {
   if (Number.isNaN(end) || end > now) return null;
   return { problem: `Its action ended at ${describeTime(end)}: create a new job.` };
-}
-
-/** @param {number} at */
-function isoSecond(at) {
-  return new Date(Math.floor(at / 1000) * 1000).toISOString().replace('.000Z', 'Z');
 }
 
 /**

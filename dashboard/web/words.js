@@ -50,7 +50,6 @@ export const ALARM_HELP = {
   },
 };
 
-// ---------------------------------------------------------------------------------------------
 // Times.
 
 /** @type {Intl.DateTimeFormat} */
@@ -101,6 +100,11 @@ export function moment(time) {
   return typeof time === 'number' ? time : Date.parse(plain(time));
 }
 
+/** `2026-11-23T21:10:00Z`, rounded down. @param {number} at */
+export function isoSecond(at) {
+  return new Date(Math.floor(at / 1000) * 1000).toISOString().replace('.000Z', 'Z');
+}
+
 /** `Mon 2026-11-23 22:10:00 CET`. @param {unknown} time */
 export function describeTime(time) {
   const at = moment(time);
@@ -131,7 +135,7 @@ export function soon(time, now) {
   return `${p.weekday} ${p.hour}:${p.minute}:${p.second}`;
 }
 
-/** A length in two units. @param {number} milliseconds */
+/** @param {number} milliseconds */
 export function roughly(milliseconds) {
   const seconds = Math.max(0, Math.ceil(milliseconds / 1000));
   const units = [
@@ -163,16 +167,15 @@ export function countdown(time, now) {
   return left > 0 ? `in ${roughly(left)}` : 'now';
 }
 
-// ---------------------------------------------------------------------------------------------
 // Doors.
 
-/** `building 43, floor 3`. @param {{ building: string, floor: string }} place */
+/** @param {{ building: string, floor: string }} place */
 export function placeText({ building, floor }) {
   if (!building && !floor) return 'no building';
   return [building && `building ${building}`, floor && `floor ${floor}`].filter(Boolean).join(', ');
 }
 
-/** `1 door`, `2 doors`. @param {number} count */
+/** @param {number} count */
 export function doorsText(count) {
   return `${count.toLocaleString('en')} ${count === 1 ? 'door' : 'doors'}`;
 }
@@ -216,7 +219,7 @@ const SLOTS = {
 };
 
 /** @param {unknown} slot */
-export function slotName(slot) {
+function slotName(slot) {
   return SLOTS[Number(slot)] ?? 'unknown to this page';
 }
 
@@ -224,7 +227,6 @@ export function slotName(slot) {
  * The filled slots of an answer to getState, and the default; null if it has no array.
  *
  * @param {Json | null} answer
- * @returns {SlotRow[] | null}
  */
 export function slotRows(answer) {
   if (!Array.isArray(answer?.slots)) return null;
@@ -281,11 +283,7 @@ function since(door) {
   return door.heldBy?.since ? `, since ${describeTime(door.heldBy.since)}` : '';
 }
 
-/**
- * What decided at the time of the last report.
- *
- * @param {Door} door
- */
+/** @param {Door} door */
 export function becauseReported(door) {
   if (!door.hasReported) return 'it has never reported';
   const held = door.heldBy;
@@ -294,7 +292,7 @@ export function becauseReported(door) {
   return `slot ${held.slot} (${slotName(held.slot)}) decided${since({ heldBy: held })}${until}`;
 }
 
-/** What a door answers of its week. @param {Json} week @param {number} now */
+/** @param {Json} week @param {number} now */
 export function weekLine(week, now) {
   const want = (/** @type {Json} */ of) => plain(of.want) || 'default';
   const next = week.next?.at
@@ -309,7 +307,6 @@ export function weekLine(week, now) {
  * @param {Door} door
  * @param {string} id of the lockdown; empty: any
  * @param {number} now
- * @returns {string | null}
  */
 export function notSecuredBecause(door, id, now) {
   const isIn = id === '' ? door.isLockedDown : door.lockdown?.id === id;
@@ -325,10 +322,14 @@ export function notSecuredBecause(door, id, now) {
     return `offline; ${door.lockState}, door ${door.doorState}${ago}${waits}`;
   }
   if (isIn && door.secured === 'secured') return null;
-  const reasons = door.alarms.map((alarm) => `alarm ${alarm.name}`);
+  const reasons = [];
   const slot = Number(door.heldBy?.slot);
   if (slot < 5) reasons.push(`released by slot ${slot} (${slotName(slot)})`);
   if (door.doorState === 'open') reasons.push('the door is open: close it');
+  for (const { name } of door.alarms) {
+    const help = ALARM_HELP[name];
+    reasons.push(`alarm ${name}${help ? `: ${help.what}` : ''}`);
+  }
   if (isRefused) reasons.push(`it refused the lockdown: ${plain(refusal.ad)}`);
   else if (!isIn) reasons.push('it has not confirmed the lockdown');
   if (isIn && reasons.length === 0) {
@@ -341,10 +342,9 @@ export function notSecuredBecause(door, id, now) {
   return reasons.join('; ');
 }
 
-// ---------------------------------------------------------------------------------------------
 // Answers of doors.
 
-/** @param {string | undefined} method @param {Json | null} [payload] @returns {Goal} */
+/** @param {string | undefined} method @param {any} [payload] */
 export function goalOf(method, payload) {
   if (method === undefined) return 'changed';
   if (method === 'lockDoor' || method === 'lockdown') return 'secured';
@@ -403,7 +403,6 @@ function pendingReason(body) {
  *
  * @param {Json | undefined} entry reported `timed.ID`
  * @param {boolean} isOnline
- * @returns {{ tone: 'good' | 'doubt' | 'bad' | 'plain', text: string, isArmed: boolean }}
  */
 export function judgeEntry(entry, isOnline) {
   const away = isOnline ? '' : '; the door is offline';
@@ -426,7 +425,6 @@ export function judgeEntry(entry, isOnline) {
   return { tone: 'doubt', text: `${state}: ${plain(entry.secured) || 'no result yet'}`, isArmed };
 }
 
-// ---------------------------------------------------------------------------------------------
 // Events.
 
 const OMITTED = ['seq', 'boot', 'at', 'clock', 'kind', 'door', 'building', 'floor'];
@@ -453,7 +451,7 @@ const DOUBT = [
 ];
 const GOOD = ['alarmCleared', 'fireReset', 'storageRestored'];
 
-/** @param {Json} event @returns {'good' | 'bad' | 'doubt' | 'plain'} */
+/** @param {Json} event */
 export function eventTone(event) {
   const name = eventName(event);
   if (BAD.includes(name) || (name === 'disarmed' && event.body?.want === 'locked')) return 'bad';
@@ -461,7 +459,7 @@ export function eventTone(event) {
   return GOOD.includes(name) ? 'good' : 'plain';
 }
 
-/** The details beside the name, on one line. @param {Json} event */
+/** @param {Json} event */
 export function eventDetails(event) {
   const { body } = event;
   let text = '';

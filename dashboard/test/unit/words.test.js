@@ -141,7 +141,14 @@ test('a muster says of each door why it is not secured', () => {
       door({ secured: 'secured', mode: 'normal', lockdown: null }),
       'it has not confirmed the lockdown',
     ],
-    [door({ secured: 'unsecured', alarms: { jammed: { since: null } } }), 'alarm jammed'],
+    [
+      door({ secured: 'unsecured', alarms: { jammed: { since: null } } }),
+      'alarm jammed: the bolt does not move as commanded',
+    ],
+    [
+      door({ secured: 'unsecured', doorState: 'open', alarms: { forcedOpen: { since: null } } }),
+      'the door is open: close it; alarm forcedOpen: the door opened without permission',
+    ],
     [
       door({ lockdown: null, mode: 'normal' }, { lockdown: { ac: 500, ad: 'disk full' } }),
       'it refused the lockdown: disk full',
