@@ -8,7 +8,6 @@ import { badge, doorLink, placeLink, time } from './parts.js';
 import { store } from './store.js';
 import { ALARM_HELP, age, describeTime, moment, onClock } from './words.js';
 
-/** @returns {View} */
 export function alarms() {
   const items = h('ol', { class: 'plain queue' });
   const empty = h('p', null, badge('secured', 'no door is in alarm'));
@@ -65,10 +64,7 @@ function sinceText(alarm) {
   return `since ${describeTime(alarm.since)} (${age(passed)} ago)`;
 }
 
-/**
- * @param {Door} door
- * @param {Alarm} alarm
- */
+/** @param {Door} door @param {Alarm} alarm */
 export function alarmText(door, alarm) {
   const help = ALARM_HELP[alarm.name];
   const note = alarm.acknowledged;

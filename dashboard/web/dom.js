@@ -8,7 +8,6 @@
  * @param {T} tag
  * @param {Record<string, any> | null} [attributes]
  * @param {...Child} children
- * @returns {HTMLElementTagNameMap[T]}
  */
 export function h(tag, attributes, ...children) {
   const node = document.createElement(tag);
@@ -22,8 +21,6 @@ export function h(tag, attributes, ...children) {
 }
 
 /**
- * Replaces the children of an element.
- *
  * @template {Element} T
  * @param {T} node
  * @param {...Child} children
@@ -140,11 +137,10 @@ function controls(node) {
  * @param {Record<string, any>} attributes
  * @param {Element} outcome
  * @param {() => Promise<Outcome | void>} run
- * @returns {HTMLButtonElement}
  */
 export function actionButton(label, attributes, outcome, run) {
   let isBusy = false;
-  const button = h('button', { type: 'button', ...attributes }, label);
+  const button = h('button', attributes, label);
   button.addEventListener('click', async (event) => {
     event.preventDefault();
     if (isBusy || button.getAttribute('aria-disabled') === 'true') return;
@@ -189,7 +185,7 @@ export function block(button, isBlocked) {
  * @param {() => Promise<Outcome | void>} run
  */
 export function confirmedButton(label, question, yes, outcome, run) {
-  const ask = h('button', { type: 'button' }, label);
+  const ask = h('button', null, label);
   const close = () => {
     asked.hidden = true;
     ask.hidden = false;
@@ -206,7 +202,7 @@ export function confirmedButton(label, question, yes, outcome, run) {
     h('span', null, `${question} `),
     sure,
     ' ',
-    h('button', { type: 'button', onclick: close }, 'No'),
+    h('button', { onclick: close }, 'No'),
   );
   ask.addEventListener('click', () => {
     ask.hidden = true;
@@ -221,20 +217,14 @@ export function confirmedButton(label, question, yes, outcome, run) {
 
 const MARKS = { good: '✓', bad: '✕', doubt: '!', plain: '' };
 
-/**
- * @param {Element} node
- * @param {Outcome | null} outcome
- */
+/** @param {Element} node @param {Outcome | null} outcome */
 export function report(node, outcome) {
   node.className = `outcome ${outcome?.tone ?? ''}`;
   const mark = outcome && MARKS[outcome.tone];
   fill(node, mark && h('span', { 'aria-hidden': 'true' }, `${mark} `), outcome?.text);
 }
 
-/**
- * @param {unknown} error
- * @returns {string}
- */
+/** @param {unknown} error */
 export function errorText(error) {
   return error instanceof Error ? error.message : String(error);
 }

@@ -28,18 +28,11 @@ const MAX_PLAN = 2_097_152;
 /** @type {Record<string, (door: Door) => boolean>} */
 const FILTERS = {
   wrong: (door) => trouble(door) < 2,
-  secured: (door) => door.state === 'secured',
-  unsecured: (door) => door.state === 'unsecured',
-  unknown: (door) => door.state === 'unknown',
-  offline: (door) => door.state === 'offline',
   alarms: (door) => door.alarms.length > 0,
   lockdown: (door) => door.isLockedDown,
 };
 
-/**
- * @param {URLSearchParams} parameters
- * @returns {View}
- */
+/** @param {URLSearchParams} parameters */
 export function doors(parameters) {
   const building = parameters.get('building');
   const floor = parameters.get('floor');
@@ -91,7 +84,8 @@ export function doors(parameters) {
     const here = store.at(building, floor);
     const shown = here.filter(
       (door) =>
-        (FILTERS[state]?.(door) ?? true) && (find === '' || door.id.toLowerCase().includes(find)),
+        (FILTERS[state]?.(door) ?? (state === '' || door.state === state)) &&
+        (find === '' || door.id.toLowerCase().includes(find)),
     );
     shown.sort((a, b) => trouble(a) - trouble(b) || comparePlaces(a.id, b.id));
     const all = here.length.toLocaleString('en');
@@ -153,8 +147,7 @@ export function doors(parameters) {
             building ? `All of building ${building}` : 'All doors without a building',
           ),
         floor !== null &&
-          may.call('lockdown') &&
-          may.desire('lockdown') && [
+          may.lockDown() && [
             ' · ',
             h('a', { href: link('lockdown', { building, floor }) }, 'Lock down this floor …'),
           ],

@@ -17,17 +17,13 @@ export const POLL_MS = 30_000;
 const MAX_STALE = 300;
 const READERS = 4;
 
-/** Splits the text of a stream of server-sent events. */
 export class EventParser {
   #rest = '';
   #event = '';
   #id = /** @type {string | null} */ (null);
   #data = /** @type {string[]} */ ([]);
 
-  /**
-   * @param {string} text
-   * @returns {{ event: string, id: string | null, data: string }[]}
-   */
+  /** @param {string} text */
   push(text) {
     const lines = (this.#rest + text).split('\n');
     this.#rest = /** @type {string} */ (lines.pop());
@@ -53,12 +49,10 @@ export class EventParser {
 }
 
 /**
- * What the page knows about its own view of the hub.
- *
  * @typedef {'loading' | 'live' | 'polling' | 'broken'} Link
  */
 
-export class Live {
+class Live {
   constructor() {
     /** @type {Link} */
     this.link = 'loading';

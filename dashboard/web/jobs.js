@@ -19,7 +19,6 @@ import {
   soon,
 } from './words.js';
 
-/** Jobs that are read, the newest first. */
 const MAX_JOBS = 500;
 
 /** Pause between reads of a running job's doors, and of the list where there are no events. */
@@ -32,7 +31,7 @@ const DOOR_TITLES = ['Door', 'Outcome'];
 /** @type {Map<string, Json>} */
 const known = new Map();
 
-/** The timed entry that a job gives to doors. @param {Json} job @returns {[string, Json] | null} */
+/** @param {Json} job @returns {[string, Json] | null} */
 function entryOf(job) {
   const timed = job.updateTwin?.properties?.desired?.timed;
   const entries = Object.entries(isObject(timed) ? timed : {});
@@ -42,8 +41,8 @@ function entryOf(job) {
   return suffix === '' || suffix.startsWith('-stage') ? [first[0], first[1]] : null;
 }
 
-/** The jobs in groups, the newest first. @param {Iterable<Json>} jobs @returns {JobGroup[]} */
-export function grouped(jobs) {
+/** @param {Iterable<Json>} jobs */
+function grouped(jobs) {
   /** @type {Map<string, JobGroup>} */
   const groups = new Map();
   const sorted = [...jobs].sort((a, b) => moment(b.createdTime) - moment(a.createdTime));
@@ -77,7 +76,7 @@ function statusOf(group, now) {
   return statuses.find((status) => status !== 'completed') ?? 'completed';
 }
 
-/** Doors that have a timed entry, and how many of them have armed it. @param {string} id */
+/** @param {string} id */
 function armed(id) {
   const doors = [...store.doors.values()].filter(
     (door) => door.twin.properties?.desired?.timed?.[id],
@@ -161,8 +160,6 @@ async function readJobs(signal) {
 }
 
 /**
- * Keeps the jobs current while a view shows them.
- *
  * @param {() => void} onChange
  * @param {AbortSignal} signal
  * @param {(error: unknown) => void} onError
@@ -194,7 +191,6 @@ function follow(onChange, signal, onError) {
   read();
 }
 
-/** @returns {View} */
 export function jobs() {
   const abort = new AbortController();
   const outcome = outcomeRegion();
@@ -234,10 +230,15 @@ export function jobs() {
   return { title: 'Jobs', node, update, close: () => abort.abort() };
 }
 
+/** @param {JobGroup} group */
+function hasFailed(group) {
+  return group.jobs.some((job) => job.deviceJobStatistics?.failedCount > 0);
+}
+
 /** @param {JobGroup} group @param {number} now */
 function statusText(group, now) {
   const status = statusOf(group, now);
-  const failed = group.jobs.some((job) => job.deviceJobStatistics?.failedCount > 0);
+  const failed = hasFailed(group);
   const tone = status === 'failed' || failed ? 'bad' : status === 'completed' ? 'good' : 'plain';
   const reason = group.jobs.map((job) => plain(job.failureReason)).find(Boolean);
   return h(
@@ -310,8 +311,7 @@ function retryButton(group, now, outcome) {
     status === 'running' &&
     group.jobs.every((job) => OVER.includes(plain(job.status)));
   const isEarly = status === 'cancelled' && moment(startOf(group)) > now;
-  const failed =
-    status === 'failed' || group.jobs.some((job) => job.deviceJobStatistics?.failedCount > 0);
+  const failed = status === 'failed' || hasFailed(group);
   const isOver = OVER.includes(status) || hasActed;
   if (!isOver || isEarly || !mayRepeat(group)) return null;
   // A staged job counts no failures: its doors report them.
@@ -340,7 +340,7 @@ async function retry(group) {
     ? entry[1].want === 'locked'
       ? 'secured'
       : 'released'
-    : goalOf(call?.methodName, isObject(call?.payload) ? call.payload : null);
+    : goalOf(call?.methodName, call?.payload);
   const names = rows
     .filter(({ door: id, tone, text }) => {
       const door = store.doors.get(id);
@@ -376,7 +376,7 @@ async function retry(group) {
   return { tone: 'good', text: `Job ${id} repeats it at ${doorsText(names.length)}.` };
 }
 
-/** Takes a timed entry from all doors. @param {string} id */
+/** @param {string} id */
 async function disarm(id) {
   const failed = /** @type {string[]} */ ([]);
   await each(armed(id).all, async (door) => {
@@ -389,12 +389,7 @@ async function disarm(id) {
   return failed;
 }
 
-/**
- * One job with its doors, the failed ones first.
- *
- * @param {string} id
- * @returns {View}
- */
+/** @param {string} id */
 export function job(id) {
   const abort = new AbortController();
   const outcome = outcomeRegion();
@@ -471,13 +466,7 @@ export function job(id) {
   };
 }
 
-/**
- * Reads what the jobs came to at each door.
- *
- * @param {JobGroup} group
- * @param {Map<string, Json>} records
- * @param {AbortSignal} [signal]
- */
+/** @param {JobGroup} group @param {Map<string, Json>} records @param {AbortSignal} [signal] */
 async function readRecords(group, records, signal) {
   for (const each of group.jobs) {
     if (entryOf(each)) continue;
@@ -511,7 +500,7 @@ function doorRows(group, records) {
   for (const record of records.values()) {
     const answer = record.outcome?.deviceMethodResponse;
     const call = group.jobs.find((each) => each.jobId === record.jobId)?.cloudToDeviceMethod;
-    const goal = goalOf(call?.methodName, isObject(call?.payload) ? call.payload : null);
+    const goal = goalOf(call?.methodName, call?.payload);
     /** @type {{ tone: string, text: string }} */
     let result = { tone: 'plain', text: plain(record.status) };
     if (record.status === 'completed') {

@@ -10,7 +10,6 @@ export function isObject(value) {
  * The text of a value of a twin: texts as they are, all else as JSON.
  *
  * @param {unknown} value
- * @returns {string}
  */
 export function plain(value) {
   if (value === undefined || value === null) return '';
@@ -19,10 +18,7 @@ export function plain(value) {
 
 let revisions = 0;
 
-/**
- * @param {Json} twin
- * @returns {Door}
- */
+/** @param {Json} twin @returns {Door} */
 export function readDoor(twin) {
   const desired = twin.properties?.desired ?? {};
   const reported = twin.properties?.reported ?? {};
@@ -56,11 +52,7 @@ export function readDoor(twin) {
   };
 }
 
-/**
- * @param {Json | null} door
- * @param {unknown} tags
- * @returns {Alarm[]}
- */
+/** @param {Json | null} door @param {unknown} tags */
 function readAlarms(door, tags) {
   if (!isObject(door?.alarms)) return [];
   const notes = isObject(tags) && isObject(tags.alarm) ? tags.alarm : {};
@@ -78,7 +70,6 @@ function readAlarms(door, tags) {
  *
  * @param {Json} into changed in place
  * @param {Json} patch
- * @returns {Json}
  */
 export function merge(into, patch) {
   for (const [key, value] of Object.entries(patch)) {
@@ -117,17 +108,11 @@ export function applyTwinEvent(twin, body) {
   return 'applied';
 }
 
-/**
- * Whether a twin that was read is at least as new as the one that is known.
- *
- * @param {Json} read
- * @param {Json | undefined} known
- */
+/** @param {Json} read @param {Json | undefined} known */
 export function isCurrent(read, known) {
   return !known || (read.version ?? 0) >= (known.version ?? 0);
 }
 
-// ---------------------------------------------------------------------------------------------
 // What a desired property became, by the door's acknowledgement {value, ac, av, ad}.
 
 /** Desired properties that every door acknowledges; doors of 0.1 do not know the other two. */
@@ -138,7 +123,6 @@ const OF_WEEK = ['schedule', 'timed'];
  * The desired properties that the door has refused or not applied yet.
  *
  * @param {Json} twin
- * @returns {{ key: string, refused: string | null }[]}
  */
 export function unapplied(twin) {
   const desired = twin.properties?.desired ?? {};
@@ -169,12 +153,7 @@ export function unapplied(twin) {
   return acks;
 }
 
-/**
- * The newest version of the desired properties in their metadata.
- *
- * @param {any} metadata
- * @returns {number | null}
- */
+/** @param {any} metadata @returns {number | null} */
 function newest(metadata) {
   if (!isObject(metadata)) return null;
   let version = null;
@@ -185,12 +164,7 @@ function newest(metadata) {
   return version;
 }
 
-/**
- * @param {any} wanted
- * @param {number} written
- * @param {any} answer
- * @returns {'applied' | { refused: string | null }}
- */
+/** @param {any} wanted @param {number} written @param {any} answer */
 function ackState(wanted, written, answer) {
   const isCurrent = typeof answer?.av === 'number' && answer.av >= written;
   if (wanted === null || wanted === undefined) {
@@ -220,11 +194,10 @@ function isEqual(a, b) {
   );
 }
 
-// ---------------------------------------------------------------------------------------------
 // Orders.
 
 /** Alarms, the worst first. */
-export const ALARMS = [
+const ALARMS = [
   'forcedOpen',
   'lockForced',
   'tamper',
@@ -240,7 +213,7 @@ export const ALARMS = [
  *
  * @param {string} name
  */
-export function severity(name) {
+function severity(name) {
   const index = ALARMS.indexOf(name);
   return index < 0 ? 2.5 : index;
 }
@@ -249,7 +222,6 @@ export function severity(name) {
  * The alarms of these doors: not acknowledged ones first, then the worst, then the oldest.
  *
  * @param {Iterable<Door>} doors
- * @returns {{ door: Door, alarm: Alarm }[]}
  */
 export function alarmQueue(doors) {
   const rows = [];
@@ -293,7 +265,6 @@ export function trouble(door) {
   return door.state === 'secured' ? 2 : 1;
 }
 
-// ---------------------------------------------------------------------------------------------
 // Conditions of the query language, as doorctl writes them.
 
 /** @param {string} text */

@@ -8,7 +8,6 @@ import { badge, doorLink, link, placeLink } from './parts.js';
 import { store, sum } from './store.js';
 import { STATES, age, doorsText, moment } from './words.js';
 
-/** Alarms that are shown here; the others are on their own page. */
 const MAX_ALARMS = 5;
 
 /** @type {(keyof typeof STATES)[]} */
@@ -36,7 +35,6 @@ function countList(counts) {
   );
 }
 
-/** @returns {View} */
 export function overview() {
   const all = h('strong', null);
   const totals = h('span', { class: 'totals' });
@@ -146,14 +144,13 @@ function building(name) {
   const count = h('small', null);
   const tiles = h('div', { class: 'tiles' });
   const href = link('doors', { building: name });
-  const mayLockDown = may.call('lockdown') && may.desire('lockdown');
   const node = h(
     'section',
     { class: 'building' },
     h('h3', null, h('a', { href }, name ? `Building ${name}` : 'No building'), ' ', count),
     tiles,
     name &&
-      mayLockDown &&
+      may.lockDown() &&
       h(
         'p',
         { class: 'no-print' },

@@ -21,10 +21,7 @@ export function doorLink(id, attributes = {}) {
   return h('a', { href: link(`door/${encodeURIComponent(id)}`), ...attributes }, id);
 }
 
-/**
- * @param {keyof typeof STATES} state
- * @param {string} [text]
- */
+/** @param {keyof typeof STATES} state @param {string} [text] */
 export function badge(state, text = STATES[state].text) {
   return h(
     'span',
@@ -39,8 +36,8 @@ export function stateBadge(door) {
   return badge(door.state, door.state === 'offline' ? offlineText(door) : undefined);
 }
 
-/** `offline, [locked 3h ago]`. @param {Door} door */
-export function offlineText(door) {
+/** @param {Door} door */
+function offlineText(door) {
   if (!door.hasReported) return 'offline, never reported';
   const ago = door.reportedAt === null ? '' : ` ${age(hubNow() - door.reportedAt)} ago`;
   return `offline, ${door.lockState || 'lock unknown'}${ago}`;
@@ -48,17 +45,11 @@ export function offlineText(door) {
 
 /** @param {Door} door */
 export function alarmBadges(door) {
-  return door.alarms
-    .map((alarm) =>
-      badge(
-        alarm.acknowledged ? 'lockdown' : 'alarms',
-        alarm.acknowledged ? `${alarm.name} (acknowledged)` : alarm.name,
-      ),
-    )
-    .map((node, index) => {
-      if (door.alarms[index]?.acknowledged) node.className = 'badge acknowledged';
-      return node;
-    });
+  return door.alarms.map(({ name, acknowledged }) => {
+    const node = badge('alarms', acknowledged ? `${name} (acknowledged)` : name);
+    if (acknowledged) node.className = 'badge acknowledged';
+    return node;
+  });
 }
 
 /** @param {{ building: string, floor: string }} place */
@@ -67,7 +58,7 @@ export function placeLink(place) {
   return h('a', { href: link('doors', { building, floor }) }, placeText(place));
 }
 
-/** A time with its full form for those who point at it. @param {unknown} at @param {string} text */
+/** @param {unknown} at @param {string} text */
 export function time(at, text) {
   return h('time', { title: describeTime(at) }, text);
 }
@@ -111,14 +102,9 @@ export function row(titles, cells, className = '') {
   );
 }
 
-/** Rows of a page of a long table. */
-export const ROWS = 100;
+const ROWS = 100;
 
-/**
- * Buttons for the pages of a long table.
- *
- * @param {() => void} update
- */
+/** @param {() => void} update */
 export function pager(update) {
   let page = 0;
   let count = 0;
@@ -128,7 +114,6 @@ export function pager(update) {
     h(
       'button',
       {
-        type: 'button',
         onclick: () => {
           page = Math.min(Math.max(page + by, 0), Math.ceil(count / ROWS) - 1);
           update();
@@ -148,7 +133,7 @@ export function pager(update) {
     first: () => {
       page = 0;
     },
-    /** @template T @param {T[]} items @returns {T[]} */
+    /** @template T @param {T[]} items */
     slice: (items) => {
       count = items.length;
       page = Math.min(page, Math.max(0, Math.ceil(count / ROWS) - 1));
@@ -161,20 +146,12 @@ export function pager(update) {
   };
 }
 
-/**
- * A labelled field.
- *
- * @param {string} label
- * @param {HTMLElement} input
- */
+/** @param {string} label @param {HTMLElement} input */
 export function field(label, input) {
   return h('label', { class: 'field' }, h('span', null, label), input);
 }
 
-/**
- * @param {Record<string, any>} attributes
- * @param {[string, string][]} options value and text
- */
+/** @param {Record<string, any>} attributes @param {[string, string][]} options value and text */
 export function select(attributes, options) {
   return h(
     'select',

@@ -11,7 +11,6 @@ import { STATES } from './words.js';
  * Where a door stands: `tags.plan {id, x, y}`, x and y from 0 to 1.
  *
  * @param {Door} door
- * @returns {{ id: string, x: number, y: number } | null}
  */
 function spot(door) {
   const plan = door.twin.tags?.plan;
@@ -25,7 +24,6 @@ function spot(door) {
  * The plan that most of these doors stand on.
  *
  * @param {Door[]} doors
- * @returns {string | null}
  */
 export function planOf(doors) {
   /** @type {Map<string, number>} */
@@ -142,12 +140,7 @@ export class Plan {
     );
   }
 
-  /**
-   * Stores an image as the plan of this id.
-   *
-   * @param {string} id
-   * @param {File} file
-   */
+  /** @param {string} id @param {File} file */
   static upload(id, file) {
     return send('PUT', `plans/${encodeURIComponent(id)}`, {
       body: file,

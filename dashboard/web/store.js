@@ -2,7 +2,6 @@
 
 import { applyTwinEvent, comparePlaces, isCurrent, readDoor } from './model.js';
 
-/** @returns {Counts} */
 function zero() {
   return {
     doors: 0,
@@ -15,7 +14,7 @@ function zero() {
   };
 }
 
-/** @param {Iterable<Counts>} each @returns {Counts} */
+/** @param {Iterable<Counts>} each */
 export function sum(each) {
   const total = zero();
   for (const counts of each) {
@@ -73,7 +72,6 @@ export class Store {
    * Applies an event; true: the twin has to be read again.
    *
    * @param {Json} event
-   * @returns {boolean}
    */
   apply(event) {
     const id = event.deviceId;
@@ -106,10 +104,7 @@ export class Store {
     }
   }
 
-  /**
-   * @param {Door | undefined} before
-   * @param {Json} twin
-   */
+  /** @param {Door | undefined} before @param {Json} twin */
   #change(before, twin) {
     if (before) this.#take(before);
     this.#add(readDoor(twin));
@@ -159,7 +154,6 @@ export class Store {
    * The doors of these ids that are still there.
    *
    * @param {Iterable<string>} ids
-   * @returns {Door[]}
    */
   of(ids) {
     const doors = [];
@@ -170,7 +164,7 @@ export class Store {
     return doors;
   }
 
-  /** The places of a building, or all, sorted. @param {string} [building] */
+  /** @param {string} [building] */
   sortedPlaces(building) {
     const places = [...this.places.values()];
     return places
@@ -178,7 +172,6 @@ export class Store {
       .sort((a, b) => comparePlaces(a.building, b.building) || comparePlaces(a.floor, b.floor));
   }
 
-  /** The names of the buildings, sorted. */
   buildings() {
     return [...new Set(this.sortedPlaces().map((place) => place.building))];
   }
@@ -188,7 +181,6 @@ export class Store {
    *
    * @param {string | null} building null: every one
    * @param {string | null} floor
-   * @returns {Door[]}
    */
   at(building, floor) {
     if (building === null && floor === null) return [...this.doors.values()];
@@ -202,7 +194,7 @@ export class Store {
 }
 
 /** @param {string} building @param {string} floor */
-export function placeKey(building, floor) {
+function placeKey(building, floor) {
   return JSON.stringify([building, floor]);
 }
 
