@@ -37,10 +37,14 @@ pub const FIRST_VERSION: u64 = 2;
 /// The etag counter of a twin that has never been written, and the `$version` of its sections.
 pub const FIRST_COUNTER: u64 = 1;
 
-/// A twin as the service shows it.
+/// A twin as the service shows it: with tags `O` and sections `S`, which may be JSON as text where
+/// nobody looks inside.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Twin {
+#[serde(
+    rename_all = "camelCase",
+    bound(deserialize = "O: Deserialize<'de> + Default, S: Deserialize<'de>")
+)]
+pub struct Twin<O = Object, S = Section> {
     /// The device id.
     pub device_id: DeviceId,
     /// Counts writes of tags and desired properties; see [`etag`].
@@ -79,9 +83,9 @@ pub struct Twin {
     pub version: u64,
     /// The section that only the service sees.
     #[serde(default, deserialize_with = "null_as_default")]
-    pub tags: Object,
+    pub tags: O,
     /// The sections that the device sees too.
-    pub properties: Properties,
+    pub properties: Properties<S>,
     /// What kind of device it is.
     #[serde(default, deserialize_with = "null_as_default")]
     pub capabilities: Capabilities,
@@ -89,11 +93,11 @@ pub struct Twin {
 
 /// The properties of a device. This is also the twin as the device sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Properties {
+pub struct Properties<S = Section> {
     /// The desired properties, written by the service.
-    pub desired: Section,
+    pub desired: S,
     /// The reported properties, written by the device.
-    pub reported: Section,
+    pub reported: S,
 }
 
 /// Whether a device may connect.

@@ -9,6 +9,7 @@ use iothub_protocol::query::{self, Position, Projection, Query, Source};
 use iothub_protocol::time;
 use iothub_protocol::twin::Twin;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::ServiceError;
@@ -35,7 +36,7 @@ pub(crate) struct QueryPage {
 #[serde(untagged)]
 pub(crate) enum QueryRows {
     /// Rows of `devices`.
-    Twins(Vec<Twin>),
+    Twins(Vec<Twin<Box<RawValue>, Box<RawValue>>>),
     /// Rows of `devices.jobs`.
     DeviceJobs(Vec<DeviceJob>),
     /// Projections of documents or of groups.

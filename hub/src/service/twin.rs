@@ -312,8 +312,8 @@ impl From<TwinError> for ServiceError {
     }
 }
 
-impl From<TwinRecord> for Twin {
-    fn from(record: TwinRecord) -> Self {
+impl<O, S> From<TwinRecord<O, S>> for Twin<O, S> {
+    fn from(record: TwinRecord<O, S>) -> Self {
         let device = record.device;
         Self {
             device_id: device.device_id,

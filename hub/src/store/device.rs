@@ -6,6 +6,7 @@ use iothub_protocol::identity::Thumbprints;
 use iothub_protocol::twin::{ConnectionState, Object, Section};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::NEVER;
 use crate::identity::Keys;
@@ -68,19 +69,23 @@ pub(crate) struct DeviceStatistics {
     pub(crate) enabled: u64,
 }
 
-/// A twin with its identity.
+/// A twin with its identity; `O` are its tags, and `S` each of its sections.
 #[derive(Debug, Clone)]
-pub(crate) struct TwinRecord {
+pub(crate) struct TwinRecord<O = Object, S = Section> {
     /// Row id; also the position in the order of all twins.
     pub(crate) row: i64,
     pub(crate) device: DeviceRecord,
     pub(crate) model_id: String,
     pub(crate) version: u64,
     pub(crate) etag: u64,
-    pub(crate) tags: Object,
-    pub(crate) desired: Section,
-    pub(crate) reported: Section,
+    pub(crate) tags: O,
+    pub(crate) desired: S,
+    pub(crate) reported: S,
 }
+
+/// A twin whose tags and sections are JSON as the service shows it: reading a fleet takes apart
+/// nothing of it.
+pub(crate) type TwinText = TwinRecord<Box<RawValue>, Box<RawValue>>;
 
 /// The event of a twin change.
 #[derive(Debug)]

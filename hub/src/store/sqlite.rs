@@ -53,7 +53,7 @@ pub(crate) use query::scratch;
 
 use super::device::{
     DesiredChange, DeviceRecord, DeviceStatistics, StoredAuthentication, StoredSubscription,
-    TwinChange, TwinEvent, TwinRecord,
+    TwinChange, TwinEvent, TwinRecord, TwinText,
 };
 use super::error::StoreError;
 use super::job::{

@@ -5,6 +5,7 @@ use serde::de::Error as _;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::limits::{SectionKind, TwinError, check_growth, check_patch, check_replacement};
 use super::metadata::{self, Stamp};
@@ -39,6 +40,24 @@ impl Default for Section {
 }
 
 impl Section {
+    /// A section as JSON, from the JSON of its properties and of its metadata, which are not taken
+    /// apart.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is not a JSON object.
+    pub fn join(values: &str, metadata: &str, version: u64) -> serde_json::Result<Box<RawValue>> {
+        let Some(head) = values.strip_suffix('}').filter(|it| it.starts_with('{')) else {
+            return Err(serde_json::Error::custom("expected a JSON object"));
+        };
+        let comma = if head.len() > 1 { "," } else { "" };
+        let metadata = match metadata {
+            "{}" => String::new(),
+            metadata => format!("\"{METADATA}\":{metadata},"),
+        };
+        RawValue::from_string(format!("{head}{comma}{metadata}\"{VERSION}\":{version}}}"))
+    }
+
     /// Merges `patch`: null removes a member, an object is merged with the present one, anything
     /// else replaces the member. It counts as a write even if nothing differs. For desired
     /// properties, [`Section::notification`] of `patch` is sent to the device.

@@ -346,3 +346,31 @@ fn a_null_in_an_answer_of_the_registry_counts_as_absent() {
         assert_eq!(read(&with_null).unwrap(), expected, "{member}");
     }
 }
+
+#[test]
+fn a_section_joined_from_text_is_the_serialised_section() {
+    let values = json!({"floor": 43, "text": "a\u{0}\"}", "nested": {"list": [1, 1.5, null]}});
+    let metadata = json!({"$lastUpdated": "2026-12-01T12:00:00Z", "floor": {}});
+    for values in [json!({}), values] {
+        for metadata in [json!({}), metadata.clone()] {
+            let section = Section {
+                values: values.as_object().unwrap().clone(),
+                metadata: metadata.as_object().unwrap().clone(),
+                version: 7,
+            };
+            let joined = Section::join(&values.to_string(), &metadata.to_string(), 7).unwrap();
+            assert_eq!(joined.get(), serde_json::to_string(&section).unwrap());
+        }
+    }
+    for (values, metadata) in [
+        ("[]", "{}"),
+        ("", "{}"),
+        ("{\"a\":}", "{}"),
+        ("{}", "{\"a\""),
+    ] {
+        assert!(
+            Section::join(values, metadata, 1).is_err(),
+            "{values} {metadata}"
+        );
+    }
+}

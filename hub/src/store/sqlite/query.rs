@@ -19,7 +19,7 @@ use serde_json::Map;
 
 use super::damage::{self, RowRead, read_one};
 use super::{
-    DeviceJobRecord, GroupPosition, Page, RowPosition, Store, StoreError, TwinRecord, device,
+    DeviceJobRecord, GroupPosition, Page, RowPosition, Store, StoreError, TwinText, device,
     job_device, scope, twin,
 };
 use crate::store::page::PAGE_BYTES;
@@ -46,7 +46,7 @@ impl Store {
         condition: Option<Condition>,
         after: RowPosition,
         limit: u32,
-    ) -> Result<Page<TwinRecord>, StoreError> {
+    ) -> Result<Page<TwinText>, StoreError> {
         self.scan(move |connection| twins(connection, condition.as_ref(), after, limit))
             .await
     }
@@ -100,12 +100,12 @@ fn twins(
     condition: Option<&Condition>,
     after: RowPosition,
     limit: u32,
-) -> Result<Page<TwinRecord>, StoreError> {
+) -> Result<Page<TwinText>, StoreError> {
     let Compiled { sql, parameters } = compile_condition(condition);
     let what = RowReader {
         what: "a twin",
         name: |row| damage::text(row, "device_id"),
-        record: twin::record,
+        record: twin::text_record,
         position: |row| Ok(RowPosition(row.get("id")?, 0)),
     };
     let first = parameters.len() + 1;

@@ -6,11 +6,12 @@ use iothub_protocol::event::EventKind;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::twin::{FIRST_COUNTER, FIRST_VERSION, Object, Section};
 use rusqlite::{Connection, Row, params};
+use serde_json::value::RawValue;
 
 use super::writer::Write;
 use super::{
-    DesiredChange, Store, StoreError, TwinChange, TwinEvent, TwinRecord, device, event, scope,
-    signed, unsigned,
+    DesiredChange, Store, StoreError, TwinChange, TwinEvent, TwinRecord, TwinText, device, event,
+    scope, signed, unsigned,
 };
 use crate::types::Scope;
 
@@ -40,6 +41,28 @@ pub(super) fn record(row: &Row<'_>) -> Result<TwinRecord, StoreError> {
             metadata: object(row, "reported_metadata")?,
             version: unsigned(row, "reported_version")?,
         },
+    })
+}
+
+/// Reads the same row as text.
+pub(super) fn text_record(row: &Row<'_>) -> Result<TwinText, StoreError> {
+    let section = |column, metadata, version| {
+        let values: String = row.get(column)?;
+        let metadata: String = row.get(metadata)?;
+        let version = unsigned(row, version)?;
+        Section::join(&values, &metadata, version)
+            .map_err(|error| StoreError::corrupt(column, error))
+    };
+    let tags = RawValue::from_string(row.get("tags")?);
+    Ok(TwinRecord {
+        row: row.get("id")?,
+        device: device::record(row)?,
+        model_id: row.get("model_id")?,
+        version: unsigned(row, "version")?,
+        etag: unsigned(row, "etag")?,
+        tags: tags.map_err(|error| StoreError::corrupt("tags", error))?,
+        desired: section("desired", "desired_metadata", "desired_version")?,
+        reported: section("reported", "reported_metadata", "reported_version")?,
     })
 }
 
