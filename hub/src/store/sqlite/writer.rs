@@ -251,6 +251,8 @@ struct Queue {
     bulk: VecDeque<Operation>,
     /// Whether the next operation is one of `bulk`, if there is any.
     is_turn_of_bulk: bool,
+    /// The time of quiet of a checkpoint that is due once nothing is queued.
+    quiet: Option<Duration>,
     /// The stop command was received.
     is_stopped: bool,
 }
@@ -268,6 +270,7 @@ impl Queue {
             prompt: VecDeque::new(),
             bulk: VecDeque::new(),
             is_turn_of_bulk: false,
+            quiet: None,
             is_stopped: false,
         }
     }
@@ -278,9 +281,11 @@ impl Queue {
             if let Some(operation) = self.pop() {
                 return Some(Task::Transact(operation));
             }
-            if let Some(quiet) = self.commands.blocking_recv().map(|it| self.take(it))? {
+            if let Some(quiet) = self.quiet.take() {
                 return Some(Task::CheckpointIfIdle { quiet });
             }
+            let command = self.commands.blocking_recv()?;
+            self.take(command);
         }
     }
 
@@ -300,18 +305,17 @@ impl Queue {
         first.pop_front().or_else(|| second.pop_front())
     }
 
-    /// Sorts a command; returns the time of quiet if it asks for a checkpoint.
-    fn take(&mut self, command: Command) -> Option<Duration> {
+    /// Sorts a command.
+    fn take(&mut self, command: Command) {
         match command {
             Command::Run(Priority::Prompt, operation) => self.prompt.push_back(operation),
             Command::Run(Priority::Bulk, operation) => self.bulk.push_back(operation),
-            Command::CheckpointIfIdle { quiet } => return Some(quiet),
+            Command::CheckpointIfIdle { quiet } => self.quiet = Some(quiet),
             Command::Stop => {
                 self.is_stopped = true;
                 self.commands.close();
             }
         }
-        None
     }
 }
 
