@@ -266,22 +266,23 @@ impl Store {
             let now = time_text(now);
             let mut statement = write.connection.prepare_cached(
                 "UPDATE device_job SET status = 'running', started = ?3, updated = ?3 WHERE job = \
-                 ?1 AND ordinal = ?2",
+                 ?1 AND ordinal = ?2 AND status = 'pending'",
             )?;
             let (mut targets, mut offline) = (Vec::with_capacity(candidates.len()), Vec::new());
             let mut deltas = CountDeltas::default();
             for target in candidates {
                 if !target.exists {
-                    end(write.connection, job, target.ordinal, &deleted(), &now)?;
-                    deltas.pending -= 1;
-                    deltas.failed += 1;
-                } else if is_online(&target.device) {
-                    statement.execute(params![job, target.ordinal, now])?;
+                    if end(write.connection, job, target.ordinal, &deleted(), &now)? {
+                        deltas.pending -= 1;
+                        deltas.failed += 1;
+                    }
+                } else if !is_online(&target.device) {
+                    offline.push(target);
+                } else if statement.execute(params![job, target.ordinal, now])? > 0 {
+                    // Otherwise the request names the row twice.
                     deltas.pending -= 1;
                     deltas.running += 1;
                     targets.push(target);
-                } else {
-                    offline.push(target);
                 }
             }
             deltas.store(write.connection, job)?;
