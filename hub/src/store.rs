@@ -6,7 +6,7 @@
 //! `twin_update`. Business rules stay in the services: a method that changes a row takes a pure
 //! function of the row.
 //!
-//! What every store keeps:
+//! What every store keeps, and `conformance` tests through these methods alone:
 //!
 //! - **Durable before the reply.** What a method has answered survives a power cut; what a read
 //!   returns has been committed.
@@ -32,6 +32,8 @@
 //! [`read_audit`], [`PolicyFile`], the loss of committed data ([`check_for_loss`]),
 //! [`Store::look_for_file`] and [`Store::inspect`].
 
+#[cfg(test)]
+mod conformance;
 mod device;
 mod error;
 mod event;

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::store::conformance::query::generate::{condition, object_of, value};
 
 mod statements;
 
@@ -61,138 +62,6 @@ fn both(connection: &Connection, text: &str) -> (Vec<String>, Vec<String>) {
         matches(&condition, &document).then_some(id)
     });
     (found, expected.collect())
-}
-
-fn value() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        (-2i64..4).prop_map(Value::from),
-        prop::sample::select(vec![1.0, 1.5, -0.0, 3.0, 1e300, -1e300]).prop_map(Value::from),
-        prop::sample::select(vec![(1i64 << 52) - 1, -(1i64 << 52)]).prop_map(Value::from),
-        prop::sample::select(vec![
-            "", "a", "ab", "43", "1", "true", "é", "it's", "a\u{0}b", "\"q\"\\"
-        ])
-        .prop_map(Value::from),
-    ];
-    leaf.prop_recursive(2, 6, 3, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
-            object_of(inner),
-        ]
-    })
-}
-
-fn object_of(value: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
-    let key =
-        prop::sample::select(vec!["a", "b", "value", "we'ird\"\\k\u{e9}y"]).prop_map(str::to_owned);
-    prop::collection::btree_map(key, value, 0..4)
-        .prop_map(|members| Value::Object(members.into_iter().collect()))
-}
-
-fn path() -> impl Strategy<Value = String> {
-    prop::sample::select(vec![
-        "tags.a",
-        "tags.b",
-        "tags.a.b",
-        "tags.a.value",
-        "tags['we\\'ird\"\\\\k\u{e9}y']",
-        "properties.desired.a",
-        "properties.desired.b.a",
-        "properties.reported.a.value",
-        "properties.desired",
-        "properties.Desired.a",
-        "tags",
-        "deviceId",
-        "DEVICEID",
-        "statusReason",
-        "status",
-        "etag",
-        "version",
-        "connectionState",
-        "capabilities.iotEdge",
-        "x509Thumbprint.primaryThumbprint",
-        "moduleId",
-        "status.a",
-    ])
-    .prop_map(str::to_owned)
-}
-
-fn constant() -> impl Strategy<Value = String> {
-    prop::sample::select(vec![
-        "undefined",
-        "null",
-        "true",
-        "false",
-        "0",
-        "1",
-        "-1",
-        "2",
-        "3",
-        "1.0",
-        "1.5",
-        "1e300",
-        "4503599627370495",
-        "''",
-        "'a'",
-        "'ab'",
-        "'43'",
-        "'1'",
-        "'true'",
-        "'d1'",
-        "'\u{e9}'",
-        "'it\\'s'",
-        "'enabled'",
-        "'Disconnected'",
-        "'AAAAAAAAAAE='",
-        "'\\u0000'",
-    ])
-    .prop_map(str::to_owned)
-}
-
-fn operand() -> impl Strategy<Value = String> {
-    let simple = prop_oneof![3 => path(), 2 => constant()];
-    let pair = (
-        simple.clone(),
-        prop::sample::select(vec!["+", "-", "*", "/", "%"]),
-        simple.clone(),
-    );
-    let arithmetic =
-        pair.prop_map(|(left, operator, right)| format!("({left} {operator} {right})"));
-    prop_oneof![6 => simple, 1 => arithmetic]
-}
-
-fn condition() -> impl Strategy<Value = String> {
-    let operator = prop::sample::select(vec!["=", "!=", "<>", "<", "<=", ">", ">="]);
-    let list = (
-        path(),
-        any::<bool>(),
-        prop::collection::vec(constant(), 1..4),
-    );
-    let comparison = (operand(), operator, operand());
-    let comparison =
-        comparison.prop_map(|(left, operator, right)| format!("{left} {operator} {right}"));
-    let list = list.prop_map(|(path, is_in, list)| {
-        let operator = if is_in { "IN" } else { "NIN" };
-        format!("{path} {operator} [{}]", list.join(", "))
-    });
-    let leaf = prop_oneof![
-        6 => comparison,
-        3 => list,
-        1 => path().prop_map(|path| format!("IS_DEFINED({path})")),
-        1 => (path(), constant()).prop_map(|(path, part)| format!("STARTSWITH({path}, {part})")),
-        1 => (path(), constant()).prop_map(|(path, part)| format!("ENDSWITH({path}, {part})")),
-        1 => operand(),
-    ];
-    leaf.prop_recursive(4, 12, 3, |inner| {
-        prop_oneof![
-            (inner.clone(), inner.clone())
-                .prop_map(|(left, right)| format!("({left} AND {right})")),
-            (inner.clone(), inner.clone()).prop_map(|(left, right)| format!("({left} OR {right})")),
-            inner.clone().prop_map(|inner| format!("NOT ({inner})")),
-            (inner, constant()).prop_map(|(inner, constant)| format!("({inner}) = {constant}")),
-        ]
-    })
 }
 
 proptest! {

@@ -16,24 +16,11 @@ fn tags(text: &str) -> Object {
 }
 
 fn touch(tags: Object) -> impl Fn(&mut TwinRecord) -> Result<TwinChange, (&'static str, String)> {
-    move |record| {
-        record.tags.clone_from(&tags);
-        record.version += 1;
-        Ok(TwinChange {
-            tags: true,
-            desired: None,
-            reported: false,
-            event: TwinEvent {
-                operation: "updateTwin",
-                at: now(),
-                body: "{}".into(),
-            },
-        })
-    }
+    move |record| Ok(retag(record, tags.clone()))
 }
 
-async fn three() -> TestStore {
-    let test = TestStore::open();
+async fn three() -> FileStore {
+    let test = FileStore::open();
     for id in ["first", "bad", "last"] {
         let device = test.add(id).await;
         let change = touch(tags(if id == "bad" { MARK } else { "x" }));
@@ -53,7 +40,7 @@ fn damage(folder: &TempDir, sql: &str) {
     connection.execute_batch(sql).unwrap();
 }
 
-async fn closed(test: TestStore) -> TempDir {
+async fn closed(test: FileStore) -> TempDir {
     test.store.close().await;
     test.folder
 }
@@ -109,7 +96,7 @@ async fn a_damaged_device_exists_for_a_scope_only_if_it_is_known_to_be_inside() 
         let folder = closed(three().await).await;
         let sql = format!("UPDATE twin SET {column} = x'ff' WHERE id = 2");
         damage(&folder, &sql);
-        let test = TestStore::open_in(folder);
+        let test = FileStore::open_in(folder);
         test.store.job_insert(new_job("job")).await.unwrap();
         let row = test.job("job").await.row;
         let condition =
@@ -145,7 +132,7 @@ async fn a_job_with_unreadable_bounds_does_not_start() {
     let row = test.job("job").await.row;
     let folder = closed(test).await;
     damage(&folder, "UPDATE job SET policy = 'guard', bounds = '{}'");
-    let test = TestStore::open_in(folder);
+    let test = FileStore::open_in(folder);
     let started = test.store.job_start(row, None, |_| Ok(None), now()).await;
     assert!(
         matches!(started, Err(StoreError::Corrupt { .. })),
@@ -156,7 +143,7 @@ async fn a_job_with_unreadable_bounds_does_not_start() {
 
 /// Tests every read of many devices, and every batch over them, with `bad` damaged. `lists` is
 /// whether its identity is damaged too.
-async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
+async fn all_but_bad(case: &str, test: &FileStore, lists: bool) {
     let store = &test.store;
     store.session_reset(now()).await.unwrap();
     for size in [1, 2, 100] {
@@ -230,7 +217,7 @@ async fn all_but_bad(case: &str, test: &TestStore, lists: bool) {
 }
 
 /// The damaged device can be removed and created again, and bulk operations still work.
-async fn is_mended_by_removal(case: &str, test: &TestStore) {
+async fn is_mended_by_removal(case: &str, test: &FileStore) {
     let bad: DeviceId = "bad".parse().unwrap();
     let removed = test
         .store
@@ -277,7 +264,7 @@ async fn every_read_and_batch_skips_a_damaged_device_which_can_be_removed() {
         );
         let named = damaged(&folder.path().join("hub.db")).unwrap();
         assert_eq!(named.len(), 1, "{case}: {named:?}");
-        let test = TestStore::open_in(folder);
+        let test = FileStore::open_in(folder);
         all_but_bad(&case, &test, table == "device").await;
         if column != "device_id" {
             is_mended_by_removal(&case, &test).await;
@@ -308,7 +295,7 @@ async fn a_flipped_bit_in_a_twin_does_not_affect_other_twins() {
             let mut bytes = whole.clone();
             bytes[byte] ^= 1 << bit;
             fs::write(folder.path().join("hub.db"), bytes).unwrap();
-            let test = TestStore::open_in(folder);
+            let test = FileStore::open_in(folder);
             all_but_bad(&format!("bit {bit} of byte {byte}"), &test, false).await;
             test.store.close().await;
         }
@@ -320,7 +307,7 @@ async fn a_flipped_bit_in_a_twin_does_not_affect_other_twins() {
 async fn a_damaged_page_of_twins_does_not_affect_other_pages() {
     const DEVICES: usize = 40;
     const PAGE: usize = 4096;
-    let test = TestStore::open();
+    let test = FileStore::open();
     for number in 0..DEVICES {
         let device = test.add(&format!("d{number:02}")).await;
         let change = touch(tags(&format!("{MARK}{}", "x".repeat(600))));
@@ -353,7 +340,7 @@ async fn a_damaged_page_of_twins_does_not_affect_other_pages() {
         let mut bytes = whole.clone();
         bytes[page * PAGE + byte] = value;
         fs::write(folder.path().join("hub.db"), bytes).unwrap();
-        let test = TestStore::open_in(folder);
+        let test = FileStore::open_in(folder);
         let store = &test.store;
         store.session_reset(now()).await.unwrap();
         for size in [7, 100] {
@@ -402,7 +389,7 @@ async fn a_damaged_page_of_twins_does_not_affect_other_pages() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_page_of_identities_does_not_lock_out_other_devices() {
     const PAGE: usize = 4096;
-    let test = TestStore::open();
+    let test = FileStore::open();
     let mut devices = Vec::new();
     let connect = async |store: &Store, device: &DeviceId| {
         let connected =
@@ -426,7 +413,7 @@ async fn a_damaged_page_of_identities_does_not_lock_out_other_devices() {
     assert!(leaves.len() >= 3, "{leaves:?}");
     bytes[leaves[1] * PAGE] = 0;
     fs::write(folder.path().join("hub.db"), bytes).unwrap();
-    let test = TestStore::open_in(folder);
+    let test = FileStore::open_in(folder);
     test.store.session_reset(now()).await.unwrap();
     // Devices of the lost page connect at the same time; they do not abort other transactions.
     let tries = devices.iter().map(|device| connect(&test.store, device));
@@ -527,7 +514,7 @@ async fn lists_of_jobs_events_calls_and_policies_skip_a_damaged_row() {
              UPDATE {table} SET {column} = {value} WHERE {row}"
         );
         damage(&folder, &sql);
-        let test = TestStore::open_in(folder);
+        let test = FileStore::open_in(folder);
         let store = &test.store;
         let damaged = |what: &str| usize::from(case.contains(what));
 

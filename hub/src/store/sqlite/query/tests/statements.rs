@@ -3,50 +3,7 @@
 use iothub_protocol::query::{answer, parse};
 
 use super::*;
-
-fn statement() -> impl Strategy<Value = String> {
-    let aggregate = prop_oneof![
-        1 => Just("COUNT()".to_owned()),
-        4 => (prop::sample::select(vec!["SUM", "AVG", "MIN", "MAX"]), path())
-            .prop_map(|(function, path)| format!("{function}({path})")),
-    ];
-    let paths = || prop::collection::vec(path(), 0..3);
-    (
-        paths(),
-        paths(),
-        prop::collection::vec(aggregate, 0..4),
-        prop::option::of(1..5u8),
-        prop::option::of(condition()),
-    )
-        .prop_map(|(groups, plain, aggregates, top, condition)| {
-            let is_plain = groups.is_empty() && aggregates.is_empty();
-            let shown = if is_plain { plain } else { groups.clone() };
-            let items: Vec<String> = shown
-                .into_iter()
-                .chain(aggregates)
-                .enumerate()
-                .map(|(n, item)| format!("{item} AS c{n}"))
-                .collect();
-            let clause = |name: &str, text: String| {
-                if text.is_empty() {
-                    text
-                } else {
-                    format!(" {name} {text}")
-                }
-            };
-            format!(
-                "SELECT{} {} FROM devices{}{}",
-                clause("TOP", top.map_or_else(String::new, |top| top.to_string())),
-                if items.is_empty() {
-                    "*".to_owned()
-                } else {
-                    items.join(", ")
-                },
-                clause("WHERE", condition.unwrap_or_default()),
-                clause("GROUP BY", groups.join(", ")),
-            )
-        })
-}
+use crate::store::conformance::query::generate::statement;
 
 /// The rows of a statement by SQL, in pages of `size`.
 fn rows_by_sql(connection: &Connection, query: &Query, size: u32) -> Vec<Value> {
