@@ -6,6 +6,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::json;
 
 use super::*;
+use crate::store::device::TwinText;
 use crate::store::page::PAGE_BYTES;
 
 pub(crate) mod generate;
@@ -44,7 +45,7 @@ async fn add_tags(test: &TestStore, id: &str, tags: Value) {
 }
 
 /// The twins that match a condition, read in pages of `size`.
-async fn twins(test: &TestStore, condition: Option<&Condition>, size: u32) -> Vec<TwinRecord> {
+async fn twins(test: &TestStore, condition: Option<&Condition>, size: u32) -> Vec<TwinText> {
     let (mut found, mut after) = (Vec::new(), Some(RowPosition::START));
     while let Some(start) = after {
         let page = test.store.query_twins(condition.cloned(), start, size);
@@ -64,7 +65,7 @@ async fn found(test: &TestStore, condition: &str, size: u32) -> Vec<String> {
         .collect()
 }
 
-fn document(twin: TwinRecord) -> Value {
+fn document(twin: TwinText) -> Value {
     serde_json::to_value(Twin::from(twin)).unwrap()
 }
 
