@@ -278,14 +278,17 @@ impl Queue {
     /// Waits for something to do; `None` when the writer must end.
     fn wait(&mut self) -> Option<Task> {
         loop {
-            if let Some(operation) = self.pop() {
-                return Some(Task::Transact(operation));
+            // What comes to an idle writer is done in its order.
+            if self.prompt.is_empty() && self.bulk.is_empty() && self.quiet.is_none() {
+                let command = self.commands.blocking_recv()?;
+                self.take(command);
             }
             if let Some(quiet) = self.quiet.take() {
                 return Some(Task::CheckpointIfIdle { quiet });
             }
-            let command = self.commands.blocking_recv()?;
-            self.take(command);
+            if let Some(operation) = self.pop() {
+                return Some(Task::Transact(operation));
+            }
         }
     }
 
