@@ -111,7 +111,9 @@ macro_rules! conformance_suite {
 pub(super) use conformance_suite;
 
 /// A database of its own for one test.
-pub(super) struct TestDatabase(Box<dyn Fn(AfterCommit) -> Pin<Box<dyn Future<Output = Store>>>>);
+pub(super) struct TestDatabase(Box<dyn Fn(AfterCommit) -> Opening>);
+
+type Opening = Pin<Box<dyn Future<Output = Store>>>;
 
 impl TestDatabase {
     /// `open` creates the database when it is called first, and opens the same one again after

@@ -28,10 +28,10 @@ pub(crate) async fn a_claim_is_durable_and_gives_no_row_twice(database: &TestDat
 }
 
 pub(crate) async fn claims_at_once_share_the_rows(database: &TestDatabase) {
-    const DEVICES: usize = 200;
+    const DEVICES: u32 = 200;
     const AT_MOST: u32 = 7;
     let test = Arc::new(database.open().await);
-    test.add_devices(DEVICES).await;
+    test.add_devices(DEVICES as usize).await;
     let row = test.start_job("job").await;
     let mut claimers = tokio::task::JoinSet::new();
     for _ in 0..8 {
@@ -50,9 +50,9 @@ pub(crate) async fn claims_at_once_share_the_rows(database: &TestDatabase) {
     }
     let mut claimed: Vec<u32> = claimers.join_all().await.into_iter().flatten().collect();
     claimed.sort_unstable();
-    let all: Vec<u32> = (0..DEVICES as u32).collect();
+    let all: Vec<u32> = (0..DEVICES).collect();
     assert_eq!(claimed, all);
-    assert_eq!(test.counts("job").await, counts(0, DEVICES as u64, 0, 0));
+    assert_eq!(test.counts("job").await, counts(0, DEVICES.into(), 0, 0));
 }
 
 pub(crate) async fn an_offline_device_stays_pending_and_its_outcome_counts_once(

@@ -366,7 +366,7 @@ pub(crate) async fn jobs_of_a_removed_policy_are_not_those_of_a_later_one_of_its
 pub(crate) async fn ended_jobs_of_a_policy_with_bounds_give_way_to_newer_ones(
     database: &TestDatabase,
 ) {
-    const KEPT: usize = 1000;
+    const KEPT: u32 = 1000;
     let test = database.open().await;
     let policies = ["guard", "other"].map(policy);
     test.store.policy_list(policies.into()).await.unwrap();
@@ -380,7 +380,7 @@ pub(crate) async fn ended_jobs_of_a_policy_with_bounds_give_way_to_newer_ones(
     };
     insert("others", "other").await;
     test.insert_job(bounded_job("waits", "guard")).await;
-    let numbers: Vec<usize> = (0..=KEPT).collect();
+    let numbers: Vec<u32> = (0..=KEPT).collect();
     for some in numbers.chunks(40) {
         let ended = some.iter().map(async |number| {
             insert(&format!("j{number}"), "guard").await;
@@ -388,9 +388,7 @@ pub(crate) async fn ended_jobs_of_a_policy_with_bounds_give_way_to_newer_ones(
         futures_util::future::join_all(ended).await;
     }
     insert("last", "guard").await;
-    let list = test
-        .store
-        .job_list(JobFilter::default(), None, 2 * KEPT as u32);
+    let list = test.store.job_list(JobFilter::default(), None, 2 * KEPT);
     let mut kept = 0;
     let mut page = list.await.unwrap();
     let mut names = Vec::new();
@@ -400,11 +398,11 @@ pub(crate) async fn ended_jobs_of_a_policy_with_bounds_give_way_to_newer_ones(
         let Some(next) = page.next else { break };
         let list = test
             .store
-            .job_list(JobFilter::default(), Some(next.0), 2 * KEPT as u32);
+            .job_list(JobFilter::default(), Some(next.0), 2 * KEPT);
         page = list.await.unwrap();
     }
     // The one that waits, the other policy's, the newest one and those before it.
-    assert_eq!(kept, KEPT + 3);
+    assert_eq!(kept, KEPT as usize + 3);
     for name in ["waits", "others", "last", "j1000"] {
         assert!(names.iter().any(|kept| kept == name), "{name}");
     }
