@@ -19,14 +19,22 @@ use crate::types::{ConnectionEpoch, JobAuthor, Scope};
 
 mod damage;
 
-/// The locks that this process has on a file, by the kernel.
+/// The number of locks that this process has on a file. The kernel lists those of one descriptor at
+/// once; in `/proc/locks` a line may be missing while other tests lock their files.
 fn locks_of(file: &Path) -> usize {
-    let (inode, process) = (file.metadata().unwrap().ino(), std::process::id());
-    let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    let is_ours = |line: &&str| {
-        line.contains(&format!(" {process} ")) && line.contains(&format!(":{inode} "))
-    };
-    locks.lines().filter(is_ours).count()
+    let file = file.canonicalize().unwrap();
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+    let locks = descriptors.flatten().filter_map(|descriptor| {
+        let is_of_file = std::fs::read_link(descriptor.path()).is_ok_and(|path| path == file);
+        let info = Path::new("/proc/self/fdinfo").join(descriptor.file_name());
+        let info = std::fs::read_to_string(info).ok().filter(|_| is_of_file)?;
+        Some(
+            info.lines()
+                .filter(|line| line.starts_with("lock:"))
+                .count(),
+        )
+    });
+    locks.sum()
 }
 
 #[tokio::test]
