@@ -58,8 +58,12 @@ release *ARGS:
 pi *ARGS:
     deploy/pi/test {{ ARGS }}
 
+# All benchmarks, into bench/RESULTS.md (about an hour).
+bench:
+    bench/all
+
 # The hub beside mosquitto and a floor; with `latency`, calls to one hub.
-bench *ARGS:
+bench-hub *ARGS:
     cargo run --release -p doorfleet-bench -- {{ ARGS }}
 
 # The agent beside a device of Azure's Python SDK: start, memory, wake-ups, call to pin.
