@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn alarms_have_one_order_here_and_on_the_page() {
         let page = include_str!("../../dashboard/web/model.js");
-        let (_, page) = page.split_once("export const ALARMS = [").unwrap();
+        let (_, page) = page.split_once("\nconst ALARMS = [").unwrap();
         let (page, _) = page.split_once(']').unwrap();
         let page: Vec<&str> = page.split('\'').skip(1).step_by(2).collect();
         assert_eq!(page, WORST_FIRST);
