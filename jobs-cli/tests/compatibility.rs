@@ -46,6 +46,8 @@ fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
             for start in [
                 "fn ",
                 "async fn ",
+                // In a suite that several modules instantiate.
+                "pub(crate) async fn ",
                 "def ",
                 "async def ",
                 "test('",
