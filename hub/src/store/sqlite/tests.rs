@@ -55,7 +55,7 @@ async fn looking_for_the_database_file_leaves_its_locks() {
 }
 
 #[tokio::test]
-async fn a_call_is_recorded_before_most_of_what_a_thousand_devices_send_at_once() {
+async fn a_call_is_recorded_in_turns_with_what_a_thousand_devices_send_at_once() {
     let test = FileStore::open();
     let store = &test.store;
     let (go, held) = std::sync::mpsc::channel::<()>();
@@ -96,10 +96,7 @@ async fn a_call_is_recorded_before_most_of_what_a_thousand_devices_send_at_once(
     let (busy, before) = tokio::join!(busy, call);
     busy.unwrap();
     let before = before.unwrap();
-    assert!(
-        before <= DEVICE_WRITES as u64,
-        "{before} writes of devices came first"
-    );
+    assert!(before <= 1, "{before} writes of devices came first");
     for written in devices.join_all().await {
         written.unwrap();
     }
