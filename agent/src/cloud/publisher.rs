@@ -64,6 +64,8 @@ pub(super) struct Publisher {
     next_door: Option<DesiredDoor>,
     /// Acknowledgements wait until the location is saved.
     locations: HandOver<SiteLocation>,
+    /// The acknowledgements to report are those of what is applied now; before, no patch is sent.
+    is_acknowledged: bool,
     disk: watch::Receiver<DiskStatus>,
     /// The disk has a fault: retry failed saves once it recovers.
     disk_failed: bool,
@@ -76,8 +78,8 @@ pub(super) struct Publisher {
 /// What may be new to report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
-    /// Nothing: only events have been sent.
-    None,
+    /// Only events have been sent.
+    Nothing,
     /// The state of the door.
     Door,
     Any,
@@ -145,6 +147,7 @@ impl Publisher {
             doors: HandOver::new(None),
             next_door: None,
             locations: HandOver::new(Some(location)),
+            is_acknowledged: false,
             disk,
             disk_failed: false,
             newest,
@@ -157,8 +160,9 @@ impl Publisher {
     pub(super) async fn run(mut self) {
         let mut news = News::Any;
         loop {
-            if news != News::None {
-                self.report(news);
+            self.is_acknowledged &= news != News::Any && self.is_applied();
+            if news != News::Nothing || !self.is_acknowledged {
+                self.report();
             }
             // After the report, which reads the last result: the next hand-over may start.
             self.hand_over_door();
@@ -172,9 +176,9 @@ impl Publisher {
                 Ok(()) = self.snapshot.changed() => News::Door,
                 Ok(()) = self.answered.changed() => {
                     self.reported.command_answered();
-                    News::None
+                    News::Nothing
                 }
-                Ok(()) = self.newest.changed() => News::None,
+                Ok(()) = self.newest.changed() => News::Nothing,
                 Ok(()) = self.disk.changed() => News::Any,
                 Ok(()) = self.config_problem.changed() => News::Any,
                 () = self.locations.changed() => News::Any,
@@ -215,14 +219,14 @@ impl Publisher {
             },
             LinkEvent::Sent(pkid) => {
                 self.window.written(pkid);
-                return News::None;
+                return News::Nothing;
             }
             LinkEvent::Acknowledged(pkid) => {
                 fail_point::reach("event-acknowledged");
                 if let Some(position) = self.window.acknowledged(pkid) {
                     self.storage.acknowledge(position);
                 }
-                return News::None;
+                return News::Nothing;
             }
         }
         News::Any
@@ -357,8 +361,8 @@ impl Publisher {
     }
 
     /// Updates the properties to report.
-    fn report(&mut self, news: News) {
-        // Until then no patch is sent, and `timed` stays as it is.
+    fn report(&mut self) {
+        // Until then `timed` stays as it is.
         let is_applied = self.is_applied();
         let snapshot = self.snapshot.borrow_and_update();
         let door = serde_json::to_string(&snapshot.report);
@@ -369,8 +373,9 @@ impl Publisher {
             false => Pace::Unchanged,
         };
         drop(snapshot);
-        let is_acknowledged = news == News::Door && !has_progressed;
-        let acknowledgements = (is_applied && !is_acknowledged).then(|| self.acknowledge());
+        let is_due = is_applied && (has_progressed || !self.is_acknowledged);
+        let acknowledgements = is_due.then(|| self.acknowledge());
+        self.is_acknowledged |= is_applied;
         for (key, acknowledgement) in acknowledgements.into_iter().flatten() {
             let value = match key {
                 "timed" => acknowledgement.and_then(|text| self.timed.join(&text)),
@@ -395,6 +400,7 @@ impl Publisher {
         let due = self.apply_again().is_some_and(|at| at <= Instant::now());
         if (recovered || due) && self.read == TwinRead::Done && self.client.is_some() {
             self.apply();
+            self.is_acknowledged = false;
         }
         let link = self.link.borrow();
         let device = json!({
@@ -431,7 +437,7 @@ impl Publisher {
             };
         }
         // A pending read may change what is to be reported.
-        if self.read == TwinRead::Done && self.is_applied() {
+        if self.read == TwinRead::Done && self.is_acknowledged {
             if let Some((rid, patch)) = self
                 .reported
                 .next_patch(self.started.elapsed(), &owned_keys())

@@ -13,7 +13,7 @@ use jiff::civil::{Date, date};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::site::{DOOR, Site, all_sent, call, link_is, link_problem};
+use crate::site::{DOOR, Site, all_sent, call, link_is, link_problem, sim};
 
 /// The acknowledgement of an applied value.
 fn applied(value: impl Into<Value>, version: u64) -> Value {
@@ -432,4 +432,43 @@ async fn a_hundred_doors_share_a_process_and_one_storage_thread() {
     for agent in agents {
         agent.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_desired_property_changes_is_reported_with_its_acknowledgement() {
+    let site = Site::new().await;
+    let agent = site.start().await;
+    site.reports("/door/mode", "normal").await;
+    let modes = ["secure", "normal"].into_iter().cycle().take(12);
+    let changes = async {
+        for mode in modes.clone() {
+            // The next patch may go at once.
+            tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+            site.desire(json!({ "mode": mode })).await;
+            site.reports("/door/mode", mode).await;
+            site.reports("/mode/value", mode).await;
+        }
+    };
+    // Something else to report or to send at every moment.
+    let traffic = async {
+        for action in ["open", "close"].into_iter().cycle() {
+            sim(&agent, action);
+            tokio::time::sleep(std::time::Duration::from_micros(200)).await;
+        }
+    };
+    tokio::select! {
+        () = changes => {}
+        () = traffic => {}
+    }
+    let mut changes = Vec::new();
+    for event in site.hub.events_of("twin", DOOR).await {
+        let patch = &event["body"]["properties"]["reported"];
+        // The first report has everything.
+        if patch["door"].get("mode").is_some() && patch.get("device").is_none() {
+            assert_eq!(patch["mode"]["value"], patch["door"]["mode"], "{patch}");
+            changes.push(patch["door"]["mode"].clone());
+        }
+    }
+    assert_eq!(changes, modes.collect::<Vec<_>>());
+    agent.shutdown().await;
 }
