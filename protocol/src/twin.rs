@@ -19,12 +19,14 @@ use crate::time;
 pub use limits::{SectionKind, TwinError};
 pub use patch::{SectionPatch, TwinPatch};
 pub use section::Section;
+pub use text::object_text;
 
 pub mod limits;
 mod merge;
 mod metadata;
 mod patch;
 mod section;
+mod text;
 
 pub use merge::{merge, replacement_patch};
 

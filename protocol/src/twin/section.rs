@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::limits::{SectionKind, TwinError, check_growth, check_patch, check_replacement};
 use super::metadata::{self, Stamp};
+use super::text::object_text;
 use super::{FIRST_COUNTER, Object, merge, never, replacement_patch};
 
 const METADATA: &str = "$metadata";
@@ -45,9 +46,10 @@ impl Section {
     ///
     /// # Errors
     ///
-    /// If one of them is not a JSON object.
+    /// If one of them is not a JSON object, or cannot be read as one.
     pub fn join(values: &str, metadata: &str, version: u64) -> serde_json::Result<Box<RawValue>> {
-        let Some(head) = values.strip_suffix('}').filter(|it| it.starts_with('{')) else {
+        let head = values.strip_suffix('}').filter(|it| it.starts_with('{'));
+        let Some(head) = head.filter(|_| metadata.starts_with('{')) else {
             return Err(serde_json::Error::custom("expected a JSON object"));
         };
         let comma = if head.len() > 1 { "," } else { "" };
@@ -55,7 +57,7 @@ impl Section {
             "{}" => String::new(),
             metadata => format!("\"{METADATA}\":{metadata},"),
         };
-        RawValue::from_string(format!("{head}{comma}{metadata}\"{VERSION}\":{version}}}"))
+        object_text(format!("{head}{comma}{metadata}\"{VERSION}\":{version}}}"))
     }
 
     /// Merges `patch`: null removes a member, an object is merged with the present one, anything

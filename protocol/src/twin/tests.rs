@@ -367,10 +367,56 @@ fn a_section_joined_from_text_is_the_serialised_section() {
         ("", "{}"),
         ("{\"a\":}", "{}"),
         ("{}", "{\"a\""),
+        ("{}", "[]"),
+        ("{}", "1,\"a\":2"),
+        ("{\"a\":1e999}", "{}"),
+        ("{\"a\":\"\\ud800\"}", "{}"),
     ] {
         assert!(
             Section::join(values, metadata, 1).is_err(),
             "{values} {metadata}"
         );
+    }
+}
+
+#[test]
+fn text_is_passed_on_exactly_if_it_can_be_read_as_an_object() {
+    let deep = |depth| format!("{{\"a\":{}1{}}}", "[".repeat(depth), "]".repeat(depth));
+    for (text, is_object) in [
+        (
+            r#"{"a":[1,-2,1.5e3,true,null,"x\ud83d\ude00",{}]}"#.to_owned(),
+            true,
+        ),
+        (deep(120), true),
+        (deep(128), false),
+        ("[1]".to_owned(), false),
+        ("1".to_owned(), false),
+        ("{}{}".to_owned(), false),
+    ] {
+        let passed = object_text(text.clone());
+        assert_eq!(passed.is_ok(), is_object, "{text}");
+        assert_eq!(
+            serde_json::from_str::<Object>(&text).is_ok(),
+            is_object,
+            "{text}"
+        );
+        if let Ok(passed) = passed {
+            assert_eq!(passed.get(), text);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn damaged_text_is_passed_on_only_if_it_can_be_read(
+        values in objects(), at in any::<prop::sample::Index>(), byte in any::<u8>(),
+    ) {
+        let mut bytes = serde_json::to_vec(&values).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        if let Ok(text) = String::from_utf8(bytes) {
+            let is_readable = serde_json::from_str::<Object>(&text).is_ok();
+            prop_assert_eq!(object_text(text).is_ok(), is_readable);
+        }
     }
 }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use iothub_protocol::event::EventKind;
 use iothub_protocol::id::DeviceId;
-use iothub_protocol::twin::{FIRST_COUNTER, FIRST_VERSION, Object, Section};
+use iothub_protocol::twin::{FIRST_COUNTER, FIRST_VERSION, Object, Section, object_text};
 use rusqlite::{Connection, Row, params};
-use serde_json::value::RawValue;
 
 use super::writer::Write;
 use super::{
@@ -24,43 +23,41 @@ pub(super) const COLUMNS: &str = "twin.model_id, twin.version, twin.etag, json(t
 
 /// Reads a row of [`device::COLUMNS`] and [`COLUMNS`].
 pub(super) fn record(row: &Row<'_>) -> Result<TwinRecord, StoreError> {
-    Ok(TwinRecord {
-        row: row.get("id")?,
-        device: device::record(row)?,
-        model_id: row.get("model_id")?,
-        version: unsigned(row, "version")?,
-        etag: unsigned(row, "etag")?,
-        tags: object(row, "tags")?,
-        desired: Section {
-            values: object(row, "desired")?,
-            metadata: object(row, "desired_metadata")?,
-            version: unsigned(row, "desired_version")?,
-        },
-        reported: Section {
-            values: object(row, "reported")?,
-            metadata: object(row, "reported_metadata")?,
-            version: unsigned(row, "reported_version")?,
-        },
-    })
+    let section = |values, metadata, version| {
+        Ok(Section {
+            values: object(row, values)?,
+            metadata: object(row, metadata)?,
+            version: unsigned(row, version)?,
+        })
+    };
+    read(row, object(row, "tags")?, section)
 }
 
-/// Reads the same row as text.
+/// Reads the same row as text. What [`record`] would refuse is refused.
 pub(super) fn text_record(row: &Row<'_>) -> Result<TwinText, StoreError> {
+    let tags = object_text(row.get("tags")?).map_err(|error| StoreError::corrupt("tags", error))?;
     let section = |column, metadata, version| {
-        let values: String = row.get(column)?;
-        let metadata: String = row.get(metadata)?;
-        let version = unsigned(row, version)?;
-        Section::join(&values, &metadata, version)
+        let (values, metadata): (String, String) = (row.get(column)?, row.get(metadata)?);
+        Section::join(&values, &metadata, unsigned(row, version)?)
             .map_err(|error| StoreError::corrupt(column, error))
     };
-    let tags = RawValue::from_string(row.get("tags")?);
+    read(row, tags, section)
+}
+
+/// Reads a row; `section` reads a section from the columns of its properties, its metadata and its
+/// version.
+fn read<O, S>(
+    row: &Row<'_>,
+    tags: O,
+    section: impl Fn(&'static str, &'static str, &'static str) -> Result<S, StoreError>,
+) -> Result<TwinRecord<O, S>, StoreError> {
     Ok(TwinRecord {
         row: row.get("id")?,
         device: device::record(row)?,
         model_id: row.get("model_id")?,
         version: unsigned(row, "version")?,
         etag: unsigned(row, "etag")?,
-        tags: tags.map_err(|error| StoreError::corrupt("tags", error))?,
+        tags,
         desired: section("desired", "desired_metadata", "desired_version")?,
         reported: section("reported", "reported_metadata", "reported_version")?,
     })

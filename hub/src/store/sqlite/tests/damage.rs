@@ -146,6 +146,8 @@ async fn a_job_with_unreadable_bounds_does_not_start() {
 async fn all_but_bad(case: &str, test: &FileStore, lists: bool) {
     let store = &test.store;
     store.session_reset(now()).await.unwrap();
+    let bad = store.twin_get(&"bad".parse().unwrap(), None).await;
+    let is_readable = bad.is_ok_and(|twin| twin.is_some());
     for size in [1, 2, 100] {
         for text in [
             "SELECT * FROM devices",
@@ -154,7 +156,9 @@ async fn all_but_bad(case: &str, test: &FileStore, lists: bool) {
             "SELECT * FROM devices WHERE NOT IS_DEFINED(properties.reported.a)",
         ] {
             let mut found = found(store, text, size).await;
-            found.retain(|id| id != "bad");
+            if is_readable {
+                found.retain(|id| id != "bad");
+            }
             assert_eq!(found, ["first", "last"], "{case}: {text}, pages of {size}");
         }
         let listed = store.device_list(size, None).await.unwrap();
@@ -240,6 +244,9 @@ async fn every_read_and_batch_skips_a_damaged_device_which_can_be_removed() {
         ("twin.tags", "x'ff'"),
         ("twin.tags", "x''"),
         ("twin.tags", "x'07'"),
+        ("twin.tags", "jsonb('[1]')"),
+        ("twin.reported", "jsonb('{\"a\":1e999}')"),
+        ("twin.reported", "jsonb('{\"a\":\"\\ud800\"}')"),
         ("twin.desired", "x'cc05'"),
         ("twin.desired_metadata", "x'01'"),
         ("twin.reported", "CAST('{\"a\":' AS BLOB)"),
