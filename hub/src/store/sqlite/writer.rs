@@ -16,8 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Committed, DesiredChange, StoreError};
 
-/// Capacity of the queue. A sender waits when it is full: that is the hub's back-pressure, and
-/// 1,024 operations are two full transactions.
+/// Maximum of operations that wait: half in the queue, half taken off it. A sender waits when it is
+/// full: that is the hub's back-pressure, and 1,024 operations are two full transactions.
 const QUEUE: usize = 1024;
 
 /// A transaction takes no further operation once it has this many rows.
@@ -172,7 +172,7 @@ impl Writer {
         mut hooks: Hooks,
         held: impl Send + 'static,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
-        let (queue, commands) = mpsc::channel(QUEUE);
+        let (queue, commands) = mpsc::channel(QUEUE / 2);
         let health = Arc::new(Health::new());
         let shared = Arc::clone(&health);
         let thread = std::thread::Builder::new()
@@ -294,7 +294,7 @@ impl Queue {
 
     /// The next operation, in turns a prompt one and one of the others, so that neither waits long.
     fn pop(&mut self) -> Option<Operation> {
-        while self.prompt.len() + self.bulk.len() < QUEUE {
+        while self.prompt.len() + self.bulk.len() < QUEUE / 2 {
             let Ok(command) = self.commands.try_recv() else {
                 break;
             };
