@@ -490,6 +490,38 @@ async fn a_stopping_hub_does_not_wait_for_a_failing_store() {
 }
 
 #[tokio::test]
+async fn a_twin_job_lets_direct_calls_pass_but_does_not_wait_for_one_that_waits_for_its_door() {
+    // More than one slice.
+    let fleet = within(Fleet::start(60)).await;
+    let method = fleet.service.method.clone();
+    within(method.no_direct_calls(DEADLINE * 2)).await;
+    let call = method.begin_direct_call();
+    let update = |request: &mut Value| {
+        *request = json!({
+            "type": "scheduleUpdateTwin",
+            "updateTwin": { "tags": { "floor": 3 }, "etag": "*" },
+            "queryCondition": "*",
+            "maxExecutionTimeInSeconds": 600,
+        });
+    };
+    let id = within(fleet.lock(update)).await;
+    let job = fleet.ended(&id).await;
+    assert_eq!(
+        (job.status, job.counts.succeeded),
+        (JobStatus::Completed, 60)
+    );
+    let waiting = tokio::spawn({
+        let method = method.clone();
+        async move { method.no_direct_calls(DEADLINE * 2).await }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished());
+    drop(call);
+    within(waiting).await.unwrap();
+    fleet.end().await;
+}
+
+#[tokio::test]
 async fn at_most_1000_jobs_may_wait() {
     let fleet = within(Fleet::start(0)).await;
     let later = Timestamp::now() + jiff::SignedDuration::from_hours(1);
