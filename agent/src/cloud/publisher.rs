@@ -161,7 +161,9 @@ impl Publisher {
         let mut news = News::Any;
         loop {
             self.is_acknowledged &= news != News::Any && self.is_applied();
-            if news != News::Nothing || !self.is_acknowledged {
+            // A patch that goes now has the newest state of the door, whatever else came first.
+            let has_changed = self.snapshot.has_changed().unwrap_or_default();
+            if news != News::Nothing || has_changed || !self.is_acknowledged {
                 self.report();
             }
             // After the report, which reads the last result: the next hand-over may start.
