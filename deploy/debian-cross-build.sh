@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# debian-cross-build.sh [PROGRAM:ARCH...] - cross-build the packaged programs for Raspberry Pis,
+# debian-cross-build.sh [--quick] [PROGRAM:ARCH...] - cross-build the packaged programs for Raspberry Pis,
 # without a container, and test that they run.
 #
 # Default: door-agent:arm64 door-agent:armhf door-hub:arm64, in this order, with Debian's Rust 1.85
-# and [profile.dist], the hub with [profile.dist-hub]. The Rust toolchain comes from
+# and [profile.dist], the hub with [profile.dist-hub]; --quick takes [profile.quick] for both, which
+# builds faster and runs slower: for tests, not for release. The Rust toolchain comes from
 # debian-toolchain.sh and is kept in the user's cache folder, separate from that of debian-build.sh;
 # C compilers, C libraries and qemu are Debian packages, installed if missing. The programs go to
 # target/rust-1.85-cross/TARGET/PROFILE (DEBIAN_CROSS_TARGET sets another target folder).
@@ -19,6 +20,11 @@ newest_glibc=2.36
 
 die() { echo "debian-cross-build.sh: $*" >&2; exit 1; }
 
+quick=
+if [ "${1:-}" = --quick ]; then
+    shift
+    quick=yes
+fi
 [ $# -gt 0 ] || set -- door-agent:arm64 door-agent:armhf door-hub:arm64
 for what in "$@"; do
     case $what in
@@ -130,6 +136,7 @@ for what in "$@"; do
     esac
     profile=dist
     [ "$program" != door-hub ] || profile=dist-hub
+    [ -z "$quick" ] || profile=quick
     "$toolchain/bin/cargo" build --profile "$profile" --locked --target "$target" -p "$program" \
         --bin "$program"
     file=$CARGO_TARGET_DIR/$target/$profile/$program
