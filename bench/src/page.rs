@@ -1,5 +1,6 @@
-//! What the web page costs: the hub's processor time for readers of the event stream, how late they
-//! see an event, and how long a browser takes to show every door.
+//! What those who look at a fleet wait for: the hub's processor time for readers of the event
+//! stream, how late they see an event, how long doorctl's commands over every door take, and how
+//! long a browser takes to show them.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -65,10 +66,90 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     report_all(&hub.endpoint, &devices).await?;
     eprintln!("{} doors have reported", arguments.doors);
     readers(&hub, &devices, arguments).await?;
+    let doorctl = Doorctl::new(&hub, scratch.path())?;
+    for (goal, words) in COMMANDS {
+        doorctl.measure(goal, words).await?;
+    }
     if let Some(script) = &arguments.browser {
-        browser(&hub, scratch.path(), script, arguments.doors).await?;
+        browser(&doorctl, script, arguments.doors).await?;
     }
     Ok(())
+}
+
+/// Commands of doorctl over every door, with the goal for each in milliseconds. An empty first word
+/// asks for completions of the last one.
+const COMMANDS: [(u32, &[&str]); 4] = [
+    (20, &["--version"]),
+    (1_000, &["status"]),
+    (1_000, &["devices", "list"]),
+    (100, &["", "doorctl", "devices", "show", "door-0001"]),
+];
+const RUNS: usize = 5;
+
+/// doorctl with a context of the hub.
+struct Doorctl {
+    program: PathBuf,
+    config: PathBuf,
+}
+
+impl Doorctl {
+    fn new(hub: &Hub, scratch: &Path) -> anyhow::Result<Self> {
+        let config = scratch.join("doorctl.toml");
+        let connection = std::fs::read_to_string(hub.data.join("service-connection-string"))?;
+        let ca = std::fs::read_to_string(&hub.certificate.ca)?;
+        let context = format!(
+            "current = \"bench\"\n[context.bench]\nconnection_string = \"{}\"\n\
+             ca = \"\"\"\n{ca}\"\"\"\n",
+            connection.trim()
+        );
+        write_secret(&config, &context)?;
+        let program = std::env::current_exe()?.with_file_name("doorctl");
+        Ok(Self { program, config })
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env("DOORCTL_CONFIG", &self.config);
+        match words {
+            ["", typed @ ..] => command
+                .env("DOORCTL_COMPLETE", "bash")
+                .env("_CLAP_COMPLETE_INDEX", (typed.len() - 1).to_string())
+                .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+                .env("_CLAP_COMPLETE_SPACE", "true")
+                .arg("--")
+                .args(typed),
+            words => command.args(words),
+        };
+        command
+    }
+
+    /// Prints how long a command takes, from its start to its end.
+    async fn measure(&self, goal: u32, words: &[&str]) -> anyhow::Result<()> {
+        let name = match words {
+            ["", typed @ ..] => format!("completion of `{}`", typed.join(" ")),
+            words => format!("doorctl {}", words.join(" ")),
+        };
+        let mut taken = Vec::new();
+        for _ in 0..RUNS {
+            let began = Instant::now();
+            let output = self.command(words).output().await?;
+            taken.push(began.elapsed());
+            // 2: some doors are offline.
+            ensure!(
+                matches!(output.status.code(), Some(0 | 2)) && !output.stdout.is_empty(),
+                "{name} ended with {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        taken.sort_unstable();
+        println!(
+            "{name}: median {}, slowest {} (goal {goal} ms), {RUNS} times",
+            ms(quantile(&taken, 0.5)),
+            ms(quantile(&taken, 1.0)),
+        );
+        Ok(())
+    }
 }
 
 /// Every door connects, reports its state and leaves.
@@ -245,24 +326,14 @@ async fn cores(hub: &Hub, length: Duration) -> anyhow::Result<f64> {
 }
 
 /// Lets a browser open the page of `doorctl dashboard`, and prints how long it takes.
-async fn browser(hub: &Hub, scratch: &Path, script: &Path, doors: u32) -> anyhow::Result<()> {
-    let config = scratch.join("doorctl.toml");
-    let connection = std::fs::read_to_string(hub.data.join("service-connection-string"))?;
-    let ca = std::fs::read_to_string(&hub.certificate.ca)?;
-    let context = format!(
-        "current = \"bench\"\n[context.bench]\nconnection_string = \"{}\"\nca = \"\"\"\n{ca}\"\"\"\n",
-        connection.trim()
-    );
-    write_secret(&config, &context)?;
-    let doorctl = std::env::current_exe()?.with_file_name("doorctl");
-    let mut server = Command::new(&doorctl)
-        .args(["dashboard", "--no-open"])
-        .env("DOORCTL_CONFIG", &config)
+async fn browser(doorctl: &Doorctl, script: &Path, doors: u32) -> anyhow::Result<()> {
+    let mut server = doorctl
+        .command(&["dashboard", "--no-open"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .with_context(|| format!("starting {}", doorctl.display()))?;
+        .with_context(|| format!("starting {}", doorctl.program.display()))?;
     let lines = server.stdout.take().context("no standard output")?;
     let mut lines = BufReader::new(lines).lines();
     let address = loop {

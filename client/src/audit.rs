@@ -29,7 +29,7 @@ impl HubClient {
                 request = request.query(name, value);
             }
         }
-        self.pages(&request, limit, "rows of the audit record")
+        self.all_pages(request, limit, "rows of the audit record")
             .await
     }
 }

@@ -92,6 +92,9 @@ pub enum ClientError {
     /// An id that cannot be a path segment.
     #[error("`{0}` cannot be addressed over HTTP")]
     Unaddressable(String),
+    /// The runtime ends, or the request panicked.
+    #[error("the request was interrupted")]
+    Interrupted(#[source] tokio::task::JoinError),
     /// The hub answered 200 with type and status `unknown`, as Azure does for a missing job.
     #[error("the hub has no job `{0}`")]
     NoSuchJob(JobId),

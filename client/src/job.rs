@@ -74,7 +74,8 @@ impl HubClient {
         if let Some(status) = status {
             request = request.query("jobStatus", status.as_str());
         }
-        let rows: Vec<Box<RawValue>> = self.pages(&request, usize::MAX, "a list of jobs").await?;
+        let rows = self.all_pages(request, usize::MAX, "a list of jobs");
+        let rows: Vec<Box<RawValue>> = rows.await?;
         let mut jobs = Vec::new();
         for row in rows {
             match serde_json::from_str(row.get()) {

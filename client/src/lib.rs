@@ -56,14 +56,13 @@ use serde::de::DeserializeOwned;
 use backoff::Backoff;
 use clock::HubClock;
 use token::{Token, TokenSource};
-use watcher::redacted_body;
 
 pub use device::{HubStatistics, NewDevice};
 pub use error::{BuildError, CertificateProblem, ClientError, ErrorResponse};
 pub use event::{EventStream, EventStreamItem, HubEvent};
-pub use page::{ItemType, Page};
+pub use page::{ItemType, Page, Pages};
 pub use rights::{PolicyRights, WIDER_BOUNDS};
-pub use watcher::{Traffic, Watcher};
+pub use watcher::{RedactedBody, Traffic, Watcher};
 
 /// Timeout of connecting to the hub.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -361,7 +360,7 @@ impl HubClient {
         self.notify(|| Traffic::Answered {
             status: response.status().as_u16(),
             after: start.elapsed(),
-            body: String::new(),
+            body: RedactedBody(&[]),
         });
     }
 
@@ -370,7 +369,7 @@ impl HubClient {
         self.notify(|| Traffic::Sent {
             method: &request.method,
             url: &request.url,
-            body: request.body.as_deref().map(redacted_body),
+            body: request.body.as_deref().map(RedactedBody),
         });
         let mut headers = request.headers.clone();
         headers
@@ -414,7 +413,7 @@ impl HubClient {
         self.notify(|| Traffic::Answered {
             status: status.as_u16(),
             after: start.elapsed(),
-            body: redacted_body(&body),
+            body: RedactedBody(&body),
         });
         let also = || status == StatusCode::BAD_REQUEST && (request.is_answer)(&body);
         if status.is_success() || also() {

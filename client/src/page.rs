@@ -1,7 +1,10 @@
 //! Paged lists: rows in the body, continuation and item type in headers.
 
+use std::marker::PhantomData;
+
 use iothub_protocol::rest;
 use serde::de::DeserializeOwned;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::error::ClientError;
 use super::{HubClient, Request, Response};
@@ -29,51 +32,93 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// Their type.
     pub item_type: ItemType,
-    /// Token for the next page; `None`: this is the last.
-    pub continuation: Option<String>,
+    /// Whether no page follows.
+    pub is_last: bool,
+}
+
+/// The pages of a list. Each is requested while the caller works on the one before.
+pub struct Pages<T> {
+    hub: HubClient,
+    request: Request,
+    /// The body of an answer, for errors.
+    what: &'static str,
+    next: Next,
+    rows: PhantomData<fn() -> T>,
+}
+
+enum Next {
+    First,
+    Requested(AbortOnDropHandle<Result<Response, ClientError>>),
+    None,
 }
 
 impl HubClient {
     /// Reads pages until the last, or until there are `most` rows.
-    pub(super) async fn pages<T: DeserializeOwned>(
+    pub(super) async fn all_pages<T: DeserializeOwned>(
         &self,
-        request: &Request,
+        request: Request,
         most: usize,
         what: &'static str,
     ) -> Result<Vec<T>, ClientError> {
+        let mut pages = self.pages(request, what)?;
         let mut rows = Vec::new();
-        let mut continuation: Option<String> = None;
-        loop {
-            let page = self.page(request.clone(), continuation.as_deref(), what);
-            let page = page.await?;
+        while let Some(page) = pages.next().await? {
             rows.extend(page.items);
-            continuation = page.continuation;
-            if continuation.is_none() || rows.len() >= most {
+            if rows.len() >= most {
                 rows.truncate(most);
-                return Ok(rows);
+                break;
             }
         }
+        Ok(rows)
     }
 
-    pub(super) async fn page<T: DeserializeOwned>(
+    pub(super) fn pages<T: DeserializeOwned>(
         &self,
         request: Request,
-        continuation: Option<&str>,
         what: &'static str,
-    ) -> Result<Page<T>, ClientError> {
-        let mut request = request.header(rest::MAX_ITEM_COUNT, PAGE_ROWS)?;
-        if let Some(continuation) = continuation {
-            request = request.header(rest::CONTINUATION, continuation)?;
-        }
-        let response = self.send(&request).await?;
-        Ok(Page {
-            items: response.json(what)?,
-            item_type: item_type(&response),
-            continuation: response
-                .header(rest::CONTINUATION)
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned),
+    ) -> Result<Pages<T>, ClientError> {
+        Ok(Pages {
+            hub: self.clone(),
+            request: request.header(rest::MAX_ITEM_COUNT, PAGE_ROWS)?,
+            what,
+            next: Next::First,
+            rows: PhantomData,
         })
+    }
+}
+
+impl<T: DeserializeOwned> Pages<T> {
+    /// The next page; `None` after the last, and after an error.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ClientError`].
+    pub async fn next(&mut self) -> Result<Option<Page<T>>, ClientError> {
+        let response = match std::mem::replace(&mut self.next, Next::None) {
+            Next::First => self.hub.send(&self.request).await?,
+            Next::Requested(response) => response.await.map_err(ClientError::Interrupted)??,
+            Next::None => return Ok(None),
+        };
+        let header = |name| response.header(name).filter(|text| !text.is_empty());
+        if let Some(continuation) = header(rest::CONTINUATION) {
+            let mut request = self.request.clone();
+            if let Some(rows) = header(rest::LARGEST_PAGE) {
+                request = request.header(rest::MAX_ITEM_COUNT, rows)?;
+            }
+            let request = request.header(rest::CONTINUATION, continuation)?;
+            let hub = self.hub.clone();
+            let sent = tokio::spawn(async move { hub.send(&request).await });
+            self.next = Next::Requested(AbortOnDropHandle::new(sent));
+        }
+        let items = response.json(self.what);
+        if items.is_err() {
+            self.next = Next::None;
+        }
+        Ok(Some(Page {
+            items: items?,
+            item_type: item_type(&response),
+            is_last: matches!(self.next, Next::None),
+        }))
     }
 }
 

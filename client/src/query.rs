@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ClientError;
-use super::page::Page;
+use super::page::Pages;
 use super::{HubClient, Request, RetryPolicy};
 
 /// The body of an answer, for errors.
@@ -17,18 +17,13 @@ struct Query<'a> {
 }
 
 impl HubClient {
-    /// Reads one page of a query; `continuation` is that of the previous page.
+    /// The pages of a query; nothing is sent before the first is asked for.
     ///
     /// # Errors
     ///
-    /// Any [`ClientError`].
-    pub async fn query_page<T: DeserializeOwned>(
-        &self,
-        text: &str,
-        continuation: Option<&str>,
-    ) -> Result<Page<T>, ClientError> {
-        self.page(self.query_request(text)?, continuation, ROWS)
-            .await
+    /// [`ClientError::Encode`].
+    pub fn query_pages<T: DeserializeOwned>(&self, text: &str) -> Result<Pages<T>, ClientError> {
+        self.pages(self.query_request(text)?, ROWS)
     }
 
     /// Reads all pages of a query.
@@ -37,7 +32,7 @@ impl HubClient {
     ///
     /// Any [`ClientError`].
     pub async fn query<T: DeserializeOwned>(&self, text: &str) -> Result<Vec<T>, ClientError> {
-        self.pages(&self.query_request(text)?, usize::MAX, ROWS)
+        self.all_pages(self.query_request(text)?, usize::MAX, ROWS)
             .await
     }
 

@@ -31,8 +31,8 @@ pub enum Traffic<'a> {
         method: &'a Method,
         /// Has no secret.
         url: &'a Url,
-        /// Redacted.
-        body: Option<String>,
+        /// The body, if it has one.
+        body: Option<RedactedBody<'a>>,
     },
     /// A response arrived.
     Answered {
@@ -40,8 +40,8 @@ pub enum Traffic<'a> {
         status: u16,
         /// Time since the request.
         after: Duration,
-        /// Redacted.
-        body: String,
+        /// The body; empty if it is read later.
+        body: RedactedBody<'a>,
     },
     /// The request is retried after a wait.
     Waiting {
@@ -87,20 +87,32 @@ impl fmt::Debug for Watcher {
     }
 }
 
-/// A body for a notification: redacted and truncated; other content than JSON is shown by its
-/// length.
-pub(super) fn redacted_body(body: &[u8]) -> String {
-    if body.is_empty() {
-        return String::new();
+/// A body for a notification. Shown redacted and truncated; other content than JSON by its length.
+/// Nothing is read before that: a body may have megabytes.
+#[derive(Clone, Copy)]
+pub struct RedactedBody<'a>(pub(super) &'a [u8]);
+
+impl fmt::Display for RedactedBody<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = self.0;
+        if body.is_empty() {
+            return Ok(());
+        }
+        let Ok(mut value) = serde_json::from_slice::<Value>(body) else {
+            return write!(f, "({} bytes that are not JSON)", body.len());
+        };
+        redact(&mut value);
+        let text = value.to_string();
+        match text.char_indices().nth(MAX_LOGGED_CHARS) {
+            Some((end, _)) => write!(f, "{}... ({} bytes)", &text[..end], body.len()),
+            None => f.write_str(&text),
+        }
     }
-    let Ok(mut value) = serde_json::from_slice::<Value>(body) else {
-        return format!("({} bytes that are not JSON)", body.len());
-    };
-    redact(&mut value);
-    let text = value.to_string();
-    match text.char_indices().nth(MAX_LOGGED_CHARS) {
-        Some((end, _)) => format!("{}... ({} bytes)", &text[..end], body.len()),
-        None => text,
+}
+
+impl fmt::Debug for RedactedBody<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -132,7 +144,7 @@ mod tests {
             r#"[{"deviceId":"a","authentication":{"symmetricKey":"#,
             r#"{"primaryKey":"c2VjcmV0","secondaryKey":null}}}]"#
         );
-        let text = redacted_body(body.as_bytes());
+        let text = RedactedBody(body.as_bytes()).to_string();
         assert_eq!(
             text,
             concat!(
@@ -145,9 +157,12 @@ mod tests {
     #[test]
     fn long_bodies_are_truncated_and_non_json_bodies_shown_by_length() {
         let long = format!("\"{}\"", "ä".repeat(5_000));
-        let text = redacted_body(long.as_bytes());
+        let text = RedactedBody(long.as_bytes()).to_string();
         assert!(text.ends_with("... (10002 bytes)"), "{text}");
-        assert_eq!(redacted_body(b"<html>"), "(6 bytes that are not JSON)");
-        assert_eq!(redacted_body(b""), "");
+        assert_eq!(
+            RedactedBody(b"<html>").to_string(),
+            "(6 bytes that are not JSON)"
+        );
+        assert_eq!(RedactedBody(b"").to_string(), "");
     }
 }

@@ -147,14 +147,18 @@ class Live {
 
   async #poll() {
     const twins = await this.#readAll();
-    store.replace(twins);
+    if (twins) store.replace(twins);
     this.isLoaded = true;
     this.current = Date.now();
     this.wait = FIRST_WAIT_MS;
     this.#link('polling');
   }
 
-  /** @param {AbortSignal} [signal] */
+  /**
+   * All twins; null if they are in the store already.
+   *
+   * @param {AbortSignal} [signal]
+   */
   async #readAll(signal) {
     /** @type {Json[]} */
     const twins = [];
@@ -171,7 +175,7 @@ class Live {
       },
       signal,
     );
-    return twins;
+    return isFirst ? null : twins;
   }
 
   /** Opens the stream before the pages are read, so that no change is missed between. */
@@ -248,14 +252,14 @@ class Live {
     if (this.loading === signal) return;
     this.loading = signal;
     try {
-      /** @type {Json[]} */
-      let twins = [];
+      /** @type {Json[] | null} */
+      let twins = null;
       while (this.isOutdated) {
         this.isOutdated = false;
         twins = await this.#readAll(signal);
       }
       if (this.loading !== signal) return;
-      store.replace(twins);
+      if (twins) store.replace(twins);
       const buffered = this.buffer ?? [];
       this.buffer = null;
       this.isLoaded = true;

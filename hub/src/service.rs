@@ -49,7 +49,7 @@ use crate::config::AuditLimits;
 use crate::identity::Policy;
 use crate::metrics::{CertificateTimes, Metrics, Snapshot};
 use crate::session::Registry;
-use crate::store::{RowPosition, Store};
+use crate::store::{RowPosition, Sections, Store};
 use crate::types::{PlanPut, PlanRecord, Scope, all_of};
 use store_figures::StoreFigures;
 
@@ -208,7 +208,9 @@ impl Services {
                 ServiceError::argument(format!("the plan's id is `{id}`: {error}"))
             })?;
             let condition = all_of([scope.condition.clone(), Some(stands)]);
-            let page = self.store.query_twins(condition, RowPosition::START, 1);
+            let page = self
+                .store
+                .query_twins(condition, Sections::NONE, RowPosition::START, 1);
             if page.await?.rows.is_empty() {
                 return Ok(None);
             }

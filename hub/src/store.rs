@@ -47,8 +47,8 @@ use iothub_protocol::id::PolicyName;
 use jiff::Timestamp;
 
 pub(crate) use device::{
-    DesiredChange, DeviceRecord, DeviceStatistics, StoredAuthentication, StoredSubscription,
-    TwinChange, TwinEvent, TwinRecord,
+    DesiredChange, DeviceRecord, DeviceStatistics, Sections, StoredAuthentication,
+    StoredSubscription, TwinChange, TwinEvent, TwinRecord,
 };
 pub use error::StoreError;
 pub(crate) use event::{EventRecord, TelemetryMessage};

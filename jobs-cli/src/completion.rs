@@ -116,20 +116,14 @@ fn doors(typed: &OsStr) -> Vec<CompletionCandidate> {
     };
     let mut names = query_hub(async move |hub: HubClient| {
         let mut names = Vec::new();
-        let mut continuation = None;
-        loop {
-            let page = hub.query_page(&query, continuation.as_deref()).await;
-            let page = page.ok()?;
-            names.extend(
-                page.items
-                    .into_iter()
-                    .map(|row: DoorName| row.device_id.to_string()),
-            );
-            continuation = page.continuation;
-            if continuation.is_none() || names.len() >= MAX_CANDIDATES {
-                return Some(names);
+        let mut pages = hub.query_pages::<DoorName>(&query).ok()?;
+        while let Some(page) = pages.next().await.ok()? {
+            names.extend(page.items.into_iter().map(|row| row.device_id.to_string()));
+            if names.len() >= MAX_CANDIDATES {
+                break;
             }
         }
+        Some(names)
     });
     names.sort();
     candidates(names, typed)

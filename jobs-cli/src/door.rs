@@ -1,11 +1,14 @@
 //! A door as its twin shows it: assigned and reported values. Parsed leniently: a twin may belong
 //! to any device.
 
+use std::fmt;
+
 use door_core::contract::{DoorState, LockState, Lockdown, Mode, Proof, Secured, Word};
 use iothub_protocol::DeviceId;
-use iothub_protocol::twin::{ConnectionState, Object, Twin};
+use iothub_protocol::twin::{ConnectionState, Object, Properties, Section, Twin};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::acknowledgement::has_feature;
@@ -35,6 +38,107 @@ pub(crate) struct DoorRow {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DoorName {
     pub(crate) device_id: DeviceId,
+}
+
+/// A twin in a list of doors. Of the metadata of its reported properties, which is most of the text
+/// of a twin, only that of `door` is read.
+#[derive(Debug, Deserialize)]
+#[serde(from = "Twin<Object, Section, ListedReport>")]
+pub(crate) struct ListedTwin(Twin);
+
+impl From<ListedTwin> for Twin {
+    fn from(listed: ListedTwin) -> Self {
+        listed.0
+    }
+}
+
+impl From<Twin<Object, Section, ListedReport>> for ListedTwin {
+    fn from(twin: Twin<Object, Section, ListedReport>) -> Self {
+        let Twin {
+            device_id,
+            etag,
+            device_etag,
+            status,
+            status_reason,
+            status_update_time,
+            connection_state,
+            last_activity_time,
+            cloud_to_device_message_count,
+            authentication_type,
+            x509_thumbprint,
+            model_id,
+            version,
+            tags,
+            properties,
+            capabilities,
+        } = twin;
+        Self(Twin {
+            device_id,
+            etag,
+            device_etag,
+            status,
+            status_reason,
+            status_update_time,
+            connection_state,
+            last_activity_time,
+            cloud_to_device_message_count,
+            authentication_type,
+            x509_thumbprint,
+            model_id,
+            version,
+            tags,
+            properties: Properties {
+                desired: properties.desired,
+                reported: properties.reported.0,
+            },
+            capabilities,
+        })
+    }
+}
+
+/// Reported properties of a [`ListedTwin`].
+#[derive(Debug)]
+struct ListedReport(Section);
+
+impl<'de> Deserialize<'de> for ListedReport {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ListedReportVisitor)
+    }
+}
+
+struct ListedReportVisitor;
+
+impl<'de> Visitor<'de> for ListedReportVisitor {
+    type Value = ListedReport;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("reported properties")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<ListedReport, A::Error> {
+        #[derive(Deserialize)]
+        struct OfDoor {
+            door: Option<Value>,
+        }
+        let (mut values, mut metadata, mut version) = (Object::new(), Object::new(), None);
+        while let Some(name) = members.next_key::<String>()? {
+            match name.as_str() {
+                "$version" => version = Some(members.next_value()?),
+                "$metadata" => {
+                    let read: OfDoor = members.next_value()?;
+                    metadata.extend(read.door.map(|door| ("door".to_owned(), door)));
+                }
+                _ => {
+                    values.insert(name, members.next_value()?);
+                }
+            }
+        }
+        Ok(ListedReport(Section {
+            values,
+            metadata,
+            version: version.ok_or_else(|| A::Error::missing_field("$version"))?,
+        }))
+    }
 }
 
 /// State of lock and door as reported or answered.
@@ -199,6 +303,37 @@ mod tests {
             "properties": {"desired": section(desired), "reported": section(reported)},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_listed_twin_lacks_only_metadata_of_other_reported_properties_than_the_door() {
+        let mut document = serde_json::to_value(twin(
+            &json!({"floor": 3, "settings": {"strikeTime": 5}}),
+            &json!({"door": {"lockState": "locked"}, "floor": {"value": 3, "ac": 200, "av": 1}}),
+        ))
+        .unwrap();
+        let at = json!({"$lastUpdated": "2026-11-23T21:00:00Z"});
+        document["tags"] = json!({"wing": "east"});
+        document["properties"]["reported"]["$metadata"] =
+            json!({"$lastUpdated": "2026-11-23T22:00:00Z", "door": at, "floor": at});
+        let listed: ListedTwin = serde_json::from_value(document.clone()).unwrap();
+        let listed = Twin::from(listed);
+        assert_eq!(reported_at(&listed), "2026-11-23T21:00:00Z".parse().ok());
+
+        let mut expected = document.clone();
+        expected["properties"]["reported"]["$metadata"] = json!({"door": at});
+        assert_eq!(serde_json::to_value(&listed).unwrap(), expected);
+
+        let reported = document["properties"]["reported"].as_object_mut().unwrap();
+        reported.remove("$metadata");
+        let listed: ListedTwin = serde_json::from_value(document.clone()).unwrap();
+        assert_eq!(
+            Twin::from(listed).properties.reported.metadata,
+            Object::new()
+        );
+        document["properties"]["reported"] = json!({"door": {}});
+        let error = serde_json::from_value::<ListedTwin>(document).unwrap_err();
+        assert!(error.to_string().contains("$version"), "{error}");
     }
 
     #[test]

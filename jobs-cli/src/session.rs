@@ -237,7 +237,7 @@ fn watcher(printer: &Printer, zone: TimeZone) -> Watcher {
             ));
         }
         Traffic::Sent { method, url, body } if printer.is_verbose() => {
-            let body = body.as_deref().unwrap_or_default();
+            let body = body.as_ref().map(ToString::to_string).unwrap_or_default();
             printer.say(format!("> {method} {url} {body}").trim_end());
         }
         Traffic::Answered {

@@ -6,10 +6,11 @@ mod place;
 use std::collections::VecDeque;
 
 use door_core::contract::Alarm;
-use iothub_client::{ClientError, Page};
+use iothub_client::{ClientError, Pages};
 use iothub_protocol::DeviceId;
 use iothub_protocol::query;
 use iothub_protocol::twin::Twin;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::cli::target::TargetArgs;
@@ -172,8 +173,8 @@ impl Target {
         }
         if let [condition] = &self.parts[..] {
             let query = query_for(condition);
-            let page: Page<Twin> = session.hub.query_page(&query, None).await?;
-            if page.continuation.is_none() {
+            let first = session.hub.query_pages::<Twin>(&query)?.next().await?;
+            if let Some(page) = first.filter(|page| page.is_last) {
                 return Ok(Selection::of(page.items));
             }
         }
@@ -189,21 +190,21 @@ impl Target {
     }
 }
 
-/// Twins of doors, page by page in the hub's order.
-#[derive(Debug)]
-pub(crate) struct TwinPages {
-    /// Queries that are not complete; the first may be partly read.
+/// Twins of doors, page by page in the hub's order, each read as `T`.
+pub(crate) struct TwinPages<T> {
+    /// Queries that were not sent yet.
     queries: VecDeque<String>,
-    continuation: Option<String>,
+    /// The pages that follow of the last one sent.
+    pages: Option<Pages<T>>,
 }
 
-impl TwinPages {
+impl<T: DeserializeOwned + Into<Twin>> TwinPages<T> {
     /// `None` reads all doors.
     pub(crate) fn of(target: Option<&Target>) -> Self {
         let all = || vec![query_for("*")];
         Self {
             queries: target.map_or_else(all, Target::queries).into(),
-            continuation: None,
+            pages: None,
         }
     }
 
@@ -212,24 +213,26 @@ impl TwinPages {
         &mut self,
         session: &Session,
     ) -> Result<Option<Vec<Twin>>, ClientError> {
-        let Some(query) = self.queries.front() else {
-            return Ok(None);
-        };
-        let continuation = self.continuation.as_deref();
-        if continuation.is_none() {
-            session.warn_of_keyword(query).await?;
+        loop {
+            if let Some(pages) = &mut self.pages {
+                if let Some(page) = pages.next().await? {
+                    if page.is_last {
+                        self.pages = None;
+                    }
+                    return Ok(Some(page.items.into_iter().map(Into::into).collect()));
+                }
+            }
+            let Some(query) = self.queries.pop_front() else {
+                return Ok(None);
+            };
+            session.warn_of_keyword(&query).await?;
+            self.pages = Some(session.hub.query_pages(&query)?);
         }
-        let page: Page<Twin> = session.hub.query_page(query, continuation).await?;
-        self.continuation = page.continuation;
-        if self.continuation.is_none() {
-            self.queries.pop_front();
-        }
-        Ok(Some(page.items))
     }
 
     /// Whether the last page was read.
     pub(crate) fn is_over(&self) -> bool {
-        self.queries.is_empty()
+        self.queries.is_empty() && self.pages.is_none()
     }
 }
 

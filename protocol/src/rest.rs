@@ -9,6 +9,9 @@ pub const MAX_ITEM_COUNT: &str = "x-ms-max-item-count";
 /// Where the next page begins (request and response).
 pub const CONTINUATION: &str = "x-ms-continuation";
 
+/// The most rows that a page can have (response); door-hub only.
+pub const LARGEST_PAGE: &str = "x-largest-page";
+
 /// The type of the rows of a page (response).
 pub const ITEM_TYPE: &str = "x-ms-item-type";
 

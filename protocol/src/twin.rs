@@ -39,14 +39,14 @@ pub const FIRST_VERSION: u64 = 2;
 /// The etag counter of a twin that has never been written, and the `$version` of its sections.
 pub const FIRST_COUNTER: u64 = 1;
 
-/// A twin as the service shows it: with tags `O` and sections `S`, which may be JSON as text where
-/// nobody looks inside.
+/// A twin as the service shows it: with tags `O`, desired properties `S` and reported ones `R`,
+/// which may be JSON as text where nobody looks inside.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "camelCase",
-    bound(deserialize = "O: Deserialize<'de> + Default, S: Deserialize<'de>")
+    bound(deserialize = "O: Deserialize<'de> + Default, S: Deserialize<'de>, R: Deserialize<'de>")
 )]
-pub struct Twin<O = Object, S = Section> {
+pub struct Twin<O = Object, S = Section, R = S> {
     /// The device id.
     pub device_id: DeviceId,
     /// Counts writes of tags and desired properties; see [`etag`].
@@ -87,7 +87,7 @@ pub struct Twin<O = Object, S = Section> {
     #[serde(default, deserialize_with = "null_as_default")]
     pub tags: O,
     /// The sections that the device sees too.
-    pub properties: Properties<S>,
+    pub properties: Properties<S, R>,
     /// What kind of device it is.
     #[serde(default, deserialize_with = "null_as_default")]
     pub capabilities: Capabilities,
@@ -95,11 +95,11 @@ pub struct Twin<O = Object, S = Section> {
 
 /// The properties of a device. This is also the twin as the device sees it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Properties<S = Section> {
+pub struct Properties<S = Section, R = S> {
     /// The desired properties, written by the service.
     pub desired: S,
     /// The reported properties, written by the device.
-    pub reported: S,
+    pub reported: R,
 }
 
 /// Whether a device may connect.

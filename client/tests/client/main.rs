@@ -172,8 +172,9 @@ async fn pages_are_read_until_the_continuation_is_missing_or_empty() {
             .with("x-ms-continuation", "next=")
             .with("x-ms-item-type", "Raw"),
         Reply::ok("[3]")
-            .with("x-ms-continuation", "")
+            .with("x-ms-continuation", "last")
             .with("x-ms-item-type", "Twin"),
+        Reply::ok("[4]").with("x-ms-continuation", ""),
     ])
     .await;
     let rows: Vec<u8> = server
@@ -181,7 +182,7 @@ async fn pages_are_read_until_the_continuation_is_missing_or_empty() {
         .query("SELECT * FROM devices")
         .await
         .unwrap();
-    assert_eq!(rows, [1, 2, 3]);
+    assert_eq!(rows, [1, 2, 3, 4]);
     let requests = server.requests();
     assert_eq!(requests[0].header("x-ms-continuation"), None);
     assert_eq!(requests[1].header("x-ms-continuation"), Some("next="));
@@ -196,15 +197,65 @@ async fn pages_are_read_until_the_continuation_is_missing_or_empty() {
     );
 
     let server = Server::play(vec![Reply::ok("[]").with("x-ms-item-type", "DeviceJob")]).await;
-    let page = server
-        .client()
-        .query_page::<Value>("x", None)
-        .await
-        .unwrap();
+    let mut pages = server.client().query_pages::<Value>("x").unwrap();
+    let page = pages.next().await.unwrap().expect("an empty page is one");
+    assert_eq!((page.item_type, page.is_last), (ItemType::DeviceJob, true));
+    assert!(pages.next().await.unwrap().is_none());
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn pages_are_as_large_as_the_hub_allows_once_it_has_said_so() {
+    let server = Server::play(vec![
+        Reply::ok("[1]")
+            .with("x-ms-continuation", "a")
+            .with("x-largest-page", "1000"),
+        Reply::ok("[2]").with("x-ms-continuation", "b"),
+        Reply::ok("[3]"),
+    ])
+    .await;
+    let rows: Vec<u8> = server.client().query("x").await.unwrap();
+    assert_eq!(rows, [1, 2, 3]);
+    let sizes: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|request| request.header("x-ms-max-item-count").map(str::to_owned))
+        .collect();
     assert_eq!(
-        (page.item_type, page.continuation),
-        (ItemType::DeviceJob, None)
+        sizes,
+        [Some("100"), Some("1000"), Some("100")].map(|it| it.map(str::to_owned))
     );
+}
+
+#[tokio::test]
+async fn a_page_is_requested_before_the_one_before_it_is_read() {
+    let server = Server::play(vec![
+        Reply::ok("[1]").with("x-ms-continuation", "a"),
+        Reply::status(400, &refusal("ArgumentInvalid")),
+    ])
+    .await;
+    let mut pages = server.client().query_pages::<u8>("x").unwrap();
+    let first = pages.next().await.unwrap().expect("the first page");
+    assert_eq!((first.items, first.is_last), (vec![1], false));
+    while server.requests().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let error = pages.next().await.map(|_| ()).unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::ArgumentInvalid));
+    assert!(pages.next().await.unwrap().is_none());
+
+    let server = Server::play(vec![
+        Reply::ok("[true]").with("x-ms-continuation", "a"),
+        Reply::ok("[2]"),
+    ])
+    .await;
+    let mut pages = server.client().query_pages::<u8>("x").unwrap();
+    let error = pages.next().await.map(|_| ()).unwrap_err();
+    assert!(
+        matches!(error, ClientError::UnexpectedBody { .. }),
+        "{error}"
+    );
+    assert!(pages.next().await.unwrap().is_none(), "a page was left out");
 }
 
 #[tokio::test]

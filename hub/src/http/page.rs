@@ -11,6 +11,7 @@ use super::{HttpError, Parameters, json_response};
 
 const MAX_ITEM_COUNT: HeaderName = HeaderName::from_static(rest::MAX_ITEM_COUNT);
 const CONTINUATION: HeaderName = HeaderName::from_static(rest::CONTINUATION);
+const LARGEST_PAGE: HeaderName = HeaderName::from_static(rest::LARGEST_PAGE);
 const ITEM_TYPE: HeaderName = HeaderName::from_static(rest::ITEM_TYPE);
 
 /// Rows of a page if the client gives no size.
@@ -87,6 +88,7 @@ pub(super) fn page_response(
     headers.insert(ITEM_TYPE, HeaderValue::from_static(item_type));
     if let Some(continuation) = continuation.and_then(|text| HeaderValue::from_str(text).ok()) {
         headers.insert(CONTINUATION, continuation);
+        headers.insert(LARGEST_PAGE, HeaderValue::from(MAX_SIZE));
     }
     response
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::ServiceError;
 use crate::store::{
-    Continuation, DeviceJobRecord, GroupPosition, Page, RowPosition, Store, TokenPayload,
+    Continuation, DeviceJobRecord, GroupPosition, Page, RowPosition, Sections, Store, TokenPayload,
     log_skipped,
 };
 use crate::types::{Scope, all_of};
@@ -121,7 +121,11 @@ impl QueryService {
             };
             return Ok((rows, next));
         }
-        let page = self.store.query_twins(query.condition, after, size).await?;
+        let sections = Sections::of(query.items());
+        let page = self
+            .store
+            .query_twins(query.condition, sections, after, size);
+        let page = page.await?;
         let twins = page.rows.into_iter().map(Twin::from);
         let rows = match query.projection {
             Projection::All => QueryRows::Twins(twins.collect()),

@@ -82,6 +82,7 @@ macro_rules! conformance_suite {
             query: conditions_match_as_the_evaluator_does,
                 groups_are_those_of_the_evaluator,
                 strings_are_ordered_by_their_bytes,
+                sections_that_nobody_reads_are_empty,
                 pages_neither_repeat_nor_omit_a_row,
                 records_of_jobs_are_found_within_bounds;
             session: rejects_a_connection_with_an_outdated_identity_or_before_a_later_one,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use iothub_protocol::id::DeviceId;
 use iothub_protocol::identity::Thumbprints;
+use iothub_protocol::query::{ProjectionItem, ProjectionValue};
 use iothub_protocol::twin::{ConnectionState, Object, Section};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,54 @@ pub(crate) struct TwinRecord<O = Object, S = Section> {
 /// A twin whose tags and sections are JSON as the service shows it: reading a fleet takes apart
 /// nothing of it.
 pub(crate) type TwinText = TwinRecord<Box<RawValue>, Box<RawValue>>;
+
+/// The sections of twins that a query reads; the others are empty objects in its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sections {
+    pub(crate) tags: bool,
+    pub(crate) desired: bool,
+    pub(crate) reported: bool,
+}
+
+impl Sections {
+    pub(crate) const ALL: Self = Self {
+        tags: true,
+        desired: true,
+        reported: true,
+    };
+
+    pub(crate) const NONE: Self = Self {
+        tags: false,
+        desired: false,
+        reported: false,
+    };
+
+    /// Those with a member that `items` select: all if there are no items.
+    pub(crate) fn of(items: &[ProjectionItem]) -> Self {
+        if items.is_empty() {
+            return Self::ALL;
+        }
+        let is_selected = |name: &str, section: &str| {
+            items.iter().any(|item| {
+                let ProjectionValue::Path(path) = &item.value else {
+                    return false;
+                };
+                let [root, rest @ ..] = path.segments() else {
+                    return false;
+                };
+                root == name
+                    && rest
+                        .first()
+                        .is_none_or(|first| name == "tags" || first == section)
+            })
+        };
+        Self {
+            tags: is_selected("tags", ""),
+            desired: is_selected("properties", "desired"),
+            reported: is_selected("properties", "reported"),
+        }
+    }
+}
 
 /// The event of a twin change.
 #[derive(Debug)]

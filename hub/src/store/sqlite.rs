@@ -52,8 +52,8 @@ pub(crate) use policy::PolicyFile;
 pub(crate) use query::scratch;
 
 use super::device::{
-    DesiredChange, DeviceRecord, DeviceStatistics, StoredAuthentication, StoredSubscription,
-    TwinChange, TwinEvent, TwinRecord, TwinText,
+    DesiredChange, DeviceRecord, DeviceStatistics, Sections, StoredAuthentication,
+    StoredSubscription, TwinChange, TwinEvent, TwinRecord, TwinText,
 };
 use super::error::StoreError;
 use super::job::{

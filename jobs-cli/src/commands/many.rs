@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::progress::WorkProgress;
 use crate::cli::target::TargetArgs;
+use crate::door::ListedTwin;
 use crate::failure::Failure;
 use crate::session::{Session, unknown_doors};
 use crate::target::Target;
@@ -48,14 +49,18 @@ pub(super) async fn select(
     }
 }
 
-/// The twins of the selected doors, at least one, or of all doors without a selection.
+/// The twins of the selected doors, at least one, or of all doors without a selection: those as
+/// [`ListedTwin`]s.
 pub(super) async fn select_or_all(
     args: &TargetArgs,
     session: &Session,
 ) -> anyhow::Result<Vec<Twin>> {
     Ok(match Target::from_args(args)? {
         Some(_) => select(args, session).await?.1,
-        None => session.hub.query("SELECT * FROM devices").await?,
+        None => {
+            let twins: Vec<ListedTwin> = session.hub.query("SELECT * FROM devices").await?;
+            twins.into_iter().map(Twin::from).collect()
+        }
     })
 }
 

@@ -1,6 +1,6 @@
 //! `doorctl query`: prints all pages, each on arrival where the format allows.
 
-use iothub_client::{ItemType, Page};
+use iothub_client::ItemType;
 use iothub_protocol::query::{self, Query, Source, column_names, roots};
 use iothub_protocol::twin::Twin;
 use jiff::Timestamp;
@@ -19,17 +19,9 @@ pub(crate) async fn run(args: &QueryArgs, session: &Session) -> anyhow::Result<E
     session.warn_of_keyword(&args.text).await?;
     let printer = &session.printer;
     let mut answer = Answer::new(&query, printer, session.hub.now());
-    let mut continuation = None;
-    loop {
-        let page: Page<Value> = session
-            .hub
-            .query_page(&args.text, continuation.as_deref())
-            .await?;
+    let mut pages = session.hub.query_pages(&args.text)?;
+    while let Some(page) = pages.next().await? {
         answer.push(page.item_type, page.items)?;
-        continuation = page.continuation;
-        if continuation.is_none() {
-            break;
-        }
     }
     answer.finish()?;
     Ok(ExitStatus::Success)

@@ -48,7 +48,9 @@ async fn add_tags(test: &TestStore, id: &str, tags: Value) {
 async fn twins(test: &TestStore, condition: Option<&Condition>, size: u32) -> Vec<TwinText> {
     let (mut found, mut after) = (Vec::new(), Some(RowPosition::START));
     while let Some(start) = after {
-        let page = test.store.query_twins(condition.cloned(), start, size);
+        let page = test
+            .store
+            .query_twins(condition.cloned(), Sections::ALL, start, size);
         let page = page.await.unwrap();
         assert!(page.rows.len() <= size as usize);
         found.extend(page.rows);
@@ -208,6 +210,43 @@ pub(crate) async fn strings_are_ordered_by_their_bytes(database: &TestDatabase) 
     assert_eq!(rows(&test, &query, 1).await, [expected]);
 }
 
+pub(crate) async fn sections_that_nobody_reads_are_empty(database: &TestDatabase) {
+    let test = database.open().await;
+    let values = (json!({"t": 1}), json!({"d": 2}), json!({"r": 3}));
+    add_twin(&test, "a", None, &values).await;
+    let [whole] = &documents(&test).await[..] else {
+        panic!("expected one twin");
+    };
+    for (select, kept) in [
+        ("deviceId", [false, false, false]),
+        ("tags", [true, false, false]),
+        ("tags.t, version", [true, false, false]),
+        ("properties.desired.d", [false, true, false]),
+        ("properties.desired.$metadata", [false, true, false]),
+        ("properties.reported", [false, false, true]),
+        ("properties", [false, true, true]),
+        ("tags.t, properties.reported.r", [true, false, true]),
+    ] {
+        let query = parse(&format!("SELECT {select} FROM devices")).unwrap();
+        let sections = Sections::of(query.items());
+        let page = test
+            .store
+            .query_twins(None, sections, RowPosition::START, 9);
+        let [read] = <[TwinText; 1]>::try_from(page.await.unwrap().rows).unwrap();
+        let read = document(read);
+        for (is_kept, section) in
+            kept.into_iter()
+                .zip(["/tags", "/properties/desired", "/properties/reported"])
+        {
+            let (read, whole) = (read.pointer(section), whole.pointer(section));
+            assert_eq!(read == whole, is_kept, "{select}: {section}");
+        }
+        let names = column_names(query.items());
+        let project = |document| project(query.items(), &names, document);
+        assert_eq!(project(&read), project(whole), "{select}");
+    }
+}
+
 pub(crate) async fn pages_neither_repeat_nor_omit_a_row(database: &TestDatabase) {
     let test = database.open().await;
     for (id, floor) in [("d", 1), ("c", 2), ("b", 3), ("a", 4)] {
@@ -215,8 +254,10 @@ pub(crate) async fn pages_neither_repeat_nor_omit_a_row(database: &TestDatabase)
     }
     let page = async |after| {
         let condition = parse_condition("IS_DEFINED(tags.f)").unwrap();
-        let page = test.store.query_twins(Some(condition), after, 2).await;
-        let page = page.unwrap();
+        let page = test
+            .store
+            .query_twins(Some(condition), Sections::ALL, after, 2);
+        let page = page.await.unwrap();
         let ids = page
             .rows
             .iter()
@@ -253,7 +294,9 @@ pub(crate) async fn pages_neither_repeat_nor_omit_a_row(database: &TestDatabase)
         add_tags(&test, id, json!({ "large": large })).await;
     }
     let condition = parse_condition("IS_DEFINED(tags.large)").ok();
-    let page = test.store.query_twins(condition, RowPosition::START, 100);
+    let page = test
+        .store
+        .query_twins(condition, Sections::ALL, RowPosition::START, 100);
     let page = page.await.unwrap();
     assert_eq!((page.rows.len(), page.next.is_some()), (3, true));
     let all = found(&test, "IS_DEFINED(tags.large)", 100).await;

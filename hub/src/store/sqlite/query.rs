@@ -19,8 +19,8 @@ use serde_json::Map;
 
 use super::damage::{self, RowRead, read_one};
 use super::{
-    DeviceJobRecord, GroupPosition, Page, RowPosition, Store, StoreError, TwinText, device,
-    job_device, scope, twin,
+    DeviceJobRecord, GroupPosition, Page, RowPosition, Sections, Store, StoreError, TwinText,
+    device, job_device, scope, twin,
 };
 use crate::store::page::PAGE_BYTES;
 use crate::types::Scope;
@@ -44,10 +44,11 @@ impl Store {
     pub(crate) async fn query_twins(
         &self,
         condition: Option<Condition>,
+        sections: Sections,
         after: RowPosition,
         limit: u32,
     ) -> Result<Page<TwinText>, StoreError> {
-        self.scan(move |connection| twins(connection, condition.as_ref(), after, limit))
+        self.scan(move |connection| twins(connection, condition.as_ref(), sections, after, limit))
             .await
     }
 
@@ -84,13 +85,10 @@ impl Store {
     }
 }
 
-fn twins_sql(condition: &str, after: usize) -> String {
+fn twins_sql(columns: &str, condition: &str, after: usize) -> String {
     format!(
-        "SELECT {}, {} FROM twin JOIN device ON device.id = twin.id WHERE twin.id > ?{after} AND \
-         {condition} \
-         ORDER BY twin.id LIMIT ?{}",
-        device::COLUMNS,
-        twin::COLUMNS,
+        "SELECT {columns} FROM twin JOIN device ON device.id = twin.id \
+         WHERE twin.id > ?{after} AND {condition} ORDER BY twin.id LIMIT ?{}",
         after + 1,
     )
 }
@@ -98,6 +96,7 @@ fn twins_sql(condition: &str, after: usize) -> String {
 fn twins(
     connection: &Connection,
     condition: Option<&Condition>,
+    sections: Sections,
     after: RowPosition,
     limit: u32,
 ) -> Result<Page<TwinText>, StoreError> {
@@ -109,14 +108,14 @@ fn twins(
         position: |row| Ok(RowPosition(row.get("id")?, 0)),
     };
     let first = parameters.len() + 1;
-    let whole = twins_sql(&sql, first);
+    let columns = format!("{}, {}", device::COLUMNS, twin::columns(sections));
+    let whole = twins_sql(&columns, &sql, first);
     let mut all = parameters.clone();
     all.extend([after.0.into(), i64::from(limit.saturating_add(1)).into()]);
     let page = what.select(connection, &whole, all, limit);
     if !page.as_ref().is_err_and(StoreError::is_row_error) {
         return page;
     }
-    let columns = format!("{}, {}", device::COLUMNS, twin::COLUMNS);
     let one = one_twin(&columns, &sql, first);
     let last = damage::last_id(connection, "device")?;
     let positions = (after.0.max(0) + 1..=last).map(|id| RowPosition(id, 0));

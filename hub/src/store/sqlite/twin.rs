@@ -9,8 +9,8 @@ use rusqlite::{Connection, Row, params};
 
 use super::writer::Write;
 use super::{
-    DesiredChange, Store, StoreError, TwinChange, TwinEvent, TwinRecord, TwinText, device, event,
-    scope, signed, unsigned,
+    DesiredChange, Sections, Store, StoreError, TwinChange, TwinEvent, TwinRecord, TwinText,
+    device, event, scope, signed, unsigned,
 };
 use crate::types::Scope;
 
@@ -20,6 +20,21 @@ pub(super) const COLUMNS: &str = "twin.model_id, twin.version, twin.etag, json(t
     json(twin.desired_metadata) AS desired_metadata, twin.desired_version, json(twin.reported) AS \
     reported, \
     json(twin.reported_metadata) AS reported_metadata, twin.reported_version";
+
+/// [`COLUMNS`] with empty objects for the sections that are not read.
+pub(super) fn columns(sections: Sections) -> String {
+    let all = [
+        (sections.tags, "tags"),
+        (sections.desired, "desired"),
+        (sections.desired, "desired_metadata"),
+        (sections.reported, "reported"),
+        (sections.reported, "reported_metadata"),
+    ];
+    let left_out = all.iter().filter(|(is_read, _)| !is_read);
+    left_out.fold(COLUMNS.to_owned(), |columns, (_, section)| {
+        columns.replace(&format!("json(twin.{section})"), "'{}'")
+    })
+}
 
 /// Reads a row of [`device::COLUMNS`] and [`COLUMNS`].
 pub(super) fn record(row: &Row<'_>) -> Result<TwinRecord, StoreError> {

@@ -6,7 +6,7 @@ use iothub_protocol::twin::{Section, Twin};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
-use super::{GroupPosition, RowPosition, StoreError, group, register, twin, twins};
+use super::{GroupPosition, RowPosition, Sections, StoreError, group, register, twin, twins};
 
 pub(crate) fn database() -> Result<Connection, StoreError> {
     let connection = Connection::open_in_memory()?;
@@ -70,9 +70,9 @@ pub(crate) fn rows(
             }
         }
     } else {
-        let mut after = RowPosition::START;
+        let (mut after, sections) = (RowPosition::START, Sections::of(query.items()));
         loop {
-            let page = twins(connection, query.condition.as_ref(), after, size)?;
+            let page = twins(connection, query.condition.as_ref(), sections, after, size)?;
             assert!(page.rows.len() <= size as usize, "a page is too long");
             for record in page.rows {
                 let document = serde_json::to_value(Twin::from(record))

@@ -48,9 +48,15 @@ fn add_tags(connection: &Connection, id: &str, tags: &Value) {
 fn both(connection: &Connection, text: &str) -> (Vec<String>, Vec<String>) {
     let condition = parse_condition(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     let ids = |condition: Option<&Condition>| {
-        twins(connection, condition, RowPosition::START, 1000)
-            .unwrap()
-            .rows
+        twins(
+            connection,
+            condition,
+            Sections::ALL,
+            RowPosition::START,
+            1000,
+        )
+        .unwrap()
+        .rows
     };
     let found = ids(Some(&condition))
         .into_iter()
@@ -127,7 +133,7 @@ fn plan(connection: &Connection, condition: &str) -> String {
     } = compile_condition(Some(&condition));
     let sql = format!(
         "EXPLAIN QUERY PLAN {}",
-        twins_sql(&sql, parameters.len() + 1)
+        twins_sql("*", &sql, parameters.len() + 1)
     );
     parameters.extend([0i64.into(), 100i64.into()]);
     let mut statement = connection.prepare(&sql).unwrap();

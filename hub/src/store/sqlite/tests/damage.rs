@@ -51,7 +51,7 @@ async fn found(store: &Store, text: &str, size: u32) -> Vec<String> {
     let mut found = Vec::new();
     let mut after = Some(RowPosition::START);
     while let Some(place) = after {
-        let page = store.query_twins(query.condition.clone(), place, size);
+        let page = store.query_twins(query.condition.clone(), Sections::ALL, place, size);
         let page = page
             .await
             .unwrap_or_else(|error| panic!("{text}: {error:?}"));

@@ -129,9 +129,9 @@ fn a_page_ends_at_its_size_limit() {
         add_tags(&connection, id, &tags);
     }
     let query = parse("SELECT tags.x FROM devices").unwrap();
-    let first = twins(&connection, None, RowPosition::START, 100).unwrap();
+    let first = twins(&connection, None, Sections::ALL, RowPosition::START, 100).unwrap();
     assert_eq!(first.rows.len(), 3);
-    let second = twins(&connection, None, first.next.unwrap(), 100).unwrap();
+    let second = twins(&connection, None, Sections::ALL, first.next.unwrap(), 100).unwrap();
     assert_eq!((second.rows.len(), second.next), (2, None));
     assert_eq!(rows_by_sql(&connection, &query, 100).len(), 5);
 }
