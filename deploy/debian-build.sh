@@ -2,9 +2,9 @@
 # debian-build.sh [CARGO ARGUMENTS...] - run cargo with Debian's Rust 1.85, the oldest supported
 # compiler.
 #
-# Default: `check --workspace --bins`, always with `--locked`. The toolchain comes from debian-toolchain.sh and is
-# kept in the user's cache folder. The build uses its own target folder, target/rust-1.85, so that
-# it does not discard what another compiler built.
+# Default: `check --workspace --bins`; `--locked` is added. The toolchain comes from
+# debian-toolchain.sh and is kept in the user's cache folder. The build uses its own target folder,
+# target/rust-1.85, so that it does not discard what another compiler built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 toolchain=${XDG_CACHE_HOME:-$HOME/.cache}/doorfleet/rust-1.85

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# debian-cross-build.sh [--quick] [PROGRAM:ARCH...] - cross-build the packaged programs for Raspberry
-# Pis, without a container, and test that they run.
+# debian-cross-build.sh [--quick] [PROGRAM:ARCH...] - cross-build the packaged programs for
+# Raspberry Pis, without a container, and test that they run.
 #
 # Default: door-agent:arm64 door-agent:armhf door-hub:arm64, in this order, with Debian's Rust 1.85
 # and [profile.dist], the hub with [profile.dist-hub]; --quick takes [profile.quick] for both, which
