@@ -13,7 +13,7 @@ use jiff::civil::{Date, date};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::site::{DOOR, Site, all_sent, call, link_is, link_problem, sim};
+use crate::site::{DOOR, Site, all_sent, call, link_is, link_problem, try_sim};
 
 /// The acknowledgement of an applied value.
 fn applied(value: impl Into<Value>, version: u64) -> Value {
@@ -449,10 +449,10 @@ async fn what_a_desired_property_changes_is_reported_with_its_acknowledgement() 
             site.reports("/mode/value", mode).await;
         }
     };
-    // Something else to report or to send at every moment.
+    // Something else to report or to send at nearly every moment: the bolt may be out.
     let traffic = async {
         for action in ["open", "close"].into_iter().cycle() {
-            sim(&agent, action);
+            let _refused = try_sim(&agent, action);
             tokio::time::sleep(std::time::Duration::from_micros(200)).await;
         }
     };

@@ -1,7 +1,7 @@
 //! A hub and the agent of one of its doors, `lobby-east`, in this process.
 
 use door_agent::cloud::LinkState;
-use door_agent::gpio::simulated::SimCommand;
+use door_agent::gpio::simulated::{SimCommand, SimError, SimState};
 use door_agent::{AgentConfig, RunningAgent, Shared};
 use doorfleet_testing::{TestHub, agent_until, start_agent_again};
 use serde_json::Value;
@@ -63,8 +63,13 @@ pub(crate) async fn call(agent: &RunningAgent, method: &str, payload: &str) -> u
 
 /// Performs an action of `door-agent sim`.
 pub(crate) fn sim(agent: &RunningAgent, action: &str) {
+    try_sim(agent, action).unwrap();
+}
+
+/// The same of an action that the door may refuse, depending on where its bolt is.
+pub(crate) fn try_sim(agent: &RunningAgent, action: &str) -> Result<SimState, SimError> {
     let command: SimCommand = action.parse().unwrap();
-    agent.sim().unwrap().apply(command).unwrap();
+    agent.sim().unwrap().apply(command)
 }
 
 /// Waits for a state of the link.
