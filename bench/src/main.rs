@@ -70,7 +70,7 @@ enum Role {
     Latency(LatencyArguments),
     /// The agent, side by side with a device of Azure's Python SDK. `bench/agent` runs it.
     Agent(agent::Arguments),
-    /// The web page: the hub's readers of events, and a browser. `bench/page` runs it.
+    /// The hub's readers of events, doorctl over all doors, and a browser. `bench/page` runs it.
     Page(page::Arguments),
     /// The hub under test, as the child process.
     #[command(hide = true)]

@@ -1,6 +1,6 @@
-//! What those who look at a fleet wait for: the hub's processor time for readers of the event
-//! stream, how late they see an event, how long doorctl's commands over every door take, and how
-//! long a browser takes to show them.
+//! Measures readers of events, doorctl's commands over all doors, and the web page: the hub's
+//! processor time for readers of the event stream, how late they see an event, how long the
+//! commands take, and how long a browser takes to show every door.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

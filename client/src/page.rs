@@ -36,20 +36,19 @@ pub struct Page<T> {
     pub is_last: bool,
 }
 
-/// The pages of a list. Each is requested while the caller works on the one before.
+/// The pages of a list. From the third on each is requested while the caller works on the one
+/// before: many callers need only the first.
 pub struct Pages<T> {
     hub: HubClient,
+    /// The request of the next page.
     request: Request,
+    /// The response to it, if it was sent.
+    sent: Option<AbortOnDropHandle<Result<Response, ClientError>>>,
+    is_first: bool,
+    is_over: bool,
     /// The body of an answer, for errors.
     what: &'static str,
-    next: Next,
     rows: PhantomData<fn() -> T>,
-}
-
-enum Next {
-    First,
-    Requested(AbortOnDropHandle<Result<Response, ClientError>>),
-    None,
 }
 
 impl HubClient {
@@ -80,44 +79,50 @@ impl HubClient {
         Ok(Pages {
             hub: self.clone(),
             request: request.header(rest::MAX_ITEM_COUNT, PAGE_ROWS)?,
+            sent: None,
+            is_first: true,
+            is_over: false,
             what,
-            next: Next::First,
             rows: PhantomData,
         })
     }
 }
 
 impl<T: DeserializeOwned> Pages<T> {
-    /// The next page; `None` after the last, and after an error.
+    /// The next page; `None` after the last, after an error, and after a call that was cancelled.
     ///
     /// # Errors
     ///
     /// Any [`ClientError`].
     pub async fn next(&mut self) -> Result<Option<Page<T>>, ClientError> {
-        let response = match std::mem::replace(&mut self.next, Next::None) {
-            Next::First => self.hub.send(&self.request).await?,
-            Next::Requested(response) => response.await.map_err(ClientError::Interrupted)??,
-            Next::None => return Ok(None),
+        if std::mem::replace(&mut self.is_over, true) {
+            return Ok(None);
+        }
+        let response = match self.sent.take() {
+            Some(sent) => sent.await.map_err(ClientError::Interrupted)??,
+            None => self.hub.send(&self.request).await?,
         };
         let header = |name| response.header(name).filter(|text| !text.is_empty());
-        if let Some(continuation) = header(rest::CONTINUATION) {
+        let continuation = header(rest::CONTINUATION);
+        if let Some(continuation) = continuation {
             let mut request = self.request.clone();
             if let Some(rows) = header(rest::LARGEST_PAGE) {
                 request = request.header(rest::MAX_ITEM_COUNT, rows)?;
             }
-            let request = request.header(rest::CONTINUATION, continuation)?;
-            let hub = self.hub.clone();
-            let sent = tokio::spawn(async move { hub.send(&request).await });
-            self.next = Next::Requested(AbortOnDropHandle::new(sent));
+            self.request = request.header(rest::CONTINUATION, continuation)?;
+            if !self.is_first {
+                let (hub, request) = (self.hub.clone(), self.request.clone());
+                let sent = tokio::spawn(async move { hub.send(&request).await });
+                self.sent = Some(AbortOnDropHandle::new(sent));
+            }
         }
-        let items = response.json(self.what);
-        if items.is_err() {
-            self.next = Next::None;
-        }
+        let items = response.json(self.what)?;
+        self.is_first = false;
+        self.is_over = continuation.is_none();
         Ok(Some(Page {
-            items: items?,
+            items,
             item_type: item_type(&response),
-            is_last: matches!(self.next, Next::None),
+            is_last: self.is_over,
         }))
     }
 }

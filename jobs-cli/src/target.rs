@@ -10,10 +10,10 @@ use iothub_client::{ClientError, Pages};
 use iothub_protocol::DeviceId;
 use iothub_protocol::query;
 use iothub_protocol::twin::Twin;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::cli::target::TargetArgs;
+use crate::door::ListedTwin;
 use crate::failure::Failure;
 use crate::session::Session;
 use place::PlaceFilter;
@@ -190,15 +190,15 @@ impl Target {
     }
 }
 
-/// Twins of doors, page by page in the hub's order, each read as `T`.
-pub(crate) struct TwinPages<T> {
+/// Twins of doors, page by page in the hub's order. Their reported metadata has only `door`.
+pub(crate) struct TwinPages {
     /// Queries that were not sent yet.
     queries: VecDeque<String>,
-    /// The pages that follow of the last one sent.
-    pages: Option<Pages<T>>,
+    /// The unread pages of the query that was sent last.
+    pages: Option<Pages<ListedTwin>>,
 }
 
-impl<T: DeserializeOwned + Into<Twin>> TwinPages<T> {
+impl TwinPages {
     /// `None` reads all doors.
     pub(crate) fn of(target: Option<&Target>) -> Self {
         let all = || vec![query_for("*")];
@@ -219,7 +219,7 @@ impl<T: DeserializeOwned + Into<Twin>> TwinPages<T> {
                     if page.is_last {
                         self.pages = None;
                     }
-                    return Ok(Some(page.items.into_iter().map(Into::into).collect()));
+                    return Ok(Some(page.items.into_iter().map(Twin::from).collect()));
                 }
             }
             let Some(query) = self.queries.pop_front() else {

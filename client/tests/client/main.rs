@@ -6,7 +6,7 @@ mod registry;
 
 use std::time::{Duration, Instant};
 
-use doorfleet_testing::{Reply, Server};
+use doorfleet_testing::{Reply, Server, eventually};
 use iothub_client::{ClientError, ClientOptions, EventStreamItem, HubClient, ItemType, NewDevice};
 use iothub_protocol::event::{EventFilter, EventKind, EventRequest};
 use iothub_protocol::job::{JobAction, JobRequest, JobStatus};
@@ -205,7 +205,7 @@ async fn pages_are_read_until_the_continuation_is_missing_or_empty() {
 }
 
 #[tokio::test]
-async fn pages_are_as_large_as_the_hub_allows_once_it_has_said_so() {
+async fn pages_grow_to_the_size_that_the_hub_names() {
     let server = Server::play(vec![
         Reply::ok("[1]")
             .with("x-ms-continuation", "a")
@@ -228,17 +228,21 @@ async fn pages_are_as_large_as_the_hub_allows_once_it_has_said_so() {
 }
 
 #[tokio::test]
-async fn a_page_is_requested_before_the_one_before_it_is_read() {
+async fn pages_are_requested_ahead_from_the_third_on() {
     let server = Server::play(vec![
         Reply::ok("[1]").with("x-ms-continuation", "a"),
+        Reply::ok("[2]").with("x-ms-continuation", "b"),
         Reply::status(400, &refusal("ArgumentInvalid")),
     ])
     .await;
     let mut pages = server.client().query_pages::<u8>("x").unwrap();
-    let first = pages.next().await.unwrap().expect("the first page");
-    assert_eq!((first.items, first.is_last), (vec![1], false));
-    while server.requests().len() < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    for (row, ahead) in [(1, 1), (2, 3)] {
+        let page = pages.next().await.unwrap().expect("a page");
+        assert_eq!((page.items, page.is_last), (vec![row], false));
+        eventually("a request ahead", async || {
+            (server.requests().len() == ahead).then_some(())
+        })
+        .await;
     }
     let error = pages.next().await.map(|_| ()).unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::ArgumentInvalid));

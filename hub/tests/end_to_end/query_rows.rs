@@ -102,6 +102,11 @@ pub(crate) async fn page(
     let page = answer(request.json(&json!({ "query": query }))).await;
     let next = page.headers.get("x-ms-continuation");
     let next = next.map(|text| text.to_str().unwrap().to_owned());
+    let largest = page
+        .headers
+        .get("x-largest-page")
+        .map(|size| size.to_str().unwrap());
+    assert_eq!(largest, next.as_ref().map(|_| "1000"));
     (page, next)
 }
 

@@ -49,8 +49,8 @@ pub(super) async fn select(
     }
 }
 
-/// The twins of the selected doors, at least one, or of all doors without a selection: those as
-/// [`ListedTwin`]s.
+/// The twins of the selected doors, at least one. Without a selection all doors; their reported
+/// metadata has only `door`.
 pub(super) async fn select_or_all(
     args: &TargetArgs,
     session: &Session,

@@ -8,13 +8,12 @@ use std::collections::HashSet;
 use iothub_protocol::DeviceId;
 use iothub_protocol::twin::Twin;
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::cli::devices::list::ListArgs;
 use crate::cli::target::TargetArgs;
 use crate::commands::many::refuse_unknown;
-use crate::door::{DoorRow, ListedTwin};
+use crate::door::DoorRow;
 use crate::printer::{Row as _, RowStream, TableRow, compare_values, plain};
 use crate::session::{Session, unknown_door};
 use crate::target::{Target, TwinPages, alarm_condition};
@@ -26,18 +25,6 @@ const DEFAULT_SORT: &str = "door";
 
 pub(super) async fn list(args: &ListArgs, session: &Session) -> anyhow::Result<()> {
     let view = ListView::new(args)?;
-    // Any column may be a path in the metadata.
-    match view.columns.is_none() && args.sort.is_none() {
-        true => list_as::<ListedTwin>(args, &view, session).await,
-        false => list_as::<Twin>(args, &view, session).await,
-    }
-}
-
-async fn list_as<T: DeserializeOwned + Into<Twin>>(
-    args: &ListArgs,
-    view: &ListView,
-    session: &Session,
-) -> anyhow::Result<()> {
     let now = session.hub.now();
     let target = Target::from_args(&with_filters(args))?;
     if let Some(target) = &target {
@@ -46,7 +33,7 @@ async fn list_as<T: DeserializeOwned + Into<Twin>>(
             refuse_unknown(target, session).await?;
         }
     }
-    let mut pages = TwinPages::<T>::of(target.as_ref());
+    let mut pages = TwinPages::of(target.as_ref());
     let names = target.iter().flat_map(|target| &target.names);
     let mut missing: HashSet<&DeviceId> = names.collect();
     let printer = &session.printer;

@@ -51,7 +51,8 @@ async fn found(store: &Store, text: &str, size: u32) -> Vec<String> {
     let mut found = Vec::new();
     let mut after = Some(RowPosition::START);
     while let Some(place) = after {
-        let page = store.query_twins(query.condition.clone(), Sections::ALL, place, size);
+        let sections = Sections::of(query.items());
+        let page = store.query_twins(query.condition.clone(), sections, place, size);
         let page = page
             .await
             .unwrap_or_else(|error| panic!("{text}: {error:?}"));
@@ -72,6 +73,23 @@ async fn counted(store: &Store, text: &str) -> u64 {
         .await;
     let page = page.unwrap_or_else(|error| panic!("{text}: {error:?}"));
     page.rows.iter().map(|row| row["n"].as_u64().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_query_leaves_out_a_twin_only_if_it_reads_what_is_damaged() {
+    let folder = closed(three().await).await;
+    damage(&folder, "UPDATE twin SET reported = x'ff' WHERE id = 2");
+    let test = FileStore::open_in(folder);
+    for select in ["deviceId", "tags.wing", "properties.desired"] {
+        let query = format!("SELECT {select} FROM devices");
+        let found = found(&test.store, &query, 100).await;
+        assert_eq!(found, ["first", "bad", "last"], "{query}");
+    }
+    for select in ["*", "properties.reported.door", "properties"] {
+        let query = format!("SELECT {select} FROM devices");
+        let found = found(&test.store, &query, 100).await;
+        assert_eq!(found, ["first", "last"], "{query}");
+    }
 }
 
 /// Each row: what is damaged of `bad`, what exists for the job's policy, and the devices of the job
