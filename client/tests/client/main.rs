@@ -223,7 +223,7 @@ async fn pages_grow_to_the_size_that_the_hub_names() {
         .collect();
     assert_eq!(
         sizes,
-        [Some("100"), Some("1000"), Some("100")].map(|it| it.map(str::to_owned))
+        [Some("100"), Some("1000"), Some("1000")].map(|it| it.map(str::to_owned))
     );
 }
 
