@@ -28,9 +28,6 @@ const REST = 3;
 
 const DRAW_MS = 100;
 
-/** The same while all doors are read. */
-const FIRST_DRAW_MS = 500;
-
 /** Interval at which ages such as `3h ago` are drawn again. */
 const TICK_MS = 10_000;
 
@@ -94,7 +91,6 @@ function title() {
 let changed = new Set();
 let isScheduled = false;
 let restUntil = 0;
-let timer = 0;
 
 /** @param {string | null} id */
 function draw(id) {
@@ -103,13 +99,8 @@ function draw(id) {
   if (isScheduled) return;
   isScheduled = true;
   const rest = restUntil - performance.now();
-  if (rest > 0) timer = setTimeout(frameNow, rest);
-  else frameNow();
-}
-
-function frameNow() {
-  timer = 0;
-  requestAnimationFrame(drawNow);
+  if (rest > 0) setTimeout(requestAnimationFrame, rest, drawNow);
+  else requestAnimationFrame(drawNow);
 }
 
 function drawNow() {
@@ -120,7 +111,7 @@ function drawNow() {
   view?.update(what);
   frame();
   const end = performance.now();
-  restUntil = end + Math.max((end - start) * REST, live.isLoaded ? DRAW_MS : FIRST_DRAW_MS);
+  restUntil = end + Math.max((end - start) * REST, DRAW_MS);
 }
 
 function frame() {
@@ -291,11 +282,6 @@ function open(begun) {
   store.onChange = draw;
   live.onLink = () => {
     linked();
-    if (live.isLoaded) restUntil = 0;
-    if (live.isLoaded && timer) {
-      clearTimeout(timer);
-      frameNow();
-    }
     draw(null);
   };
   addEventListener('hashchange', () => {
