@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use iothub_client::{ClientError, ClientOptions, HubClient, Traffic, Watcher};
 use iothub_protocol::query;
-use iothub_protocol::twin::Twin;
 use iothub_protocol::{DeviceId, ErrorCode, JobId};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ZonedDateTime};
 
 use crate::cli::Global;
 use crate::config::{self, Contexts};
+use crate::door::DoorName;
 use crate::exit_status::ExitStatus;
 use crate::failure::Failure;
 use crate::printer::{Printer, first_names, printable};
@@ -100,8 +100,8 @@ impl Session {
 
     /// The names of all doors.
     pub(crate) async fn door_names(&self) -> Result<Vec<String>, ClientError> {
-        let twins: Vec<Twin> = self.hub.query("SELECT * FROM devices").await?;
-        let names = twins.into_iter().map(|twin| twin.device_id.to_string());
+        let doors: Vec<DoorName> = self.hub.query("SELECT deviceId FROM devices").await?;
+        let names = doors.into_iter().map(|door| door.device_id.to_string());
         Ok(names.collect())
     }
 
